@@ -1,0 +1,131 @@
+// What only containerd with nerdctl can get wrong, with the real ones.
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { ContainerdAdapter } from 'lima-runtime'
+import { noContainerd, startContainerd } from '../support/containerd.mjs'
+import { busyboxArchive } from '../support/images.mjs'
+
+const skip = noContainerd()
+const SECRET = 'lima-runtime-test-secret-9f2c'
+
+describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
+  let engine
+  let adapter
+  const image = 'busybox:latest'
+  const text = async (id, options) => {
+    let all = ''
+    for await (const chunk of await adapter.getContainerLogs(id, options)) all += chunk
+    return all
+  }
+
+  before(async () => {
+    process.env.LIMA_RUNTIME_TEST_SECRET = SECRET
+    engine = await startContainerd()
+    writeFileSync(join(engine.dir, 'busybox.tar'), busyboxArchive())
+    await engine.nerdctl(['load', '-i', join(engine.dir, 'busybox.tar')])
+    adapter = new ContainerdAdapter(engine.options)
+    await adapter.initialize()
+  })
+  after(() => engine?.stop())
+
+  it('50 containers that print and end at once leave 50 whole logs to those who follow', async () => {
+    const names = Array.from({ length: 50 }, (_, i) => `printer-${i}`)
+    const logs = await Promise.all(
+      names.map(async (name) => {
+        const command = ['sh', '-c', `i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo ${name} $i; done; printf end`]
+        // Fifty wait for one nerdctl: longer than one call may take, on a busy machine.
+        const id = await adapter.startContainer({ name, image, command }, { timeoutMs: 300_000 })
+        return text(id, { follow: true })
+      }),
+    )
+    for (const [i, name] of names.entries()) {
+      const lines = Array.from({ length: 20 }, (_, n) => `${name} ${n + 1}\n`)
+      assert.equal(logs[i], `${lines.join('')}end`)
+    }
+    await Promise.all(names.map((name) => adapter.removeContainer(name, true)))
+  })
+
+  it("nothing of the caller's environment reaches a container or nerdctl's files", async () => {
+    const id = await adapter.startContainer({ name: 'clean', image, command: ['sleep', '1000'] })
+    const { raw, env } = await adapter.getContainerDetails(id)
+    assert.ok(!JSON.stringify(raw).includes(SECRET) && !JSON.stringify(env).includes(SECRET))
+    assert.ok(!(await engine.ctr('containers', 'info', id)).includes(SECRET))
+    assert.ok(!filesBelow(join(engine.dir, 'nerdctl')).some((file) => readFileSync(file).includes(SECRET)))
+    await adapter.removeContainer(id, true)
+  })
+
+  it('a container takes the port of one that has ended, and of one that was stopped', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await new Promise((resolve) => server.once('listening', resolve))
+    const { port } = server.address()
+    await new Promise((resolve) => server.close(resolve))
+    const config = { image, ports: { 80: `127.0.0.1:${port}` } }
+    const ended = await adapter.startContainer({ ...config, name: 'ended', command: ['true'] })
+    await adapter.waitContainer(ended)
+    const stopped = await adapter.startContainer({ ...config, name: 'stopped', command: ['sleep', '1000'] })
+    await adapter.stopContainer(stopped, 0)
+    const third = await adapter.startContainer({ ...config, name: 'third', command: ['sleep', '1000'] })
+    assert.equal((await adapter.inspectContainer(third)).state, 'running')
+    for (const id of [ended, stopped, third]) await adapter.removeContainer(id, true)
+  })
+
+  it('a name that a killed nerdctl left behind does not stand in the way', async () => {
+    const id = await adapter.startContainer({ name: 'first', image, command: ['sleep', '1000'] })
+    const [file] = filesBelow(join(engine.dir, 'nerdctl')).filter((path) => path.endsWith('/first'))
+    const content = readFileSync(file)
+    await adapter.removeContainer(id, true)
+    assert.ok(!existsSync(file))
+    writeFileSync(file, content)
+    const again = await adapter.startContainer({ name: 'first', image, command: ['sleep', '1000'] })
+    assert.notEqual(again, id)
+    await adapter.removeContainer(again, true)
+  })
+
+  it('containers that lost their tasks read as ended, and can be started', async () => {
+    const id = await adapter.startContainer({ name: 'lost', image, command: ['sleep', '1000'] })
+    // As after a reboot: the record stays, the task is gone.
+    await engine.ctr('tasks', 'kill', '-s', 'KILL', id)
+    await adapter.waitContainer(id)
+    await engine.ctr('tasks', 'rm', id)
+    assert.equal((await adapter.inspectContainer(id)).state, 'exited')
+    await adapter.restartContainer(id, 0)
+    assert.equal((await adapter.inspectContainer(id)).state, 'running')
+    await adapter.removeContainer(id, true)
+  })
+
+  it('another nerdctl is used from the next call on; a missing one is NOT_INSTALLED', async () => {
+    const other = new ContainerdAdapter(engine.options)
+    await other.setNerdctlPath('/no/such/nerdctl')
+    await assert.rejects(other.startContainer({ name: 'never', image }), { code: 'NOT_INSTALLED' })
+    await assert.rejects(other.setNerdctlPath('nerdctl'), { code: 'INVALID_ARGUMENT' })
+    await other.setNerdctlPath(engine.options.nerdctlPath)
+    await other.removeContainer(await other.startContainer({ name: 'made', image }), true)
+  })
+
+  it('a nerdctl that panics, warns, or prints half a line is an error with its words', async () => {
+    const fake = join(engine.dir, 'fake-nerdctl')
+    const says = async (script) => {
+      writeFileSync(fake, `#!/bin/sh\n${script}\n`)
+      chmodSync(fake, 0o755)
+      const other = new ContainerdAdapter({ ...engine.options, nerdctlPath: fake })
+      return other.createVolume('never-made').then(
+        () => assert.fail('it resolved'),
+        (error) => error,
+      )
+    }
+    // Go's form of a panic: nerdctl-contract §1.0.
+    assert.match((await says('echo "panic: environment variable HOME is not set" >&2; exit 2')).message, /panic: env/)
+    assert.equal((await says('printf "time=\\"x\\" level=warning msg=\\"half" >&2; exit 1')).code, 'ENGINE_ERROR')
+    const error = await says('echo \'time="x" level=fatal msg="boom \\"quoted\\""\' >&2; exit 1')
+    assert.ok(error.message.includes('boom "quoted"'), error.message)
+  })
+})
+
+function filesBelow(dir) {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+}

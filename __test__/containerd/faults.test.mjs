@@ -1,0 +1,121 @@
+// What containerd and nerdctl do that they should not: they die, hang, and are many.
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { ContainerdAdapter, RuntimeError } from 'lima-runtime'
+import { CALLS } from '../contract/calls.mjs'
+import { noContainerd, startContainerd } from '../support/containerd.mjs'
+import { busyboxArchive } from '../support/images.mjs'
+import { startTime } from '../support/process.mjs'
+import { waitFor } from '../support/wait.mjs'
+
+const skip = noContainerd()
+const image = 'busybox:latest'
+const IDLE = ['sh', '-c', 'trap "exit 0" TERM; sleep 86400 & wait']
+
+describe('faults of containerd and nerdctl', { skip, timeout: 900_000 }, () => {
+  let engine
+  let adapter
+
+  before(async () => {
+    engine = await startContainerd()
+    const load = async (archive) => {
+      writeFileSync(join(engine.dir, 'image.tar'), archive)
+      await engine.nerdctl(['load', '-i', join(engine.dir, 'image.tar')])
+    }
+    await load(busyboxArchive())
+    await load(busyboxArchive({ tags: ['other:latest'], files: { '/other': 'another' } }))
+    adapter = new ContainerdAdapter(engine.options)
+    await adapter.initialize()
+  })
+  after(() => engine?.stop())
+
+  describe('containerd killed and restarted during', () => {
+    for (const [method, call] of Object.entries(CALLS)) {
+      it(method, { timeout: 60_000 }, async () => {
+        const name = `killed-${method.toLowerCase()}`
+        if (method !== 'startContainer') await adapter.startContainer({ name, image, command: IDLE })
+        const mine = { name, image, archive: join(engine.dir, 'image.tar') }
+        const outcome = call(adapter, mine, { timeoutMs: 30_000 }).then(
+          () => 'done',
+          (error) => error,
+        )
+        await engine.halt('SIGKILL')
+        await engine.start()
+        const ended = await outcome
+        // Whatever became of it: an answer, or an error of ours that is no accident of this package.
+        if (ended !== 'done') {
+          assert.ok(ended instanceof RuntimeError, ended)
+          assert.notEqual(ended.code, 'INTERNAL', ended.stack)
+        }
+        // The same adapter goes on, and nothing stands in the way of the same name.
+        const [left] = await adapter.listContainers({ all: true, filters: { name: [name] } })
+        if (left) await adapter.removeContainer(left.id, true)
+        const again = await adapter.startContainer({ name, image, command: IDLE })
+        assert.equal((await adapter.inspectContainer(again)).state, 'running')
+        await adapter.removeContainer(again, true)
+      })
+    }
+  })
+
+  it('a nerdctl that hangs: the deadline, TERM, then KILL; those behind it go on', async () => {
+    const [fake, pid, heard] = ['hangs', 'hangs.pid', 'hangs.term'].map((name) => join(engine.dir, name))
+    // The first call hangs and hears no TERM; the others are nerdctl's.
+    writeFileSync(
+      fake,
+      `#!/bin/sh
+case "$*" in *volume*) ;; *) exec ${engine.options.nerdctlPath} "$@" ;; esac
+[ ! -e ${pid} ] || exec ${engine.options.nerdctlPath} "$@"
+trap 'echo TERM >>${heard}' TERM
+echo $$ >${pid}
+while :; do sleep 0.05; done
+`,
+    )
+    chmodSync(fake, 0o755)
+    const other = new ContainerdAdapter({ ...engine.options, nerdctlPath: fake })
+    const hangs = other.createVolume('hangs', { timeoutMs: 500 })
+    await assert.rejects(hangs, { code: 'TIMEOUT' })
+    const process = Number(readFileSync(pid, 'utf8'))
+    assert.equal(await other.createVolume('goes-on', { timeoutMs: 20_000 }), 'goes-on')
+    await waitFor('the end of the one that hung', () => startTime(process) === undefined)
+    assert.ok(existsSync(heard), 'it was asked to end before it was killed')
+    await other.removeVolume('goes-on')
+  })
+
+  it('an image whose tag has moved: its container is what it was, the next one is the other', async () => {
+    await adapter.tagImage(image, 'moved:1')
+    const old = await adapter.startContainer({ name: 'old', image: 'moved:1', command: IDLE })
+    await engine.nerdctl(['tag', 'other:latest', 'moved:1'])
+    const fresh = await adapter.startContainer({ name: 'fresh', image: 'moved:1', command: IDLE })
+    const has = async (id) => (await adapter.execInContainer(id, ['test', '-e', '/other'])).exitCode === 0
+    assert.deepEqual([await has(old), await has(fresh)], [false, true])
+    await adapter.restartContainer(old, 0)
+    assert.equal(await has(old), false)
+    assert.equal((await adapter.inspectContainer(old)).image, 'moved:1')
+    const named = (await adapter.listImages()).filter(({ tags }) => tags.includes('moved:1'))
+    assert.deepEqual(
+      named.map(({ tags }) => tags.includes('other:latest')),
+      [true],
+    )
+    for (const id of [old, fresh]) await adapter.removeContainer(id, true)
+    await adapter.removeImage('moved:1')
+  })
+
+  it('300 containers: all are listed, and found by name and by prefix', async () => {
+    // Made without nerdctl, which takes its time; with the labels by which it knows its own.
+    const names = Array.from({ length: 300 }, (_, i) => `many-${i}`)
+    const reference = 'docker.io/library/busybox:latest'
+    const make = (name, i) =>
+      engine.ctr('containers', 'create', '--label', `nerdctl/name=${name}`, reference, `${i}`.padStart(64, 'e'))
+    for (let i = 0; i < names.length; i += 10)
+      await Promise.all(names.slice(i, i + 10).map((name, n) => make(name, i + n)))
+    const listed = await adapter.listContainers({ all: true })
+    assert.deepEqual(listed.map(({ name }) => name).sort(), names.toSorted())
+    assert.ok(listed.every(({ state }) => state === 'stopped'))
+    assert.equal((await adapter.inspectContainer('many-7')).id, '7'.padStart(64, 'e'))
+    const ids = listed.map(({ id }) => id)
+    for (let i = 0; i < ids.length; i += 50) await engine.ctr('containers', 'rm', ...ids.slice(i, i + 50))
+    assert.deepEqual(await adapter.listContainers({ all: true }), [])
+  })
+})

@@ -1,0 +1,93 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ContainerdAdapter } from 'lima-runtime'
+import { TEST_USER } from '../../../scripts/setup.mjs'
+import { startContainerd } from '../../support/containerd.mjs'
+import { startHung } from '../../support/hung.mjs'
+import { busyboxArchive } from '../../support/images.mjs'
+import { tempDir } from '../../support/tempdir.mjs'
+import { outside, serveImages } from './nerdctl.mjs'
+
+/**
+ * containerd and nerdctl of this machine: a daemon of its own. `alone`: its socket is closed to whoever looks for it, who may
+ * use sudo; nerdctl alone serves.
+ */
+export function containerdBackend({ alone = false } = {}) {
+  let engine
+  const running = []
+  const nerdctl = (...args) => engine.nerdctl(args)
+  let archives = 0
+
+  async function load(archive) {
+    const file = join(engine.dir, `image-${archives++}.tar`)
+    writeFileSync(file, archive)
+    await nerdctl('load', '-i', file)
+  }
+
+  const image = 'busybox:latest'
+  const backend = {
+    name: alone ? 'containerd by nerdctl alone' : 'containerd',
+    degraded: alone,
+    type: 'containerd',
+    image,
+    defaultHostIp: '0.0.0.0',
+    pruneScope: 'app',
+    goneCode: 'CONTAINERD_NOT_READY',
+    differs: {
+      noUdp: 'this engine publishes udp ports itself',
+      dockerSocket: 'this engine has no Docker socket',
+      carriageReturn: "nerdctl's logger writes a line's \\r\\n as \\n",
+      unseenPath: 'the engine sees all the paths the host does',
+      ...(alone && { liveNetworks: 'nerdctl has no command that changes the networks of a container' }),
+    },
+    adapter(options) {
+      const adapter = new ContainerdAdapter({ ...engine.options, ...options })
+      return alone ? asOrdinaryUser(adapter) : adapter
+    },
+    deadAdapter: () => new ContainerdAdapter({ ...engine.options, address: join(engine.dir, 'no-such.sock') }),
+
+    async start() {
+      engine = await startContainerd()
+      running.push(engine)
+      await load(busyboxArchive())
+      running.push(...(await serveImages(backend)))
+      const { slow } = backend
+      // A nerdctl that is killed keeps what it fetched for a day, and no other of its commands lets go of it: what an earlier
+      // test aborted would be there already.
+      const hold = () => {
+        engine.endLeases()
+        return slow.hold()
+      }
+      if (alone) backend.slow = { ...slow, hold }
+    },
+
+    async stop() {
+      for (const part of running.reverse()) await part.stop()
+    },
+
+    async hungAdapter() {
+      const hung = await startHung(join(tempDir('hung'), 'containerd.sock'))
+      return { adapter: new ContainerdAdapter({ ...engine.options, address: hung.path }), close: hung.stop }
+    },
+
+    outside: outside({ nerdctl, ctr: (...args) => engine.ctr(...args), load }, image),
+
+    engine: {
+      kill: () => engine.halt('SIGKILL'),
+      stop: () => engine.halt('SIGTERM'),
+      start: () => engine.start(),
+    },
+  }
+  return backend
+}
+
+/** It looks for its engine without root's rights over sockets; sudo gives them to nerdctl. */
+async function asOrdinaryUser(adapter) {
+  process.seteuid(TEST_USER)
+  try {
+    await adapter.initialize()
+  } finally {
+    process.seteuid(0)
+  }
+  return adapter
+}

@@ -1,0 +1,93 @@
+import { join } from 'node:path'
+import { DockerAdapter } from 'lima-runtime'
+import { startDockerd } from '../../support/dockerd.mjs'
+import { startHung } from '../../support/hung.mjs'
+import { busyboxArchive, loadArchive } from '../../support/images.mjs'
+import { ACCOUNT, pushImage, startRegistry } from '../../support/registry.mjs'
+import { tempDir } from '../../support/tempdir.mjs'
+import { startGate } from '../gate.mjs'
+
+/** Docker, over a dockerd of its own: the suite prunes it and takes it down. */
+export function dockerBackend() {
+  let engine
+  const running = []
+  const api = (...args) => engine.api(...args)
+  const backend = {
+    name: 'Docker',
+    type: 'docker',
+    image: 'busybox:latest',
+    account: ACCOUNT,
+    defaultHostIp: '0.0.0.0',
+    pruneScope: 'app',
+    goneCode: 'ENGINE_UNREACHABLE',
+    differs: {
+      noUdp: 'this engine publishes udp ports itself',
+      noDockerSocket: 'this engine has a Docker socket',
+      unseenPath: 'the engine sees all the paths the host does',
+    },
+    adapter: (options) => new DockerAdapter({ host: engine.host, ...options }),
+    deadAdapter: () => new DockerAdapter({ host: `unix://${join(engine.dir, 'no-such.sock')}` }),
+    dockerSocket: () => engine.socket,
+
+    async start() {
+      engine = await startDockerd()
+      running.push(engine)
+      await loadArchive(engine, busyboxArchive())
+      await loadArchive(engine, busyboxArchive({ tags: ['small:latest'], files: { '/small': 'another image' } }))
+      const [open, closed] = await Promise.all([startRegistry(), startRegistry({ auth: true })])
+      running.push(open, closed)
+      const gate = await startGate(open.port)
+      running.push(gate)
+      backend.remoteImage = await pushImage(engine, 'small:latest', open, 'contract/small:1')
+      backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
+      // Its noise is in no other image: the engine has to fetch it.
+      await loadArchive(engine, busyboxArchive({ tags: ['big:latest'], padding: 8 << 20 }))
+      await pushImage(engine, 'big:latest', open, 'contract/big:1')
+      for (const image of ['small:latest', 'big:latest']) await api('DELETE', `/images/${image}`)
+      backend.slow = { image: `127.0.0.1:${gate.port}/contract/big:1`, hold: gate.hold, release: gate.release }
+    },
+
+    async stop() {
+      for (const part of running.reverse()) await part.stop()
+    },
+
+    async hungAdapter() {
+      const hung = await startHung(join(tempDir('hung'), 'docker.sock'))
+      return { adapter: new DockerAdapter({ host: `unix://${hung.path}` }), close: hung.stop }
+    },
+
+    outside: {
+      create: (name, argv) => api('POST', `/containers/create?name=${name}`, { Image: backend.image, Cmd: argv }),
+      kill: (id) => api('POST', `/containers/${id}/kill`),
+      remove: (id) => api('DELETE', `/containers/${id}?force=1&v=1`),
+      removeImage: (reference) => api('DELETE', `/images/${encodeURIComponent(reference)}?force=1`),
+      createVolume: (name) => api('POST', '/volumes/create', { Name: name }),
+      removeVolume: (name) => api('DELETE', `/volumes/${name}`),
+      createNetwork: (name) => api('POST', '/networks/create', { Name: name, Driver: 'bridge' }),
+      removeNetwork: (name) => api('DELETE', `/networks/${name}`),
+      async networkFlags(name) {
+        const { Internal, Attachable } = await api('GET', `/networks/${name}`)
+        return { internal: Internal, attachable: Attachable }
+      },
+      /** An image without a tag; returns its id. */
+      async danglingImage() {
+        await loadArchive(
+          engine,
+          busyboxArchive({ tags: ['dangling:latest'], files: { '/big': Buffer.alloc(3 << 20, 'dangling') } }),
+        )
+        const { Id } = await api('GET', '/images/dangling:latest/json')
+        // Another image takes the tag: the first is left without one.
+        await api('POST', `/images/${encodeURIComponent(backend.image)}/tag?repo=dangling&tag=latest`)
+        await api('DELETE', '/images/dangling:latest')
+        return Id
+      },
+    },
+
+    engine: {
+      kill: () => engine.halt('SIGKILL'),
+      stop: () => engine.halt('SIGTERM'),
+      start: () => engine.start(),
+    },
+  }
+  return backend
+}

@@ -1,0 +1,64 @@
+// What the backends have in common whose engine is containerd with nerdctl, wherever it runs.
+import { busyboxArchive, busyboxImage } from '../../support/images.mjs'
+import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
+import { startGate } from '../gate.mjs'
+
+/**
+ * Registries with the images the suite pulls; gives `backend` their names, and what is to be stopped.
+ * @param {(port: number) => string} [address] of this machine's port, as the engine sees it
+ */
+export async function serveImages(backend, address = (port) => `127.0.0.1:${port}`) {
+  const [open, closed] = await Promise.all([startRegistry(), startRegistry({ auth: true })])
+  const gate = await startGate(open.port)
+  const small = busyboxImage({ files: { '/small': 'another image' } })
+  await publish(open, 'contract/small:1', small)
+  await publish(closed, 'contract/private:1', small, { auth: ACCOUNT })
+  // Its noise is in no other image: the engine has to fetch it.
+  await publish(open, 'contract/big:1', busyboxImage({ padding: 8 << 20 }))
+  backend.account = ACCOUNT
+  backend.remoteImage = `${address(open.port)}/contract/small:1`
+  backend.privateImage = `${address(closed.port)}/contract/private:1`
+  backend.slow = { image: `${address(gate.port)}/contract/big:1`, hold: gate.hold, release: gate.release }
+  return [open, closed, gate]
+}
+
+/**
+ * Somebody else at the engine.
+ * @param {object} engine
+ * @param {(...args: string[]) => Promise<string>} engine.nerdctl
+ * @param {(...args: string[]) => Promise<string>} engine.ctr
+ * @param {(archive: Buffer) => Promise<unknown>} engine.load
+ */
+export function outside({ nerdctl, ctr, load }, image) {
+  return {
+    create: (name, argv) => nerdctl('create', '--name', name, image, ...argv),
+    kill: (id) => nerdctl('kill', id),
+    remove: (id) => nerdctl('rm', '-f', id),
+    removeImage: (reference) => nerdctl('rmi', '-f', reference),
+    async createVolume(name) {
+      await nerdctl('volume', 'create', name)
+      // containerd tells of images and containers only: what is to be seen in its events is an image's tag.
+      await ctr('images', 'tag', 'docker.io/library/busybox:latest', name)
+      await ctr('images', 'rm', name)
+    },
+    removeVolume: (name) => nerdctl('volume', 'rm', name),
+    createNetwork: (name) => nerdctl('network', 'create', name),
+    removeNetwork: (name) => nerdctl('network', 'rm', name),
+    async networkFlags(name) {
+      const { CNI } = JSON.parse(await nerdctl('network', 'inspect', '--mode', 'native', '--format', 'json', name))
+      const plugins = CNI.plugins.map((plugin) => plugin.type)
+      // nerdctl leaves the port mapping out of a network of its own; it has no `attachable`, which we remember.
+      const attachable = CNI.nerdctlLabels?.['lima-runtime.attachable'] === 'true'
+      return { internal: !plugins.includes('portmap'), attachable }
+    },
+    /** An image as nerdctl builds one without a tag; returns its id. */
+    async danglingImage() {
+      await load(busyboxArchive({ tags: ['dangling:latest'], files: { '/big': Buffer.alloc(3 << 20, 'dangling') } }))
+      const listed = await ctr('images', 'ls', 'name==docker.io/library/dangling:latest')
+      const digest = /sha256:[0-9a-f]{64}/.exec(listed)[0]
+      await ctr('images', 'tag', 'docker.io/library/dangling:latest', `overlayfs@${digest}`)
+      await nerdctl('rmi', 'dangling:latest')
+      return digest
+    },
+  }
+}

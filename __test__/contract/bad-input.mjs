@@ -1,0 +1,329 @@
+import { CALLS } from './calls.mjs'
+import { assert, fails, subject } from './kit.mjs'
+
+const GARBAGE = 'x'.repeat(10 << 20)
+const MANY = Object.fromEntries(
+  Array.from({ length: 50_000 }, (_, i) => [`key${i}`, 'a value of some length, again and again']),
+)
+const NOT_STRINGS = [null, undefined, 42, true, {}, []]
+const NOT_NAMES = [
+  '',
+  'a/b',
+  '/',
+  '../up',
+  '-rf',
+  '--all',
+  'a b',
+  'a\0b',
+  'a\nb',
+  'a;b',
+  '$(x)',
+  'ä',
+  GARBAGE,
+  ...NOT_STRINGS,
+]
+const NOT_IMAGES = [
+  '',
+  ' ',
+  'a b',
+  '-x',
+  '--all-tags',
+  'UPPER',
+  'a//b',
+  'http://host/name',
+  'a\0b',
+  'name:',
+  GARBAGE,
+  ...NOT_STRINGS,
+]
+const NOT_FLAGS = ['yes', 1, null, {}]
+const check = { test: ['CMD', 'true'], interval: 1000, timeout: 1000, retries: 1 }
+
+export const badInput = subject('bad input', (ctx, test) => {
+  /** Each is INVALID_ARGUMENT with the field, and the engine sees none of them. */
+  function refused(name, rows) {
+    test(name, { timeout: 120_000 }, async () => {
+      const from = Date.now() / 1000
+      const before = await everything()
+      for (const [field, what, call] of rows(ctx.adapter)) {
+        const label = `${field}: ${shown(what)}`
+        const error = await fails(call(), 'INVALID_ARGUMENT').catch((e) => {
+          throw new Error(`${label} — ${e.message}`, { cause: e })
+        })
+        assert.equal(error.details.field, field, `${label} — ${error.message}`)
+        assert.ok(error.message.startsWith(`${field}: `), error.message.slice(0, 200))
+        assert.ok(error.message.length < 500, `${label}: a message of ${error.message.length} characters`)
+      }
+      assert.deepEqual(await everything(), before)
+      const marker = ctx.name('marker')
+      await ctx.backend.outside.createVolume(marker)
+      ctx.undo(() => ctx.backend.outside.removeVolume(marker))
+      for await (const event of ctx.adapter.events({ since: from })) {
+        if ((event.name ?? event.id) === marker) break
+        // A second of its own clock before: what the test before this one cleaned up.
+        assert.ok(event.time / 1000 < from + 0.001, `the engine was asked: ${JSON.stringify(event)}`)
+      }
+    })
+  }
+
+  async function everything() {
+    const { adapter } = ctx
+    const lists = [
+      adapter.listContainers({ all: true }),
+      adapter.listImages(),
+      adapter.listNetworks(),
+      adapter.listVolumes(),
+    ]
+    const names = (await Promise.all(lists)).map((list) => list.map((thing) => thing.id ?? thing.name).sort())
+    return Object.fromEntries(['containers', 'images', 'networks', 'volumes'].map((kind, i) => [kind, names[i]]))
+  }
+
+  const config = (more) => ({ name: 'never-made', image: ctx.backend.image, ...more })
+
+  refused('ContainerConfig', (a) => {
+    const start = (field, values, make) => values.map((v) => [field, v, () => a.startContainer(config(make(v)))])
+    const whole = [null, undefined, 'name', 42, [], true]
+    return [
+      ...whole.map((v) => ['config', v, () => a.startContainer(v)]),
+      ...start('name', [...NOT_NAMES, 'x', `${'a'.repeat(300)}`], (name) => ({ name })),
+      ...start('image', NOT_IMAGES, (image) => ({ image })),
+      ...start('env', [null, 'A=1', 42, [], ['A=1']], (env) => ({ env })),
+      ...start('env.A', [1, null, true, {}, 'a\0b', GARBAGE], (A) => ({ env: { A } })),
+      ['env.', '', () => a.startContainer(config({ env: { '': 'x' } }))],
+      ['env.A=B', 'A=B', () => a.startContainer(config({ env: { 'A=B': 'x' } }))],
+      ['env', MANY, () => a.startContainer(config({ env: MANY }))],
+      ...start('ports', [null, '80:80', 80, [], ['80:80']], (ports) => ({ ports })),
+      ...start(
+        'ports.80',
+        [
+          '',
+          '0',
+          '70000',
+          'abc',
+          '-1',
+          '80.5',
+          ' 80',
+          '+80',
+          '0x50',
+          '80-90',
+          '1.2.3.4.5:80',
+          'host:80',
+          ':',
+          '80:',
+          GARBAGE,
+          8080,
+          null,
+          {},
+        ],
+        (p) => ({ ports: { 80: p } }),
+      ),
+      ...['0', '70000', 'abc', '', '80/sctp', '80/', '/tcp', '-1', '80-90'].map((k) => [
+        `ports.${k}`,
+        k,
+        () => a.startContainer(config({ ports: { [k]: '8080' } })),
+      ]),
+      ...start('volumes', [null, '/a:/b', {}, 42], (volumes) => ({ volumes })),
+      ...start('volumes[0]', [null, '/a:/b', 42], (v) => ({ volumes: [v] })),
+      ...start(
+        'volumes[0].host',
+        ['', 'relative/path', './here', '../up', '~/home', 'a b', '/a\0b', GARBAGE, ...NOT_STRINGS],
+        (host) => ({ volumes: [{ host, container: '/x' }] }),
+      ),
+      ...start('volumes[0].container', ['', 'relative', '/', '/a\0b', `/${GARBAGE}`, ...NOT_STRINGS], (container) => ({
+        volumes: [{ host: '/tmp', container }],
+      })),
+      ...start('volumes[0].readOnly', NOT_FLAGS, (readOnly) => ({
+        volumes: [{ host: '/tmp', container: '/x', readOnly }],
+      })),
+      ...start('networks', [null, 'bridge', {}, 42], (networks) => ({ networks })),
+      ...start(
+        'networks[0]',
+        NOT_NAMES.map((v) => v ?? null),
+        (n) => ({ networks: [n] }),
+      ),
+      ...start('command', [null, 'sh -c true', {}, 42], (command) => ({ command })),
+      ...start('command[1]', [null, 42, 'a\0b', GARBAGE, {}], (arg) => ({ command: ['echo', arg] })),
+      ...start('healthcheck', ['curl', 42, [], true], (healthcheck) => ({ healthcheck })),
+      ...start('healthcheck.test', [[], ['curl'], ['CMD'], ['CMD-SHELL'], ['NONE', 'x'], 'curl', null], (t) => ({
+        healthcheck: { ...check, test: t },
+      })),
+      ...start('healthcheck.test[1]', [42, null, 'a\0b', GARBAGE], (t) => ({
+        healthcheck: { ...check, test: ['CMD', t] },
+      })),
+      ...['interval', 'timeout', 'retries'].flatMap((key) =>
+        start(`healthcheck.${key}`, [0, -1, 1.5, 1e12, NaN, Infinity, '5s', null, undefined], (v) => ({
+          healthcheck: { ...check, [key]: v },
+        })),
+      ),
+      ...start('healthcheck.startPeriod', [-1, 1.5, 1e12, '5s'], (startPeriod) => ({
+        healthcheck: { ...check, startPeriod },
+      })),
+      ...start('restart', ['sometimes', '', 42, true, GARBAGE], (restart) => ({ restart })),
+      ...start('labels', [null, 'a=b', 42, []], (labels) => ({ labels })),
+      ...start('labels.a', [1, null, {}, 'a\0b', GARBAGE], (l) => ({ labels: { a: l } })),
+      ['labels.', '', () => a.startContainer(config({ labels: { '': 'x' } }))],
+      ['labels', MANY, () => a.startContainer(config({ labels: MANY }))],
+      ...start('platform', ['', 'linux', 'linux/', '/amd64', 'a/b/c/d', 'linux/amd 64', GARBAGE, 42], (platform) => ({
+        platform,
+      })),
+    ]
+  })
+
+  refused('ids of containers', (a) => {
+    const methods = {
+      stopContainer: (id) => a.stopContainer(id),
+      removeContainer: (id) => a.removeContainer(id),
+      restartContainer: (id) => a.restartContainer(id),
+      pauseContainer: (id) => a.pauseContainer(id),
+      unpauseContainer: (id) => a.unpauseContainer(id),
+      killContainer: (id) => a.killContainer(id),
+      waitContainer: (id) => a.waitContainer(id),
+      inspectContainer: (id) => a.inspectContainer(id),
+      getContainerDetails: (id) => a.getContainerDetails(id),
+      getContainerLogs: (id) => a.getContainerLogs(id),
+      getContainerStats: (id) => a.getContainerStats(id),
+      streamContainerStats: (id) => a.streamContainerStats(id).next(),
+      execInContainer: (id) => a.execInContainer(id, ['true']),
+    }
+    return Object.values(methods).flatMap((call) => NOT_NAMES.map((id) => ['id', id, () => call(id)]))
+  })
+
+  refused('other arguments of container methods', (a) => {
+    const id = 'some-container'
+    const each = (field, values, call) => values.map((v) => [field, v, () => call(v)])
+    return [
+      ...each('timeout', [-1, 1.5, NaN, Infinity, 1e9, '10', null, {}], (t) => a.stopContainer(id, t)),
+      ...each('timeout', [-1, 1.5, '10'], (t) => a.restartContainer(id, t)),
+      ...each('force', NOT_FLAGS, (force) => a.removeContainer(id, force)),
+      ...each('signal', ['', 'SIG KILL', '0', '99', '-9', 'SIGNONSENSE', 9, null, GARBAGE], (s) =>
+        a.killContainer(id, s),
+      ),
+      ...each('argv', [undefined, null, 'ls -l', 42, {}, [], ['']], (argv) => a.execInContainer(id, argv)),
+      ...each('argv[1]', [undefined, null, 42, 'a\0b', GARBAGE], (arg) => a.execInContainer(id, ['ls', arg])),
+      ...each('options', ['x', 42, []], (o) => a.execInContainer(id, ['ls'], o)),
+      ...each('env', [null, 'A=1', []], (env) => a.execInContainer(id, ['ls'], { env })),
+      ...each('env.A', [1, null, 'a\0b', GARBAGE], (A) => a.execInContainer(id, ['ls'], { env: { A } })),
+      ...each('workdir', ['', 'relative', '/a\0b', 42, `/${GARBAGE}`], (workdir) =>
+        a.execInContainer(id, ['ls'], { workdir }),
+      ),
+      ...each('user', ['', 'a b', '-x', 'a;b', 1000, GARBAGE], (user) => a.execInContainer(id, ['ls'], { user })),
+      ...each('input', [null, 42, {}, ['a']], (input) => a.execInContainer(id, ['cat'], { input })),
+      ...each('options', [null, 'x', 42, []], (o) => a.listContainers(o)),
+      ...each('all', NOT_FLAGS, (all) => a.listContainers({ all })),
+      ...each('filters', [null, 'name=x', 42, []], (filters) => a.listContainers({ filters })),
+      ...each('filters.nosuch', [['x']], (v) => a.listContainers({ filters: { nosuch: v } })),
+      ...each('filters.name', ['x', null, 42, {}], (name) => a.listContainers({ filters: { name } })),
+      ...each('filters.name[0]', [null, 42, GARBAGE], (n) => a.listContainers({ filters: { name: [n] } })),
+      ...each('filters.status', [['flying']], (status) => a.listContainers({ filters: { status } })),
+      ...each('options', [null, 'x', 42, []], (o) => a.getContainerLogs(id, o)),
+      ...each('tail', [-1, 1.5, 'all', null], (tail) => a.getContainerLogs(id, { tail })),
+      ...each('follow', NOT_FLAGS, (follow) => a.getContainerLogs(id, { follow })),
+      ...each('since', ['x', NaN, -1], (since) => a.events({ since }).next()),
+      ...each('filters.nosuch', [['x']], (v) => a.events({ filters: { nosuch: v } }).next()),
+      ...each('filters.type[0]', [GARBAGE], (v) => a.events({ filters: { type: [v] } }).next()),
+    ]
+  })
+
+  refused('images', (a) => {
+    const { image } = ctx.backend
+    const each = (field, values, call) => values.map((v) => [field, v, () => call(v)])
+    return [
+      ...each('name', NOT_IMAGES, (name) => a.pullImage(name)),
+      ...each('name', NOT_IMAGES, (name) => a.imageExists(name)),
+      ...each('id', NOT_IMAGES, (id) => a.removeImage(id)),
+      ...each('force', NOT_FLAGS, (force) => a.removeImage(image, force)),
+      ...each('source', NOT_IMAGES, (source) => a.tagImage(source, 'target:x')),
+      ...each('target', [...NOT_IMAGES, `x@sha256:${'0'.repeat(64)}`], (target) => a.tagImage(image, target)),
+      ...each('onProgress', ['x', 42, {}, null], (f) => a.pullImage(image, f)),
+      ...each('options', [null, 'x', 42, []], (o) => a.pullImage(image, undefined, o)),
+      ...each('platform', ['', 'amd64', 42, GARBAGE], (platform) => a.pullImage(image, undefined, { platform })),
+      ...each('auth', ['user:pass', 42, []], (auth) => a.pullImage(image, undefined, { auth })),
+      ...each('auth.username', ['', 42, null, undefined, GARBAGE], (username) =>
+        a.pullImage(image, undefined, { auth: { username, password: 'x' } }),
+      ),
+      ...each('auth.password', [42, null, undefined, GARBAGE], (password) =>
+        a.pullImage(image, undefined, { auth: { username: 'x', password } }),
+      ),
+      ...each('archive', [undefined, null, 42, {}, [], '', 'a\0b', GARBAGE], (archive) => a.loadImage(archive)),
+      ...each('images', [undefined, null, 42, {}, []], (images) => a.saveImage(images)),
+      ...each('images[0]', NOT_IMAGES, (v) => a.saveImage([v])),
+      ...each(
+        'images[0]',
+        NOT_IMAGES.filter((v) => typeof v === 'string'),
+        (v) => a.saveImage(v),
+      ),
+    ]
+  })
+
+  refused('networks, volumes, prune', (a) => {
+    const each = (field, values, call) => values.map((v) => [field, v, () => call(v)])
+    return [
+      ...each('name', [...NOT_NAMES, 'x'], (name) => a.createNetwork(name)),
+      ...each('options', [null, 'x', 42, []], (o) => a.createNetwork('never-made', o)),
+      ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createNetwork('never-made', { driver })),
+      ...each('internal', NOT_FLAGS, (internal) => a.createNetwork('never-made', { internal })),
+      ...each('attachable', NOT_FLAGS, (attachable) => a.createNetwork('never-made', { attachable })),
+      ...each('id', NOT_NAMES, (id) => a.removeNetwork(id)),
+      ...each('containerId', NOT_NAMES, (id) => a.connectContainerToNetwork(id, 'bridge')),
+      ...each('networkId', NOT_NAMES, (id) => a.connectContainerToNetwork('some-container', id)),
+      ...each('containerId', NOT_NAMES, (id) => a.disconnectContainerFromNetwork(id, 'bridge')),
+      ...each('networkId', NOT_NAMES, (id) => a.disconnectContainerFromNetwork('some-container', id)),
+      ...each('name', [...NOT_NAMES, 'x'], (name) => a.createVolume(name)),
+      ...each('options', [null, 'x', 42, []], (o) => a.createVolume('never-made', o)),
+      ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createVolume('never-made', { driver })),
+      ...each('labels', [null, 'a=b', []], (labels) => a.createVolume('never-made', { labels })),
+      ...each('labels.a', [1, null, GARBAGE], (l) => a.createVolume('never-made', { labels: { a: l } })),
+      ...each('name', NOT_NAMES, (name) => a.removeVolume(name)),
+      ...each('force', NOT_FLAGS, (force) => a.removeVolume('some-volume', force)),
+      ...each('options', [null, 'x', 42, []], (o) => a.prune(o)),
+      ...['containers', 'images', 'volumes', 'networks'].flatMap((key) =>
+        each(key, ['yes', 1], (v) => a.prune({ [key]: v })),
+      ),
+      ...each('scope', ['all', '', 42, GARBAGE], (scope) => a.prune({ scope })),
+    ]
+  })
+
+  refused('signal and timeoutMs of every method', (a) => {
+    const mine = { name: 'never-made', image: ctx.backend.image, archive: '/dev/null' }
+    return Object.values(CALLS).flatMap((call) => [
+      ...[0, -1, NaN, Infinity, 2 ** 31, '1000', {}].map((v) => [
+        'timeoutMs',
+        v,
+        () => call(a, mine, { timeoutMs: v }),
+      ]),
+      ...[{}, 'x', 42, new AbortController()].map((v) => ['signal', v, () => call(a, mine, { signal: v })]),
+    ])
+  })
+
+  test('what has no JSON form is refused, too', async () => {
+    const loop = config({})
+    loop.self = loop
+    await fails(ctx.adapter.startContainer(loop), 'INVALID_ARGUMENT', { field: 'config' })
+    await fails(ctx.adapter.startContainer(config({ labels: { a: 10n } })), 'INVALID_ARGUMENT')
+    const trap = Object.defineProperty(config({}), 'env', {
+      enumerable: true,
+      get() {
+        throw new Error('from a getter')
+      },
+    })
+    const error = await fails(ctx.adapter.startContainer(trap), 'INVALID_ARGUMENT')
+    assert.match(error.message, /from a getter/)
+  })
+
+  test('options of the adapter', () => {
+    for (const appName of [42, {}, '']) {
+      assert.throws(
+        () => ctx.backend.adapter({ appName }),
+        (e) => e.code === 'INVALID_ARGUMENT' && e.details.field === 'appName',
+      )
+    }
+  })
+})
+
+function shown(value) {
+  const text =
+    typeof value === 'string'
+      ? JSON.stringify(value.slice(0, 40))
+      : String(value && typeof value === 'object' ? Object.keys(value).slice(0, 3) : value)
+  return text
+}

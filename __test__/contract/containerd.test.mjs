@@ -1,0 +1,8 @@
+import { describe } from 'node:test'
+import { noContainerd } from '../support/containerd.mjs'
+import { containerdBackend } from './backends/containerd.mjs'
+import { contract } from './suite.mjs'
+
+const reason = noContainerd()
+if (reason) describe('contract: containerd', { skip: reason }, () => {})
+else contract(containerdBackend())

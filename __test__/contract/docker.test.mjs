@@ -1,0 +1,4 @@
+import { dockerBackend } from './backends/docker.mjs'
+import { contract } from './suite.mjs'
+
+contract(dockerBackend())

@@ -1,0 +1,180 @@
+import { createReadStream, createWriteStream, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createGzip } from 'node:zlib'
+import { tempDir } from '../support/tempdir.mjs'
+import { assert, fails, subject } from './kit.mjs'
+
+export const images = subject('images', (ctx, test) => {
+  test('pull tells how far it is', async () => {
+    const { remoteImage } = ctx.backend
+    ctx.discardImage(remoteImage)
+    const seen = []
+    await ctx.adapter.pullImage(remoteImage, (p) => seen.push(p))
+    assert.equal(await ctx.adapter.imageExists(remoteImage), true)
+    assert.ok(seen.length > 0)
+    let last = 0
+    for (const { status, progress, current, total } of seen) {
+      assert.ok(typeof status === 'string' && status.length > 0)
+      if (progress !== undefined) {
+        assert.ok(progress >= last && progress <= 100, `${progress} after ${last}`)
+        last = progress
+      }
+      if (total !== undefined) assert.ok(current <= total)
+    }
+    assert.equal(last, 100)
+  })
+
+  test('a pull of what is there already, and without a callback', async () => {
+    ctx.discardImage(ctx.backend.remoteImage)
+    await ctx.adapter.pullImage(ctx.backend.remoteImage)
+    await ctx.adapter.pullImage(ctx.backend.remoteImage)
+  })
+
+  test('two pulls of the same image at once', async () => {
+    const { remoteImage } = ctx.backend
+    ctx.discardImage(remoteImage)
+    const other = ctx.watch(await ctx.backend.adapter())
+    await Promise.all([ctx.adapter.pullImage(remoteImage), other.pullImage(remoteImage)])
+    assert.equal(await ctx.adapter.imageExists(remoteImage), true)
+  })
+
+  test('a callback that throws ends nothing', async () => {
+    ctx.discardImage(ctx.backend.remoteImage)
+    const warnings = []
+    const listen = (warning) => warnings.push(warning.message)
+    process.on('warning', listen)
+    try {
+      await ctx.adapter.pullImage(ctx.backend.remoteImage, () => {
+        throw new Error('from the callback')
+      })
+      await new Promise(setImmediate)
+    } finally {
+      process.off('warning', listen)
+    }
+    assert.ok(warnings.some((text) => text.includes('from the callback')))
+  })
+
+  test('what no registry has is IMAGE_NOT_FOUND', async () => {
+    const missing = `${ctx.backend.remoteImage.split('/')[0]}/no/such:image`
+    await fails(ctx.adapter.pullImage(missing), 'IMAGE_NOT_FOUND', { naming: missing })
+  })
+
+  test('a registry that wants credentials: none, wrong ones, the right ones', async () => {
+    const { privateImage, account } = ctx.backend
+    ctx.discardImage(privateImage)
+    await fails(ctx.adapter.pullImage(privateImage), 'REGISTRY_AUTH')
+    const wrong = { ...account, password: 'wrong' }
+    await fails(ctx.adapter.pullImage(privateImage, undefined, { auth: wrong }), 'REGISTRY_AUTH')
+    assert.equal(await ctx.adapter.imageExists(privateImage), false)
+    await ctx.adapter.pullImage(privateImage, undefined, { auth: account })
+    assert.equal(await ctx.adapter.imageExists(privateImage), true)
+  })
+
+  test('the platform asked for', async () => {
+    ctx.discardImage(ctx.backend.remoteImage)
+    const platform = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`
+    await ctx.adapter.pullImage(ctx.backend.remoteImage, undefined, { platform })
+    const id = await ctx.start({ image: ctx.backend.remoteImage, platform })
+    assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
+    await ctx.clean()
+  })
+
+  test('list and exists', async () => {
+    const { image } = ctx.backend
+    const found = (await ctx.adapter.listImages()).find(({ tags }) => tags.includes(image))
+    assert.match(found.id, /^sha256:[0-9a-f]{64}$/)
+    assert.ok(found.size > 100_000 && found.created instanceof Date && Number.isFinite(found.created.getTime()))
+    assert.equal(await ctx.adapter.imageExists(image), true)
+    assert.equal(await ctx.adapter.imageExists(found.id), true)
+    assert.equal(await ctx.adapter.imageExists('no/such:image'), false)
+  })
+
+  test('tag, and remove by reference keeps the image while it has another', async () => {
+    const { image } = ctx.backend
+    await ctx.adapter.tagImage(image, 'contract/tagged:one')
+    ctx.discardImage('contract/tagged:one')
+    const found = (await ctx.adapter.listImages()).find(({ tags }) => tags.includes('contract/tagged:one'))
+    assert.ok(found.tags.includes(image))
+    await ctx.adapter.removeImage('contract/tagged:one')
+    assert.equal(await ctx.adapter.imageExists('contract/tagged:one'), false)
+    assert.equal(await ctx.adapter.imageExists(image), true)
+    await fails(ctx.adapter.tagImage('no/such:image', 'contract/x:y'), 'IMAGE_NOT_FOUND', { naming: 'no/such:image' })
+  })
+
+  test('an image in use is IN_USE, an unknown one IMAGE_NOT_FOUND', async () => {
+    const { remoteImage } = ctx.backend
+    ctx.discardImage(remoteImage)
+    const id = await ctx.start({ image: remoteImage })
+    await fails(ctx.adapter.removeImage(remoteImage), 'IN_USE')
+    assert.equal(await ctx.adapter.imageExists(remoteImage), true)
+    await ctx.adapter.removeContainer(id, true)
+    await ctx.adapter.removeImage(remoteImage)
+    assert.equal(await ctx.adapter.imageExists(remoteImage), false)
+    await fails(ctx.adapter.removeImage(remoteImage), 'IMAGE_NOT_FOUND', { naming: remoteImage })
+    await fails(ctx.adapter.removeImage(remoteImage, true), 'IMAGE_NOT_FOUND', { naming: remoteImage })
+  })
+
+  test('save and load: a tar and a tar.gz, from a path and from a stream', async () => {
+    const dir = tempDir('contract')
+    const reference = 'contract/saved:one'
+    await ctx.adapter.tagImage(ctx.backend.image, reference)
+    ctx.discardImage(reference)
+    const tar = join(dir, 'image.tar')
+    const gz = join(dir, 'with a space.tar.gz')
+    const saved = await ctx.adapter.saveImage(reference)
+    assert.ok(saved instanceof Readable)
+    await pipeline(saved, createWriteStream(tar))
+    await pipeline(createReadStream(tar), createGzip({ level: 1 }), createWriteStream(gz))
+    for (const archive of [() => tar, () => gz, () => createReadStream(tar), () => createReadStream(gz)]) {
+      await ctx.adapter.removeImage(reference)
+      assert.deepEqual(await ctx.adapter.loadImage(archive()), [reference])
+      assert.equal(await ctx.adapter.imageExists(reference), true)
+    }
+    const id = await ctx.start({ image: reference })
+    assert.equal((await ctx.adapter.inspectContainer(id)).image, reference)
+    await ctx.clean()
+  })
+
+  test('several images in one archive', async () => {
+    const [a, b] = ['contract/several:a', 'contract/several:b']
+    for (const reference of [a, b]) {
+      await ctx.adapter.tagImage(ctx.backend.image, reference)
+      ctx.discardImage(reference)
+    }
+    const archive = await ctx.adapter.saveImage([a, b])
+    const path = join(tempDir('contract'), 'two.tar')
+    await pipeline(archive, createWriteStream(path))
+    await ctx.adapter.removeImage(a)
+    await ctx.adapter.removeImage(b)
+    assert.deepEqual((await ctx.adapter.loadImage(path)).sort(), [a, b])
+  })
+
+  test('save of an unknown image is IMAGE_NOT_FOUND', async () => {
+    await fails(ctx.adapter.saveImage('no/such:image'), 'IMAGE_NOT_FOUND', { naming: 'no/such:image' })
+  })
+
+  test('load of what is no archive, of no file, of a stream that fails', async () => {
+    const before = await ctx.adapter.listImages()
+    const garbage = join(tempDir('contract'), 'garbage')
+    writeFileSync(garbage, Buffer.alloc(100_000, 'garbage '))
+    for (const archive of [garbage, createReadStream(garbage)]) {
+      await assert.rejects(ctx.adapter.loadImage(archive), (error) => {
+        assert.ok(['INVALID_ARGUMENT', 'ENGINE_ERROR'].includes(error.code), `${error.code}: ${error.message}`)
+        return true
+      })
+    }
+    await fails(ctx.adapter.loadImage('/no/such/file.tar'), 'INVALID_ARGUMENT', {
+      field: 'archive',
+      naming: '/no/such/file.tar',
+    })
+    const broken = new Readable({
+      read() {
+        this.destroy(new Error('the disk is gone'))
+      },
+    })
+    await assert.rejects(ctx.adapter.loadImage(broken), /the disk is gone/)
+    assert.deepEqual(await ctx.adapter.listImages(), before)
+  })
+})

@@ -1,0 +1,48 @@
+// The behaviour every backend keeps to, written once: `contract(backend)` from a file of the backend's own.
+import { after, before, describe } from 'node:test'
+import { badInput } from './bad-input.mjs'
+import { behindOurBack } from './behind-our-back.mjs'
+import { cancellation } from './cancellation.mjs'
+import { completeness } from './completeness.mjs'
+import { containers } from './containers.mjs'
+import { events } from './events.mjs'
+import { exec } from './exec.mjs'
+import { images } from './images.mjs'
+import { Context } from './kit.mjs'
+import { logs } from './logs.mjs'
+import { networks } from './networks.mjs'
+import { ports } from './ports.mjs'
+import { prune } from './prune.mjs'
+import { service } from './service.mjs'
+import { stats } from './stats.mjs'
+import { system } from './system.mjs'
+import { volumes } from './volumes.mjs'
+
+export function contract(backend) {
+  describe(`contract: ${backend.name}`, { concurrency: 1 }, () => {
+    const ctx = new Context(backend)
+    before(() => ctx.open())
+    after(() => backend.stop())
+    const subjects = [
+      system,
+      containers,
+      ports,
+      logs,
+      exec,
+      images,
+      networks,
+      volumes,
+      stats,
+      events,
+      service,
+      badInput,
+      cancellation,
+      prune,
+      behindOurBack,
+      // Last: it looks back at what the others called.
+      completeness,
+    ]
+    const wanted = process.env.LIMA_RUNTIME_TEST_SUBJECTS?.split(',')
+    for (const subject of subjects) if (wanted?.includes(subject.title) ?? true) subject(ctx)
+  })
+}

@@ -1,0 +1,120 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { tempDir } from '../support/tempdir.mjs'
+import { assert, fails, IDLE, subject } from './kit.mjs'
+
+export const volumes = subject('volumes', (ctx, test) => {
+  test('create, list, remove', async () => {
+    const name = ctx.name('vol')
+    assert.equal(await ctx.adapter.createVolume(name, { driver: 'local', labels: { kind: 'test' } }), name)
+    const found = (await ctx.adapter.listVolumes()).find((v) => v.name === name)
+    assert.deepEqual([found.name, found.driver], [name, 'local'])
+    assert.match(found.mountpoint, /^\//)
+    await ctx.adapter.removeVolume(name)
+    assert.ok(!(await ctx.adapter.listVolumes()).some((v) => v.name === name))
+    await fails(ctx.adapter.removeVolume(name), 'VOLUME_NOT_FOUND', { naming: name })
+    await ctx.adapter.removeVolume(name, true)
+  })
+
+  test('one that is there is taken as it is', async () => {
+    const name = await ctx.volume()
+    const mount = { volumes: [{ host: name, container: '/data' }] }
+    await ctx.ran('echo kept >/data/file', mount)
+    assert.equal(await ctx.adapter.createVolume(name), name)
+    assert.equal(await ctx.log(await ctx.ran('cat /data/file', mount)), 'kept\n')
+    assert.equal((await ctx.adapter.listVolumes()).filter((v) => v.name === name).length, 1)
+  })
+
+  test('what one container writes the next one reads; in use it stays', async () => {
+    const name = await ctx.volume()
+    const mount = { volumes: [{ host: name, container: '/data' }] }
+    const first = await ctx.ran('echo kept >/data/file', mount)
+    await fails(ctx.adapter.removeVolume(name), 'IN_USE', { naming: name })
+    await ctx.adapter.removeContainer(first)
+    assert.equal(await ctx.log(await ctx.ran('cat /data/file', mount)), 'kept\n')
+    await ctx.clean()
+  })
+
+  test('a volume that is not there is made', async () => {
+    const name = ctx.name('vol')
+    ctx.undo(() => ctx.adapter.removeVolume(name))
+    const id = await ctx.start({ volumes: [{ host: name, container: '/data' }] })
+    const { mounts } = await ctx.adapter.getContainerDetails(id)
+    assert.deepEqual(mounts, [{ type: 'volume', source: name, destination: '/data', readOnly: false }])
+  })
+
+  test('a directory of the host, writable and read-only', async () => {
+    const dir = tempDir('contract')
+    writeFileSync(join(dir, 'in'), 'from the host')
+    const script = 'cat /rw/in; echo from the container >/rw/out; touch /ro/x 2>/dev/null && echo written; exit 0'
+    const volumes = [
+      { host: dir, container: '/rw' },
+      { host: dir, container: '/ro', readOnly: true },
+    ]
+    const id = await ctx.ran(script, { volumes })
+    assert.equal(await ctx.log(id), 'from the host')
+    assert.equal(readFileSync(join(dir, 'out'), 'utf8'), 'from the container\n')
+    const { mounts } = await ctx.adapter.getContainerDetails(id)
+    assert.deepEqual(
+      mounts.sort((a, b) => (a.destination < b.destination ? -1 : 1)),
+      [
+        { type: 'bind', source: dir, destination: '/ro', readOnly: true },
+        { type: 'bind', source: dir, destination: '/rw', readOnly: false },
+      ],
+    )
+  })
+
+  test('one file of the host', async () => {
+    const file = join(tempDir('contract'), 'conf')
+    writeFileSync(file, 'setting')
+    assert.equal(
+      await ctx.log(await ctx.ran('cat /etc/conf', { volumes: [{ host: file, container: '/etc/conf' }] })),
+      'setting',
+    )
+  })
+
+  for (const odd of ['with a space', 'colon:ro', 'comma,readonly', 'quote\'"$(x)', 'ünï']) {
+    test(`a path "${odd}" works or is refused, and is never something else`, async () => {
+      const parent = tempDir('contract')
+      const host = join(parent, odd)
+      mkdirSync(host)
+      writeFileSync(join(host, 'file'), odd)
+      const volumes = [{ host, container: '/in here' }]
+      let id
+      try {
+        id = await ctx.start({ volumes, command: ['cat', '/in here/file'] })
+      } catch (error) {
+        assert.equal(error.code, 'INVALID_ARGUMENT', error.message)
+        assert.equal(error.details.field, 'volumes[0].host')
+        assert.ok(odd !== 'with a space', 'a space must work')
+      }
+      if (id) {
+        await ctx.adapter.waitContainer(id)
+        assert.equal(await ctx.log(id), odd)
+      }
+      assert.deepEqual(readdirSync(parent), [odd], 'no other directory was made')
+    })
+  }
+
+  test("the engine's own socket", { needs: 'dockerSocket' }, async () => {
+    const id = await ctx.start({ volumes: [{ host: ctx.backend.dockerSocket(), container: '/var/run/docker.sock' }] })
+    await ctx.exec(id, 'test', '-S', '/var/run/docker.sock')
+  })
+
+  test('a Docker socket on an engine without one is refused', { needs: 'noDockerSocket' }, async () => {
+    const name = ctx.name()
+    const config = {
+      name,
+      image: ctx.backend.image,
+      command: IDLE,
+      volumes: [{ host: '/var/run/docker.sock', container: '/s' }],
+    }
+    const error = await fails(ctx.adapter.startContainer(config), 'INVALID_ARGUMENT', { field: 'volumes[0].host' })
+    assert.ok(error.hint)
+  })
+
+  test('a path the guest does not see is refused, naming the mounts', { needs: 'unseenPath' }, async () => {
+    const volumes = [{ host: ctx.backend.unseenPath(), container: '/x' }]
+    await fails(ctx.start({ volumes }), 'INVALID_ARGUMENT', { field: 'volumes[0].host' })
+  })
+})

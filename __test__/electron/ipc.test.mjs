@@ -1,0 +1,325 @@
+// Windows and the main process, over messages that are cloned as Electron clones them, with a real engine behind.
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { ContainerAdapter, ContainerManager } from 'lima-runtime'
+import { registerRuntimeIpc } from 'lima-runtime/electron/main'
+import { dockerGate } from '../support/docker-gate.mjs'
+import { IMAGES, sharedEngine } from '../support/engine.mjs'
+import { tempDir } from '../support/tempdir.mjs'
+import { waitFor } from '../support/wait.mjs'
+import { FakeIpcMain } from './fakes.mjs'
+
+const { api } = sharedEngine()
+const made = new Set()
+after(() => Promise.all([...made].map((id) => api('DELETE', `/containers/${id}?force=1&v=1`).catch(() => {}))))
+
+async function app(t, { allow, initialize = true } = {}) {
+  const gate = await dockerGate(t)
+  const place = { address: `${tempDir('none')}/containerd.sock` }
+  const manager = new ContainerManager({ appDir: tempDir('app'), docker: { host: gate.host }, containerd: place })
+  const ipcMain = new FakeIpcMain()
+  const unregister = registerRuntimeIpc(ipcMain, manager, { allow })
+  t.after(unregister)
+  if (initialize) await manager.initialize()
+  return { gate, manager, ipcMain, unregister, window: (options) => ipcMain.window(options) }
+}
+
+let names = 0
+async function container(kai, command, config = {}) {
+  const name = `ipc-${process.pid}-${++names}`
+  const id = await kai.container.start({ name, image: IMAGES.busybox ?? 'busybox:latest', command, ...config })
+  made.add(id)
+  return id
+}
+
+/** A plain object with this code, as a page gets it. */
+async function refused(promise, ...codes) {
+  const error = await promise.then(
+    () => assert.fail(`resolved instead of ${codes}`),
+    (error) => error,
+  )
+  assert.ok(codes.includes(error?.code), `${error?.code}: ${error?.message ?? error}`)
+  assert.equal(Object.getPrototypeOf(error), Object.prototype)
+  assert.ok(error.message)
+  return error
+}
+
+test('a page works with containers: dates are dates, errors have code, hint and details', async (t) => {
+  const { window } = await app(t)
+  const { kai } = window()
+  const id = await container(kai, ['sh', '-c', 'echo hällo; exec sleep 300'], { labels: { 'ipc.test': '1' } })
+  const [found] = await kai.container.list({ filters: { id: [id] } })
+  assert.ok(found.created instanceof Date)
+  assert.equal(found.state, 'running')
+  const stats = await kai.container.stats(id)
+  assert.ok(stats.memory.used >= 0)
+  const text = await new Promise((resolve) => {
+    let all = ''
+    kai.container.logs(id, { follow: true }, (text) => {
+      all += text
+      if (all.includes('\n')) resolve(all)
+    })
+  })
+  assert.equal(text, 'hällo\n')
+  await kai.container.remove(id, true)
+  const gone = await refused(kai.container.inspect(id), 'CONTAINER_NOT_FOUND')
+  assert.match(gone.message, new RegExp(id.slice(0, 12)))
+  const wrong = await refused(kai.container.start({ name: 'x y', image: 'busybox' }), 'INVALID_ARGUMENT')
+  assert.match(wrong.details.field, /name/)
+  const { current, details } = await kai.runtime.detect()
+  assert.deepEqual([current, details.length], ['docker', 3])
+})
+
+test('what has no channel cannot be asked for', async (t) => {
+  const { ipcMain, window, manager } = await app(t)
+  const { ipcRenderer, kai } = window()
+  const channels = [...ipcMain.handlers.keys()].map((channel) => channel.split(':')[1])
+  assert.ok(
+    !channels.some((name) => /nerdctl|diagnos|load|save|uninstall|path|delete|reset/i.test(name)),
+    `${channels}`,
+  )
+  for (const name of ['execNerdctl', 'runtime.uninstall', 'image.load', 'container.start.x', '__proto__']) {
+    await assert.rejects(ipcRenderer.invoke(`lima-runtime:${name}`, { id: '1', args: [] }), /No handler/)
+  }
+  // Each method of the page has a channel, and each channel a method.
+  const methods = Object.entries(kai).flatMap(([group, api]) => Object.keys(api).map((name) => `${group}.${name}`))
+  const renamed = { 'runtime.on': 'runtime.watch' }
+  assert.deepEqual(methods.map((name) => renamed[name] ?? name).sort(), channels.sort())
+  // And each method of an adapter can be asked for, but for those that reach the host.
+  const served = {
+    ...{ startContainer: 'container.start', stopContainer: 'container.stop', killContainer: 'container.kill' },
+    ...{ restartContainer: 'container.restart', removeContainer: 'container.remove', listContainers: 'container.list' },
+    ...{ pauseContainer: 'container.pause', unpauseContainer: 'container.unpause', waitContainer: 'container.wait' },
+    ...{ inspectContainer: 'container.inspect', getContainerDetails: 'container.details' },
+    ...{ getContainerStats: 'container.stats', streamContainerStats: 'container.watchStats' },
+    ...{ getContainerLogs: 'container.logs', execInContainer: 'container.exec', events: 'system.events' },
+    ...{ pullImage: 'image.pull', listImages: 'image.list', removeImage: 'image.remove', tagImage: 'image.tag' },
+    ...{ imageExists: 'image.exists', createNetwork: 'network.create', removeNetwork: 'network.remove' },
+    ...{ listNetworks: 'network.list', connectContainerToNetwork: 'network.connect', createVolume: 'volume.create' },
+    ...{ disconnectContainerFromNetwork: 'network.disconnect', removeVolume: 'volume.remove' },
+    ...{ listVolumes: 'volume.list', getSystemInfo: 'system.info', diskUsage: 'system.diskUsage' },
+    ...{ prune: 'system.prune', isAvailable: 'runtime.isAvailable', initialize: 'runtime.start' },
+  }
+  const never = ['constructor', 'getRuntimeType', 'loadImage', 'saveImage']
+  const adapter = Object.getOwnPropertyNames(ContainerAdapter.prototype).filter((name) => !never.includes(name))
+  assert.deepEqual(
+    adapter.filter((name) => !channels.includes(served[name])),
+    [],
+  )
+  assert.equal(manager.getRuntimeType(), 'docker')
+})
+
+test('50 MB, functions, and whatever else a page should not send', async (t) => {
+  const { window } = await app(t)
+  const { kai, ipcRenderer } = window()
+  const big = 'x'.repeat(50 << 20)
+  const invalid = [
+    kai.container.inspect(big),
+    kai.container.start({ name: 'x', image: 'busybox', env: { A: big } }),
+    kai.container.inspect(() => {}),
+    kai.container.start({ name: 'x', image: 'busybox', env: { A: () => {} } }),
+    kai.container.start({ name: 'x', image: 'busybox', privileged: true }),
+    kai.container.start({ name: 'x', image: 'busybox', docker: { HostConfig: { Privileged: true } } }),
+    kai.container.start(null),
+    kai.container.start([]),
+    kai.container.stop(7),
+    kai.container.stop('x', '7'),
+    kai.container.stop('x', Number.NaN),
+    kai.container.list({ filters: { name: 'x' } }),
+    kai.container.list({ signal: {} }),
+    kai.container.list({ __proto__: null, nested: { a: { b: { c: { d: { e: { f: { g: { h: {} } } } } } } } } }),
+    kai.container.list({}, {}, {}),
+    kai.network.create(new Map()),
+    kai.runtime.switch('podman'),
+    kai.runtime.on('quit', () => {}),
+    kai.system.prune({ containers: true, scope: 'engine' }),
+    kai.image.pull('x', { auth: { username: 'u' } }),
+  ]
+  await Promise.all(invalid.map((promise) => refused(promise, 'INVALID_ARGUMENT')))
+  for (const request of [undefined, null, 7, {}, { id: 1, args: [] }, { id: 'a'.repeat(101), args: [] }, { id: 'a' }]) {
+    const answer = await ipcRenderer.invoke('lima-runtime:container.list', request)
+    assert.equal(answer.error.code, 'INVALID_ARGUMENT')
+  }
+  for (const request of [undefined, null, 7, {}, { id: 'nobody' }]) {
+    ipcRenderer.send('lima-runtime:cancel', request)
+    ipcRenderer.send('lima-runtime:taken', request)
+  }
+  assert.ok(Array.isArray(await kai.container.list()))
+})
+
+test('host paths and exec only by permission, the host network never', async (t) => {
+  const asked = []
+  const allow = {
+    hostPath: ({ path, readOnly }) => asked.push([path, readOnly]) && path === '/tmp' && readOnly,
+    exec: async ({ argv }) => argv[0] === 'true',
+  }
+  const { window: strict } = await app(t)
+  const { window } = await app(t, { allow })
+  const mount = (host, readOnly) => ({ volumes: [{ host, container: '/mnt', ...(readOnly && { readOnly }) }] })
+  for (const host of ['/', '/tmp', '/var/run/docker.sock', '../x', '~/x', 'C:\\', './v', 'a/b', '']) {
+    const error = await refused(container(strict().kai, ['true'], mount(host, true)), 'PERMISSION_DENIED')
+    assert.equal(error.details.field, 'config.volumes[0].host')
+    assert.match(error.hint, /allow/)
+  }
+  const { kai } = window()
+  await refused(container(kai, ['true'], mount('/', true)), 'PERMISSION_DENIED')
+  await refused(container(kai, ['true'], mount('/tmp', false)), 'PERMISSION_DENIED')
+  const id = await container(kai, ['sleep', '300'], mount('/tmp', true))
+  assert.deepEqual(asked, [
+    ['/', true],
+    ['/tmp', false],
+    ['/tmp', true],
+  ])
+  await refused(strict().kai.container.exec(id, ['true']), 'PERMISSION_DENIED')
+  await refused(kai.container.exec(id, ['sh']), 'PERMISSION_DENIED')
+  assert.equal((await kai.container.exec(id, ['true'])).exitCode, 0)
+  for (const network of ['host', `container:${id}`]) {
+    await refused(container(kai, ['true'], { networks: [network] }), 'PERMISSION_DENIED')
+    await refused(kai.network.connect(id, network), 'PERMISSION_DENIED')
+  }
+  await kai.container.remove(id, true)
+})
+
+test('only a window the app lets in, and no frame inside of one', async (t) => {
+  const { window } = await app(t, { allow: { sender: ({ senderFrame }) => senderFrame.url === 'app://other' } })
+  await refused(window().kai.container.list(), 'PERMISSION_DENIED')
+  const { window: open } = await app(t)
+  for (const frame of [{ url: 'app://page', parent: {} }, null])
+    await refused(open({ frame }).kai.container.list(), 'PERMISSION_DENIED')
+})
+
+test('a window closed, crashed or loaded anew in the middle of a log', async (t) => {
+  const { window, gate } = await app(t)
+  const other = window()
+  const id = await container(other.kai, ['sh', '-c', 'while :; do echo line; sleep 0.05; done'])
+  const endings = {
+    closed: (w) => w.close(),
+    crashed: (w) => w.contents.emit('render-process-gone', {}, { reason: 'crashed' }),
+    reloaded: (w) => w.reload(),
+  }
+  for (const [how, end] of Object.entries(endings)) {
+    const one = window()
+    let lines = 0
+    await one.kai.container.logs(id, { follow: true }, () => lines++)
+    await one.kai.runtime.on('state', () => {})
+    await waitFor('lines', () => lines > 2)
+    const during = gate.open()
+    end(one)
+    const sent = one.sent
+    await waitFor(`the engine's connection closed: ${how}`, () => gate.open() < during)
+    assert.equal(one.sent, sent, `${how}: nothing is sent to a window that is gone`)
+    if (how === 'closed') assert.equal(one.contents.eventNames().length, 0)
+    else assert.ok(Array.isArray(await one.kai.container.list()), how)
+  }
+  // The other one has noticed nothing.
+  const text = await new Promise((resolve) => other.kai.container.logs(id, { tail: 1 }, resolve))
+  assert.match(text, /line/)
+  await other.kai.container.remove(id, true)
+})
+
+test('a stream ends by itself, or by the page; its end says why', async (t) => {
+  const { window, gate } = await app(t)
+  const { kai } = window()
+  const id = await container(kai, ['sh', '-c', 'sleep 0.3; echo last'])
+  const ended = await new Promise((resolve) => {
+    let text = ''
+    kai.container.logs(
+      id,
+      { follow: true },
+      (more) => (text += more),
+      (error) => resolve({ text, error }),
+    )
+  })
+  assert.deepEqual(ended, { text: 'last\n', error: undefined })
+  await refused(
+    kai.container.logs('nobody', {}, () => {}),
+    'CONTAINER_NOT_FOUND',
+  )
+  const failed = await new Promise((resolve) => kai.container.watchStats('nobody', () => {}, resolve))
+  assert.equal(failed.code, 'CONTAINER_NOT_FOUND')
+  const events = []
+  const close = await kai.system.events({ filters: { type: ['container'] } }, (event) => events.push(event))
+  await kai.container.remove(id, true)
+  await waitFor('an event', () => events.some(({ action, time }) => action === 'destroy' && time instanceof Date))
+  const during = gate.open()
+  close()
+  close()
+  await waitFor('the connection closed', () => gate.open() < during)
+})
+
+test('a page that does not take a log holds its source', async (t) => {
+  const { window } = await app(t)
+  const one = window()
+  const id = await container(one.kai, ['sh', '-c', 'head -c 4000000 /dev/zero | tr "\\0" x'])
+  await one.kai.container.wait(id)
+  // The raw channel: nobody says `taken`.
+  const before = one.sent
+  await one.ipcRenderer.invoke('lima-runtime:container.logs', { id: 'raw', args: [id, {}] })
+  await waitFor('the first pieces', () => one.sent - before >= 16)
+  // Later than anything that was on its way: an answer of the engine's.
+  await one.kai.container.list()
+  assert.equal(one.sent - before, 16)
+  one.ipcRenderer.send('lima-runtime:taken', { id: 'raw' })
+  await waitFor('one more', () => one.sent - before === 17)
+  one.close()
+  await window().kai.container.remove(id, true)
+})
+
+test('ten windows start: one start, ten answers, and each hears of it', async (t) => {
+  const { gate, window, manager } = await app(t, { initialize: false })
+  const early = await refused(window().kai.container.list(), 'INVALID_STATE')
+  assert.match(early.hint, /initialize|start/)
+  const alone = gate.connections()
+  const single = new ContainerManager({ appDir: tempDir('app'), docker: { host: gate.host } })
+  await single.initialize()
+  const one = gate.connections() - alone
+  const windows = Array.from({ length: 10 }, () => window())
+  const states = windows.map(() => [])
+  await Promise.all(windows.map(({ kai }, i) => kai.runtime.on('state', ({ state }) => states[i].push(state))))
+  const before = gate.connections()
+  let starts = 0
+  manager.on('state', ({ state }) => (starts += state === 'starting' ? 1 : 0))
+  await Promise.all(windows.map(({ kai }) => kai.runtime.start()))
+  assert.equal(gate.connections() - before, one)
+  assert.equal(starts, 1)
+  for (const seen of states) {
+    await waitFor('the state in each window', () => seen.at(-1) === 'ready')
+    assert.deepEqual(seen, ['idle', 'starting', 'ready'])
+  }
+})
+
+test('a cancelled start: of two windows the other one keeps it, the last one ends it', async (t) => {
+  const { gate, window, manager } = await app(t, { initialize: false })
+  gate.hold()
+  // As the app's own start on launch: it alone must not keep a start that a person cancels.
+  const own = manager.switchRuntime('docker').catch(({ code }) => code)
+  const cancels = []
+  const [first, second] = [window(), window()].map(({ kai }) =>
+    kai.runtime.switch('docker', { onCancel: (cancel) => cancels.push(cancel) }).catch((error) => error.code),
+  )
+  await waitFor('both are served', () => manager.getStatus().state === 'starting')
+  await new Promise(setImmediate)
+  await new Promise(setImmediate)
+  cancels[0]()
+  assert.equal(await first, 'ABORTED')
+  assert.equal(manager.getStatus().state, 'starting')
+  cancels[1]()
+  assert.equal(await second, 'ABORTED')
+  assert.equal(await own, 'ABORTED')
+  assert.equal(manager.getStatus().state, 'idle')
+  gate.release()
+  await window().kai.runtime.start()
+  assert.equal(manager.getRuntimeType(), 'docker')
+})
+
+test('taken back, nothing answers any more', async (t) => {
+  const { unregister, ipcMain, window } = await app(t)
+  const one = window()
+  await one.kai.runtime.on('state', () => {})
+  unregister()
+  assert.equal(ipcMain.handlers.size, 0)
+  assert.equal(ipcMain.eventNames().length, 0)
+  assert.equal(one.contents.eventNames().length, 0)
+  const error = await refused(one.kai.container.list(), 'INVALID_STATE')
+  assert.match(error.hint, /registerRuntimeIpc/)
+})

@@ -1,0 +1,155 @@
+// What is there, with engines that answer, refuse, hang and are not there at all; and how long it takes to know.
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { ContainerManager } from 'lima-runtime'
+import { TEST_USER } from '../../scripts/setup.mjs'
+import { sharedEngine } from '../support/engine.mjs'
+import { startHung } from '../support/hung.mjs'
+import { tempDir } from '../support/tempdir.mjs'
+
+const LIMIT = 300
+const CHILD = fileURLToPath(new URL('detect-child.mjs', import.meta.url))
+
+async function hung(t, path) {
+  const { stop } = await startHung(path)
+  t.after(stop)
+  return path
+}
+
+/** A socket file nobody listens on. */
+async function refused(path) {
+  const child = fork(CHILD, ['die', path], { stdio: 'ignore' })
+  await new Promise((resolve) => child.once('exit', resolve))
+  return path
+}
+
+/** The fastest of a few: what we wait for is bounded, what a busy machine adds is not. */
+async function look(t, options) {
+  const times = []
+  let found
+  while (times.length < 3 || (times.length < 10 && Math.min(...times) > LIMIT)) {
+    const manager = new ContainerManager({ appDir: tempDir('detect'), ...options })
+    const began = performance.now()
+    found = await manager.detectAvailableRuntimes()
+    times.push(performance.now() - began)
+  }
+  const best = Math.min(...times)
+  t.diagnostic(`${best.toFixed(1)} ms (of ${times.map((ms) => ms.toFixed(0)).join(', ')})`)
+  assert.ok(best <= LIMIT, `${best} ms`)
+  assert.equal(found.current, 'none')
+  assert.deepEqual(found.details.map((d) => d.type).sort(), ['containerd', 'docker', 'lima'])
+  return { ...found, of: (type) => found.details.find((d) => d.type === type) }
+}
+
+const unix = (path) => `unix://${path}`
+const nowhere = () => ({ address: join(tempDir('none'), 'containerd.sock') })
+
+test('a docker socket that hangs', async (t) => {
+  const path = await hung(t, join(tempDir('hung'), 'docker.sock'))
+  const found = await look(t, { docker: { host: unix(path) }, containerd: nowhere() })
+  assert.equal(found.docker, false)
+  const docker = found.of('docker')
+  assert.equal(docker.state, 'unavailable')
+  assert.match(docker.reason, /does not answer/)
+  assert.equal(docker.endpoint, unix(path))
+  assert.match(docker.hint, /Start Docker/)
+})
+
+test('one that refuses, and one that is not there', async (t) => {
+  const path = await refused(join(tempDir('refused'), 'docker.sock'))
+  const first = await look(t, { docker: { host: unix(path) }, containerd: nowhere() })
+  assert.equal(first.of('docker').state, 'unavailable')
+  assert.ok(first.of('docker').reason)
+  const gone = join(tempDir('gone'), 'docker.sock')
+  const second = await look(t, { docker: { host: unix(gone) }, containerd: nowhere() })
+  assert.match(second.of('docker').reason, /no socket/)
+  assert.deepEqual(
+    second.of('docker').tried.map((one) => one.endpoint),
+    [unix(gone)],
+  )
+})
+
+test('one that answers', async (t) => {
+  const { host } = sharedEngine()
+  const found = await look(t, { docker: { host }, containerd: nowhere() })
+  assert.equal(found.docker, true)
+  const { state, version, endpoint, reason } = found.of('docker')
+  assert.deepEqual([state, endpoint, reason], ['ready', host, undefined])
+  assert.match(version, /^\d+\./)
+})
+
+test('containerd that hangs, refuses or is not there', { skip: process.platform !== 'linux' }, async (t) => {
+  const docker = { host: unix(join(tempDir('none'), 'docker.sock')) }
+  const path = await hung(t, join(tempDir('hung'), 'containerd.sock'))
+  const silent = await look(t, { docker, containerd: { address: path } })
+  assert.match(silent.of('containerd').reason, /does not answer/)
+  const dead = await refused(join(tempDir('refused'), 'containerd.sock'))
+  assert.equal((await look(t, { docker, containerd: { address: dead } })).containerd, false)
+  const absent = await look(t, { docker, containerd: nowhere() })
+  assert.match(absent.of('containerd').reason, /no socket/)
+})
+
+const notRoot = process.getuid?.() !== 0 && 'only root can become another user'
+
+test('a containerd that only root may reach: nerdctl serves alone, through sudo', { skip: notRoot }, async (t) => {
+  const dir = tempDir('closed')
+  const path = await hung(t, join(dir, 'containerd.sock'))
+  chmodSync(path, 0o600)
+  // What nerdctl 2.1.6 says (the transcript info.json), asked by root alone.
+  const nerdctlPath = join(dir, 'nerdctl')
+  writeFileSync(nerdctlPath, '#!/bin/sh\n[ "$(id -u)" = 0 ] && [ "$2" = info ] && echo 1.6.20~ds1\n', { mode: 0o755 })
+  chmodSync(dir, 0o755)
+  const docker = { host: unix(join(tempDir('none'), 'docker.sock')) }
+  const appDir = tempDir('detect')
+  chmodSync(appDir, 0o777)
+  process.seteuid(TEST_USER)
+  t.after(() => process.seteuid(0))
+  const manager = new ContainerManager({ appDir, docker, containerd: { address: path, nerdctlPath } })
+  const found = await manager.detectAvailableRuntimes()
+  const { state, version, reason } = found.details.find((d) => d.type === 'containerd')
+  assert.deepEqual([found.containerd, state, version], [true, 'ready', '1.6.20~ds1'])
+  assert.match(reason, /closed to this user: nerdctl serves alone/)
+})
+
+const SYSTEM = '/run/containerd/containerd.sock'
+const elsewhere =
+  process.platform !== 'linux' ? 'Linux only' : existsSync(SYSTEM) && 'this machine has a containerd of its own'
+
+test('without a containerd, our own can be installed', { skip: elsewhere }, async (t) => {
+  const found = await look(t, { docker: { host: unix(join(tempDir('none'), 'docker.sock')) } })
+  const { state, endpoint, tried, reason, hint } = found.of('containerd')
+  assert.equal(found.containerd, false)
+  // What an ordinary user lacks here, with the command that mends it; root lacks nothing.
+  if (state === 'unavailable') assert.ok(process.getuid() !== 0 && reason && hint, reason)
+  else assert.equal(state, 'installable')
+  assert.match(endpoint, /containerd\/run\/containerd\.sock$/)
+  assert.equal(tried[0].endpoint, unix(SYSTEM))
+})
+
+test('two at once: the first of the usual places that answers, though one before it hangs', async (t) => {
+  // In a process of its own: where it looks follows HOME.
+  const home = tempDir('home')
+  for (const dir of ['.docker/run', '.orbstack/run', '.colima/default']) mkdirSync(join(home, dir), { recursive: true })
+  await hung(t, join(home, '.docker/run/docker.sock'))
+  await hung(t, join(home, '.orbstack/run/docker.sock'))
+  const { socket } = sharedEngine()
+  const { DOCKER_HOST: _, DOCKER_CONTEXT: __, ...env } = process.env
+  const child = fork(CHILD, ['relay', socket, join(home, '.colima/default/docker.sock')], {
+    env: { ...env, HOME: home, XDG_RUNTIME_DIR: home, DOCKER_CONFIG: join(home, '.docker') },
+  })
+  const { times, found } = await new Promise((resolve) => child.once('message', resolve))
+  child.disconnect()
+  t.diagnostic(`${Math.min(...times).toFixed(1)} ms`)
+  assert.ok(Math.min(...times) <= LIMIT, `${times}`)
+  const docker = found.details.find((d) => d.type === 'docker')
+  assert.equal(docker.state, 'ready')
+  assert.match(docker.endpoint, /colima/)
+  const said = Object.fromEntries(docker.tried.map(({ source, reason }) => [source, reason ?? 'answers']))
+  assert.match(said['Docker Desktop'], /does not answer|no socket/)
+  assert.match(said.OrbStack, /does not answer/)
+  assert.equal(said.Colima, 'answers')
+})

@@ -1,0 +1,231 @@
+// A private containerd with the real nerdctl: own socket, root, state, namespace, bridge, nerdctl data and CNI
+// configuration, all in one directory.
+import { execFile, execFileSync } from 'node:child_process'
+import { createHash, randomInt } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { promisify } from 'node:util'
+import { makeOwned, orphans } from './owned.mjs'
+import { asRoot, killProcessesWith, pause, runAsRoot, startServer, waitExit } from './process.mjs'
+import { waitFor } from './wait.mjs'
+
+/** The nerdctl to test with; it is in no package registry. */
+export const NERDCTL_VARIABLE = 'LIMA_RUNTIME_TEST_NERDCTL'
+/** A containerd to test with, in place of Debian's: the directory of its programs. */
+export const CONTAINERD_VARIABLE = 'LIMA_RUNTIME_TEST_CONTAINERD'
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+export const CNI = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'].find((dir) => existsSync(join(dir, 'bridge')))
+
+/** Why the suite cannot run here, or undefined. */
+export function noContainerd() {
+  if (process.platform !== 'linux') return 'containerd needs Linux'
+  if (!process.env[NERDCTL_VARIABLE]) return `${NERDCTL_VARIABLE} names no nerdctl`
+  if (process.getuid() !== 0) return 'a private containerd needs root'
+  if (!CNI) return 'there are no CNI plugins: apt install containernetworking-plugins'
+  return undefined
+}
+
+/** @returns the daemon: `options` are what an adapter needs to find it */
+export async function startContainerd() {
+  for (const dir of orphans('containerd')) remove(dir)
+  const dir = makeOwned('containerd')
+  const address = join(dir, 'sock')
+  const namespace = basename(dir).replaceAll('_', '-').toLowerCase()
+  const nerdctlPath = process.env[NERDCTL_VARIABLE]
+  const own = process.env[CONTAINERD_VARIABLE]
+  const options = {
+    address,
+    namespace,
+    nerdctlPath,
+    dataRoot: join(dir, 'nerdctl'),
+    cniPath: CNI,
+    cniNetconfPath: join(dir, 'cni'),
+  }
+  for (const name of ['nerdctl', 'cni', 'home']) mkdirSync(join(dir, name))
+  // Written before nerdctl makes its own, whose bridge and addresses are one for the whole machine.
+  writeFileSync(join(dir, 'cni/nerdctl-bridge.conflist'), JSON.stringify(defaultNetwork(dir)))
+  const config = [
+    'version = 2',
+    `root = '${join(dir, 'root')}'`,
+    `state = '${join(dir, 'state')}'`,
+    "disabled_plugins = ['io.containerd.grpc.v1.cri']",
+    '[grpc]',
+    `address = '${address}'`,
+  ]
+  writeFileSync(join(dir, 'config.toml'), `${config.join('\n')}\n`)
+  const env = { PATH: own ? `${own}:${PATH}` : PATH, HOME: join(dir, 'home'), LANG: 'C.UTF-8' }
+  const removeNow = () => remove(dir)
+  process.once('exit', removeNow)
+  let child
+  let log = ''
+
+  async function start() {
+    child = startServer(asRoot(['containerd', '--config', join(dir, 'config.toml')]), { env, dieWithUs: false })
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk) => (log = (log + chunk).slice(-65_536)))
+    await waitFor('containerd answering', async () => {
+      if (child.exitCode !== null) throw new Error(`containerd ended:\n${log.slice(-4096)}`)
+      return ctr('version')
+    })
+  }
+
+  async function halt(signal = 'SIGTERM') {
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    child.kill(signal)
+    await waitExit(child, 30_000)
+  }
+
+  const run = promisify(execFile)
+  const ctr = async (...args) =>
+    (await run('ctr', ['--address', address, '--namespace', namespace, ...args], { env })).stdout.trim()
+  const flags = [
+    `--address=${address}`,
+    `--namespace=${namespace}`,
+    `--data-root=${options.dataRoot}`,
+    `--cni-path=${CNI}`,
+    `--cni-netconfpath=${options.cniNetconfPath}`,
+  ]
+  const nerdctl = async (args, more = {}) => {
+    const running = run(nerdctlPath, [...flags, ...args], { env: { ...env, ...more }, maxBuffer: 1 << 28 })
+    running.child.stdin.end()
+    return (await running).stdout.trim()
+  }
+
+  /** Nothing is kept any more for who was fetching it. */
+  function endLeases() {
+    const run = (...args) =>
+      execFileSync('ctr', ['--address', address, '--namespace', namespace, 'leases', ...args], { env })
+    const ids = run('ls', '-q').toString().split('\n').filter(Boolean)
+    if (ids.length > 0) run('rm', '--sync', ...ids)
+  }
+
+  async function stop() {
+    if (child.exitCode !== null || child.signalCode !== null) await start()
+    const ids = (await nerdctl(['ps', '-aq', '--no-trunc'])).split('\n').filter(Boolean)
+    if (ids.length > 0) await nerdctl(['rm', '-f', ...ids])
+    await nerdctl(['network', 'prune', '-f'])
+    await halt()
+    remove(dir)
+    process.off('exit', removeNow)
+  }
+
+  try {
+    await start()
+  } catch (error) {
+    remove(dir)
+    process.off('exit', removeNow)
+    throw error
+  }
+  return { dir, address, options, nerdctl, ctr, endLeases, start, halt, stop, log: () => log }
+}
+
+/** Ends and removes everything that belongs to a directory of ours. */
+function remove(dir) {
+  const namespace = basename(dir).replaceAll('_', '-').toLowerCase()
+  // Shims, loggers and the daemon name the directory; containers and port reservers do not.
+  for (const pid of containerPids(dir)) attempt('kill', '-KILL', pid)
+  killProcessesWith(`${dir}/`)
+  const reservers = `/run/nerdctl/${namespace}`
+  if (existsSync(reservers)) {
+    for (const id of readdirSync(reservers)) {
+      const file = join(reservers, id, 'port-reserver.pid')
+      if (existsSync(file)) attempt('kill', '-KILL', readFileSync(file, 'utf8').trim())
+    }
+    runAsRoot('rm', '-rf', reservers)
+  }
+  for (const mount of mounts()
+    .filter((path) => path.startsWith(`${dir}/`))
+    .reverse())
+    attempt('umount', '-l', mount)
+  for (const bridge of bridgesOf(dir)) attempt('ip', 'link', 'delete', bridge)
+  for (let tries = 1; existsSync(dir); tries++) {
+    try {
+      runAsRoot('rm', '-rf', dir)
+    } catch (error) {
+      if (tries === 50) throw error
+      pause(20)
+    }
+  }
+}
+
+function attempt(...argv) {
+  try {
+    runAsRoot(...argv)
+  } catch {
+    // It is gone already.
+  }
+}
+
+const mounts = () =>
+  readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.split(' ')[1])
+
+/** The first processes of its containers, by the pid files of their bundles. */
+function containerPids(dir) {
+  const tasks = join(dir, 'state/io.containerd.runtime.v2.task')
+  if (!existsSync(tasks)) return []
+  return readdirSync(tasks).flatMap((ns) =>
+    readdirSync(join(tasks, ns))
+      .map((id) => join(tasks, ns, id, 'init.pid'))
+      .filter(existsSync)
+      .map((file) => readFileSync(file, 'utf8').trim()),
+  )
+}
+
+/** nerdctl's `bridge`, as it writes it, with a free network. */
+export function defaultNetwork(dir) {
+  const routes = JSON.parse(runAsRoot('ip', '-j', '-4', 'route'))
+  const taken = new Set(routes.flatMap(({ dst }) => (dst?.startsWith('10.') ? [Number(dst.split('.')[1])] : [])))
+  // Private dockerds take 200 and above, nerdctl's own networks 4 and above.
+  const free = Array.from({ length: 100 }, (_, i) => 100 + i).filter((net) => !taken.has(net))
+  const net = free[randomInt(free.length)]
+  const sha256 = (text) => createHash('sha256').update(text).digest('hex')
+  const plugin = {
+    type: 'bridge',
+    // Interface names hold 15 bytes.
+    bridge: `lrc${sha256(basename(dir)).slice(0, 10)}`,
+    isGateway: true,
+    ipMasq: true,
+    hairpinMode: true,
+    ipam: {
+      type: 'host-local',
+      dataDir: join(dir, 'leases'),
+      ranges: [[{ subnet: `10.${net}.0.0/24`, gateway: `10.${net}.0.1` }]],
+      routes: [{ dst: '0.0.0.0/0' }],
+    },
+  }
+  return {
+    cniVersion: '1.0.0',
+    name: 'bridge',
+    nerdctlID: sha256('bridge'),
+    nerdctlLabels: { 'nerdctl/default-network': 'true' },
+    plugins: [
+      plugin,
+      { type: 'portmap', capabilities: { portMappings: true } },
+      { type: 'firewall', ingressPolicy: 'same-bridge' },
+      { type: 'tuning' },
+    ],
+  }
+}
+
+/** The bridges of its networks. */
+export function bridgesOf(dir) {
+  const found = []
+  const read = (path) => {
+    if (!existsSync(path)) return
+    for (const entry of readdirSync(path, { withFileTypes: true })) {
+      const file = join(path, entry.name)
+      if (entry.isDirectory()) read(file)
+      else if (entry.name.endsWith('.conflist'))
+        for (const { bridge } of JSON.parse(readFileSync(file, 'utf8')).plugins ?? []) if (bridge) found.push(bridge)
+    }
+  }
+  read(join(dir, 'cni'))
+  return found.filter((name) => {
+    const ports = `/sys/class/net/${name}/brif`
+    return existsSync(ports) && readdirSync(ports).length === 0
+  })
+}

@@ -1,0 +1,123 @@
+// A VM without a VM: the limactl stand-in with a real sshd as its guest, used through the facade by an ordinary user.
+import { execFileSync, fork, spawnSync } from 'node:child_process'
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { limaThatRuns, serveLima } from './given-lima.mjs'
+import { makeOwned, orphans } from './owned.mjs'
+import { pause, processesWith } from './process.mjs'
+
+export const USER = 'lima-runtime-test'
+const file = (path) => fileURLToPath(new URL(path, import.meta.url))
+
+/** Who runs Lima: ourselves, or the test user when we are root. */
+export function ordinaryUser() {
+  if (process.getuid() !== 0) return {}
+  const [, , uid, gid, , home] = execFileSync('getent', ['passwd', USER], { encoding: 'utf8' }).trim().split(':')
+  return { uid: Number(uid), gid: Number(gid), home }
+}
+
+/** Why these tests cannot run here; undefined when they can. */
+export function missing() {
+  if (process.platform !== 'linux') return 'the stand-in for limactl needs Linux'
+  if (!existsSync('/usr/sbin/sshd')) return 'no /usr/sbin/sshd; run `node scripts/setup.mjs test`'
+  if (process.getuid() === 0 && spawnSync('id', [USER]).status !== 0)
+    return `no user ${USER}; run \`node scripts/setup.mjs test\``
+  return undefined
+}
+
+/**
+ * A directory of the ordinary user's with a home in it and the addon, a server that has Lima, the guest image and
+ * containerd, and options that use all of it.
+ */
+export async function limaRig(t, { archive } = {}) {
+  for (const dir of orphans('vm')) rmSync(dir, { recursive: true, force: true })
+  const user = ordinaryUser()
+  const dir = makeOwned('vm')
+  const give = (path) => user.uid !== undefined && chownSync(path, user.uid, user.gid)
+  const children = new Set()
+  t.after(async () => {
+    for (const child of children) child.kill('SIGKILL')
+    // Whatever names our directory is ours: host agents, drivers, their sshd.
+    for (let left = processesWith(dir); left.length > 0; left = processesWith(dir)) {
+      for (const pid of left) {
+        try {
+          process.kill(pid, 'SIGKILL')
+        } catch {
+          // It ended by itself.
+        }
+      }
+      pause(10)
+    }
+    rmSync(dir, { recursive: true, force: true })
+  })
+  give(dir)
+  const dist = join(dir, 'dist')
+  mkdirSync(dist)
+  for (const name of readdirSync(file('../../dist')).filter((n) => n === 'index.cjs' || n.endsWith('.node')))
+    copyFileSync(file(`../../dist/${name}`), join(dist, name))
+  copyFileSync(file('lima-child.mjs'), join(dist, 'child.mjs'))
+  copyFileSync(file('../../tests/support/limactl.mjs'), join(dir, 'limactl.mjs'))
+  const home = join(dir, 'home')
+  mkdirSync(home)
+  give(home)
+  chmodSync(dir, 0o755)
+
+  const standIn = () => limaThatRuns([process.execPath, join(dir, 'limactl.mjs')])
+  const { server, options: source } = await serveLima(dir, archive ?? standIn())
+  t.after(() => server.close())
+  const containerdSocket = join(dir, 'containerd.sock')
+  const containerd = createServer().listen(containerdSocket)
+  t.after(() => containerd.close())
+  await new Promise((resolve) => containerd.once('listening', resolve))
+  chmodSync(containerdSocket, 0o777)
+
+  const options = {
+    dataDir: join(dir, 'd'),
+    ...source,
+    containerdSocket,
+    resources: { cpus: 1, memory: '512MiB', mounts: [] },
+  }
+
+  /** An application: a process with managers in it. */
+  function app(env = {}) {
+    const { home: _home, ...ids } = user
+    const child = fork(join(dist, 'child.mjs'), [join(dist, 'index.cjs')], {
+      ...ids,
+      cwd: dir,
+      env: { HOME: home, PATH: process.env.PATH, TMPDIR: '/tmp', ...env },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      serialization: 'advanced',
+    })
+    children.add(child)
+    const waiting = new Map()
+    let last = 0
+    child.on('message', ({ id, value, error }) => {
+      if (id === undefined) return
+      const { resolve, reject } = waiting.get(id)
+      waiting.delete(id)
+      if (error) reject(Object.assign(new Error(error.message), error))
+      else resolve(value)
+    })
+    const gone = new Promise((resolve) => child.once('exit', resolve))
+    gone.then(() => {
+      for (const { reject } of waiting.values()) reject(new Error('the application ended'))
+    })
+    const ask = (request) =>
+      new Promise((resolve, reject) => {
+        waiting.set(++last, { resolve, reject })
+        child.send({ id: last, options, ...request })
+      })
+    const call = (method, ...args) => ask({ method, args })
+    return { ask, call, child, gone }
+  }
+
+  /** Runs a program as the ordinary user. */
+  function run(program, args, more = {}) {
+    const { home: _home, ...ids } = user
+    return spawnSync(program, args, { ...ids, cwd: '/', env: { PATH: '/usr/bin:/bin', HOME: home }, ...more })
+  }
+
+  return { dir, home, options, app, run, server, vm: join(options.dataDir, 'vms', 'default') }
+}

@@ -1,0 +1,291 @@
+// Compiling is the test: every exported name, used as an application would.
+import { createReadStream } from 'node:fs'
+import type { Readable } from 'node:stream'
+import {
+  BundledRuntimeManager,
+  type BundledRuntimeOptions,
+  type CallOptions,
+  ContainerAdapter,
+  type ContainerConfig,
+  type ContainerDetails,
+  ContainerdAdapter,
+  type ContainerdAdapterOptions,
+  type ContainerInfo,
+  ContainerManager,
+  type ContainerManagerEvents,
+  type ContainerManagerOptions,
+  type ContainerRuntimeAdapter,
+  type ContainerStats,
+  type DiagnosticCheck,
+  type DiskUsage,
+  type DiskUsageEntry,
+  DockerAdapter,
+  type DockerAdapterOptions,
+  type EventOptions,
+  type ExecOptions,
+  type ExecResult,
+  type IContainerRuntime,
+  type ImageInfo,
+  LimaAdapter,
+  type LimaContainerAdapter,
+  type LimaRuntimeEvents,
+  LimaRuntimeManager,
+  type LimaRuntimeOptions,
+  type LimaState,
+  type LimaStatus,
+  type ListContainersOptions,
+  type LogOptions,
+  type ManagerStatus,
+  type Mount,
+  type NerdctlOptions,
+  type NetworkAttachment,
+  type NetworkInfo,
+  type NetworkOptions,
+  type Progress,
+  type PruneOptions,
+  type PruneResult,
+  type PullOptions,
+  type PullProgress,
+  type RuntimeChange,
+  type RuntimeDetail,
+  type RuntimeDetection,
+  RuntimeError,
+  type RuntimeErrorCode,
+  type RuntimeErrorDetails,
+  type RuntimeEvent,
+  type RuntimeProgress,
+  type RuntimeType,
+  type SystemInfo,
+  type UninstallOptions,
+  type VmInfo,
+  type VmMount,
+  type VmResources,
+  type VolumeInfo,
+  type VolumeOptions,
+} from 'lima-runtime'
+
+const options: DockerAdapterOptions = { host: 'unix:///var/run/docker.sock', appName: 'my-app' }
+const docker = new DockerAdapter(options)
+new DockerAdapter()
+const adapter: ContainerAdapter = docker
+const runtime: IContainerRuntime = adapter
+const same: ContainerRuntimeAdapter = runtime
+const { signal } = new AbortController()
+const call: CallOptions = { signal, timeoutMs: 1000 }
+const undecided: CallOptions = { signal: undefined, timeoutMs: undefined }
+
+const messages: Progress = (message) => message.toUpperCase()
+const events: Progress = {
+  onProgress(p: RuntimeProgress) {
+    const numbers: (number | undefined)[] = [p.percent, p.transferred, p.total, p.bytesPerSecond, p.etaSeconds]
+    return [p.phase, p.component, p.message, numbers]
+  },
+  ...call,
+}
+await same.initialize()
+await same.initialize(messages)
+await same.initialize(events)
+const available: boolean = await same.isAvailable(call)
+const type: RuntimeType = same.getRuntimeType()
+
+const config: ContainerConfig = {
+  name: 'web',
+  image: 'nginx:alpine',
+  env: { A: '1' },
+  ports: { '80': '8080', '53/udp': '127.0.0.1:5353' },
+  volumes: [{ host: '/srv', container: '/usr/share/nginx/html', readOnly: true }],
+  networks: ['bridge'],
+  command: ['nginx', '-g', 'daemon off;'],
+  healthcheck: { test: ['CMD', 'true'], interval: 1000, timeout: 500, retries: 3, startPeriod: 0 },
+  restart: 'unless-stopped',
+  labels: { a: 'b' },
+  platform: 'linux/amd64',
+}
+const id: string = await runtime.startContainer(config, call)
+await runtime.stopContainer(id)
+await runtime.stopContainer(id, 5, call)
+await runtime.restartContainer(id, 5, call)
+await runtime.removeContainer(id, true, call)
+await runtime.pauseContainer(id, undecided)
+await runtime.unpauseContainer(id)
+const info: ContainerInfo = await runtime.inspectContainer(id)
+const port: number | undefined = info.ports[0]?.hostPort
+const created: number = info.created.getTime()
+const list: ListContainersOptions = { all: true, filters: { name: ['web'] }, signal }
+const found: ContainerInfo[] = await runtime.listContainers(list)
+const logs: LogOptions = { follow: true, tail: 10, since: 0, timestamps: true, stdout: true, stderr: false, signal }
+;(await runtime.getContainerLogs(id, logs)).pipe(process.stdout)
+const log: Readable = await docker.getContainerLogs(id)
+log.destroy()
+const stats: ContainerStats = await runtime.getContainerStats(id)
+const numbers: number[] = [stats.cpu, stats.memory.used, stats.memory.limit, stats.memory.percentage]
+numbers.push(stats.network.rx, stats.network.tx, stats.blockIO.read, stats.blockIO.write)
+
+const pull: PullOptions = { platform: 'linux/arm64', auth: { username: 'me', password: 'secret' }, signal }
+const onPull = (p: PullProgress) => [p.status, p.progress, p.total, p.current]
+await runtime.pullImage('redis:7', onPull, pull)
+await runtime.pullImage('redis:7')
+const images: ImageInfo[] = await runtime.listImages()
+await runtime.removeImage('redis:7', true)
+const exists: boolean = await runtime.imageExists('redis:7')
+
+const network: NetworkOptions = { driver: 'bridge', internal: true, attachable: false, timeoutMs: 5000 }
+const networkId: string = await runtime.createNetwork('net', network)
+const networks: NetworkInfo[] = await runtime.listNetworks()
+await runtime.connectContainerToNetwork(id, networkId)
+await runtime.disconnectContainerFromNetwork(id, networkId, call)
+await runtime.removeNetwork(networkId)
+const volume: VolumeOptions = { driver: 'local', labels: { a: 'b' } }
+const volumeName: string = await runtime.createVolume('data', volume)
+const volumes: VolumeInfo[] = await runtime.listVolumes()
+await runtime.removeVolume(volumeName, true)
+
+const system: SystemInfo = await docker.getSystemInfo()
+const systemFacts: [string, string, number, number, string, boolean | undefined] = [
+  system.os,
+  system.architecture,
+  system.cpus,
+  system.memory,
+  system.runtimeVersion,
+  system.degraded,
+]
+const prune: PruneOptions = { containers: true, images: true, volumes: false, networks: true, scope: 'app' }
+const pruned: PruneResult = await runtime.prune(prune)
+const freed: number = pruned.spaceReclaimed
+
+const exec: ExecOptions = { env: { A: '1' }, workdir: '/', user: '1000:1000', input: new Uint8Array(1), signal }
+const result: ExecResult = await docker.execInContainer(id, ['cat'], exec)
+const output: string = result.stdout.toString('utf8') + result.stderr.toString('latin1')
+const { exitCode } = await docker.waitContainer(id)
+await docker.killContainer(id, 'SIGTERM', call)
+const details: ContainerDetails = await docker.getContainerDetails(id)
+const mounts: Mount[] = details.mounts
+const attachments: NetworkAttachment[] = details.networks
+const seconds: number = (details.finishedAt?.getTime() ?? 0) - (details.startedAt?.getTime() ?? 0)
+for await (const { cpu } of docker.streamContainerStats(id, call)) numbers.push(cpu)
+const watch: EventOptions = { since: 0, filters: { type: ['container'] }, signal }
+for await (const event of docker.events(watch)) {
+  const seen: RuntimeEvent = event
+  if (seen.kind === 'container' && seen.action === 'die') numbers.push(seen.exitCode ?? -1)
+}
+const iterator = docker.events()
+await iterator.return?.()
+const loaded: string[] = await docker.loadImage('/tmp/image.tar')
+await docker.loadImage(createReadStream('/tmp/image.tar'), call)
+const archive: Readable = await docker.saveImage(['redis:7', 'nginx:alpine'])
+await docker.tagImage('redis:7', 'mine:1')
+const disk: DiskUsage = await docker.diskUsage()
+const entry: DiskUsageEntry = disk.buildCache
+
+try {
+  throw new RuntimeError('NOT_INSTALLED', 'There is none', { hint: 'Install it', details: { path: '/x' } })
+} catch (error) {
+  if (error instanceof RuntimeError) {
+    const code: RuntimeErrorCode = error.code
+    const facts: RuntimeErrorDetails = error.details
+    const texts: (string | undefined)[] = [error.hint, facts.field, facts.path, facts.stderr, facts.logTail]
+    const anything: unknown = facts.whatever ?? error.cause
+    if (code === 'PORT_IN_USE') throw new Error(String([texts, anything]), { cause: error })
+  }
+}
+if (!(docker instanceof ContainerAdapter)) throw new Error('never')
+
+const place: LimaRuntimeOptions = { appName: 'my-app', mirror: 'https://mirror.example' }
+const lima = new LimaRuntimeManager(place)
+new LimaRuntimeManager()
+const told = (...[event]: LimaRuntimeEvents['progress']) => bars.push(event.percent ?? 0)
+const bars: number[] = []
+lima
+  .on('progress', told)
+  .once('progress', ({ message }) => message.length)
+  .off('progress', told)
+await lima.initialize((message) => message.toUpperCase())
+await lima.install({ repair: true, onProgress: ({ phase }) => phase === 'ready', timeoutMs: 1 })
+await lima.install()
+const both: boolean = (await lima.isInstalled({ signal: new AbortController().signal })) && (await lima.hasPreBundled())
+const paths: string[] = [
+  lima.getLimactlPath(),
+  lima.getLimaPath(),
+  lima.getNerdctlPath(),
+  lima.getContainerdSocketPath(),
+]
+const shared: VmMount = { location: '/srv', mountPoint: '/mnt/srv', writable: true }
+const vm: VmResources = { cpus: 2, memory: '2GiB', disk: 2 ** 36, mounts: [shared] }
+const tuned: LimaRuntimeOptions = {
+  ...place,
+  instance: 'second',
+  resources: { cpus: vm.cpus },
+  template: '/srv/lima.yaml',
+  namespace: 'kai',
+  vmType: 'vz',
+  rosetta: false,
+  proxy: 'http://proxy.example:3128',
+  caCertificates: ['/etc/ssl/ca.pem'],
+}
+new LimaRuntimeManager(tuned).on('state', ({ state, reason }) => [state, reason])
+await lima.start(events)
+await lima.restart()
+const status: LimaStatus = await lima.getStatus(call)
+const states: LimaState[] = [status.state]
+const vmInfo: VmInfo = await lima.getVMInfo()
+numbers.push(vmInfo.cpus, vmInfo.memory, vmInfo.disk, vmInfo.sshPort ?? 0, status.sshPort ?? 0)
+states.push(vmInfo.status)
+const { restartRequired } = await lima.configure({ memory: '4GiB', mounts: [] }, call)
+if (restartRequired && (await lima.isRunning())) await lima.factoryReset(messages)
+const nerdctl: NerdctlOptions = { input: 'text', timeoutMs: 1000 }
+const printed: string = await lima.execNerdctl(['exec', '-i', 'web', 'cat'], nerdctl)
+const checks: DiagnosticCheck[] = await lima.diagnose(call)
+const bad = checks.find(({ status }) => status === 'fail')
+const sent: string = await lima.collectDiagnostics(bad?.hint ?? 'diagnostics.tar.gz')
+lima.notifySuspend()
+await lima.notifyResume()
+await lima.stop()
+await lima.delete({ signal: undefined })
+const keep: UninstallOptions = { keepData: true }
+await lima.uninstall(keep)
+
+const wanted: ContainerManagerOptions = { preferred: 'auto', installIfMissing: true, appName: 'my-app', lima: place }
+const manager = new ContainerManager(wanted)
+new ContainerManager('docker')
+new ContainerManager()
+const stands = (...[at]: ContainerManagerEvents['state']): ManagerStatus => at
+const changed = ({ from, to, left: [first] }: RuntimeChange) => [from, to, first?.id]
+manager.on('state', stands).once('runtime-changed', changed).off('progress', told)
+await manager.initialize((message) => message.length)
+await manager.switchRuntime('lima', { onProgress: ({ percent }) => percent, signal, timeoutMs: 1 })
+const there: RuntimeDetection = await manager.detectAvailableRuntimes(call)
+const why: (string | undefined)[] = there.details.map((d: RuntimeDetail) => d.reason ?? d.tried?.[0]?.endpoint)
+const used: IContainerRuntime = manager.getRuntime()
+const inUse: RuntimeType | 'none' = manager.getRuntimeType()
+const standing = manager.getStatus()
+manager.abort()
+manager.notifySuspend()
+await manager.notifyResume()
+await manager.stop()
+
+/** An application's own adapter needs only what the application's interface has. */
+class Minimal implements Partial<ContainerRuntimeAdapter> {
+  async initialize(): Promise<void> {}
+  async stopContainer(_id: string, _timeout?: number): Promise<void> {}
+}
+
+export default [
+  ...[available, type, port, created, found, images, exists, networks, volumes, systemFacts, freed, output, exitCode],
+  ...[mounts, attachments, seconds, loaded, archive, entry, Minimal, both, paths, printed, sent],
+  ...[why, used, inUse, standing],
+]
+
+const shipped: BundledRuntimeOptions = { appName: 'my-app', bundledDir: 'resources/bundled-runtime' }
+const bundled = new BundledRuntimeManager(shipped)
+await bundled.initialize((message) => message.length)
+await bundled.install({ timeoutMs: 1 })
+await bundled.startDaemon({ onProgress: ({ phase }) => phase === 'boot' })
+const up: boolean = (await bundled.isRunning(call)) && (await bundled.isInstalled()) && (await bundled.hasPreBundled())
+const own: ContainerdAdapterOptions = bundled.getAdapterOptions()
+new ContainerdAdapter(own)
+const again: LimaContainerAdapter = new LimaAdapter()
+again.getLimaManager()
+const places: string[] = [bundled.getNerdctlPath(), bundled.getContainerdPath(), bundled.getContainerdAddress()]
+await bundled.stopDaemon(call)
+await bundled.uninstall()
+console.log(up, places)

@@ -1,0 +1,82 @@
+// `npm run bench -- lima`: this package against limactl and ssh, on a VM that is up. The VM is the stand-in for limactl of
+// the tests with a real sshd as its guest; LIMA_RUNTIME_TEST_LIMACTL names a real limactl, which then lists that VM, too.
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, chownSync, cpSync, mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { missing } from '../../__test__/support/lima.mjs'
+import { tempDir } from '../../__test__/support/tempdir.mjs'
+import { root } from '../../scripts/run.mjs'
+import { TEST_USER } from '../../scripts/setup.mjs'
+import { isReleaseBuild, median, quantile, table } from '../report.mjs'
+
+const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
+/** What the worker needs of the project: an ordinary user may not be allowed to read ours. */
+const NEEDED = ['dist', 'bench/lima', '__test__/support', 'tests/support/limactl.mjs']
+
+/** Prints the table of all figures. */
+export async function run() {
+  const why = missing()
+  if (why) return console.log(`Lima: not measured here: ${why}.\n`)
+  if (!isReleaseBuild()) {
+    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
+  }
+  const { list, commands, starts } = await measure()
+  const real = process.env.LIMA_RUNTIME_TEST_LIMACTL
+  const rows = [['Lima', 'lima-runtime', 'bare', 'ratio', 'goal']]
+  const faster = (ours, theirs) => `${(theirs / ours).toFixed(1)}× faster`
+  const pair = (what, ours, theirs, goal) => rows.push([what, ms(ours), ms(theirs), faster(ours, theirs), goal])
+  const lister = real ? 'limactl list --json' : 'limactl list --json (stand-in)'
+  pair(`isRunning(), ${lister}, p50`, median(list.ours), median(list.theirs), '50×')
+  pair('`true` in the guest, ssh with a control master, p50', median(commands.ours), median(commands.theirs), '2.5×')
+  pair('  p99', quantile(commands.ours, 0.99), quantile(commands.theirs, 0.99), '')
+  pair("  the caller's CPU", commands.cpu.ours, commands.cpu.theirs, '10×')
+  const [before, after] = ['before', 'after'].map((part) => median(starts.map((start) => start[part])))
+  const whole = median(starts.map(({ before, after }) => before + after))
+  rows.push(["start(): from the call to limactl's spawn, p50", ms(before), '', '', ''])
+  rows.push(["  from the host agent's running to our promise", ms(after), '', '', ''])
+  rows.push([
+    `  what start() adds, of ${ms(median(starts.map(({ whole }) => whole)))}`,
+    ms(whole),
+    '',
+    '',
+    'at most 300 ms',
+  ])
+  table(rows)
+}
+
+/** Lima refuses root. */
+function user() {
+  if (process.getuid() !== 0) return { uid: process.getuid(), gid: process.getgid(), env: {} }
+  const [name, , uid, gid, , home] = spawnSync('getent', ['passwd', TEST_USER], { encoding: 'utf8' }).stdout.split(':')
+  return { uid: Number(uid), gid: Number(gid), env: { HOME: home, USER: name, LOGNAME: name } }
+}
+
+async function measure() {
+  const dir = tempDir('bench')
+  const { uid, gid, env } = user()
+  for (const path of NEEDED) {
+    mkdirSync(dirname(join(dir, path)), { recursive: true })
+    cpSync(join(root, path), join(dir, path), { recursive: true })
+  }
+  const real = process.env.LIMA_RUNTIME_TEST_LIMACTL
+  if (real) cpSync(real, join(dir, 'limactl'))
+  chmodSync(dir, 0o755)
+  mkdirSync(join(dir, 'work'))
+  chownSync(join(dir, 'work'), uid, gid)
+  const worker = [join(dir, 'bench/lima/worker.mjs'), join(dir, 'work'), real ? join(dir, 'limactl') : '']
+  const child = spawn(process.execPath, worker, {
+    uid,
+    gid,
+    cwd: dir,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let text = ''
+  child.stdout.on('data', (chunk) => {
+    text += chunk
+  })
+  const [code, signal] = await once(child, 'close')
+  if (code !== 0) throw new Error(`the worker ended with ${signal ?? code}`)
+  return JSON.parse(text.trim().split('\n').at(-1))
+}

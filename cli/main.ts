@@ -1,0 +1,206 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import type { DiagnosticCheck, LimaRuntimeManager as Manager, RuntimeErrorCode } from '../index'
+import { downloadBundle } from '../js/bundle'
+import { RuntimeError } from '../js/errors'
+import { LimaRuntimeManager } from '../js/lima'
+import { version } from '../package.json'
+import { examine } from './doctor'
+import { bytes, Screen } from './output'
+import { COMMAND_HELP, HELP } from './usage'
+
+const COMMON = { json: { type: 'boolean' }, quiet: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const
+const SOURCES = { mirror: { type: 'string' }, manifest: { type: 'string' } } as const
+const PLACE = {
+  'app-name': { type: 'string' },
+  'app-dir': { type: 'string' },
+  'data-dir': { type: 'string' },
+  'bundled-dir': { type: 'string' },
+} as const
+const OPTIONS = {
+  download: {
+    ...COMMON,
+    ...SOURCES,
+    'current-platform': { type: 'boolean' },
+    platform: { type: 'string', multiple: true },
+    all: { type: 'boolean' },
+    component: { type: 'string', multiple: true },
+    out: { type: 'string' },
+  },
+  install: { ...COMMON, ...SOURCES, ...PLACE, repair: { type: 'boolean' } },
+  status: { ...COMMON, ...PLACE },
+  doctor: { ...COMMON, ...PLACE },
+} as const
+
+type Command = keyof typeof OPTIONS
+type Values = Record<string, string | boolean | string[] | undefined>
+
+/** Part of what users script against; the help text lists them. */
+const EXIT = { ok: 0, failed: 1, usage: 2, untrusted: 3 }
+const EXIT_OF: Partial<Record<RuntimeErrorCode, number>> = {
+  INVALID_ARGUMENT: EXIT.usage,
+  CHECKSUM_MISMATCH: EXIT.untrusted,
+  ARCHIVE_UNSAFE: EXIT.untrusted,
+}
+const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
+
+class UsageError extends Error {}
+
+interface Context {
+  values: Values
+  screen: Screen
+  signal: AbortSignal
+  /** The command's one result: JSON when asked for, else these lines. */
+  print(result: unknown, lines: string[]): void
+}
+
+const COMMANDS: Record<Command, (context: Context) => Promise<number>> = { download, install, status, doctor }
+
+async function download({ values, screen, signal, print }: Context): Promise<number> {
+  const platforms = strings(values.platform)
+  if (values.all && (platforms.length > 0 || values['current-platform'])) {
+    throw new UsageError('--all stands alone: leave out --platform and --current-platform')
+  }
+  // None is this machine's, which the core knows better: an x64 Node on an Apple processor needs arm64 programs.
+  if (values['current-platform'] && platforms.length > 0) {
+    throw new UsageError('--current-platform stands alone: leave out --platform')
+  }
+  const options = {
+    platforms: values.all ? ['all'] : platforms,
+    components: values.component,
+    out: values.out,
+    mirror: values.mirror,
+    manifest: values.manifest,
+  }
+  const bundle = await downloadBundle(options, { signal, onProgress: screen.progress })
+  print(
+    bundle,
+    bundle.map((c) => {
+      const how = c.downloaded ? 'downloaded' : 'already there'
+      return `${c.platform}  ${c.component} ${c.version}  ${bytes(c.size)} in ${c.path}  (${how})`
+    }),
+  )
+  return EXIT.ok
+}
+
+async function install({ values, screen, signal, print }: Context): Promise<number> {
+  const manager = managerOf(values)
+  await manager.install({ signal, onProgress: screen.progress, repair: values.repair === true })
+  print({ installed: true, limactl: manager.getLimactlPath() }, [`Installed: ${manager.getLimactlPath()}`])
+  return EXIT.ok
+}
+
+async function status({ values, signal, print }: Context): Promise<number> {
+  const manager = managerOf(values)
+  const [installed, preBundled] = await Promise.all([
+    manager.isInstalled({ signal }),
+    manager.hasPreBundled({ signal }),
+  ])
+  const paths = {
+    limactl: manager.getLimactlPath(),
+    lima: manager.getLimaPath(),
+    nerdctl: manager.getNerdctlPath(),
+    containerdSocket: manager.getContainerdSocketPath(),
+  }
+  const yes = (value: boolean) => (value ? 'yes' : 'no')
+  print({ installed, preBundled, paths }, [
+    `installed    ${yes(installed)}`,
+    `pre-bundled  ${yes(preBundled)}`,
+    ...Object.entries(paths).map(([name, path]) => `${name.padEnd(16)} ${path}`),
+  ])
+  return installed || preBundled ? EXIT.ok : EXIT.failed
+}
+
+async function doctor({ values, signal, print }: Context): Promise<number> {
+  const checks = await examine(managerOf(values), signal)
+  const line = ({ status, title, detail, hint }: DiagnosticCheck) => [
+    `${status.padEnd(7)}  ${title}: ${detail}`,
+    ...(hint ? [`         ${hint}`] : []),
+  ]
+  print(checks, checks.flatMap(line))
+  return checks.some((c) => c.status === 'fail') ? EXIT.failed : EXIT.ok
+}
+
+function managerOf(values: Values): Manager {
+  const named = {
+    appName: values['app-name'],
+    appDir: values['app-dir'],
+    dataDir: values['data-dir'],
+    bundledDir: values['bundled-dir'],
+    mirror: values.mirror,
+    manifest: values.manifest,
+  }
+  return new LimaRuntimeManager(Object.fromEntries(Object.entries(named).filter(([, v]) => v !== undefined)))
+}
+
+function strings(value: Values[string]): string[] {
+  return Array.isArray(value) ? [...value] : []
+}
+
+async function main(argv: string[]): Promise<number> {
+  const [first, ...rest] = argv
+  if (first === '--version' || first === '-v') return say(version)
+  if (first === undefined) throw new UsageError('a command is missing')
+  if (['--help', '-h', 'help'].includes(first)) return say(HELP)
+  if (!Object.hasOwn(OPTIONS, first)) throw new UsageError(`there is no command ${JSON.stringify(first)}`)
+  const command = first as Command
+  const values: Values = parse(command, rest)
+  if (values.help) return say(COMMAND_HELP[command])
+
+  const screen = new Screen(values.quiet === true)
+  const print = (result: unknown, lines: string[]) => {
+    screen.clear()
+    say(values.json ? JSON.stringify(result, null, 2) : lines.join('\n'))
+  }
+  const controller = new AbortController()
+  let ended: keyof typeof SIGNALS | undefined
+  for (const name of Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]) {
+    process.on(name, () => {
+      // The second time somebody means it.
+      if (ended) process.exit(SIGNALS[name])
+      ended = name
+      controller.abort(new Error(name))
+    })
+  }
+  try {
+    return await COMMANDS[command]({ values, screen, signal: controller.signal, print })
+  } catch (error) {
+    if (!(error instanceof RuntimeError)) throw error
+    const { code, message, hint, details } = error
+    screen.clear()
+    if (values.json) say(JSON.stringify({ error: { code, message, hint, details } }, null, 2))
+    screen.line(`${ended ? 'Interrupted' : 'Failed'}: ${message} [${code}]`)
+    if (ended) screen.note('What was fetched is kept: the same command goes on from there.')
+    else if (hint) screen.line(hint)
+    return ended ? SIGNALS[ended] : (EXIT_OF[code] ?? EXIT.failed)
+  }
+}
+
+function parse(command: Command, args: string[]): Values {
+  try {
+    const options: ParseArgsConfig['options'] = OPTIONS[command]
+    return parseArgs({ args, options, strict: true }).values as Values
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
+function say(text: string): number {
+  if (text !== '') process.stdout.write(`${text}\n`)
+  return EXIT.ok
+}
+
+main(process.argv.slice(2)).then(
+  // Not process.exit(): what was written to a pipe must arrive.
+  (code) => {
+    process.exitCode = code
+  },
+  (error) => {
+    if (error instanceof UsageError) {
+      process.stderr.write(`lima-runtime: ${error.message}\nSee: lima-runtime --help\n`)
+      process.exitCode = EXIT.usage
+      return
+    }
+    process.stderr.write(`${error?.stack ?? error}\n`)
+    process.exitCode = EXIT.failed
+  },
+)

@@ -1,0 +1,73 @@
+export const HELP = `lima-runtime - the container runtime of a desktop app
+
+Usage: lima-runtime <command> [options]
+
+Commands:
+  download   Fetch the runtime into a directory that you ship with your app
+  install    Install the runtime for the current user
+  status     Say what is installed; exits 1 when nothing can be used
+  doctor     Check whether this machine can run it; exits 1 when something fails
+
+Options of every command:
+  --json     Print the result on standard output as one JSON document
+  --quiet    No progress, only results and errors
+  --help     Help; \`lima-runtime <command> --help\` for a command's options
+  --version  The version of this package
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the bytes are not the ones the manifest names or an archive is unsafe
+(nothing was installed), 130 interrupted, 143 terminated.
+
+Environment: LIMA_RUNTIME_MIRROR and LIMA_RUNTIME_MANIFEST stand for --mirror and --manifest; HTTPS_PROXY, HTTP_PROXY,
+NO_PROXY and NODE_EXTRA_CA_CERTS are honoured.`
+
+const SOURCES = `  --mirror <url>        Take https://host/path from <url>/host/path
+  --manifest <file>     Versions, addresses and digests, instead of the manifest that ships with this package`
+
+const PLACE = `  --app-name <name>     The application's directory name (default kai-desktop)
+  --app-dir <dir>       The application's data directory
+  --data-dir <dir>      Where the runtime goes (default <app-dir>/lima)
+  --bundled-dir <dir>   The pre-bundled runtime to take it from`
+
+export const COMMAND_HELP = {
+  download: `Usage: lima-runtime download [options]
+
+Fetches the runtime into a directory that you ship with your app: packaged apps then install it without a network.
+What is there already and whole is not fetched again; an interrupted download goes on where it ended.
+
+Options:
+  --current-platform    For the machine this runs on (the default)
+  --platform <name>     darwin-arm64, darwin-x64, linux-x64, linux-arm64 or win32-x64; repeatable
+  --all                 For every platform the manifest has
+  --component <name>    lima (the default), image, nerdctl-full or nerdctl; repeatable
+  --out <dir>           Default resources/bundled-runtime
+${SOURCES}
+  --json --quiet --help
+
+Example: "download-runtime": "lima-runtime download --platform darwin-arm64 --platform darwin-x64"`,
+
+  install: `Usage: lima-runtime install [options]
+
+Installs the runtime for the current user: from the pre-bundled directory when there is one, else by download.
+
+Options:
+  --repair              Check every file of an installation against its record, and mend it
+${PLACE}
+${SOURCES}
+  --json --quiet --help`,
+
+  status: `Usage: lima-runtime status [options]
+
+Says whether the runtime is installed or pre-bundled, and where its programs are. Exits 1 when it is neither.
+
+Options:
+${PLACE}
+  --json --quiet --help`,
+
+  doctor: `Usage: lima-runtime doctor [options]
+
+Checks this machine, the data directory, the installation, the VM and Docker. Exits 1 when a check fails.
+
+Options:
+${PLACE}
+  --json --quiet --help`,
+}

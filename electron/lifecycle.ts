@@ -1,0 +1,60 @@
+import type * as runtime from 'lima-runtime'
+import type * as api from './main'
+
+/** Documented in main.d.ts. */
+export function manageLifecycle(
+  app: api.App,
+  powerMonitor: api.PowerMonitor,
+  manager: runtime.ContainerManager,
+  options: api.LifecycleOptions = {},
+): api.Lifecycle {
+  const { startOnLaunch = true, stopOnQuit = true, quitDeadlineMs = 10_000 } = options
+  let quit: 'no' | 'under way' | 'done' = 'no'
+
+  const started = app.whenReady().then(async () => {
+    if (!startOnLaunch || quit !== 'no') return false
+    return manager.initialize().then(
+      () => true,
+      // Windows see it in the manager's status, and a first launch has nothing to start yet.
+      () => false,
+    )
+  })
+
+  const end = async () => {
+    if (stopOnQuit) return manager.stop({ timeoutMs: quitDeadlineMs })
+    manager.abort()
+    await started
+  }
+  const onQuit = (event: { preventDefault(): void }) => {
+    if (quit === 'done') return
+    event.preventDefault()
+    if (quit === 'under way') return
+    quit = 'under way'
+    let timer: NodeJS.Timeout | undefined
+    const deadline = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, quitDeadlineMs)
+    })
+    // What does not end in time is left as it is: the next start repairs it.
+    Promise.race([end().catch(() => {}), deadline]).then(() => {
+      clearTimeout(timer)
+      quit = 'done'
+      app.quit()
+    })
+  }
+  const onSuspend = () => manager.notifySuspend()
+  const onResume = () => {
+    manager.notifyResume().catch(() => {})
+  }
+
+  app.on('will-quit', onQuit)
+  powerMonitor.on('suspend', onSuspend)
+  powerMonitor.on('resume', onResume)
+  return {
+    started,
+    dispose() {
+      app.removeListener('will-quit', onQuit)
+      powerMonitor.removeListener('suspend', onSuspend)
+      powerMonitor.removeListener('resume', onResume)
+    },
+  }
+}

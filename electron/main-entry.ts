@@ -1,0 +1,2 @@
+export { manageLifecycle } from './lifecycle'
+export { registerRuntimeIpc } from './register'

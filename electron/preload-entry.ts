@@ -1,0 +1,1 @@
+export { exposeRuntime } from './expose'

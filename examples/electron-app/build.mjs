@@ -1,0 +1,16 @@
+// Bundles the three parts of the app into dist/. The addon stays outside: a bundler cannot carry it.
+import { copyFileSync } from 'node:fs'
+import { build } from 'esbuild'
+
+const common = { bundle: true, outdir: 'dist', outExtension: { '.js': '.cjs' }, external: ['electron'] }
+await build({
+  ...common,
+  entryPoints: ['src/main.ts'],
+  platform: 'node',
+  format: 'cjs',
+  external: ['electron', 'lima-runtime'],
+})
+// A sandboxed preload script can require electron, and nothing else.
+await build({ ...common, entryPoints: ['src/preload.ts'], platform: 'browser', format: 'cjs' })
+await build({ ...common, entryPoints: ['src/renderer.ts'], outExtension: {}, platform: 'browser', format: 'esm' })
+copyFileSync('src/index.html', 'dist/index.html')

@@ -1,0 +1,41 @@
+// The main process: it owns the runtime, and decides what the page may do with it.
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { app, BrowserWindow, ipcMain, powerMonitor } from 'electron'
+import { ContainerManager } from 'lima-runtime'
+import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
+
+const appDir = app.getPath('userData')
+const page = join(__dirname, 'index.html')
+// As containerd's own clients read it; without it the system's, or one of the app's own.
+const { CONTAINERD_ADDRESS: address } = process.env
+const manager = new ContainerManager({
+  appName: 'lima-runtime-example',
+  appDir,
+  ...(address && { containerd: { address } }),
+})
+
+registerRuntimeIpc(ipcMain, manager, {
+  allow: { sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href },
+})
+// The first launch is the person's: nothing is started before a choice was made.
+manageLifecycle(app, powerMonitor, manager, { startOnLaunch: existsSync(join(appDir, 'runtime.json')) })
+
+function open(): void {
+  const window = new BrowserWindow({
+    width: 900,
+    height: 720,
+    webPreferences: { preload: join(__dirname, 'preload.cjs'), contextIsolation: true, sandbox: true },
+  })
+  window.webContents.setWindowOpenHandler(() => ({ action: 'deny' }))
+  window.loadFile(page)
+}
+
+app.whenReady().then(open)
+app.on('activate', () => {
+  if (BrowserWindow.getAllWindows().length === 0) open()
+})
+app.on('window-all-closed', () => {
+  if (process.platform !== 'darwin') app.quit()
+})

@@ -1,0 +1,268 @@
+import type { Readable } from 'node:stream'
+import type * as api from '../index'
+import {
+  callback,
+  flag,
+  inputBytes,
+  invoke,
+  invokeAndWarn,
+  json,
+  optionalNumber,
+  optionalString,
+  progress,
+  string,
+  strings,
+} from './call'
+import { atOnce, invalid } from './errors'
+import { engineOf, LimaRuntimeManager } from './lima'
+import { type Adapter, native } from './native'
+import { items, readable, uploading } from './streams'
+
+type Call = api.CallOptions
+
+/** Every backend's methods. What they mean is documented in index.d.ts; what they do is the core's. */
+export abstract class ContainerAdapter implements api.IContainerRuntime {
+  readonly #native: Adapter
+
+  protected constructor(make: () => Adapter) {
+    this.#native = atOnce(make)
+  }
+
+  getRuntimeType(): api.RuntimeType {
+    return JSON.parse(this.#native.runtimeType())
+  }
+
+  async initialize(p?: api.Progress): Promise<void> {
+    await invoke(progress(p).options, (call) => this.#native.ping(call))
+  }
+
+  async isAvailable(options?: Call): Promise<boolean> {
+    return invoke(options, (call) => this.#native.ping(call)).then(
+      () => true,
+      (error) => {
+        if (['ABORTED', 'INVALID_ARGUMENT'].includes(error.code)) throw error
+        return false
+      },
+    )
+  }
+
+  async startContainer(config: api.ContainerConfig, options?: Call): Promise<string> {
+    return invokeAndWarn(options, (call) => this.#native.startContainer(json('config', config ?? null), call))
+  }
+
+  async stopContainer(id: string, timeout?: number, options?: Call): Promise<void> {
+    return invoke(options, (call) =>
+      this.#native.stopContainer(string('id', id), optionalNumber('timeout', timeout), call),
+    )
+  }
+
+  async restartContainer(id: string, timeout?: number, options?: Call): Promise<void> {
+    return invokeAndWarn(options, (call) =>
+      this.#native.restartContainer(string('id', id), optionalNumber('timeout', timeout), call),
+    )
+  }
+
+  async removeContainer(id: string, force?: boolean, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.removeContainer(string('id', id), flag('force', force), call))
+  }
+
+  async killContainer(id: string, signal?: string, options?: Call): Promise<void> {
+    return invoke(options, (call) =>
+      this.#native.killContainer(string('id', id), optionalString('signal', signal), call),
+    )
+  }
+
+  async pauseContainer(id: string, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.pauseContainer(string('id', id), call))
+  }
+
+  async unpauseContainer(id: string, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.unpauseContainer(string('id', id), call))
+  }
+
+  async waitContainer(id: string, options?: Call): Promise<{ exitCode: number }> {
+    return JSON.parse(await invoke(options, (call) => this.#native.waitContainer(string('id', id), call)))
+  }
+
+  async inspectContainer(id: string, options?: Call): Promise<api.ContainerInfo> {
+    return dated(JSON.parse(await invoke(options, (call) => this.#native.inspectContainer(string('id', id), call))))
+  }
+
+  async getContainerDetails(id: string, options?: Call): Promise<api.ContainerDetails> {
+    const details = JSON.parse(await invoke(options, (call) => this.#native.containerDetails(string('id', id), call)))
+    for (const key of ['startedAt', 'finishedAt']) if (key in details) details[key] = new Date(details[key])
+    return dated(details)
+  }
+
+  async listContainers(options?: api.ListContainersOptions): Promise<api.ContainerInfo[]> {
+    const found = await invoke(options, (call) => this.#native.listContainers(json('options', options), call))
+    return JSON.parse(found).map(dated)
+  }
+
+  async getContainerLogs(id: string, options?: api.LogOptions): Promise<Readable> {
+    const source = await invoke(options, (call) => this.#native.logs(string('id', id), json('options', options), call))
+    return readable(source, options?.signal)
+  }
+
+  async getContainerStats(id: string, options?: Call): Promise<api.ContainerStats> {
+    return JSON.parse(await invoke(options, (call) => this.#native.containerStats(string('id', id), call)))
+  }
+
+  streamContainerStats(id: string, options?: Call): AsyncIterableIterator<api.ContainerStats> {
+    const open = (under: Call) => invoke(under, (call) => this.#native.streamStats(string('id', id), call))
+    return items(open, JSON.parse, options)
+  }
+
+  async execInContainer(id: string, argv: string[], options?: api.ExecOptions): Promise<api.ExecResult> {
+    const { input, ...rest } = options ?? {}
+    return invoke(options, (call) =>
+      this.#native.exec(string('id', id), strings('argv', argv), json('options', rest), inputBytes(input), call),
+    )
+  }
+
+  events(options?: api.EventOptions): AsyncIterableIterator<api.RuntimeEvent> {
+    const open = (under: Call) => invoke(under, (call) => this.#native.events(json('options', options), call))
+    const convert = (text: string) => {
+      const event = JSON.parse(text)
+      event.time = new Date(event.time)
+      return event
+    }
+    return items(open, convert, options)
+  }
+
+  async pullImage(
+    name: string,
+    onProgress?: (progress: api.PullProgress) => void,
+    options?: api.PullOptions,
+  ): Promise<void> {
+    const report = callback('onProgress', onProgress)
+    await invoke(options, (call) =>
+      this.#native.pullImage(string('name', name), json('options', options), report, call),
+    )
+  }
+
+  async listImages(options?: Call): Promise<api.ImageInfo[]> {
+    return JSON.parse(await invoke(options, (call) => this.#native.listImages(call))).map(dated)
+  }
+
+  async removeImage(id: string, force?: boolean, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.removeImage(string('id', id), flag('force', force), call))
+  }
+
+  async imageExists(name: string, options?: Call): Promise<boolean> {
+    return invoke(options, (call) => this.#native.imageExists(string('name', name), call))
+  }
+
+  async tagImage(source: string, target: string, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.tagImage(string('source', source), string('target', target), call))
+  }
+
+  async loadImage(archive: string | NodeJS.ReadableStream, options?: Call): Promise<string[]> {
+    if (typeof archive === 'string') {
+      return JSON.parse(await invoke(options, (call) => this.#native.loadImageFile(string('archive', archive), call)))
+    }
+    if (typeof archive?.pipe !== 'function') throw invalid('archive', 'must be a path or a Readable')
+    return JSON.parse(
+      await invoke(options, (call) => uploading(archive, call, (upload) => this.#native.loadImage(upload, call))),
+    )
+  }
+
+  async saveImage(images: string | string[], options?: Call): Promise<Readable> {
+    const list = strings('images', typeof images === 'string' ? [images] : images)
+    return readable(await invoke(options, (call) => this.#native.saveImage(list, call)), options?.signal)
+  }
+
+  async createNetwork(name: string, options?: api.NetworkOptions): Promise<string> {
+    return invoke(options, (call) => this.#native.createNetwork(string('name', name), json('options', options), call))
+  }
+
+  async removeNetwork(id: string, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.removeNetwork(string('id', id), call))
+  }
+
+  async listNetworks(options?: Call): Promise<api.NetworkInfo[]> {
+    return JSON.parse(await invoke(options, (call) => this.#native.listNetworks(call)))
+  }
+
+  async connectContainerToNetwork(containerId: string, networkId: string, options?: Call): Promise<void> {
+    return invoke(options, (call) =>
+      this.#native.connectNetwork(string('containerId', containerId), string('networkId', networkId), call),
+    )
+  }
+
+  async disconnectContainerFromNetwork(containerId: string, networkId: string, options?: Call): Promise<void> {
+    return invoke(options, (call) =>
+      this.#native.disconnectNetwork(string('containerId', containerId), string('networkId', networkId), call),
+    )
+  }
+
+  async createVolume(name: string, options?: api.VolumeOptions): Promise<string> {
+    return invoke(options, (call) => this.#native.createVolume(string('name', name), json('options', options), call))
+  }
+
+  async removeVolume(name: string, force?: boolean, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.removeVolume(string('name', name), flag('force', force), call))
+  }
+
+  async listVolumes(options?: Call): Promise<api.VolumeInfo[]> {
+    return JSON.parse(await invoke(options, (call) => this.#native.listVolumes(call)))
+  }
+
+  async getSystemInfo(options?: Call): Promise<api.SystemInfo> {
+    return JSON.parse(await invoke(options, (call) => this.#native.systemInfo(call)))
+  }
+
+  async diskUsage(options?: Call): Promise<api.DiskUsage> {
+    return JSON.parse(await invoke(options, (call) => this.#native.diskUsage(call)))
+  }
+
+  async prune(options?: api.PruneOptions): Promise<api.PruneResult> {
+    return JSON.parse(await invoke(options, (call) => this.#native.prune(json('options', options), call)))
+  }
+}
+
+/** Documented in index.d.ts. */
+export class DockerAdapter extends ContainerAdapter implements api.DockerAdapter {
+  constructor(options?: api.DockerAdapterOptions) {
+    super(() => native.Adapter.docker(json('options', options)))
+  }
+}
+
+/** Documented in index.d.ts. */
+export class ContainerdAdapter extends ContainerAdapter implements api.ContainerdAdapter {
+  readonly #engine: Adapter
+
+  constructor(options?: api.ContainerdAdapterOptions) {
+    let engine: Adapter | undefined
+    super(() => (engine = native.Adapter.containerd(json('options', options))))
+    this.#engine = engine as unknown as Adapter
+  }
+
+  async setNerdctlPath(path: string, options?: Call): Promise<void> {
+    await invoke(options, (call) => this.#engine.setNerdctlPath(string('path', path), call))
+  }
+}
+
+/** Documented in index.d.ts. */
+export class LimaContainerAdapter extends ContainerAdapter implements api.LimaContainerAdapter {
+  readonly #manager: LimaRuntimeManager
+
+  constructor(manager?: LimaRuntimeManager | api.LimaRuntimeOptions) {
+    const ours = manager instanceof LimaRuntimeManager ? manager : new LimaRuntimeManager(manager)
+    super(() => engineOf(ours))
+    this.#manager = ours
+  }
+
+  getLimaManager(): api.LimaRuntimeManager {
+    return this.#manager
+  }
+
+  override async initialize(p?: api.Progress): Promise<void> {
+    await this.#manager.start(p)
+    await super.initialize(p)
+  }
+}
+
+function dated<T extends { created: unknown }>(value: T): T & { created: Date } {
+  return Object.assign(value, { created: new Date(value.created as number) })
+}

@@ -1,0 +1,23 @@
+import type { Progress } from '../index'
+import { invoke, json, progress } from './call'
+import { native } from './native'
+
+/** One component of one platform, as it lies there now. */
+export interface BundledComponent {
+  platform: string
+  component: string
+  version: string
+  path: string
+  source: string
+  sha256: string
+  /** Bytes on the disk. */
+  size: number
+  /** False for what was there already and whole. */
+  downloaded: boolean
+}
+
+/** Brings components into a directory that ships with an app, where `hasPreBundled()` finds them. */
+export async function downloadBundle(bundle: object, p?: Progress): Promise<BundledComponent[]> {
+  const { options, report } = progress(p)
+  return JSON.parse(await invoke(options, (call) => native.downloadBundle(json('options', bundle), report, call)))
+}

@@ -1,0 +1,211 @@
+import type { CallOptions, Progress, RuntimeProgress } from '../index'
+import { fromNative, invalid, RuntimeError } from './errors'
+import { type CancelHandle, native } from './native'
+import { aborted, onAbort } from './signal'
+
+export interface NativeCall {
+  handle?: CancelHandle
+  timeoutMs?: number
+}
+
+/** Runs one native call under the caller's `signal` and `timeoutMs`; every public method goes through here. */
+export async function invoke<T>(
+  options: CallOptions | undefined,
+  run: (call: NativeCall) => T | Promise<T>,
+): Promise<T> {
+  const { signal, timeoutMs } = checked(options)
+  const call: NativeCall = timeoutMs === undefined ? {} : { timeoutMs }
+  if (signal === undefined) return settle(run, call)
+  if (signal.aborted) throw aborted(signal)
+  const handle = new native.CancelHandle()
+  call.handle = handle
+  const forget = onAbort(signal, () => handle.cancel())
+  try {
+    return await settle(run, call)
+  } catch (error) {
+    // `AbortSignal.timeout()` and `abort(reason)` say why.
+    throw signal.aborted && (error as RuntimeError).code === 'ABORTED' ? aborted(signal) : error
+  } finally {
+    forget()
+  }
+}
+
+/** As `invoke`, for a call that may end well and yet have something to say. */
+export async function invokeAndWarn<T>(
+  options: CallOptions | undefined,
+  run: (call: NativeCall) => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await invoke(options, run)
+  } finally {
+    for (const text of native.takeWarnings()) {
+      const { code, message, hint } = fromNative(text) as RuntimeError
+      process.emitWarning(message, { type: 'RuntimeWarning', code, ...(hint && { detail: hint }) })
+    }
+  }
+}
+
+/** The options of a call, refused where they are none. */
+export function checked(options: CallOptions | undefined): CallOptions {
+  if (options === undefined) return {}
+  const { signal, timeoutMs } = object('options', options) as CallOptions
+  if (timeoutMs !== undefined && (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT)) {
+    throw invalid('timeoutMs', `must be a number of milliseconds above 0, at most ${MAX_TIMEOUT}`)
+  }
+  // By its shape: Electron's preload and test runners have an AbortSignal of another realm.
+  if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
+    throw invalid('signal', `must be an AbortSignal, not ${kind(signal)}`)
+  }
+  return { signal, timeoutMs }
+}
+
+/** 24.8 days, the longest Node's own timers take. */
+const MAX_TIMEOUT = 2 ** 31 - 1
+
+async function settle<T>(run: (call: NativeCall) => T | Promise<T>, call: NativeCall): Promise<T> {
+  try {
+    return await run(call)
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** A `Progress` argument taken apart: what [`invoke`] takes, and the callback for the native side. */
+export function progress(value: Progress | undefined): {
+  options: CallOptions | undefined
+  report: ((event: string) => void) | undefined
+} {
+  if (typeof value === 'function') {
+    let last: string | undefined
+    // Each message once, not once for every per cent.
+    const tell = ({ message }: RuntimeProgress) => {
+      if (message === last) return
+      last = message
+      value(message)
+    }
+    return { options: undefined, report: callback('progress', tell) }
+  }
+  if (value !== undefined) object('progress', value)
+  return { options: value, report: callback('onProgress', value?.onProgress) }
+}
+
+/** A user's callback that throws must not end the application: the error is reported as Node reports warnings. */
+export function callback<P>(field: string, f: ((event: P) => void) | undefined): ((event: string) => void) | undefined {
+  if (f === undefined) return undefined
+  if (typeof f !== 'function') throw invalid(field, `must be a function, not ${kind(f)}`)
+  return (text) => {
+    try {
+      f(JSON.parse(text))
+    } catch (error) {
+      process.emitWarning(`A progress callback threw: ${String(error)}`, 'RuntimeWarning')
+    }
+  }
+}
+
+/** Checks of JavaScript types; values are the core's to judge. `field` is what the caller wrote. */
+export function string(field: string, value: unknown): string {
+  if (typeof value !== 'string') throw invalid(field, `must be a string, not ${kind(value)}`)
+  if (value.length > LONGEST) throw invalid(field, `is too long: ${value.length} characters`)
+  return value
+}
+
+/** More than any text may have; what is longer would only hold up Node's thread on its way to the core's checks. */
+const LONGEST = 1 << 20
+
+export function strings(field: string, value: unknown): string[] {
+  if (!Array.isArray(value)) throw invalid(field, `must be an array of strings, not ${kind(value)}`)
+  return value.map((v, i) => string(`${field}[${i}]`, v))
+}
+
+export function optionalNumber(field: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined
+  if (typeof value !== 'number') throw invalid(field, `must be a number, not ${kind(value)}`)
+  return value
+}
+
+export function optionalString(field: string, value: unknown): string | undefined {
+  return value === undefined ? undefined : string(field, value)
+}
+
+/** What a program gets on its standard input. */
+export function inputBytes(input: string | Uint8Array | undefined): Buffer | undefined {
+  if (input === undefined) return undefined
+  if (typeof input === 'string') return Buffer.from(input)
+  if (input instanceof Uint8Array) return Buffer.from(input.buffer, input.byteOffset, input.byteLength)
+  throw invalid('input', 'must be a string or a Uint8Array')
+}
+
+export function flag(field: string, value: unknown): boolean {
+  if (value === undefined) return false
+  if (typeof value !== 'boolean') throw invalid(field, `must be a boolean, not ${kind(value)}`)
+  return value
+}
+
+/** An options object as JSON for the core, which checks every field and names the wrong one. */
+export function json(field: string, value: unknown): string {
+  if (value === undefined) return '{}'
+  try {
+    // Not options of the core; and a signal has no JSON form.
+    const { signal: _signal, timeoutMs: _timeoutMs, onProgress: _onProgress, ...rest } = object(field, value)
+    for (const [key, inner] of Object.entries(rest)) expressible(string(key.slice(0, 60), key), inner, 0)
+    return JSON.stringify(rest)
+  } catch (error) {
+    if (error instanceof RuntimeError) throw error
+    // A getter that throws, a proxy, an object that holds itself.
+    throw new RuntimeError('INVALID_ARGUMENT', `${field}: cannot be read: ${String(error)}`, {
+      details: { field },
+      cause: error,
+    })
+  }
+}
+
+/** Refuses what JSON would drop, or turn into something that was not meant: null, NaN, functions, a Map. */
+function expressible(path: string, value: unknown, depth: number): void {
+  if (value === undefined || typeof value === 'boolean') return
+  if (typeof value === 'string') {
+    string(path, value)
+    return
+  }
+  if (typeof value === 'number') {
+    if (!Number.isFinite(value)) throw invalid(path, `must be a finite number, not ${value}`)
+    return
+  }
+  if (Array.isArray(value)) {
+    value.forEach((inner, i) => {
+      if (inner === undefined) throw invalid(`${path}[${i}]`, 'must not be undefined')
+      deeper(`${path}[${i}]`, inner, depth)
+    })
+    return
+  }
+  // By the tag, not the prototype: plain objects of another realm are plain.
+  if (typeof value !== 'object' || Object.prototype.toString.call(value) !== '[object Object]') {
+    throw invalid(path, `must not be ${kind(value)}`)
+  }
+  for (const [key, inner] of Object.entries(value as object)) {
+    const name = `${path}.${key.slice(0, 60)}`
+    string(name, key)
+    deeper(name, inner, depth)
+  }
+}
+
+function deeper(path: string, value: unknown, depth: number): void {
+  if (depth === DEEPEST) throw new RangeError('it is nested too deeply, or holds itself')
+  expressible(path, value, depth + 1)
+}
+
+/** Deeper than any option is. */
+const DEEPEST = 8
+
+function object(field: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid(field, `must be an object, not ${kind(value)}`)
+  }
+  return value as Record<string, unknown>
+}
+
+function kind(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  const name = typeof value === 'object' ? Object.prototype.toString.call(value).slice(8, -1) : typeof value
+  return `${/^[aeiou]/i.test(name) ? 'an' : 'a'} ${name === 'Object' ? 'object' : name}`
+}

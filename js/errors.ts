@@ -1,0 +1,55 @@
+import type { RuntimeErrorCode, RuntimeErrorDetails } from '../index'
+
+/** Documented in index.d.ts. */
+export class RuntimeError extends Error {
+  declare readonly name: 'RuntimeError'
+  declare readonly cause?: unknown
+  readonly code: RuntimeErrorCode
+  declare readonly hint?: string
+  readonly details: RuntimeErrorDetails
+
+  constructor(
+    code: RuntimeErrorCode,
+    message: string,
+    options: { hint?: string | undefined; details?: RuntimeErrorDetails | undefined; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    if (options.hint !== undefined) this.hint = options.hint
+    this.details = options.details ?? {}
+  }
+}
+// On the prototype, as the built-in errors have it: not a property of each instance.
+Object.defineProperty(RuntimeError.prototype, 'name', { value: 'RuntimeError', configurable: true, writable: true })
+
+export function invalid(field: string, problem: string): RuntimeError {
+  return new RuntimeError('INVALID_ARGUMENT', `${field}: ${problem}`, { details: { field } })
+}
+
+/** What the native side answers at once, or its error as ours. */
+export function atOnce<T>(ask: () => T): T {
+  try {
+    return ask()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** The native side sends `{code, message, hint, details, causes}` as JSON in the message; the stack is made here. */
+export function fromNative(error: unknown): Error {
+  if (error instanceof RuntimeError) return error
+  const text = error instanceof Error ? error.message : String(error)
+  let data: { code: RuntimeErrorCode; message: string; hint?: string; details: RuntimeErrorDetails; causes: string[] }
+  try {
+    data = JSON.parse(text)
+    if (typeof data.code !== 'string') throw new TypeError(text)
+  } catch {
+    // Node-API's own refusals: a wrong type that the facade's checks let through.
+    return new RuntimeError('INTERNAL', text, { cause: error })
+  }
+  const cause = data.causes.reduceRight<Error | undefined>(
+    (inner, message) => (inner ? new Error(message, { cause: inner }) : new Error(message)),
+    undefined,
+  )
+  return new RuntimeError(data.code, data.message, { hint: data.hint ?? undefined, details: data.details, cause })
+}

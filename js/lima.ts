@@ -1,0 +1,197 @@
+import { EventEmitter } from 'node:events'
+import type * as api from '../index'
+import {
+  callback,
+  flag,
+  inputBytes,
+  invoke,
+  invokeAndWarn,
+  json,
+  type NativeCall,
+  progress,
+  string,
+  strings,
+} from './call'
+import { atOnce } from './errors'
+import { type Adapter, type LimaManager, native, resourcesPath } from './native'
+
+interface Paths {
+  limactl: string
+  lima: string
+  nerdctl: string
+  containerdSocket: string
+}
+
+/** What a phase says of the VM while it lasts. */
+const ON_THE_WAY: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>> = {
+  create: 'starting',
+  boot: 'starting',
+  provision: 'starting',
+  stop: 'stopping',
+  delete: 'stopping',
+}
+
+const natives = new WeakMap<object, LimaManager>()
+
+/** For the adapter alone: the engine in the manager's VM. */
+export function engineOf(manager: LimaRuntimeManager): Adapter {
+  return (natives.get(manager) as LimaManager).adapter()
+}
+
+/** Documented in index.d.ts. */
+export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> implements api.LimaRuntimeManager {
+  readonly #native: LimaManager
+  #state: api.LimaState | undefined
+
+  constructor(options?: api.LimaRuntimeOptions) {
+    super()
+    const given = JSON.parse(json('options', options))
+    this.#native = atOnce(() => new native.LimaManager(JSON.stringify({ ...given, resourcesPath })))
+    natives.set(this, this.#native)
+  }
+
+  async isInstalled(options?: api.CallOptions): Promise<boolean> {
+    return invoke(options, (call) => this.#native.isInstalled(call))
+  }
+
+  async hasPreBundled(options?: api.CallOptions): Promise<boolean> {
+    return invoke(options, (call) => this.#native.hasPreBundled(call))
+  }
+
+  async isRunning(options?: api.CallOptions): Promise<boolean> {
+    return invoke(options, (call) => this.#native.isRunning(call))
+  }
+
+  async getStatus(options?: api.CallOptions): Promise<api.LimaStatus> {
+    return JSON.parse(await invoke(options, (call) => this.#native.status(call)))
+  }
+
+  async getVMInfo(options?: api.CallOptions): Promise<api.VmInfo> {
+    return JSON.parse(await invoke(options, (call) => this.#native.info(call)))
+  }
+
+  async initialize(p?: api.Progress): Promise<void> {
+    await this.#install(p, false)
+  }
+
+  async install(p?: api.Progress & { repair?: boolean | undefined }): Promise<void> {
+    await this.#install(p, flag('repair', p?.repair))
+  }
+
+  async #install(p: api.Progress | undefined, repair: boolean): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.install(JSON.stringify({ repair }), report, call))
+  }
+
+  async start(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.start(report, call))
+  }
+
+  async stop(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.stop(report, call))
+  }
+
+  async restart(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.restart(report, call))
+  }
+
+  async delete(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.delete(report, call))
+  }
+
+  async factoryReset(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.factoryReset(report, call))
+  }
+
+  async configure(
+    resources: Partial<api.VmResources>,
+    options?: api.CallOptions,
+  ): Promise<{ restartRequired: boolean }> {
+    return JSON.parse(await invoke(options, (call) => this.#native.configure(json('resources', resources), call)))
+  }
+
+  notifySuspend(): void {
+    // The host sleeps soon, whatever comes of it.
+    void this.#native.suspend().catch(() => {})
+  }
+
+  async notifyResume(p?: api.Progress): Promise<void> {
+    await this.#work(p, (report, call) => this.#native.resume(report, call))
+  }
+
+  async diagnose(options?: api.CallOptions): Promise<api.DiagnosticCheck[]> {
+    return JSON.parse(await invoke(options, (call) => this.#native.diagnose(call)))
+  }
+
+  async collectDiagnostics(path: string, options?: api.CallOptions): Promise<string> {
+    return invoke(options, (call) => this.#native.collectDiagnostics(string('path', path), call))
+  }
+
+  async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
+    return invokeAndWarn(options, (call) =>
+      this.#native.execNerdctl(strings('args', args), inputBytes(options?.input), call),
+    )
+  }
+
+  /** Everything that reports, to its caller and to those who listen, and may leave the VM in another state. */
+  async #work(
+    p: api.Progress | undefined,
+    run: (report: (event: string) => void, call: NativeCall) => Promise<void>,
+  ): Promise<void> {
+    const { options, report } = progress(p)
+    const listener = callback<api.RuntimeProgress>('progress', (event) => {
+      const state = ON_THE_WAY[event.phase]
+      if (state) this.#tell({ state })
+      this.emit('progress', event)
+    })
+    const both = (text: string) => {
+      report?.(text)
+      listener?.(text)
+    }
+    let failed = true
+    try {
+      await invoke(options, (call) => run(both, call))
+      failed = false
+    } finally {
+      const told = this.#look()
+      // Whoever gave up is not kept waiting.
+      if (!failed) await told
+    }
+  }
+
+  async #look(): Promise<void> {
+    if (this.listenerCount('state') === 0) return
+    const status = await this.getStatus().catch(() => undefined)
+    if (status) callback<api.LimaStatus>('state', (s) => this.#tell(s))?.(JSON.stringify(status))
+  }
+
+  #tell(status: api.LimaStatus): void {
+    if (status.state === this.#state) return
+    this.#state = status.state
+    this.emit('state', status)
+  }
+
+  async uninstall(options?: api.UninstallOptions): Promise<void> {
+    await invoke(options, (call) => this.#native.uninstall(json('options', options), call))
+    await this.#look()
+  }
+
+  getLimactlPath(): string {
+    return this.#path('limactl')
+  }
+
+  getLimaPath(): string {
+    return this.#path('lima')
+  }
+
+  getNerdctlPath(): string {
+    return this.#path('nerdctl')
+  }
+
+  getContainerdSocketPath(): string {
+    return this.#path('containerdSocket')
+  }
+
+  #path(name: keyof Paths): string {
+    return (JSON.parse(atOnce(() => this.#native.paths())) as Paths)[name]
+  }
+}

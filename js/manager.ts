@@ -1,0 +1,282 @@
+import { EventEmitter } from 'node:events'
+import type * as api from '../index'
+import { type ContainerAdapter, ContainerdAdapter, DockerAdapter, LimaContainerAdapter } from './adapter'
+import { BundledRuntimeManager } from './bundled'
+import { checked, invoke, json, progress } from './call'
+import { atOnce, invalid, RuntimeError } from './errors'
+import { LimaRuntimeManager } from './lima'
+import { native, resourcesPath } from './native'
+import { Shared } from './shared'
+
+type Steps = { onProgress: (p: api.RuntimeProgress) => void; signal: AbortSignal }
+
+/** One kind of runtime, as far as the manager must tell them apart. */
+interface Backend {
+  type: api.RuntimeType
+  runtime: ContainerAdapter
+  /** Brings it up; `install`: what is missing may be fetched. */
+  start(install: boolean, p: Steps): Promise<void>
+  /** Absent where the engine is not ours to stop. */
+  stop?(p: api.Progress | undefined): Promise<void>
+  suspend?(): void
+  resume?(): Promise<void>
+}
+
+const TYPES: readonly api.RuntimeType[] = ['docker', 'containerd', 'lima']
+/** What an old engine gets to say what stays in it. */
+const LOOK_BACK = 2_000
+
+/** Documented in index.d.ts. */
+export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> implements api.ContainerManager {
+  readonly #native: InstanceType<typeof native.ContainerManager>
+  readonly #options: api.ContainerManagerOptions
+  readonly #backends = new Map<api.RuntimeType, Backend>()
+  /** Those whose start was begun, however it ended: they are to be stopped. */
+  readonly #begun = new Set<Backend>()
+  #current: Backend | undefined
+  #status: api.ManagerStatus = { state: 'idle', runtime: 'none' }
+  #work: { shared: Shared; target: api.RuntimeType | undefined } | undefined
+
+  constructor(preferred?: api.RuntimeType | 'auto' | api.ContainerManagerOptions) {
+    super()
+    const options = typeof preferred === 'string' ? { preferred } : preferred
+    const given = JSON.parse(json('options', options))
+    const text = JSON.stringify({ ...given, lima: { ...given.lima, resourcesPath } })
+    this.#native = atOnce(() => new native.ContainerManager(text))
+    this.#options = given
+  }
+
+  async initialize(p?: api.Progress): Promise<void> {
+    await this.#join(undefined, p)
+  }
+
+  async switchRuntime(type: api.RuntimeType, p?: api.Progress): Promise<void> {
+    if (!TYPES.includes(type)) throw invalid('type', `must be one of ${TYPES.join(', ')}`)
+    await this.#join(type, p)
+  }
+
+  /** Whoever asks for the same joins the work under way; a switch ends another one, and starts when that has ended. */
+  async #join(target: api.RuntimeType | undefined, p: api.Progress | undefined): Promise<void> {
+    checked(progress(p).options)
+    let work = this.#work
+    if (!work?.shared.open || (target !== undefined && work.target !== target)) {
+      const before = work?.shared
+      before?.abort()
+      const shared = new Shared(async (steps) => {
+        await before?.done.catch(() => {})
+        steps.signal.throwIfAborted()
+        await this.#bring(target, steps)
+      })
+      const mine = { shared, target }
+      work = this.#work = mine
+      const done = () => {
+        if (this.#work === mine) this.#work = undefined
+      }
+      shared.done.then(done, done)
+    }
+    await work.shared.join(p)
+  }
+
+  async #bring(target: api.RuntimeType | undefined, { onProgress, signal }: Steps): Promise<void> {
+    const before = this.#status
+    const phases = new Set<api.RuntimeProgress['phase']>()
+    const steps: Steps = {
+      signal,
+      onProgress: (event) => {
+        phases.add(event.phase)
+        this.#set({ ...this.#status, progress: event }, false)
+        onProgress(event)
+        this.#tell('progress', event)
+      },
+    }
+    const { explanation: _, error: __, progress: ___, target: ____, ...rest } = before
+    this.#set({ ...rest, state: 'starting' })
+    try {
+      const { type, install, explanation } = await this.#select(target, signal)
+      this.#set({ ...this.#status, target: type }, false)
+      const backend = await this.#backend(type, signal)
+      if (backend.stop) this.#begun.add(backend)
+      const began = performance.now()
+      await backend.start(install, steps)
+      // How long the next one will take: of a start alone.
+      if (backend.stop && phases.has('boot') && !phases.has('download') && !phases.has('create')) {
+        const took = Math.round(performance.now() - began)
+        await invoke({ signal }, (call) => this.#native.saveStart(JSON.stringify(type), took, call)).catch(() => {})
+      }
+      if (target !== undefined) await invoke({ signal }, (call) => this.#native.save(JSON.stringify(target), call))
+      const from = this.#current
+      this.#current = backend
+      this.#set({ state: 'ready', runtime: type, ...(explanation && { explanation }) })
+      if (from !== backend) this.#tell('runtime-changed', await change(from, backend, this.#label()))
+    } catch (cause) {
+      const error = signal.aborted ? new RuntimeError('ABORTED', 'The operation was aborted', { cause }) : cause
+      const runtime = this.getRuntimeType()
+      // A switch that fails leaves the old one as it was.
+      if (target !== undefined && this.#current && target !== runtime) this.#set({ ...rest, state: before.state })
+      else if (signal.aborted) this.#set({ state: this.#current ? 'stopped' : 'idle', runtime })
+      else this.#set({ state: 'failed', runtime, error: error as RuntimeError })
+      throw error
+    }
+  }
+
+  async #select(
+    target: api.RuntimeType | undefined,
+    signal: AbortSignal,
+  ): Promise<{ type: api.RuntimeType; install: boolean; explanation?: string }> {
+    // A person who chooses one wants it installed.
+    if (target) return { type: target, install: true }
+    if (this.#current) return { type: this.#current.type, install: this.#options.installIfMissing ?? false }
+    return JSON.parse(await invoke({ signal }, (call) => this.#native.select(call)))
+  }
+
+  getRuntime(): api.ContainerAdapter {
+    if (this.#current) return this.#current.runtime
+    throw new RuntimeError('INVALID_STATE', 'No container runtime is in use yet', {
+      hint: 'Await initialize() first.',
+    })
+  }
+
+  getRuntimeType(): api.RuntimeType | 'none' {
+    return this.#current?.type ?? 'none'
+  }
+
+  getStatus(): api.ManagerStatus {
+    return { ...this.#status }
+  }
+
+  async detectAvailableRuntimes(options?: api.CallOptions): Promise<api.RuntimeDetection> {
+    const found = JSON.parse(await invoke(options, (call) => this.#native.detect(call)))
+    return { ...found, current: this.getRuntimeType() }
+  }
+
+  abort(): void {
+    this.#work?.shared.abort()
+  }
+
+  async stop(p?: api.Progress): Promise<void> {
+    this.abort()
+    await this.#work?.shared.done.catch(() => {})
+    if (this.#begun.size === 0) return
+    const before = this.#status
+    const runtime = this.getRuntimeType()
+    this.#set({ state: 'stopping', runtime })
+    try {
+      await Promise.all([...this.#begun].map((backend) => this.#end(backend, p)))
+      // Docker goes on, also where a VM of ours that it took the place of has ended.
+      this.#set(this.#current && !this.#current.stop ? before : { state: 'stopped', runtime })
+    } catch (error) {
+      this.#set({ state: 'failed', runtime, error: error as RuntimeError })
+      throw error
+    }
+  }
+
+  async #end(backend: Backend, p: api.Progress | undefined): Promise<void> {
+    try {
+      await backend.stop?.(p)
+      this.#begun.delete(backend)
+    } catch (error) {
+      // Why one never came up, its start has told.
+      if (backend === this.#current) throw error
+    }
+  }
+
+  notifySuspend(): void {
+    for (const backend of this.#begun) backend.suspend?.()
+  }
+
+  async notifyResume(): Promise<void> {
+    await Promise.all([...this.#begun].map((backend) => backend.resume?.()))
+  }
+
+  /** The value of the label on what the runtimes make. */
+  #label(): string {
+    return this.#options.appName ?? 'kai'
+  }
+
+  async #backend(type: api.RuntimeType, signal: AbortSignal): Promise<Backend> {
+    let backend = this.#backends.get(type)
+    if (!backend) {
+      backend = await this.#make(type, signal)
+      this.#backends.set(type, backend)
+    }
+    return backend
+  }
+
+  async #make(type: api.RuntimeType, signal: AbortSignal): Promise<Backend> {
+    const { appName, appDir, docker, containerd, lima } = this.#options
+    const app = { ...(appName && { appName }), ...(appDir && { appDir }) }
+    if (type === 'docker') {
+      const runtime = new DockerAdapter({ appName: this.#label(), ...docker })
+      return { type, runtime, start: (_, p) => runtime.initialize(p) }
+    }
+    if (type === 'containerd') {
+      const named = { appName: this.#label(), ...containerd }
+      if (!(await invoke({ signal }, (call) => this.#native.containerdIsOwn(call)))) {
+        const runtime = new ContainerdAdapter(named)
+        return { type, runtime, start: (_, p) => runtime.initialize(p) }
+      }
+      const { bundledDir, manifest, mirror } = lima ?? {}
+      const source = { ...(bundledDir && { bundledDir }), ...(manifest && { manifest }), ...(mirror && { mirror }) }
+      const own = new BundledRuntimeManager({ ...app, ...source })
+      const runtime = new ContainerdAdapter({ ...named, ...own.getAdapterOptions() })
+      return {
+        type,
+        runtime,
+        async start(install, p) {
+          await insist(install, own, 'containerd', p)
+          await own.initialize(p)
+          await runtime.initialize(p)
+        },
+        stop: (p) => own.stopDaemon(progress(p).options),
+      }
+    }
+    const manager = new LimaRuntimeManager({ ...app, ...lima })
+    const runtime = new LimaContainerAdapter(manager)
+    return {
+      type,
+      runtime,
+      async start(install, p) {
+        await insist(install, manager, 'Lima', p)
+        await runtime.initialize(p)
+      },
+      stop: (p) => manager.stop(p),
+      suspend: () => manager.notifySuspend(),
+      resume: () => manager.notifyResume(),
+    }
+  }
+
+  #set(status: api.ManagerStatus, tell = true): void {
+    this.#status = status
+    if (tell) this.#tell('state', this.getStatus())
+  }
+
+  /** A listener that throws must not end what goes on here. */
+  #tell<E extends keyof api.ContainerManagerEvents>(event: E, ...args: api.ContainerManagerEvents[E]): void {
+    try {
+      ;(this.emit as (event: E, ...args: unknown[]) => boolean).call(this, event, ...args)
+    } catch (error) {
+      process.emitWarning(`A listener of '${event}' threw: ${String(error)}`, 'RuntimeWarning')
+    }
+  }
+}
+
+/** Nothing is downloaded that nobody asked for. */
+async function insist(
+  install: boolean,
+  runtime: Pick<api.LimaRuntimeManager, 'isInstalled' | 'hasPreBundled'>,
+  name: string,
+  p: Steps,
+): Promise<void> {
+  if (install || (await runtime.isInstalled(p)) || (await runtime.hasPreBundled(p))) return
+  const hint = 'Pass installIfMissing, or let the person choose it: switchRuntime installs.'
+  throw new RuntimeError('NOT_INSTALLED', `${name} is not installed`, { hint })
+}
+
+/** What came of a switch: the old engine's containers stay where they are. */
+async function change(from: Backend | undefined, to: Backend, label: string): Promise<api.RuntimeChange> {
+  if (!from) return { from: 'none', to: to.type, left: [] }
+  const ours = { all: true, filters: { label: [`lima-runtime.app=${label}`] }, timeoutMs: LOOK_BACK }
+  // An engine that does not answer any more has nothing to report.
+  const left = await from.runtime.listContainers(ours).catch(() => [])
+  return { from: from.type, to: to.type, left }
+}

@@ -1,0 +1,155 @@
+import { Readable } from 'node:stream'
+import type { CallOptions } from '../index'
+import { checked, type NativeCall } from './call'
+import { fromNative, RuntimeError } from './errors'
+import { type ByteStream, type ItemStream, native, type Upload } from './native'
+import { aborted, onAbort } from './signal'
+
+/** As much as one read brings across: larger pieces cost memory, smaller ones calls. */
+const CHUNK = 64 * 1024
+/**
+ * For a reader that lets us wait. V8 collects buffers that are done with when 32 MB of them have piled up, or enough small
+ * objects: with small pieces those come first.
+ */
+const SLOW_CHUNK = 8 * 1024
+const SLOW_MS = 2
+
+/** A log or an archive as a Node stream. A slow reader slows the engine: nothing is read that nobody asked for. */
+export function readable(source: ByteStream, signal?: AbortSignal): Readable {
+  let forget: (() => void) | undefined
+  let size = CHUNK
+  let fullSince: number | undefined
+  const push = (stream: Readable, chunk: Buffer | null) => {
+    if (stream.destroyed) return
+    fullSince = stream.push(chunk) ? undefined : performance.now()
+    if (stream.readableLength === 0) size = CHUNK
+  }
+  const stream = new Readable({
+    highWaterMark: CHUNK,
+    read() {
+      if (fullSince !== undefined) size = performance.now() - fullSince > SLOW_MS ? SLOW_CHUNK : CHUNK
+      source.read(size).then(
+        (chunk) => push(this, chunk),
+        (error) => this.destroy(fromNative(error)),
+      )
+    },
+    destroy(error, done) {
+      forget?.()
+      source.close()
+      done(error)
+    },
+  })
+  if (signal) {
+    // Not Readable's own `signal`: its AbortError is not an error of ours.
+    const abort = () => stream.destroy(aborted(signal))
+    if (signal.aborted) abort()
+    else forget = onAbort(signal, abort)
+  }
+  return stream
+}
+
+/**
+ * Events or stats, opened by the first step. Leaving the loop, `return()` and the signal end it at once, also while a
+ * step waits for a quiet engine: an async generator's `return()` would wait behind that step.
+ */
+export function items<T>(
+  open: (options: CallOptions) => Promise<ItemStream>,
+  convert: (text: string) => T,
+  options: CallOptions | undefined,
+): AsyncIterableIterator<T> {
+  const signal = options?.signal
+  const opening = new AbortController()
+  let source: Promise<ItemStream> | undefined
+  let ended = false
+  let forget: (() => void) | undefined
+
+  const close = (reason?: unknown) => {
+    if (ended) return
+    ended = true
+    forget?.()
+    // Whichever is under way. A source that opens all the same is closed by the step that waits for it.
+    opening.abort(reason)
+    source?.then(
+      (s) => s.close(),
+      () => {},
+    )
+  }
+
+  const start = () => {
+    const { timeoutMs } = checked(options)
+    if (signal?.aborted) throw aborted(signal)
+    if (signal) forget = onAbort(signal, () => close(signal.reason))
+    return open({ timeoutMs, signal: opening.signal })
+  }
+  const step = async (): Promise<IteratorResult<T, undefined>> => {
+    const done = { done: true, value: undefined } as const
+    if (ended) return done
+    let failure: unknown
+    try {
+      source ??= start()
+      const text = await (await source).next()
+      if (typeof text === 'string' && !ended) return { done: false, value: convert(text) }
+    } catch (error) {
+      failure = fromNative(error)
+    }
+    // Left by `return()`: whatever the step met is of no interest any more.
+    const left = ended && !signal?.aborted
+    close()
+    if (left) return done
+    if (signal?.aborted) throw aborted(signal)
+    if (failure) throw failure
+    return done
+  }
+
+  // Steps asked for at once are answered one after the other, in order.
+  let last: Promise<unknown> = Promise.resolve()
+  return {
+    next() {
+      const result = last.then(step)
+      last = result.catch(() => {})
+      return result
+    },
+    async return() {
+      close()
+      return { done: true, value: undefined }
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    },
+  }
+}
+
+/**
+ * Hands a stream of the caller's to `load`, which reads it at its own pace. One that fails half-way must not look like
+ * one that ends, so the call is broken off.
+ */
+export async function uploading<T>(
+  archive: NodeJS.ReadableStream & { destroy?: () => void },
+  call: NativeCall,
+  load: (upload: Upload) => Promise<T>,
+): Promise<T> {
+  const upload = new native.Upload()
+  call.handle ??= new native.CancelHandle()
+  const { handle } = call
+  let failure: RuntimeError | undefined
+  const feed = async () => {
+    try {
+      for await (const chunk of archive) if (!(await upload.write(Buffer.from(chunk as Buffer)))) break
+    } catch (cause) {
+      const message = `archive: cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
+      failure = new RuntimeError('INVALID_ARGUMENT', message, { details: { field: 'archive' }, cause })
+      handle.cancel()
+    } finally {
+      await upload.end()
+    }
+  }
+  void feed()
+  try {
+    return await load(upload)
+  } catch (error) {
+    throw failure ?? error
+  } finally {
+    // Whoever waits for more of it would wait for ever.
+    archive.destroy?.()
+  }
+}

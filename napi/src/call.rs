@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use lima_runtime::call::{self, Call};
+use napi::{
+    bindgen_prelude::{ClassInstance, FromNapiValue, Object, TypeName, ValidateNapiValue},
+    sys,
+};
+use napi_derive::napi;
+use tokio_util::sync::CancellationToken;
+
+use crate::convert::Failure;
+
+/// Carries an `AbortSignal` into Rust. The facade listens to the signal and removes its listener afterwards; napi's
+/// own AbortSignal argument overwrites `onabort` and ignores a signal already aborted.
+#[napi]
+#[derive(Default)]
+pub struct CancelHandle {
+    token: CancellationToken,
+}
+
+#[napi]
+impl CancelHandle {
+    #[napi(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    #[napi]
+    pub fn cancel(&self) {
+        self.token.cancel();
+    }
+}
+
+/// What calls that ended well would have their callers know, as errors cross.
+#[cfg_attr(test, allow(dead_code, reason = "only napi's registration refers to it"))]
+#[napi]
+pub fn take_warnings() -> Vec<String> {
+    call::take_warnings().into_iter().map(|e| napi::Error::from(Failure(e)).reason).collect()
+}
+
+/// `{ handle?: CancelHandle, timeoutMs?: number }`, or nothing.
+#[derive(Default)]
+pub struct NativeCall(pub Call);
+
+impl TypeName for NativeCall {
+    fn type_name() -> &'static str {
+        "NativeCall"
+    }
+
+    fn value_type() -> napi::ValueType {
+        napi::ValueType::Object
+    }
+}
+
+impl ValidateNapiValue for NativeCall {}
+
+impl FromNapiValue for NativeCall {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        // SAFETY: napi passes a live env and value.
+        let object = unsafe { Object::from_napi_value(env, value) }?;
+        let cancel = object
+            .get::<ClassInstance<CancelHandle>>("handle")?
+            .map_or_else(CancellationToken::new, |h| h.token.clone());
+        // The facade has checked that it is a finite number above zero.
+        let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        Ok(Self(Call { cancel, timeout }))
+    }
+}

@@ -1,0 +1,159 @@
+//! What crosses the boundary, and how.
+
+use std::sync::Arc;
+
+use lima_runtime::{
+    error::{Error, ErrorCode},
+    progress::Sink,
+};
+use napi::{
+    Status,
+    bindgen_prelude::{FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue},
+    sys,
+    threadsafe_function::{ThreadsafeFunction, UnknownReturnValue},
+};
+use napi_derive::napi;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_path_to_error::Segment;
+
+/// An error on its way to the facade, as JSON in the message: napi drops custom codes of async functions, and the
+/// facade makes the real `RuntimeError` anyway, because only there it gets a JavaScript stack.
+pub struct Failure(pub Error);
+
+/// The core's results as napi's, whose macros know a `Result` by its name only.
+pub trait OrThrow<T> {
+    fn or_throw(self) -> napi::Result<T>;
+}
+
+impl<T> OrThrow<T> for lima_runtime::error::Result<T> {
+    fn or_throw(self) -> napi::Result<T> {
+        self.map_err(|e| Failure(e).into())
+    }
+}
+
+impl From<Failure> for napi::Error {
+    fn from(Failure(e): Failure) -> Self {
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(&e);
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        let data = serde_json::json!({
+            "code": e.code().as_str(),
+            "message": e.message(),
+            "hint": e.hint_text(),
+            "details": e.details(),
+            "causes": causes,
+        });
+        napi::Error::new(Status::GenericFailure, data.to_string())
+    }
+}
+
+/// For the test that holds `RuntimeErrorCode` of index.d.ts against the core's list.
+#[napi]
+#[cfg_attr(test, allow(dead_code, reason = "a test build registers nothing with Node"))]
+pub fn error_codes() -> Vec<&'static str> {
+    ErrorCode::ALL.iter().map(|code| code.as_str()).collect()
+}
+
+/// A value that crosses as JSON text.
+pub struct Json<T>(pub T);
+
+impl<T> TypeName for Json<T> {
+    fn type_name() -> &'static str {
+        "string"
+    }
+
+    fn value_type() -> napi::ValueType {
+        napi::ValueType::String
+    }
+}
+
+impl<T: DeserializeOwned> ValidateNapiValue for Json<T> {}
+
+impl<T: DeserializeOwned> FromNapiValue for Json<T> {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        // SAFETY: napi passes a live env and value.
+        let text = unsafe { String::from_napi_value(env, value) }?;
+        let mut de = serde_json::Deserializer::from_str(&text);
+        match serde_path_to_error::deserialize(&mut de) {
+            Ok(v) => Ok(Self(v)),
+            Err(e) => {
+                let message = e.inner().to_string();
+                Err(Failure(Error::invalid(field(e.path(), &message), readable(&message))).into())
+            }
+        }
+    }
+}
+
+/// The wrong field as the caller writes it; serde names a missing one in its message only.
+fn field(path: &serde_path_to_error::Path, message: &str) -> String {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let names = path.iter().map(|segment| match segment {
+        Segment::Map { key } => format!(".{}", key.chars().take(60).collect::<String>()),
+        other => other.to_string(),
+    });
+    let all: String = names.chain(missing.map(|name| format!(".{name}"))).collect();
+    if all.is_empty() { "options".to_owned() } else { all.trim_start_matches('.').to_owned() }
+}
+
+/// serde_json ends its messages with a line and column of a text the caller never saw, and quotes what it was given
+/// whole.
+fn readable(message: &str) -> String {
+    const HEAD: usize = 100;
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let length = message.chars().count();
+    if length <= 2 * HEAD {
+        return message.to_owned();
+    }
+    let (head, tail) = (message.chars().take(HEAD), message.chars().skip(length - HEAD));
+    head.chain(['…']).chain(tail).collect()
+}
+
+impl<T: Serialize> ToNapiValue for Json<T> {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let text = serde_json::to_string(&value.0)
+            .map_err(|e| Failure(Error::new(ErrorCode::Internal, format!("Cannot serialise an answer: {e}"))))?;
+        // SAFETY: napi passes a live env.
+        unsafe { String::to_napi_value(env, text) }
+    }
+}
+
+/// A progress callback of the facade, which catches what the user's own throws. Weak: it keeps no process alive.
+pub type ProgressCallback = ThreadsafeFunction<String, UnknownReturnValue, String, Status, false, true>;
+
+/// Runs `work` with a sink that ends in `callback`. All events have been delivered when this returns: a promise
+/// settles through another queue than callbacks do and could overtake them.
+pub async fn with_progress<P, T, F>(callback: Option<ProgressCallback>, work: impl FnOnce(Sink<P>) -> F) -> T
+where
+    P: Serialize + Send + 'static,
+    F: Future<Output = T>,
+{
+    let Some(callback) = callback else { return work(lima_runtime::progress::ignore()).await };
+    let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<P>();
+    let sink: Sink<P> = Arc::new(move |p| {
+        let _ = send.send(p);
+    });
+    let forward = async move {
+        while let Some(event) = receive.recv().await {
+            let Ok(text) = serde_json::to_string(&event) else { continue };
+            if callback.call_async_catch(text).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::pin!(forward);
+    let work = work(sink);
+    tokio::pin!(work);
+    let done = tokio::select! {
+        done = &mut work => done,
+        // The callback's end is not the work's.
+        () = &mut forward => return work.await,
+    };
+    // The sink is gone with the work, which ends `forward`; a sink kept by a detached task must not hold the answer.
+    let _ = tokio::time::timeout(LAST_EVENTS, forward).await;
+    done
+}
+
+const LAST_EVENTS: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,0 +1,302 @@
+//! Streams are pulled: `read()` and `close()`. Node's Readable and async iterators are made of these in the facade;
+//! napi's web streams cannot cancel a pull that waits for a quiet source.
+
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, Stream, StreamExt, stream::BoxStream};
+use lima_runtime::{
+    engine::BoxRead,
+    error::{Error, Result as CoreResult},
+};
+
+use napi::{
+    Result,
+    bindgen_prelude::{Buffer, within_runtime_if_available},
+};
+use napi_derive::napi;
+use serde::Serialize;
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream},
+    sync::{Mutex, MutexGuard},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::convert::OrThrow;
+
+struct Source<T> {
+    /// None once it has ended: a source is dropped (and its connection closed) as soon as nobody will read it.
+    stream: Mutex<Option<BoxStream<'static, CoreResult<T>>>>,
+    closed: CancellationToken,
+}
+
+impl<T> Source<T> {
+    fn new(stream: impl Stream<Item = CoreResult<T>> + Send + 'static) -> Self {
+        Self { stream: Mutex::new(Some(stream.boxed())), closed: CancellationToken::new() }
+    }
+
+    async fn next(&self) -> Option<CoreResult<T>> {
+        let mut guard = self.stream.lock().await;
+        let stream = guard.as_mut()?;
+        let item = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            item = stream.next() => item,
+        };
+        self.release(guard, matches!(item, Some(Ok(_))));
+        item
+    }
+
+    /// The next item, or the end, if it is there already.
+    fn ready(&self) -> Poll<Option<CoreResult<T>>> {
+        let Ok(mut guard) = self.stream.try_lock() else { return Poll::Pending };
+        let Some(stream) = guard.as_mut() else { return Poll::Ready(None) };
+        // Drops a wait, not an item: the source keeps its place.
+        let Some(item) = stream.next().now_or_never() else { return Poll::Pending };
+        self.release(guard, matches!(item, Some(Ok(_))));
+        Poll::Ready(item)
+    }
+
+    fn release(&self, mut guard: MutexGuard<'_, Option<BoxStream<'static, CoreResult<T>>>>, open: bool) {
+        if !open {
+            *guard = None;
+        }
+        drop(guard);
+        // A `close` that found it locked has left the rest to us.
+        if self.closed.is_cancelled() {
+            self.close();
+        }
+    }
+
+    /// Wakes a read that waits, and drops the source: at once, or as that read's last act.
+    fn close(&self) {
+        self.closed.cancel();
+        if let Ok(mut guard) = self.stream.try_lock() {
+            // A connection may need the runtime to say goodbye, and JavaScript's thread is outside of it.
+            within_runtime_if_available(|| *guard = None);
+        }
+    }
+}
+
+/// Bytes: a log, a saved image.
+#[napi]
+pub struct ByteStream {
+    source: Source<Bytes>,
+    rest: Mutex<Rest>,
+}
+
+/// What a read leaves for the next one.
+#[derive(Default)]
+struct Rest {
+    bytes: Bytes,
+    /// Met behind bytes that had to go first.
+    error: Option<Error>,
+}
+
+impl ByteStream {
+    pub fn new(stream: impl Stream<Item = CoreResult<Bytes>> + Send + 'static) -> Self {
+        Self { source: Source::new(stream), rest: Mutex::default() }
+    }
+
+    async fn take(&self, max: usize) -> CoreResult<Option<Vec<u8>>> {
+        let mut rest = self.rest.lock().await;
+        if rest.bytes.is_empty() {
+            if let Some(error) = rest.error.take() {
+                return Err(error);
+            }
+            // An empty piece is no end.
+            while rest.bytes.is_empty() {
+                match self.source.next().await.transpose()? {
+                    Some(piece) => rest.bytes = piece,
+                    None => return Ok(None),
+                }
+            }
+        }
+        if rest.bytes.len() >= max {
+            return Ok(Some(rest.bytes.split_to(max).to_vec()));
+        }
+        let mut out = BytesMut::from(std::mem::take(&mut rest.bytes));
+        while out.len() < max {
+            match self.source.ready() {
+                Poll::Ready(Some(Ok(mut piece))) => {
+                    let room = max - out.len();
+                    if piece.len() > room {
+                        rest.bytes = piece.split_off(room);
+                    }
+                    out.extend_from_slice(&piece);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    rest.error = Some(error);
+                    break;
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Ok(Some(out.into()))
+    }
+}
+
+#[napi]
+impl ByteStream {
+    /// At least one byte and at most `max`, joining pieces that are there already; `null` at the end.
+    #[napi]
+    pub async fn read(&self, max: u32) -> Result<Option<Buffer>> {
+        Ok(self.take(max as usize).await.or_throw()?.map(Into::into))
+    }
+
+    #[napi]
+    pub fn close(&self) {
+        self.source.close();
+    }
+}
+
+/// Items as JSON: events, stats.
+#[napi]
+pub struct ItemStream {
+    source: Source<String>,
+}
+
+impl ItemStream {
+    pub fn new<T: Serialize + 'static>(stream: impl Stream<Item = CoreResult<T>> + Send + 'static) -> Self {
+        let text = stream
+            .map(|item| item.and_then(|item| serde_json::to_string(&item).map_err(|e| Error::internal(e.to_string()))));
+        Self { source: Source::new(text) }
+    }
+}
+
+#[napi]
+impl ItemStream {
+    /// The next item, or `null` at the end.
+    #[napi]
+    pub async fn next(&self) -> Result<Option<String>> {
+        self.source.next().await.transpose().or_throw()
+    }
+
+    #[napi]
+    pub fn close(&self) {
+        self.source.close();
+    }
+}
+
+/// Bytes on their way in: a `Readable` of the caller, an image archive. A write settles when there is room for the
+/// next one, which is the back-pressure.
+#[napi]
+pub struct Upload {
+    write: Mutex<Option<DuplexStream>>,
+    read: std::sync::Mutex<Option<DuplexStream>>,
+}
+
+#[napi]
+impl Upload {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default, reason = "made by JavaScript only")]
+    pub fn new() -> Self {
+        let (write, read) = tokio::io::duplex(256 * 1024);
+        Self { write: Mutex::new(Some(write)), read: std::sync::Mutex::new(Some(read)) }
+    }
+
+    /// False when nobody reads any more: stop writing.
+    #[napi]
+    pub async fn write(&self, chunk: Buffer) -> bool {
+        match self.write.lock().await.as_mut() {
+            Some(w) => w.write_all(&chunk).await.is_ok(),
+            None => false,
+        }
+    }
+
+    #[napi]
+    pub async fn end(&self) {
+        *self.write.lock().await = None;
+    }
+}
+
+impl Upload {
+    pub fn reader(&self) -> CoreResult<BoxRead> {
+        let mut read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        read.take().map(|r| Box::new(r) as BoxRead).ok_or_else(|| Error::internal("an upload is read once"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::Pin, sync::Arc};
+
+    use futures_util::stream;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn pieces(list: &[&'static str]) -> Vec<CoreResult<Bytes>> {
+        list.iter().map(|p| Ok(Bytes::from_static(p.as_bytes()))).collect()
+    }
+
+    /// Tells when it is dropped.
+    fn watched<S: Stream>(stream: S) -> (impl Stream<Item = S::Item>, tokio::sync::oneshot::Receiver<()>) {
+        let (tell, dropped) = tokio::sync::oneshot::channel::<()>();
+        let mut stream = Box::pin(stream);
+        let watched = stream::poll_fn(move |cx| {
+            let _held = &tell;
+            Pin::new(&mut stream).poll_next(cx)
+        });
+        (watched, dropped)
+    }
+
+    async fn all(s: &ByteStream, max: usize) -> (Vec<String>, Option<Error>) {
+        let mut out = Vec::new();
+        loop {
+            match s.take(max).await {
+                Ok(Some(b)) => out.push(String::from_utf8(b).unwrap()),
+                Ok(None) => return (out, None),
+                Err(e) => return (out, Some(e)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_that_are_there_are_joined_and_none_is_lost() {
+        let s = ByteStream::new(stream::iter(pieces(&["ab", "", "cdefg", "h", "ijklmnop"])));
+        assert_eq!(all(&s, 4).await.0, ["abcd", "efgh", "ijkl", "mnop"]);
+        let s = ByteStream::new(stream::iter(pieces(&["", "a"])));
+        assert_eq!(all(&s, 4).await.0, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn an_error_behind_bytes_comes_after_them_once() {
+        let mut list = pieces(&["abc", "de"]);
+        list.push(Err(Error::internal("cut")));
+        let s = ByteStream::new(stream::iter(list));
+        let (read, error) = all(&s, 4).await;
+        assert_eq!((read.concat().as_str(), error.unwrap().message()), ("abcde", "cut"));
+        assert!(matches!(s.take(4).await, Ok(None)));
+    }
+
+    #[tokio::test]
+    async fn close_wakes_a_read_that_waits_and_drops_the_source() {
+        let (stream, dropped) = watched(stream::pending::<CoreResult<Bytes>>());
+        let s = Arc::new(ByteStream::new(stream));
+        let reader = s.clone();
+        let read = tokio::spawn(async move { reader.take(1).await });
+        tokio::task::yield_now().await;
+        s.close();
+        assert!(matches!(read.await.unwrap(), Ok(None)));
+        assert!(dropped.await.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn close_at_any_moment_of_a_read_drops_the_source() {
+        for _ in 0..500 {
+            let (send, receive) = mpsc::unbounded_channel::<CoreResult<Bytes>>();
+            let (stream, dropped) =
+                watched(stream::unfold(receive, |mut r| async { r.recv().await.map(|item| (item, r)) }));
+            let s = Arc::new(ByteStream::new(stream));
+            let reader = s.clone();
+            let read = tokio::spawn(async move { reader.take(64).await });
+            for piece in pieces(&["a", "b", "c"]) {
+                let _ = send.send(piece);
+            }
+            s.close();
+            let _ = read.await.unwrap();
+            assert!(dropped.await.is_err());
+        }
+    }
+}

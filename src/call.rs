@@ -1,0 +1,125 @@
+//! Cancellation and deadlines: the one place where a call can end early.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorCode, Result};
+
+/// What a caller says about one call: `{ signal, timeoutMs }` of the public API.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    pub cancel: CancellationToken,
+    /// Replaces the method's own deadline.
+    pub timeout: Option<Duration>,
+}
+
+/// The deadline of an ordinary container call.
+pub const CONTAINER_CALL: Duration = Duration::from_secs(60);
+/// How long a download or pull may go without a byte.
+pub const IDLE: Duration = Duration::from_secs(60);
+
+impl Call {
+    /// Runs `work` until it ends, the caller aborts, or the deadline passes. `work` is dropped then: whatever must
+    /// happen all the same (removing what was half made) belongs in a guard or a task of its own.
+    pub async fn run<T>(
+        &self,
+        deadline: impl Into<Option<Duration>>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let deadline = self.timeout.or(deadline.into());
+        let timer = async {
+            match deadline {
+                Some(d) => tokio::time::sleep(d).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A panic ends this call with INTERNAL, not the application.
+        let work = AssertUnwindSafe(work).catch_unwind();
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(aborted()),
+            done = work => done.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+            () = timer => Err(timed_out(deadline.unwrap_or_default())),
+        }
+    }
+}
+
+static WARNINGS: Mutex<Vec<Error>> = Mutex::new(Vec::new());
+/// Nobody may come for them.
+const KEPT_WARNINGS: usize = 64;
+
+/// What the caller of a call that ends well should know. The facade makes warnings of the process of them.
+pub fn warn(warning: Error) {
+    tracing::warn!(%warning);
+    let mut kept = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < KEPT_WARNINGS {
+        kept.push(warning);
+    }
+}
+
+/// Those since the last time.
+pub fn take_warnings() -> Vec<Error> {
+    std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+pub fn aborted() -> Error {
+    Error::new(ErrorCode::Aborted, "The operation was aborted")
+}
+
+pub fn timed_out(after: Duration) -> Error {
+    let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    Error::new(ErrorCode::Timeout, format!("No answer within {} s", after.as_secs_f64()))
+        .detail("timeoutMs", ms)
+        .hint("Pass a larger timeoutMs, or look whether the engine is under load.")
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic without a text");
+    Error::internal(format!("lima-runtime has a bug: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_ends_a_call_that_never_answers() {
+        let call = Call::default();
+        let e = call.run::<()>(Duration::from_secs(5), std::future::pending()).await.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::Timeout);
+        assert_eq!(e.details()["timeoutMs"], 5000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_callers_timeout_replaces_the_methods() {
+        let call = Call { timeout: Some(Duration::from_millis(10)), ..Call::default() };
+        let e = call.run::<()>(None, std::future::pending()).await.unwrap_err();
+        assert_eq!(e.details()["timeoutMs"], 10);
+    }
+
+    #[tokio::test]
+    async fn an_aborted_call_is_aborted_even_before_it_begins() {
+        let call = Call::default();
+        call.cancel.cancel();
+        let e = call.run(None, async { Ok(1) }).await.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::Aborted);
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_internal() {
+        let e = Call::default().run::<()>(None, async { panic!("boom {}", 1) }).await.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::Internal);
+        assert!(e.message().contains("boom 1"));
+    }
+}

@@ -1,0 +1,364 @@
+//! What is the same on every backend: checks, deadlines, and the procedures made of several engine calls.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio_util::task::TaskTracker;
+
+use super::{BoxRead, BoxStream, Engine, stats::StatsHistory, types::*, validate};
+use crate::{
+    call::{CONTAINER_CALL, Call},
+    error::{Error, ErrorCode, Result},
+    progress::{self, PullProgress, Sink},
+};
+
+/// A backend as callers use it. Cheap to clone.
+#[derive(Clone)]
+pub struct Adapter {
+    engine: Arc<dyn Engine>,
+    stats: Arc<StatsHistory>,
+    app: Arc<str>,
+    /// Removals of what aborted starts had created.
+    discards: TaskTracker,
+}
+
+impl Adapter {
+    /// `app` is the value of [`APP_LABEL`] on what this adapter makes.
+    pub fn new(engine: Arc<dyn Engine>, app: impl Into<Arc<str>>) -> Self {
+        let discards = TaskTracker::new();
+        // `wait` is for a closed one; it takes tasks all the same.
+        discards.close();
+        Self { engine, stats: Arc::default(), app: app.into(), discards }
+    }
+
+    pub fn runtime_type(&self) -> RuntimeType {
+        self.engine.runtime_type()
+    }
+
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    pub async fn ping(&self, call: &Call) -> Result<()> {
+        call.run(CONTAINER_CALL, self.engine.ping()).await
+    }
+
+    pub async fn system_info(&self, call: &Call) -> Result<SystemInfo> {
+        call.run(CONTAINER_CALL, self.engine.system_info()).await
+    }
+
+    pub async fn disk_usage(&self, call: &Call) -> Result<DiskUsage> {
+        call.run(CONTAINER_CALL, self.engine.disk_usage()).await
+    }
+
+    // ---- containers ---------------------------------------------------------------------------------------------
+
+    /// Pulls the image where it is missing, creates, starts. Whatever fails or is aborted after the create, the
+    /// container is removed again.
+    pub async fn start_container(&self, mut spec: ContainerSpec, call: &Call) -> Result<String> {
+        validate::container(&spec)?;
+        self.own(&mut spec.labels);
+        // Without a deadline of our own over the pull: it has an idle timeout.
+        call.run(None, async {
+            // Who aborts a start and begins it again must not find the name taken by the first try.
+            self.discards.wait().await;
+            if !self.engine.image_exists(&spec.image).await? {
+                let options = PullOptions { platform: spec.platform.clone(), auth: None };
+                self.engine.pull(&spec.image, &options, progress::ignore()).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        // In a task of its own: an abort must not leave a created container behind.
+        let engine = self.engine.clone();
+        let gone = tokio_util::sync::CancellationToken::new();
+        let stopped = gone.clone();
+        let mut work = tokio::spawn(async move {
+            let id = engine.create(&spec).await?;
+            let started = if stopped.is_cancelled() { Err(crate::call::aborted()) } else { engine.start(&id).await };
+            match started {
+                Ok(()) => Ok(id),
+                Err(e) => {
+                    discard(engine.as_ref(), &id).await;
+                    Err(e)
+                }
+            }
+        });
+        // A caller that drops this future gets the same clean-up as one that aborts.
+        let _dropped = gone.clone().drop_guard();
+        match call.run(CONTAINER_CALL, async { Ok((&mut work).await) }).await {
+            Ok(joined) => joined.unwrap_or_else(|e| Err(Error::internal(e.to_string()))),
+            Err(early) => {
+                gone.cancel();
+                let engine = self.engine.clone();
+                self.discards.spawn(async move {
+                    if let Ok(Ok(id)) = work.await {
+                        discard(engine.as_ref(), &id).await;
+                    }
+                });
+                Err(early)
+            }
+        }
+    }
+
+    pub async fn stop_container(&self, id: &str, timeout: Option<f64>, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        let timeout = validate::seconds("timeout", timeout)?;
+        call.run(stop_deadline(timeout), self.engine.stop(id, timeout)).await
+    }
+
+    pub async fn restart_container(&self, id: &str, timeout: Option<f64>, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        let timeout = validate::seconds("timeout", timeout)?;
+        call.run(stop_deadline(timeout), self.engine.restart(id, timeout)).await
+    }
+
+    pub async fn kill_container(&self, id: &str, signal: Option<&str>, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        let signal = validate::signal("signal", signal)?;
+        call.run(CONTAINER_CALL, self.engine.kill(id, &signal)).await
+    }
+
+    pub async fn remove_container(&self, id: &str, force: bool, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.remove(id, force)).await
+    }
+
+    pub async fn pause_container(&self, id: &str, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.pause(id)).await
+    }
+
+    pub async fn unpause_container(&self, id: &str, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.unpause(id)).await
+    }
+
+    /// Waits as long as it takes, unless the caller gives a `timeoutMs`.
+    pub async fn wait_container(&self, id: &str, call: &Call) -> Result<WaitResult> {
+        validate::reference("id", id)?;
+        call.run(None, self.engine.wait(id)).await
+    }
+
+    pub async fn inspect_container(&self, id: &str, call: &Call) -> Result<ContainerInfo> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.inspect(id)).await
+    }
+
+    pub async fn container_details(&self, id: &str, call: &Call) -> Result<ContainerDetails> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.details(id)).await
+    }
+
+    pub async fn list_containers(&self, options: &ListOptions, call: &Call) -> Result<Vec<ContainerInfo>> {
+        validate::container_filters("filters", &options.filters)?;
+        let mut found = call.run(CONTAINER_CALL, self.engine.list(options)).await?;
+        // Docker matches names by substring; callers take `[0]` and mean the exact one.
+        if let Some(names) = options.filters.get("name") {
+            found.sort_by_key(|c| !names.iter().any(|n| n.trim_start_matches('/') == c.name));
+        }
+        Ok(found)
+    }
+
+    pub async fn logs(&self, id: &str, options: &LogOptions, call: &Call) -> Result<BoxStream<OutputChunk>> {
+        validate::reference("id", id)?;
+        validate::log_options(options)?;
+        if options.tail == Some(0.0) && !options.follow {
+            // The container must exist all the same.
+            call.run(CONTAINER_CALL, self.engine.inspect(id)).await?;
+            return Ok(futures_util::stream::empty().boxed());
+        }
+        call.run(CONTAINER_CALL, self.engine.logs(id, options)).await
+    }
+
+    pub async fn container_stats(&self, id: &str, call: &Call) -> Result<ContainerStats> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.stats.measure(self.engine.as_ref(), id)).await
+    }
+
+    pub async fn stream_stats(&self, id: &str, call: &Call) -> Result<BoxStream<ContainerStats>> {
+        validate::reference("id", id)?;
+        let samples = call.run(CONTAINER_CALL, self.engine.samples(id)).await?;
+        Ok(super::stats::of_samples(samples))
+    }
+
+    /// Runs `argv` to its end. `input` is written to its standard input, which is then closed.
+    pub async fn exec(
+        &self,
+        id: &str,
+        argv: &[String],
+        options: &ExecOptions,
+        input: Option<Bytes>,
+        call: &Call,
+    ) -> Result<ExecOutput> {
+        validate::reference("id", id)?;
+        validate::exec(argv, options)?;
+        call.run(None, async {
+            let (exec, attached) = self.engine.exec(id, argv, options).await?;
+            let super::Attached { mut output, input: mut stdin } = attached;
+            let feed = async {
+                // A process that ends without reading its input breaks the pipe; its exit code says the rest.
+                if let Some(bytes) = input {
+                    let _ = stdin.write_all(&bytes).await;
+                }
+                let _ = stdin.shutdown().await;
+                std::future::pending::<()>().await;
+            };
+            let collect = async {
+                let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+                while let Some(chunk) = output.next().await {
+                    let chunk = chunk?;
+                    match chunk.stream {
+                        OutputStream::Stdout => stdout.extend_from_slice(&chunk.data),
+                        OutputStream::Stderr => stderr.extend_from_slice(&chunk.data),
+                    }
+                }
+                Ok::<_, Error>((stdout, stderr))
+            };
+            let (stdout, stderr) = tokio::select! {
+                out = collect => out?,
+                () = feed => unreachable!("feeding never ends before the output"),
+            };
+            let exit_code = self.engine.exec_exit_code(&exec).await?;
+            Ok(ExecOutput { exit_code, stdout: stdout.into(), stderr: stderr.into() })
+        })
+        .await
+    }
+
+    pub async fn events(&self, options: &EventOptions, call: &Call) -> Result<BoxStream<RuntimeEvent>> {
+        validate::event_options(options)?;
+        call.run(CONTAINER_CALL, self.engine.events(options)).await
+    }
+
+    // ---- images -------------------------------------------------------------------------------------------------
+
+    pub async fn pull_image(
+        &self,
+        image: &str,
+        options: &PullOptions,
+        progress: Sink<PullProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        validate::image("name", image)?;
+        validate::pull_options(options)?;
+        call.run(None, self.engine.pull(image, options, progress)).await
+    }
+
+    pub async fn list_images(&self, call: &Call) -> Result<Vec<ImageInfo>> {
+        call.run(CONTAINER_CALL, self.engine.images()).await
+    }
+
+    pub async fn image_exists(&self, image: &str, call: &Call) -> Result<bool> {
+        validate::image("name", image)?;
+        call.run(CONTAINER_CALL, self.engine.image_exists(image)).await
+    }
+
+    pub async fn remove_image(&self, image: &str, force: bool, call: &Call) -> Result<()> {
+        validate::image("id", image)?;
+        call.run(CONTAINER_CALL, self.engine.remove_image(image, force)).await
+    }
+
+    pub async fn tag_image(&self, image: &str, target: &str, call: &Call) -> Result<()> {
+        validate::image("source", image)?;
+        validate::tag("target", target)?;
+        call.run(CONTAINER_CALL, self.engine.tag_image(image, target)).await
+    }
+
+    pub async fn load_image_file(&self, path: &std::path::Path, call: &Call) -> Result<Vec<String>> {
+        validate::file("archive", &path.to_string_lossy())?;
+        let file = tokio::fs::File::open(path).await.map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::invalid("archive", format!("{} does not exist", path.display())),
+            _ => Error::io(e, "Cannot read", path),
+        })?;
+        self.load_image(Box::new(file), call).await
+    }
+
+    pub async fn load_image(&self, archive: BoxRead, call: &Call) -> Result<Vec<String>> {
+        let chunks = tokio_util::io::ReaderStream::with_capacity(archive, 64 * 1024)
+            .map(|r| r.map_err(|e| Error::new(ErrorCode::EngineError, format!("Reading the archive: {e}")).source(e)));
+        call.run(None, self.engine.load_image(chunks.boxed())).await
+    }
+
+    pub async fn save_image(&self, images: &[String], call: &Call) -> Result<BoxStream<Bytes>> {
+        if images.is_empty() {
+            return Err(Error::invalid("images", "at least one is needed"));
+        }
+        for (i, image) in images.iter().enumerate() {
+            validate::image(&format!("images[{i}]"), image)?;
+        }
+        call.run(CONTAINER_CALL, self.engine.save_image(images)).await
+    }
+
+    // ---- networks and volumes -----------------------------------------------------------------------------------
+
+    pub async fn create_network(&self, name: &str, options: &NetworkOptions, call: &Call) -> Result<String> {
+        validate::object_name("name", name)?;
+        validate::driver(options.driver.as_deref())?;
+        call.run(CONTAINER_CALL, self.engine.create_network(name, options)).await
+    }
+
+    pub async fn remove_network(&self, id: &str, call: &Call) -> Result<()> {
+        validate::reference("id", id)?;
+        call.run(CONTAINER_CALL, self.engine.remove_network(id)).await
+    }
+
+    pub async fn list_networks(&self, call: &Call) -> Result<Vec<NetworkInfo>> {
+        call.run(CONTAINER_CALL, self.engine.networks()).await
+    }
+
+    pub async fn connect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
+        validate::reference("containerId", container)?;
+        validate::reference("networkId", network)?;
+        call.run(CONTAINER_CALL, self.engine.connect_network(container, network)).await
+    }
+
+    pub async fn disconnect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
+        validate::reference("containerId", container)?;
+        validate::reference("networkId", network)?;
+        call.run(CONTAINER_CALL, self.engine.disconnect_network(container, network)).await
+    }
+
+    pub async fn create_volume(&self, name: &str, mut options: VolumeOptions, call: &Call) -> Result<String> {
+        validate::object_name("name", name)?;
+        validate::driver(options.driver.as_deref())?;
+        validate::labels("labels", &options.labels)?;
+        self.own(&mut options.labels);
+        call.run(CONTAINER_CALL, self.engine.create_volume(name, &options)).await
+    }
+
+    pub async fn remove_volume(&self, name: &str, force: bool, call: &Call) -> Result<()> {
+        validate::reference("name", name)?;
+        call.run(CONTAINER_CALL, self.engine.remove_volume(name, force)).await
+    }
+
+    pub async fn list_volumes(&self, call: &Call) -> Result<Vec<VolumeInfo>> {
+        call.run(CONTAINER_CALL, self.engine.volumes()).await
+    }
+
+    /// None of the kinds named: containers, dangling images and networks.
+    pub async fn prune(&self, mut options: PruneOptions, call: &Call) -> Result<PruneResult> {
+        if [options.containers, options.images, options.volumes, options.networks].iter().all(Option::is_none) {
+            options.containers = Some(true);
+            options.images = Some(true);
+            options.networks = Some(true);
+        }
+        call.run(None, self.engine.prune(&options)).await
+    }
+
+    fn own(&self, labels: &mut Labels) {
+        labels.entry(APP_LABEL.to_owned()).or_insert_with(|| self.app.to_string());
+    }
+}
+
+/// Docker's 10 s when the caller names none, and 30 s for the engine's own work.
+fn stop_deadline(timeout: Option<u32>) -> Duration {
+    Duration::from_secs(u64::from(timeout.unwrap_or(10)) + 30)
+}
+
+async fn discard(engine: &dyn Engine, id: &str) {
+    if let Err(cleanup) = engine.remove(id, true).await {
+        tracing::warn!(%id, %cleanup, "could not remove a container that failed to start");
+    }
+}

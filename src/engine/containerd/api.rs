@@ -1,0 +1,446 @@
+//! containerd's gRPC API: what it knows by itself, without nerdctl's files.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use hyper_util::rt::TokioIo;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::interceptor::{InterceptedService, Interceptor},
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    alone::Alone,
+    metrics,
+    proto::containerd::{
+        events::{TaskExit, TaskStart},
+        services::{
+            containers::v1::{self as containers, containers_client::ContainersClient},
+            events::v1::{PublishRequest, SubscribeRequest, events_client::EventsClient},
+            images::v1::{self as images, images_client::ImagesClient},
+            introspection::v1::{PluginsRequest, introspection_client::IntrospectionClient},
+            tasks::v1::{self as tasks, tasks_client::TasksClient},
+            version::v1::version_client::VersionClient,
+        },
+        types::Envelope,
+        v1::types::{Process, Status as ProcessStatus},
+    },
+};
+use crate::{
+    engine::{BoxStream, ContainerState, Millis, StatsSample},
+    error::{Error, ErrorCode, Result},
+    guest::{Guest, Socket},
+};
+
+pub use containers::Container;
+pub use images::Image;
+
+pub(super) type Service = InterceptedService<Channel, Namespace>;
+
+/// Our own sign that a subscription stands: containerd gives none (ssh-trial §D).
+pub(super) const SIGN: &str = "/lima-runtime/subscribed";
+
+/// A list of a few hundred containers with their specs goes past tonic's 4 MiB.
+pub(super) const LARGEST_ANSWER: usize = 64 << 20;
+
+/// An answer this old was meant for somebody else.
+const OLD: Duration = Duration::from_millis(100);
+
+/// Sends `containerd-namespace` with every request (nerdctl-contract §2).
+#[derive(Clone)]
+pub(super) struct Namespace(MetadataValue<Ascii>);
+
+impl Interceptor for Namespace {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("containerd-namespace", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A kept connection. Made without connecting; when it was lost, the next call connects anew.
+#[derive(Clone)]
+pub struct Api {
+    service: Service,
+    namespace: Arc<str>,
+    /// What answers in its place where the socket is closed to us.
+    alone: Option<Arc<Alone>>,
+}
+
+/// An attempt goes on when the request that began it was given up, and the next request gets what came of it: when that
+/// is a failure of some time ago, it is tried again.
+async fn connect(guest: Arc<dyn Guest>) -> Result<Socket> {
+    let attempt = async || {
+        let guest = guest.clone();
+        let work = async move { (guest.connect(guest.containerd_socket()).await, Instant::now()) };
+        let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
+        done.map_err(|e| Error::internal("connecting to containerd failed").source(e))
+    };
+    match attempt().await? {
+        (Err(_), ended) if ended.elapsed() > OLD => attempt().await?.0,
+        (done, _) => done,
+    }
+}
+
+/// What a container's task says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub state: ContainerState,
+    pub pid: u32,
+    /// Once it ended.
+    pub exit_code: Option<i64>,
+    pub exited_at: Option<Millis>,
+}
+
+/// An event of this namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ApiEvent {
+    TaskStarted {
+        container: String,
+    },
+    /// A container's own process ended; execs that end are not reported.
+    TaskExited {
+        container: String,
+        exit_code: i64,
+    },
+    /// Anything else, by its topic (`/containers/create`, `/images/delete` …).
+    Other {
+        topic: String,
+    },
+}
+
+impl Api {
+    pub fn new(guest: Arc<dyn Guest>, namespace: &str) -> Result<Self> {
+        let header = namespace
+            .parse()
+            .map_err(|_| Error::invalid("namespace", format!("{namespace:?} is not a containerd namespace")))?;
+        let connect = tower::service_fn(move |_| {
+            let guest = guest.clone();
+            async move { connect(guest).await.map(TokioIo::new) }
+        });
+        // The name is never looked up: the connector knows where to go.
+        let channel = Endpoint::from_static("http://containerd").connect_with_connector_lazy(connect);
+        Ok(Self {
+            service: InterceptedService::new(channel, Namespace(header)),
+            namespace: namespace.into(),
+            alone: None,
+        })
+    }
+
+    /// The same questions, answered by nerdctl.
+    pub(super) fn by(self, alone: Alone) -> Self {
+        Self { alone: Some(Arc::new(alone)), ..self }
+    }
+
+    pub(super) fn alone(&self) -> Option<&Arc<Alone>> {
+        self.alone.as_ref()
+    }
+
+    /// The daemon's version, for example `1.6.20~ds1`: the readiness probe, too.
+    pub async fn version(&self) -> Result<String> {
+        if let Some(alone) = &self.alone {
+            return alone.version().await;
+        }
+        let answer = VersionClient::new(self.service.clone()).version(()).await.map_err(refused)?;
+        Ok(answer.into_inner().version)
+    }
+
+    /// Restart policies that the daemon's restart monitor knows; containerd 1.6 names none and knows `always` alone
+    /// (nerdctl-contract §1.5).
+    pub async fn restart_policies(&self) -> Result<Vec<String>> {
+        let mut policies: Vec<String> = if let Some(alone) = &self.alone {
+            alone.restart_policies().await?
+        } else {
+            let request = PluginsRequest { filters: vec!["id==restart".to_owned()] };
+            let answer = IntrospectionClient::new(self.service.clone()).plugins(request).await.map_err(refused)?;
+            answer.into_inner().plugins.into_iter().flat_map(|p| p.capabilities).collect()
+        };
+        if policies.is_empty() {
+            policies.push("always".to_owned());
+        }
+        Ok(policies)
+    }
+
+    /// `filters` in containerd's own language, for example `labels."nerdctl/name"==web`; all of them when empty.
+    pub async fn containers(&self, filters: Vec<String>) -> Result<Vec<Container>> {
+        if let Some(alone) = &self.alone {
+            return Ok(alone.everything().await?.into_iter().map(|(container, _)| container).collect());
+        }
+        let mut client = ContainersClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER);
+        let answer = client.list(containers::ListContainersRequest { filters }).await.map_err(refused)?;
+        Ok(answer.into_inner().containers)
+    }
+
+    /// Those of this name, or with an id that begins with it.
+    pub(super) async fn called(&self, reference: &str) -> Result<Vec<Container>> {
+        if let Some(alone) = &self.alone {
+            return alone.called(reference).await;
+        }
+        let mut filters = vec![format!("labels.\"nerdctl/name\"=={reference:?}")];
+        if reference.bytes().all(|b| b.is_ascii_hexdigit()) {
+            filters.push(format!("id~=\"^{reference}\""));
+        }
+        self.containers(filters).await
+    }
+
+    /// Everything there is, with the tasks by container id.
+    pub(super) async fn everything(&self) -> Result<(Vec<Container>, HashMap<String, Task>)> {
+        if let Some(alone) = &self.alone {
+            return Ok(by_id(alone.everything().await?));
+        }
+        tokio::try_join!(self.containers(vec![]), self.tasks())
+    }
+
+    pub async fn container(&self, id: &str) -> Result<Container> {
+        if let Some(alone) = &self.alone {
+            return Ok(alone.one(id).await?.0);
+        }
+        let request = containers::GetContainerRequest { id: id.to_owned() };
+        let answer = ContainersClient::new(self.service.clone()).get(request).await.map_err(|s| of_container(s, id))?;
+        answer.into_inner().container.ok_or_else(|| not_found(id))
+    }
+
+    /// Sets labels, and leaves the others.
+    pub async fn set_labels(&self, id: &str, labels: HashMap<String, String>) -> Result<()> {
+        if let Some(alone) = &self.alone {
+            return alone.set_labels(id, &labels).await;
+        }
+        let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
+        let request = containers::UpdateContainerRequest {
+            container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
+            update_mask: Some(prost_types::FieldMask { paths }),
+        };
+        ContainersClient::new(self.service.clone()).update(request).await.map_err(|s| of_container(s, id))?;
+        Ok(())
+    }
+
+    /// The tasks by container id. A container without one never ran, or lost its task with the daemon or the guest.
+    pub async fn tasks(&self) -> Result<HashMap<String, Task>> {
+        if let Some(alone) = &self.alone {
+            return Ok(by_id(alone.everything().await?).1);
+        }
+        let request = tasks::ListTasksRequest::default();
+        let answer = self.task_client().list(request).await.map_err(refused)?;
+        Ok(answer.into_inner().tasks.into_iter().map(|p| (p.id.clone(), task(&p))).collect())
+    }
+
+    pub async fn task(&self, id: &str) -> Result<Option<Task>> {
+        if let Some(alone) = &self.alone {
+            return match alone.one(id).await {
+                Err(e) if e.code() == ErrorCode::ContainerNotFound => Ok(None),
+                found => Ok(found?.1),
+            };
+        }
+        let request = tasks::GetRequest { container_id: id.to_owned(), ..tasks::GetRequest::default() };
+        match self.task_client().get(request).await {
+            Ok(answer) => Ok(answer.into_inner().process.as_ref().map(task)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(refused(status)),
+        }
+    }
+
+    pub async fn pause(&self, id: &str) -> Result<()> {
+        if let Some(alone) = &self.alone {
+            return alone.tell(id, &["pause"]).await;
+        }
+        let request = tasks::PauseTaskRequest { container_id: id.to_owned() };
+        self.task_client().pause(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    pub async fn resume(&self, id: &str) -> Result<()> {
+        if let Some(alone) = &self.alone {
+            return alone.tell(id, &["unpause"]).await;
+        }
+        let request = tasks::ResumeTaskRequest { container_id: id.to_owned() };
+        self.task_client().resume(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    pub async fn kill(&self, id: &str, signal: u32) -> Result<()> {
+        if let Some(alone) = &self.alone {
+            return alone.kill(id, signal).await;
+        }
+        let request = tasks::KillRequest { container_id: id.to_owned(), signal, ..tasks::KillRequest::default() };
+        self.task_client().kill(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    /// Waits for the container's own process; answers at once when it has ended.
+    pub async fn wait(&self, id: &str) -> Result<i64> {
+        if let Some(alone) = &self.alone {
+            return alone.wait(id).await;
+        }
+        let request = tasks::WaitRequest { container_id: id.to_owned(), ..tasks::WaitRequest::default() };
+        let answer = self.task_client().wait(request).await.map_err(|s| of_container(s, id))?;
+        Ok(i64::from(answer.into_inner().exit_status))
+    }
+
+    /// One reading of a running container's counters. Network counters are not containerd's to know.
+    pub async fn sample(&self, id: &str) -> Result<StatsSample> {
+        if let Some(alone) = &self.alone {
+            return alone.sample(id).await;
+        }
+        let request = tasks::MetricsRequest { filters: vec![format!("id=={id}")] };
+        let answer = self.task_client().metrics(request).await.map_err(|s| of_container(s, id))?;
+        let at = Instant::now();
+        let data = answer.into_inner().metrics.into_iter().find(|m| m.id == id).and_then(|m| m.data);
+        let data = data.ok_or_else(|| {
+            Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
+        })?;
+        metrics::sample(&data, at)
+    }
+
+    pub async fn images(&self) -> Result<Vec<Image>> {
+        if let Some(alone) = &self.alone {
+            return alone.images().await;
+        }
+        let mut client = ImagesClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER);
+        let answer = client.list(images::ListImagesRequest::default()).await.map_err(refused)?;
+        Ok(answer.into_inner().images)
+    }
+
+    /// What happens in every namespace, from now on, as containerd says it.
+    pub(super) fn envelopes(&self) -> BoxStream<Envelope> {
+        if let Some(alone) = &self.alone {
+            return alone.clone().envelopes(SIGN);
+        }
+        let mut client = EventsClient::new(self.service.clone());
+        futures_util::stream::once(async move {
+            client
+                .subscribe(SubscribeRequest { filters: vec![] })
+                .await
+                .map(tonic::Response::into_inner)
+                .map_err(refused)
+        })
+        .flat_map(|subscribed| match subscribed {
+            Ok(stream) => stream.map(|event| event.map_err(refused)).boxed(),
+            Err(e) => futures_util::stream::once(async { Err(e) }).boxed(),
+        })
+        .boxed()
+    }
+
+    /// For what is not containers, tasks or events.
+    pub(super) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Says [`SIGN`] on the daemon's stream of events.
+    pub(super) async fn publish(&self) -> Result<()> {
+        if let Some(alone) = &self.alone {
+            return alone.publish().await;
+        }
+        let event = prost_types::Any { type_url: "containerd.events.ContainerUpdate".into(), value: vec![] };
+        let request = PublishRequest { topic: SIGN.to_owned(), event: Some(event) };
+        EventsClient::new(self.service.clone()).publish(request).await.map(drop).map_err(refused)
+    }
+
+    pub(super) fn is_mine(&self, envelope: &Envelope) -> bool {
+        // Every namespace's events arrive, whatever the header says (nerdctl-contract §1.3).
+        envelope.namespace == *self.namespace
+    }
+
+    /// Events from now on. The first answer comes with the first event (ssh-trial §D), so nothing waits for a
+    /// beginning: poll the stream.
+    pub fn events(&self) -> BoxStream<ApiEvent> {
+        let this = self.clone();
+        self.envelopes()
+            .filter_map(move |envelope| {
+                let event = match envelope {
+                    Ok(e) if this.is_mine(&e) => event(&e).map(Ok),
+                    Ok(_) => None,
+                    Err(e) => Some(Err(e)),
+                };
+                std::future::ready(event)
+            })
+            .boxed()
+    }
+
+    fn task_client(&self) -> TasksClient<Service> {
+        TasksClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+}
+
+fn by_id(all: Vec<(Container, Option<Task>)>) -> (Vec<Container>, HashMap<String, Task>) {
+    let mut tasks = HashMap::new();
+    let containers = all.into_iter().map(|(container, task)| {
+        tasks.extend(task.map(|t| (container.id.clone(), t)));
+        container
+    });
+    (containers.collect(), tasks)
+}
+
+pub(super) fn millis(t: &prost_types::Timestamp) -> Millis {
+    t.seconds * 1000 + i64::from(t.nanos) / 1_000_000
+}
+
+fn task(process: &Process) -> Task {
+    let status = process.status();
+    let state = match status {
+        ProcessStatus::Running => ContainerState::Running,
+        ProcessStatus::Paused | ProcessStatus::Pausing => ContainerState::Paused,
+        ProcessStatus::Stopped => ContainerState::Exited,
+        ProcessStatus::Created | ProcessStatus::Unknown => ContainerState::Stopped,
+    };
+    let exit_code = (status == ProcessStatus::Stopped).then_some(i64::from(process.exit_status));
+    let exited_at = process.exited_at.as_ref().filter(|_| exit_code.is_some()).map(millis);
+    Task { state, pid: process.pid, exit_code, exited_at }
+}
+
+fn event(envelope: &Envelope) -> Option<ApiEvent> {
+    let data = envelope.event.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();
+    match envelope.topic.as_str() {
+        "/tasks/start" => {
+            let e: TaskStart = prost::Message::decode(data).ok()?;
+            Some(ApiEvent::TaskStarted { container: e.container_id })
+        }
+        "/tasks/exit" => {
+            let e: TaskExit = prost::Message::decode(data).ok()?;
+            // An exec's end has the same topic, with the exec's id.
+            (e.id == e.container_id)
+                .then(|| ApiEvent::TaskExited { container: e.container_id, exit_code: i64::from(e.exit_status) })
+        }
+        topic => Some(ApiEvent::Other { topic: topic.to_owned() }),
+    }
+}
+
+fn not_found(id: &str) -> Error {
+    Error::new(ErrorCode::ContainerNotFound, format!("No such container: {id}")).detail("id", id)
+}
+
+fn of_container(status: Status, id: &str) -> Error {
+    match status.code() {
+        Code::NotFound => not_found(id),
+        Code::FailedPrecondition => {
+            Error::new(ErrorCode::InvalidState, status.message()).detail("id", id).source(status)
+        }
+        _ => refused(status),
+    }
+}
+
+/// Codes by situation. When the connection could not be made, the guest's own error says why.
+pub(super) fn refused(status: Status) -> Error {
+    let mut cause = std::error::Error::source(&status);
+    while let Some(e) = cause {
+        if let Some(ours) = e.downcast_ref::<Error>() {
+            let again = Error::new(ours.code(), ours.message());
+            return match ours.hint_text() {
+                Some(hint) => again.hint(hint),
+                None => again,
+            };
+        }
+        cause = e.source();
+    }
+    let code = match status.code() {
+        Code::Unavailable | Code::Unknown if std::error::Error::source(&status).is_some() => {
+            ErrorCode::ContainerdNotReady
+        }
+        Code::Unavailable => ErrorCode::ContainerdNotReady,
+        Code::PermissionDenied => ErrorCode::PermissionDenied,
+        _ => ErrorCode::EngineError,
+    };
+    Error::new(code, format!("containerd: {}", status.message())).source(status)
+}

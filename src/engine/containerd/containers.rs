@@ -1,0 +1,1046 @@
+//! Containers: their life, and what is known about them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Containerd, alone,
+    api::{self, Container, Task},
+    events, files, health,
+    nerdctl::On,
+    networks,
+};
+use crate::{
+    engine::{time, types::*, validate},
+    error::{Error, ErrorCode, Result},
+};
+
+/// The policy the caller asked for, where containerd's own is another.
+const RESTART: &str = "lima-runtime.restart";
+/// The image as the caller named it.
+const IMAGE: &str = "lima-runtime.image";
+/// Keys of labels without a value, as JSON: containerd keeps no such label.
+const EMPTY: &str = "lima-runtime.empty-labels";
+/// containerd's restart monitor: what it does, and whether the container is meant to run.
+pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
+pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
+
+/// nerdctl's own, which `nerdctl container healthcheck` reads and writes (nerdctl-contract §2).
+const HEALTHCHECK: &str = "nerdctl/healthcheck";
+const HEALTH_STATE: &str = "nerdctl/healthstate";
+
+/// As a label: its flags know no other form than CMD-SHELL.
+fn healthcheck(check: &Healthcheck) -> String {
+    let nanos = |ms: f64| (ms * 1e6).round();
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and below 2^53")]
+    let number = |n: f64| Value::from(n as i64);
+    let mut json = serde_json::json!({
+        "Test": check.test,
+        "Interval": number(nanos(check.interval)),
+        "Timeout": number(nanos(check.timeout)),
+        "Retries": number(check.retries),
+    });
+    if let Some(start) = check.start_period {
+        json["StartPeriod"] = number(nanos(start));
+    }
+    json.to_string()
+}
+
+fn health_of(container: &Container) -> Health {
+    let json = |key: &str| container.labels.get(key).and_then(|l| serde_json::from_str::<Value>(l).ok());
+    let Some(check) = json(HEALTHCHECK).filter(|c| c["Test"][0] != "NONE") else { return Health::None };
+    if check["Test"].as_array().is_none_or(Vec::is_empty) {
+        return Health::None;
+    }
+    match json(HEALTH_STATE).as_ref().and_then(|s| s["Status"].as_str()) {
+        Some("healthy") => Health::Healthy,
+        Some("unhealthy") => Health::Unhealthy,
+        _ => Health::Starting,
+    }
+}
+
+pub(super) fn not_found(id: &str) -> Error {
+    Error::new(ErrorCode::ContainerNotFound, format!("No such container: {id}")).detail("id", id)
+}
+
+fn invalid_state(id: &str, why: &str) -> Error {
+    Error::new(ErrorCode::InvalidState, format!("Container {id} {why}")).detail("id", id)
+}
+
+/// A name, an id, or the beginning of one id; a name wins.
+pub(super) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
+    let wanted = reference.trim_start_matches('/');
+    let mut found = c.api.called(wanted).await?;
+    let named = |f: &Container| f.labels.get("nerdctl/name").is_some_and(|n| n == wanted);
+    if let Some(i) = found.iter().position(named).or_else(|| found.iter().position(|f| f.id == wanted)) {
+        return Ok(found.swap_remove(i));
+    }
+    match found.len() {
+        0 => Err(not_found(reference)),
+        1 => Ok(found.swap_remove(0)),
+        n => Err(Error::new(
+            ErrorCode::ContainerNotFound,
+            format!("{n} containers have ids that begin with {reference}"),
+        )
+        .detail("id", reference)
+        .hint("Pass more of the id.")),
+    }
+}
+
+/// How containers ended that we heard of: containerd 2 forgets it when it is started anew.
+#[derive(Default)]
+pub(super) struct Ends(Mutex<HashMap<String, Task>>);
+
+impl Ends {
+    pub(super) fn remember(&self, id: &str, exit_code: i64, at: Millis) {
+        let end = Task { state: ContainerState::Exited, pid: 0, exit_code: Some(exit_code), exited_at: Some(at) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), end);
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    fn code(&self, id: &str) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.exit_code
+    }
+
+    /// The task, or what is known of the one the container had since its last start.
+    fn or_task(&self, id: &str, task: Option<Task>, kept: &files::Kept) -> Option<Task> {
+        task.or_else(|| {
+            let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.get(id).filter(|end| kept.started_at.is_some() && end.exited_at >= kept.started_at).cloned()
+        })
+    }
+}
+
+/// The container and its task. Gone meanwhile is not found.
+async fn look(c: &Containerd, reference: &str) -> Result<(Container, Option<Task>)> {
+    let container = find(c, reference).await?;
+    let task = c.api.task(&container.id).await?;
+    Ok((container, task))
+}
+
+/// The full id of a container that runs and is not paused.
+pub(super) async fn running(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
+    let (container, task) = look(c, reference).await?;
+    match task {
+        Some(task) if task.state == ContainerState::Running => Ok((container, task)),
+        Some(task) if task.state == ContainerState::Paused => Err(invalid_state(reference, "is paused")),
+        _ => Err(invalid_state(reference, "is not running")),
+    }
+}
+
+pub(super) async fn running_or_paused(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
+    let (container, task) = look(c, reference).await?;
+    let task = task.filter(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused));
+    Ok((container, task.ok_or_else(|| invalid_state(reference, "is not running"))?))
+}
+
+// ---- their life -------------------------------------------------------------------------------------------------
+
+pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
+    let args = arguments(c, spec).await?;
+    if let Some(host) = &c.settings.host {
+        if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp")) {
+            return Err(Error::invalid(
+                format!("ports.{udp}"),
+                "udp ports of the VM are not forwarded to this machine",
+            )
+            .hint("Publish a tcp port, or reach the container from another one on the same network."));
+        }
+        host.check_ports(&host_ports(spec)).await?;
+    }
+    let created = match c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await {
+        Err(e) if e.code() == ErrorCode::NameInUse && free_stale_name(c, &spec.name, e.message()).await? => {
+            c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await
+        }
+        Err(e) if e.code() == ErrorCode::PortInUse && free_ports(c, spec).await? => {
+            c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await
+        }
+        other => other,
+    };
+    let out = created.map_err(|e| explained(e, spec))?;
+    let text = String::from_utf8_lossy(&out);
+    let id = text.lines().map(str::trim).rfind(|l| l.len() == 64 && l.bytes().all(|b| b.is_ascii_hexdigit()));
+    let id = id.map(str::to_owned).ok_or_else(|| {
+        Error::internal("nerdctl create printed no id").detail("stdout", text.chars().take(1000).collect::<String>())
+    })?;
+    if let Err(e) = complete(c, spec, &id).await {
+        _ = c.nerdctl.write(On::Container(&id), ["rm", "--force", "--volumes", &id]).await;
+        return Err(e);
+    }
+    Ok(id)
+}
+
+/// Labels that nerdctl does not let anybody give.
+async fn complete(c: &Containerd, spec: &ContainerSpec, id: &str) -> Result<()> {
+    if c.is_alone() {
+        return Ok(());
+    }
+    let mut labels = HashMap::new();
+    if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
+        labels.insert(HEALTHCHECK.to_owned(), healthcheck(check));
+    }
+    if spec.restart.is_some_and(|p| p != RestartPolicy::No) {
+        // Else the monitor starts what was only created.
+        labels.insert(MONITOR_STATUS.to_owned(), "stopped".to_owned());
+    }
+    if labels.is_empty() { Ok(()) } else { c.api.set_labels(id, labels).await }
+}
+
+fn host_ports(spec: &ContainerSpec) -> Vec<u16> {
+    spec.ports.values().filter_map(|p| p.rsplit(':').next()?.parse().ok()).collect()
+}
+
+fn explained(e: Error, spec: &ContainerSpec) -> Error {
+    let again = |code, message: String, hint: &str| {
+        Error::new(code, message).hint(hint).source(Error::new(e.code(), e.message()))
+    };
+    match e.code() {
+        ErrorCode::NameInUse => again(
+            e.code(),
+            format!("The name {} is taken", spec.name),
+            "Remove the container of that name, or choose another.",
+        ),
+        ErrorCode::PortInUse => {
+            let port =
+                spec.ports.values().map(|p| p.rsplit(':').next().unwrap_or(p)).find(|p| e.message().contains(*p));
+            let port = port.map_or_else(|| e.message().to_owned(), |p| format!("Host port {p} is taken"));
+            again(e.code(), port, "Stop what listens on it, or choose another host port.")
+        }
+        ErrorCode::ImageNotFound => {
+            Error::new(e.code(), format!("No such image: {}", spec.image)).detail("image", spec.image.as_str())
+        }
+        ErrorCode::NetworkNotFound => {
+            let network = spec.networks.iter().find(|n| e.message().contains(n.as_str())).or(spec.networks.first());
+            Error::new(e.code(), format!("No such network: {}", network.map_or("", String::as_str)))
+        }
+        _ => e,
+    }
+}
+
+/// `nerdctl create …`.
+async fn arguments(c: &Containerd, spec: &ContainerSpec) -> Result<Vec<String>> {
+    let mut args: Vec<String> = vec!["create".into(), format!("--name={}", spec.name), "--pull=never".into()];
+    args.extend(spec.env.iter().map(|(k, v)| format!("--env={k}={v}")));
+    for (container, host) in &spec.ports {
+        let host = if host.contains(':') || !c.settings.private { host.clone() } else { format!("127.0.0.1:{host}") };
+        args.push(format!("--publish={host}:{container}"));
+    }
+    for (i, v) in spec.volumes.iter().enumerate() {
+        args.push(volume(c, i, v).await?);
+    }
+    args.extend(networks::called(c, &spec.networks).await?.iter().map(|n| format!("--network={n}")));
+    if let Some(platform) = &spec.platform {
+        args.push(format!("--platform={platform}"));
+    }
+    let mut labels = spec.labels.clone();
+    labels.insert(IMAGE.into(), spec.image.clone());
+    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
+        let known = c.restart_policies().await?;
+        let has = |name: &str| known.iter().any(|k| k == name);
+        // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status
+        // label, and `on-failure` of our own watching.
+        let theirs = match policy {
+            RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
+            _ if has("unless-stopped") => Some("unless-stopped"),
+            _ => Some("always"),
+        };
+        args.extend(theirs.map(|t| format!("--restart={t}")));
+        labels.insert(RESTART.into(), word(policy).into());
+    }
+    match spec.healthcheck.as_ref() {
+        Some(check) if check.test.first().is_some_and(|t| t == "NONE") => args.push("--no-healthcheck".into()),
+        Some(check) if c.is_alone() => args.extend(alone::health_flags(check)),
+        _ => {}
+    }
+    let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
+    if !empty.is_empty() {
+        labels.insert(EMPTY.into(), serde_json::json!(empty).to_string());
+    }
+    if let Some((key, _)) = labels.iter().find(|(k, v)| k.len() + v.len() > 4096) {
+        return Err(Error::invalid(format!("labels.{key}"), "containerd takes 4096 bytes for a label's key and value"));
+    }
+    args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+    args.push(spec.image.clone());
+    if !spec.command.is_empty() {
+        // nerdctl swallows one, and only the first.
+        args.push("--".into());
+        args.extend(spec.command.iter().cloned());
+    }
+    Ok(args)
+}
+
+async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
+    let field = || format!("volumes[{i}].host");
+    if !validate::is_host_path(&v.host) {
+        return Ok(format!("--volume={}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
+    }
+    let mut path = v.host.clone();
+    if let Some(host) = &c.settings.host {
+        if let Some((mount, found)) = host.guest_path(&v.host) {
+            path = found;
+            // One that failed leaves an empty directory, and Lima says nothing of it (lima-contract, pitfall 15).
+            if !c.guest().run(c.command(["mountpoint", "-q", "--", &mount])).await?.success() {
+                let problem = format!("{:?} is not in the VM: {mount} is not mounted there", v.host);
+                return Err(
+                    Error::invalid(field(), problem).hint("Restart the VM. If that does not help, see diagnose().")
+                );
+            }
+        } else if !is_socket_name(&v.host) {
+            let shown: Vec<_> = host.mounts().into_iter().map(|(from, _)| from).collect();
+            let shown = if shown.is_empty() { "no directory of this machine".to_owned() } else { shown.join(", ") };
+            return Err(Error::invalid(field(), format!("{:?} is not in the VM, which sees {shown}", v.host))
+                .hint("Move the files there, or add the directory: manager.configure({ mounts })."));
+        }
+    }
+    let found = c.guest().run(c.command(["test", "-e", &path])).await?.success();
+    if !found && is_socket_name(&v.host) {
+        let what = "is not on the engine's machine, and a socket cannot be made up";
+        return Err(Error::invalid(field(), format!("{:?} {what}", v.host)).hint(
+            "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
+        ));
+    }
+    // nerdctl makes one text with colons of every form of a mount.
+    for (part, text) in [("host", path.as_str()), ("container", v.container.as_str())] {
+        if text.contains(':') {
+            let problem = format!("{text:?} has a colon, which nerdctl cannot mount");
+            return Err(Error::invalid(format!("volumes[{i}].{part}"), problem).hint("Choose a path without one."));
+        }
+    }
+    Ok(format!("--volume={path}:{}{}", v.container, if v.read_only { ":ro" } else { "" }))
+}
+
+fn is_socket_name(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
+}
+
+/// A name whose container is gone, left behind by a nerdctl that was killed (nerdctl-contract §7).
+async fn free_stale_name(c: &Containerd, name: &str, message: &str) -> Result<bool> {
+    let Some(id) = message.split("is already used by ID \"").nth(1).and_then(|rest| rest.split('"').next()) else {
+        return Ok(false);
+    };
+    if id.len() != 64 || c.api.container(id).await.err().is_none_or(|e| e.code() != ErrorCode::ContainerNotFound) {
+        return Ok(false);
+    }
+    let (store, ns) = (c.store().await?, c.namespace());
+    // Of 2.1 and of 2.2.
+    let files = [format!("{store}/{ns}/{name}"), format!("{store}/names/{ns}/{name}")];
+    let argv = ["rm", "-f", "--"].into_iter().chain(files.iter().map(String::as_str));
+    c.guest().run(c.command(argv)).await?.checked("rm")?;
+    Ok(true)
+}
+
+/// nerdctl keeps the host ports of a container that ended until it is removed (nerdctl-contract §0). Frees those that
+/// stand in the way; whether there were any.
+async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
+    let wanted = host_ports(spec);
+    let all = everything(c).await?;
+    let kept = c.files.of(c, &all, true).await?;
+    let mut freed = false;
+    for (container, task) in &all {
+        let ended = task.as_ref().is_none_or(|t| t.exit_code.is_some());
+        let has = kept
+            .get(&container.id)
+            .is_some_and(|k| k.ports.iter().any(|p| p.host_port.is_some_and(|port| wanted.contains(&port))));
+        if ended && has {
+            // The network first: a stop of what has ended does nothing else.
+            _ = c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await;
+            let script =
+                r#"p=$(cat "$1") && [ "$(tr '\0' ' ' <"/proc/$p/cmdline")" = "sleep infinity " ] && kill "$p""#;
+            let file = format!("/run/nerdctl/{}/{}/port-reserver.pid", c.namespace(), container.id);
+            freed |= c.guest().run(c.inside(["sh", "-c", script, "sh", &file])).await?.success();
+        }
+    }
+    Ok(freed)
+}
+
+pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
+    let (container, task) = look(c, id).await?;
+    match task.map(|t| t.state) {
+        // As Docker: nothing to do.
+        Some(ContainerState::Running) => return Ok(()),
+        Some(ContainerState::Paused) => return Err(invalid_state(id, "is paused")),
+        _ => {}
+    }
+    if watched(&container) {
+        // Before it can fail.
+        c.watch().await;
+        set_status(c, &container, "running").await?;
+    }
+    let mut result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
+    if container.labels.contains_key(MONITOR_POLICY) && result.as_ref().is_err_and(|e| e.message().contains(OVERTAKEN))
+    {
+        // The monitor takes a start that is under way for an end, and starts it again itself: once more is no harm.
+        result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
+    }
+    c.files.forget(&container.id);
+    result.map_err(|e| match e.code() {
+        // What is missing is inside the message of runc: the program, a mount's source.
+        ErrorCode::EngineError | ErrorCode::ContainerNotFound => {
+            Error::new(ErrorCode::EngineError, e.message()).detail("id", id)
+        }
+        _ => e,
+    })?;
+    started(c, &container).await
+}
+
+/// runc's word when somebody else has ended what it was about to start.
+const OVERTAKEN: &str = "container process is already dead";
+
+/// What follows on each start.
+async fn started(c: &Containerd, container: &Container) -> Result<()> {
+    networks::started(c, &container.id).await?;
+    if let Some(host) = &c.settings.host {
+        let ports = kept(c, container, None).await?.ports;
+        let tcp: Vec<u16> = ports.iter().filter(|p| p.protocol == Protocol::Tcp).filter_map(|p| p.host_port).collect();
+        if !tcp.is_empty() {
+            host.await_ports(&tcp).await?;
+        }
+    }
+    health::started(c, &container.id).await
+}
+
+/// Whether we restart it, not containerd.
+fn watched(container: &Container) -> bool {
+    container.labels.contains_key(RESTART) && !container.labels.contains_key(MONITOR_POLICY)
+}
+
+/// What the monitor, or our own watching, makes of an end of the container.
+async fn set_status(c: &Containerd, container: &Container, status: &str) -> Result<()> {
+    if container.labels.contains_key(MONITOR_POLICY) || container.labels.contains_key(RESTART) {
+        c.api.set_labels(&container.id, [(MONITOR_STATUS.to_owned(), status.to_owned())].into()).await?;
+    }
+    Ok(())
+}
+
+/// What failed while nobody watched.
+pub(super) async fn resume(c: &Containerd) {
+    for (container, task) in everything(c).await.unwrap_or_default() {
+        if let Some(code) = task.and_then(|t| t.exit_code).filter(|_| watched(&container)) {
+            ended(c, &container.id, code).await;
+        }
+    }
+}
+
+/// A container ended: starts it again where that is ours to do.
+pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
+    let Ok(container) = c.api.container(id).await else { return };
+    let meant = container.labels.get(MONITOR_STATUS).is_some_and(|s| s == "running");
+    if exit_code == 0 || !watched(&container) || !meant {
+        return;
+    }
+    // Docker's back-off.
+    let mut delay = Duration::from_millis(100);
+    for _ in 0..ATTEMPTS {
+        tokio::time::sleep(delay).await;
+        delay *= 2;
+        let again = c.api.container(id).await;
+        if !again.is_ok_and(|a| a.labels.get(MONITOR_STATUS).is_some_and(|s| s == "running")) {
+            return;
+        }
+        match start(c, id).await {
+            Ok(()) => return,
+            Err(e) => tracing::warn!(id, %e, "a container that failed could not be started again"),
+        }
+    }
+}
+
+/// How often a restart of ours is tried before it is given up: for two minutes and a half.
+const ATTEMPTS: usize = 10;
+
+/// What a stop may take beside its timeout.
+const STOP: Duration = Duration::from_secs(60);
+
+fn stop_deadline(timeout: Option<u32>) -> Duration {
+    STOP + Duration::from_secs(u64::from(timeout.unwrap_or(10)))
+}
+
+pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
+    let container = find(c, id).await?;
+    // First: the monitor brings back what ends while it is meant to run (nerdctl-contract §0).
+    set_status(c, &container, "stopped").await?;
+    stop_with(c, "stop", &container, timeout).await?;
+    health::stopped(c, &container.id).await;
+    Ok(())
+}
+
+async fn stop_with(c: &Containerd, verb: &str, container: &Container, timeout: Option<u32>) -> Result<()> {
+    let mut args = vec![verb.to_owned()];
+    args.extend(timeout.map(|t| format!("--time={t}")));
+    args.push(container.id.clone());
+    let command = c.nerdctl.command(args);
+    let result = c.nerdctl.write_command(On::Container(&container.id), command, stop_deadline(timeout)).await;
+    c.files.forget(&container.id);
+    result.map(drop)
+}
+
+pub(super) async fn restart(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
+    let container = find(c, id).await?;
+    set_status(c, &container, "stopped").await?;
+    stop_with(c, "stop", &container, timeout).await?;
+    start(c, &container.id).await
+}
+
+pub(super) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
+    let (container, task) = look(c, id).await?;
+    let number = signal_number(signal)?;
+    let Some(task) = task.filter(|t| t.exit_code.is_none()) else { return Err(invalid_state(id, "is not running")) };
+    // As Docker: who kills it does not want it back.
+    if number == 9 || number == 15 {
+        set_status(c, &container, "stopped").await?;
+    }
+    match c.api.kill(&container.id, number).await {
+        Err(e) if e.code() == ErrorCode::ContainerNotFound => return Err(invalid_state(id, "is not running")),
+        other => other?,
+    }
+    if number == 9 && task.state == ContainerState::Paused {
+        // A frozen process does not die.
+        _ = c.api.resume(&container.id).await;
+    }
+    Ok(())
+}
+
+/// By number, from 1 on (signal(7), of all architectures we are built for).
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+pub(super) fn signal_name(number: u32) -> Option<&'static str> {
+    SIGNALS.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
+}
+
+/// Checked by [`validate::signal`]: a number, or a name in capitals with or without SIG.
+fn signal_number(signal: &str) -> Result<u32> {
+    if let Ok(number) = signal.parse() {
+        return Ok(number);
+    }
+    let bare = signal.strip_prefix("SIG").unwrap_or(signal);
+    let real_time = |from: u32, rest: &str| {
+        let offset: u32 = if rest.is_empty() { 0 } else { rest[1..].parse().ok()? };
+        if from == 34 { Some(from + offset) } else { from.checked_sub(offset) }
+    };
+    let number = match bare {
+        "IOT" => Some(6),
+        "CLD" => Some(17),
+        "POLL" => Some(29),
+        "UNUSED" => Some(31),
+        _ if bare.starts_with("RTMIN") => real_time(34, &bare[5..]),
+        _ if bare.starts_with("RTMAX") => real_time(64, &bare[5..]),
+        _ => (1..).zip(SIGNALS).find(|(_, name)| *name == bare).map(|(n, _)| n),
+    };
+    number.ok_or_else(|| Error::invalid("signal", format!("{signal:?} is not a signal")))
+}
+
+/// Anonymous volumes stay, as with `docker rm`: they may hold data. Those of a container that never ran hold none, and
+/// nobody could name them afterwards.
+pub(super) async fn remove(c: &Containerd, id: &str, force: bool) -> Result<()> {
+    let (container, task) = look(c, id).await?;
+    if !force && task.as_ref().is_some_and(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused)) {
+        return Err(Error::new(ErrorCode::InUse, format!("Container {id} is running"))
+            .detail("id", id)
+            .hint("Stop it first, or pass force."));
+    }
+    let never_ran = task.is_none() && kept(c, &container, None).await?.started_at.is_none();
+    let mut args = vec!["rm"];
+    args.extend(force.then_some("--force"));
+    args.extend(never_ran.then_some("--volumes"));
+    args.push(&container.id);
+    set_status(c, &container, "stopped").await?;
+    c.nerdctl.write(On::Container(id), args).await?;
+    c.files.forget(&container.id);
+    health::stopped(c, &container.id).await;
+    networks::removed(c, &container.id).await
+}
+
+pub(super) async fn pause(c: &Containerd, id: &str) -> Result<()> {
+    let (container, _) = running(c, id).await?;
+    c.api.pause(&container.id).await
+}
+
+pub(super) async fn unpause(c: &Containerd, id: &str) -> Result<()> {
+    let (container, task) = look(c, id).await?;
+    if task.is_none_or(|t| t.state != ContainerState::Paused) {
+        return Err(invalid_state(id, "is not paused"));
+    }
+    c.api.resume(&container.id).await
+}
+
+pub(super) async fn wait(c: &Containerd, id: &str) -> Result<WaitResult> {
+    let (container, task) = look(c, id).await?;
+    let id = container.id.as_str();
+    if task.is_none() {
+        let kept = kept(c, &container, None).await?;
+        if let Some(exit_code) = c.ends.or_task(id, None, &kept).and_then(|end| end.exit_code) {
+            return Ok(WaitResult { exit_code });
+        }
+        if kept.started_at.is_some() {
+            return Err(invalid_state(id, "ended with the engine's restart, and left no exit code"));
+        }
+        // Never started: until it has been.
+        let mut events = events::of_container(c, id).await?;
+        while c.api.task(id).await?.is_none() {
+            let event = events.next().await.ok_or_else(|| not_found(id))??;
+            if event.action == "destroy" {
+                return Err(not_found(id));
+            }
+        }
+    }
+    match c.api.wait(id).await {
+        // nerdctl came too late to see the end.
+        Err(e) if c.is_alone() && e.code() == ErrorCode::InvalidState => {
+            c.ends.code(id).map(|exit_code| WaitResult { exit_code }).ok_or(e)
+        }
+        waited => waited.map(|exit_code| WaitResult { exit_code }),
+    }
+}
+
+// ---- what is known about them -----------------------------------------------------------------------------------
+
+pub(super) async fn everything(c: &Containerd) -> Result<Vec<(Container, Option<Task>)>> {
+    let (containers, mut tasks) = c.api.everything().await?;
+    Ok((containers.into_iter())
+        .map(|container| {
+            let task = tasks.remove(&container.id);
+            (container, task)
+        })
+        .collect())
+}
+
+async fn kept(c: &Containerd, container: &Container, task: Option<Task>) -> Result<files::Kept> {
+    let one = [(container.clone(), task)];
+    Ok(c.files.of(c, &one, false).await?.remove(&container.id).unwrap_or_default())
+}
+
+pub(super) async fn inspect(c: &Containerd, id: &str) -> Result<ContainerInfo> {
+    let (container, task) = look(c, id).await?;
+    let kept = kept(c, &container, task.clone()).await?;
+    let task = c.ends.or_task(&container.id, task, &kept);
+    Ok(info(&container, task.as_ref(), kept, time::now()))
+}
+
+pub(super) async fn list(c: &Containerd, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
+    let all = everything(c).await?;
+    let mut kept = c.files.of(c, &all, true).await?;
+    let now = time::now();
+    let filters = &options.filters;
+    let shows_ended = options.all || filters.contains_key("status") || filters.contains_key("exited");
+    let mut found: Vec<(i64, ContainerInfo)> = Vec::with_capacity(all.len());
+    for (container, task) in &all {
+        let running = task.as_ref().is_some_and(|t| t.exit_code.is_none());
+        if !running && !shows_ended {
+            continue;
+        }
+        let kept = kept.remove(&container.id).unwrap_or_default();
+        let task = c.ends.or_task(&container.id, task.clone(), &kept);
+        let shown = info(container, task.as_ref(), kept, now);
+        if filters.iter().all(|(key, values)| matches(key, values, container, task.as_ref(), &shown, &all)) {
+            found.push((created_nanos(container), shown));
+        }
+    }
+    // The newest first, as docker ps.
+    found.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+    Ok(found.into_iter().map(|(_, info)| info).collect())
+}
+
+fn created_nanos(container: &Container) -> i64 {
+    container
+        .created_at
+        .as_ref()
+        .map_or(0, |t| t.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(t.nanos)))
+}
+
+/// One of Docker's filters: one of its values fits; of labels, all of them.
+fn matches(
+    key: &str,
+    values: &[String],
+    container: &Container,
+    task: Option<&Task>,
+    shown: &ContainerInfo,
+    all: &[(Container, Option<Task>)],
+) -> bool {
+    let any = |fits: &dyn Fn(&str) -> bool| values.is_empty() || values.iter().any(|v| fits(v));
+    match key {
+        "name" => any(&|v| shown.name.contains(v.trim_start_matches('/'))),
+        "id" => any(&|v| shown.id.starts_with(v)),
+        "label" => values.iter().all(|v| match v.split_once('=') {
+            Some((k, wanted)) => container.labels.get(k).is_some_and(|l| l == wanted),
+            None => labels_of(container).contains_key(v),
+        }),
+        "status" => any(&|v| match v {
+            "created" => shown.state == ContainerState::Stopped,
+            _ => serde_json::to_value(shown.state).is_ok_and(|s| s == v),
+        }),
+        "exited" => any(&|v| task.and_then(|t| t.exit_code).is_some_and(|code| v.parse() == Ok(code))),
+        "health" => any(&|v| serde_json::to_value(shown.health).is_ok_and(|h| h == v)),
+        "ancestor" => any(&|v| {
+            let (a, b) = (familiar(v), familiar(&container.image));
+            a == b || v == shown.image || b.rsplit_once(':').is_some_and(|(name, _)| name == a)
+        }),
+        "network" => any(&|v| networks_of(container).iter().any(|n| n == v)),
+        "volume" => {
+            any(&|v| mounts_of(container, &spec_of(container)).iter().any(|m| m.source == v || m.destination == v))
+        }
+        "publish" | "expose" => any(&|v| {
+            let (port, protocol) = v.split_once('/').unwrap_or((v, "tcp"));
+            shown.ports.iter().any(|p| {
+                let number = if key == "publish" { p.host_port } else { Some(p.container_port) };
+                number.is_some_and(|n| port.parse() == Ok(n)) && (protocol == "udp") == (p.protocol == Protocol::Udp)
+            })
+        }),
+        "before" | "since" => any(&|v| {
+            let other = all
+                .iter()
+                .map(|(o, _)| o)
+                .find(|o| o.id.starts_with(v) || o.labels.get("nerdctl/name").is_some_and(|n| n == v));
+            other.is_some_and(|o| {
+                let (mine, its) = (created_nanos(container), created_nanos(o));
+                if key == "before" { mine < its } else { mine > its }
+            })
+        }),
+        _ => true,
+    }
+}
+
+fn info(container: &Container, task: Option<&Task>, kept: files::Kept, now: Millis) -> ContainerInfo {
+    let state = match task {
+        Some(task) if task.state == ContainerState::Exited && comes_back(container, task) => ContainerState::Restarting,
+        Some(task) => task.state,
+        // Its task went with the guest or the daemon: it did run.
+        None if kept.started_at.is_some() => ContainerState::Exited,
+        None => ContainerState::Stopped,
+    };
+    let health = health_of(container);
+    let name = container.labels.get("nerdctl/name").cloned().unwrap_or_default();
+    ContainerInfo {
+        id: container.id.clone(),
+        name: if name.is_empty() { container.id.clone() } else { name },
+        image: container.labels.get(IMAGE).cloned().unwrap_or_else(|| familiar(&container.image)),
+        state,
+        status: status(state, task, kept.started_at, health, now),
+        health,
+        created: container.created_at.as_ref().map(api::millis).unwrap_or_default(),
+        ports: kept.ports,
+    }
+}
+
+fn comes_back(container: &Container, task: &Task) -> bool {
+    let label = |key: &str| container.labels.get(key).map(String::as_str);
+    let failed = task.exit_code.is_some_and(|code| code != 0);
+    let policy = label(MONITOR_POLICY).or_else(|| label(RESTART)).unwrap_or("no");
+    label(MONITOR_STATUS) == Some("running") && policy != "no" && (failed || !policy.starts_with("on-failure"))
+}
+
+/// The words of `docker ps`.
+fn status(state: ContainerState, task: Option<&Task>, started: Option<Millis>, health: Health, now: Millis) -> String {
+    let up = || time::human(now - started.unwrap_or(now));
+    let exit = task.and_then(|t| t.exit_code);
+    let ago = |t: &Task| time::human(now - t.exited_at.unwrap_or(now));
+    match (state, task, exit) {
+        (ContainerState::Running, ..) => {
+            let mark = match health {
+                Health::Healthy => " (healthy)",
+                Health::Unhealthy => " (unhealthy)",
+                Health::Starting => " (health: starting)",
+                Health::None => "",
+            };
+            format!("Up {}{mark}", up())
+        }
+        (ContainerState::Paused, ..) => format!("Up {} (Paused)", up()),
+        (ContainerState::Restarting, Some(t), Some(code)) => format!("Restarting ({code}) {} ago", ago(t)),
+        (_, Some(t), Some(code)) => format!("Exited ({code}) {} ago", ago(t)),
+        (ContainerState::Exited, ..) => "Exited".into(),
+        _ => "Created".into(),
+    }
+}
+
+/// `docker.io/library/busybox:latest` as people write it.
+pub(super) fn familiar(image: &str) -> String {
+    let rest = image.strip_prefix("docker.io/").unwrap_or(image);
+    rest.strip_prefix("library/").filter(|_| rest.len() != image.len()).unwrap_or(rest).to_owned()
+}
+
+/// What of an OCI spec is read.
+#[derive(Deserialize, Default)]
+struct Spec {
+    #[serde(default)]
+    process: SpecProcess,
+    #[serde(default)]
+    mounts: Vec<SpecMount>,
+}
+
+#[derive(Deserialize, Default)]
+struct SpecProcess {
+    #[serde(default)]
+    args: Option<Vec<String>>,
+    #[serde(default)]
+    env: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+struct SpecMount {
+    #[serde(default)]
+    destination: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    options: Option<Vec<String>>,
+}
+
+fn spec_of(container: &Container) -> Spec {
+    container.spec.as_ref().and_then(|any| serde_json::from_slice(&any.value).ok()).unwrap_or_default()
+}
+
+pub(super) fn networks_of(container: &Container) -> Vec<String> {
+    let label = container.labels.get("nerdctl/networks");
+    label.and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LabelMount {
+    #[serde(rename = "Type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    destination: String,
+    #[serde(rename = "RW", default)]
+    writable: bool,
+}
+
+/// nerdctl's own record where there is one, which knows volumes by name; else the binds of the spec.
+fn mounts_of(container: &Container, spec: &Spec) -> Vec<Mount> {
+    let label = container.labels.get("nerdctl/mounts").and_then(|l| serde_json::from_str::<Vec<LabelMount>>(l).ok());
+    if let Some(mounts) = label {
+        return (mounts.into_iter())
+            .map(|m| Mount {
+                source: if m.kind == "volume" && !m.name.is_empty() { m.name } else { m.source },
+                kind: m.kind,
+                destination: m.destination,
+                read_only: !m.writable,
+            })
+            .collect();
+    }
+    let own = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
+    (spec.mounts.iter())
+        .filter(|m| m.kind == "bind" && !own.contains(&m.destination.as_str()))
+        .map(|m| Mount {
+            kind: "bind".into(),
+            source: m.source.clone(),
+            destination: m.destination.clone(),
+            read_only: m.options.iter().flatten().any(|o| o == "ro"),
+        })
+        .collect()
+}
+
+#[derive(Deserialize, Default)]
+struct Hosts {
+    #[serde(rename = "Networks", default)]
+    networks: BTreeMap<String, Attachment>,
+}
+
+#[derive(Deserialize, Default)]
+struct Attachment {
+    #[serde(default)]
+    ips: Vec<Ip>,
+    #[serde(default)]
+    interfaces: Vec<Interface>,
+}
+
+#[derive(Deserialize)]
+struct Ip {
+    address: String,
+    #[serde(default)]
+    interface: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Interface {
+    #[serde(default)]
+    mac: String,
+}
+
+/// Networks by name, with the addresses nerdctl noted for the running container.
+async fn attachments(c: &Containerd, container: &Container, running: bool) -> Result<Vec<NetworkAttachment>> {
+    let file = format!("{}/etchosts/{}/{}/meta.json", c.store().await?, c.namespace(), container.id);
+    let read = c.guest().read_files(&[file], c.settings.root).await?.pop().flatten();
+    let mut hosts: Hosts = read.filter(|_| running).and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let mut names = networks_of(container);
+    names.extend(hosts.networks.keys().filter(|n| !networks_of(container).contains(n)).cloned().collect::<Vec<_>>());
+    let name = container.labels.get("nerdctl/name").cloned();
+    Ok((names.into_iter())
+        .map(|network| {
+            let at = hosts.networks.remove(&network).unwrap_or_default();
+            let ip = at.ips.iter().find(|ip| ip.address.contains('.')).or(at.ips.first());
+            let mac = ip.and_then(|ip| at.interfaces.get(ip.interface?)).map(|i| i.mac.clone());
+            NetworkAttachment {
+                id: network_id(&network),
+                ip_address: ip.map(|ip| ip.address.split('/').next().unwrap_or_default().to_owned()),
+                mac_address: mac.filter(|m| !m.is_empty()),
+                aliases: name.iter().cloned().collect(),
+                name: network,
+            }
+        })
+        .collect())
+}
+
+/// nerdctl's: the digest of the name (nerdctl-contract §1.3).
+pub(super) fn network_id(name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    crate::hex::lower(&Sha256::digest(name.as_bytes()))
+}
+
+pub(super) async fn details(c: &Containerd, id: &str) -> Result<ContainerDetails> {
+    let (container, task) = look(c, id).await?;
+    let kept = kept(c, &container, task.clone()).await?;
+    let started_at = kept.started_at;
+    let task = c.ends.or_task(&container.id, task, &kept);
+    let info = info(&container, task.as_ref(), kept, time::now());
+    let ended = !matches!(info.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
+    let spec = spec_of(&container);
+    let networks = attachments(c, &container, !ended).await?;
+    let label = |key: &str| container.labels.get(key).map(String::as_str);
+    let raw = serde_json::json!({
+        "id": container.id,
+        "image": container.image,
+        "labels": container.labels,
+        "snapshotter": container.snapshotter,
+        "snapshotKey": container.snapshot_key,
+        "runtime": container.runtime.as_ref().map(|r| r.name.clone()),
+        "pid": task.as_ref().map(|t| t.pid),
+        "spec": container.spec.as_ref().and_then(|any| serde_json::from_slice::<Value>(&any.value).ok()),
+    });
+    Ok(ContainerDetails {
+        labels: labels_of(&container),
+        command: spec.process.args.clone().unwrap_or_default(),
+        env: (spec.process.env.iter().flatten())
+            .map(|e| e.split_once('=').map_or_else(|| (e.clone(), String::new()), |(k, v)| (k.into(), v.into())))
+            .collect(),
+        mounts: mounts_of(&container, &spec),
+        networks,
+        exit_code: task.as_ref().and_then(|t| t.exit_code).filter(|_| ended),
+        started_at,
+        finished_at: task.as_ref().and_then(|t| t.exited_at).filter(|_| ended),
+        restart_policy: policy(label(RESTART).or_else(|| label(MONITOR_POLICY))),
+        raw,
+        info,
+    })
+}
+
+/// The caller's labels, without nerdctl's, containerd's and our notes.
+pub(super) fn labels_of(container: &Container) -> Labels {
+    let notes = |k: &str| {
+        k.starts_with("nerdctl/")
+            || k.starts_with("containerd.io/restart.")
+            || k == "io.containerd.image.config.stop-signal"
+            || [RESTART, IMAGE, EMPTY].contains(&k)
+            || k.starts_with("lima-runtime/")
+    };
+    let empty: Vec<String> = container.labels.get(EMPTY).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();
+    let kept = container.labels.iter().filter(|(k, _)| !notes(k)).map(|(k, v)| (k.clone(), v.clone()));
+    kept.chain(empty.into_iter().map(|k| (k, String::new()))).collect()
+}
+
+fn policy(text: Option<&str>) -> RestartPolicy {
+    match text {
+        Some("always") => RestartPolicy::Always,
+        Some("unless-stopped") => RestartPolicy::UnlessStopped,
+        Some(t) if t.starts_with("on-failure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::No,
+    }
+}
+
+fn word(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::No => "no",
+        RestartPolicy::Always => "always",
+        RestartPolicy::OnFailure => "on-failure",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Mounts(Vec<(String, String)>);
+
+    #[async_trait::async_trait]
+    impl super::super::Host for Mounts {
+        fn mounts(&self) -> Vec<(String, String)> {
+            self.0.clone()
+        }
+
+        async fn check_ports(&self, _: &[u16]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn await_ports(&self, _: &[u16]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_path_of_the_host_is_one_that_the_guest_has_mounted() {
+        use crate::{engine::RuntimeType, guest::local::LocalGuest};
+        let empty = tempfile::tempdir().unwrap();
+        let failed = empty.path().display().to_string();
+        let guest = std::sync::Arc::new(LocalGuest::new("/nonexistent.sock"));
+        let mut settings = super::super::Settings::system(guest, RuntimeType::Lima, "default", "kai");
+        settings.root = false;
+        settings.host = Some(std::sync::Arc::new(Mounts(vec![
+            ("/Users/me".into(), "/proc".into()),
+            ("/Users/lost".into(), failed.clone()),
+        ])));
+        let c = Containerd::new(settings).unwrap();
+        let mount = |host: &str| VolumeMount { host: host.into(), container: "/in".into(), read_only: true };
+        assert_eq!(volume(&c, 0, &mount("/Users/me/self")).await.unwrap(), "--volume=/proc/self:/in:ro");
+        for (host, named) in [("/Users/lost/x", failed.as_str()), ("/Users/other", "/Users/me, /Users/lost")] {
+            let e = volume(&c, 0, &mount(host)).await.unwrap_err();
+            assert_eq!(
+                (e.code(), e.details()["field"].as_str()),
+                (ErrorCode::InvalidArgument, Some("volumes[0].host"))
+            );
+            assert!(e.message().contains(named), "{e}");
+        }
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (name, number) in [
+            ("SIGUSR1", 10),
+            ("USR1", 10),
+            ("10", 10),
+            ("SIGKILL", 9),
+            ("TERM", 15),
+            ("RTMIN+1", 35),
+            ("SIGRTMAX", 64),
+            ("SYS", 31),
+        ] {
+            assert_eq!(signal_number(name).unwrap(), number, "{name}");
+        }
+    }
+
+    #[test]
+    fn familiar_names() {
+        assert_eq!(familiar("docker.io/library/busybox:latest"), "busybox:latest");
+        assert_eq!(familiar("docker.io/a/b:1"), "a/b:1");
+        assert_eq!(familiar("127.0.0.1:5000/library/x:1"), "127.0.0.1:5000/library/x:1");
+    }
+}

@@ -1,0 +1,146 @@
+//! Healthchecks that run where nerdctl runs none: a systemd timer of the guest, else a task of this process. Both call
+//! `nerdctl container healthcheck`, which carries one check out and keeps its state (nerdctl-contract §1.5).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Containerd, api::Container, nerdctl::On};
+use crate::{
+    engine::{ContainerState, HealthcheckDriver},
+    error::Result,
+};
+
+const LABEL: &str = "nerdctl/healthcheck";
+/// Docker's own defaults, for what an image leaves out.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// Who runs the checks, and those that are ours to run.
+#[derive(Default)]
+pub(super) struct Health {
+    driver: OnceCell<HealthcheckDriver>,
+    tasks: Mutex<HashMap<String, AbortOnDropHandle<()>>>,
+}
+
+/// In nanoseconds, as Docker's.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    #[serde(default)]
+    test: Vec<String>,
+    #[serde(default)]
+    interval: u64,
+}
+
+fn check(container: &Container) -> Option<Check> {
+    let check: Check = serde_json::from_str(container.labels.get(LABEL)?).ok()?;
+    check.test.first().is_some_and(|t| t != "NONE").then_some(check)
+}
+
+impl Check {
+    fn interval(&self) -> Duration {
+        if self.interval == 0 { INTERVAL } else { Duration::from_nanos(self.interval) }
+    }
+}
+
+/// A timer outlives this process; it takes systemd, and root.
+pub(super) async fn driver(c: &Containerd) -> HealthcheckDriver {
+    let find = || async {
+        const LOOK: &str = "[ -d /run/systemd/system ] && [ \"$(id -u)\" = 0 ] && command -v systemd-run >/dev/null";
+        let found = c.guest().run(c.command(["sh", "-c", LOOK])).await;
+        if found.is_ok_and(|o| o.success()) { HealthcheckDriver::Timer } else { HealthcheckDriver::Process }
+    };
+    *c.health.driver.get_or_init(find).await
+}
+
+fn unit(id: &str) -> String {
+    format!("lima-runtime-health-{}", id.get(..12).unwrap_or(id))
+}
+
+/// Called once a container's task runs: begins its healthchecks, where it has any.
+pub(super) async fn started(c: &Containerd, id: &str) -> Result<()> {
+    let container = c.api.container(id).await?;
+    if let Some(check) = check(&container) {
+        begin(c, id, &check).await?;
+    }
+    Ok(())
+}
+
+/// Begins those of containers that run already: another process of ours may have run them, or none.
+pub(super) async fn adopt(c: &Containerd) -> Result<()> {
+    let (containers, tasks) = c.api.everything().await?;
+    for container in containers {
+        if tasks.get(&container.id).is_some_and(|t| t.state == ContainerState::Running)
+            && let Some(check) = check(&container)
+        {
+            begin(c, &container.id, &check).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn begin(c: &Containerd, id: &str, check: &Check) -> Result<()> {
+    let interval = check.interval();
+    if driver(c).await == HealthcheckDriver::Timer {
+        stopped(c, id).await;
+        let every = format!("{}ms", interval.as_millis().max(1));
+        let mut argv: Vec<Vec<u8>> =
+            ["systemd-run", "--quiet", "--collect", "--unit", &unit(id)].map(Into::into).into();
+        argv.push(format!("--on-active={every}").into());
+        argv.push(format!("--on-unit-inactive={every}").into());
+        argv.push("--timer-property=AccuracySec=100ms".into());
+        argv.push("--".into());
+        argv.extend(c.nerdctl.command(["container", "healthcheck", id]).argv);
+        c.guest().run(c.command(argv)).await?.checked("systemd-run")?;
+        return Ok(());
+    }
+    let (this, name) = (c.clone(), id.to_owned());
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            if !matches!(this.api.task(&name).await, Ok(Some(t)) if t.exit_code.is_none()) {
+                return;
+            }
+            // An unhealthy container is a failed command; its state says the rest.
+            let _ = this.nerdctl.read(On::Container(&name), ["container", "healthcheck", &name]).await;
+        }
+    });
+    let mut tasks = c.health.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    tasks.retain(|_, task| !task.is_finished());
+    tasks.insert(id.to_owned(), AbortOnDropHandle::new(task));
+    Ok(())
+}
+
+/// Called when a container was stopped or removed.
+pub(super) async fn stopped(c: &Containerd, id: &str) {
+    c.health.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    if c.health.driver.get() == Some(&HealthcheckDriver::Timer) {
+        let unit = unit(id);
+        let argv = ["systemctl", "stop", "--quiet", &format!("{unit}.timer"), &format!("{unit}.service")];
+        // There may be none.
+        let _ = c.guest().run(c.command(argv)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_read_from_nerdctls_label() {
+        let with = |label: &str| {
+            let labels = [(LABEL.to_owned(), label.to_owned())].into();
+            check(&Container { labels, ..Container::default() })
+        };
+        let found = with(r#"{"Test":["CMD-SHELL","true"],"Interval":200000000,"Timeout":1,"Retries":2}"#).unwrap();
+        assert_eq!(found.interval(), Duration::from_millis(200));
+        assert_eq!(with(r#"{"Test":["CMD","x"]}"#).unwrap().interval(), INTERVAL);
+        assert!(with(r#"{"Test":["NONE"]}"#).is_none() && with("{").is_none() && with(r#"{"Test":[]}"#).is_none());
+    }
+}

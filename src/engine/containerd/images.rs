@@ -1,0 +1,375 @@
+//! Images: read and named over the API; pulled, loaded and saved by nerdctl, which knows registries and archives.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    BoxStream, Containerd,
+    api::Image,
+    nerdctl::{On, refusal},
+    reference::{as_digest, familiar, full, is_tag},
+};
+use crate::{
+    engine::{time, types::*},
+    error::{Error, ErrorCode, Result},
+    fetch::manifest::Digest,
+    process::{Chunk, Output},
+};
+
+pub(super) use super::pull::pull;
+
+/// What does not change under a digest, read once.
+#[derive(Default)]
+pub(super) struct Cache {
+    facts: Mutex<HashMap<String, Arc<Facts>>>,
+    layers: Mutex<HashMap<String, u64>>,
+    /// One pull of an image at a time: two of them wait for each other's blobs (nerdctl-contract §7, containerd#8790).
+    pub(super) pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// One platform's image, as its manifest and configuration tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// The configuration's digest: Docker's id of an image.
+    pub(super) id: String,
+    pub(super) created: Millis,
+    /// The unpacked layers' names: each says what it and those below it hold.
+    pub(super) chain: Vec<String>,
+    pub(super) blobs: Blobs,
+    pub(super) labels: Labels,
+}
+
+/// What a manifest names, with bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Blobs {
+    pub(super) config: (String, u64),
+    pub(super) layers: Vec<(String, u64)>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    digest: String,
+    #[serde(default)]
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    rootfs: RootFs,
+    #[serde(rename = "config", default)]
+    inner: Option<Inner>,
+}
+
+#[derive(Deserialize, Default)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Inner {
+    #[serde(rename = "Labels", default)]
+    labels: Option<Labels>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a manifest names; an index leads to the first platform that is here. `None`: not here, or not readable.
+pub(super) async fn blobs(c: &Containerd, target: &str) -> Result<Option<Blobs>> {
+    let mut open = vec![target.to_owned()];
+    // An index may name indexes; none of ours goes deeper.
+    for _ in 0..64 {
+        let Some(digest) = open.pop() else { break };
+        let Some(text) = c.api.blob(&digest).await? else { continue };
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { continue };
+        open.extend(manifest.manifests.into_iter().rev().map(|m| m.digest));
+        if let Some(config) = manifest.config {
+            let layers = manifest.layers.into_iter().map(|l| (l.digest, l.size)).collect();
+            return Ok(Some(Blobs { config: (config.digest, config.size), layers }));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<Facts>>> {
+    let Some(target) = image.target.as_ref().map(|t| t.digest.as_str()) else { return Ok(None) };
+    if let Some(known) = locked(&c.images.facts).get(target) {
+        return Ok(Some(known.clone()));
+    }
+    let Some(blobs) = blobs(c, target).await? else { return Ok(None) };
+    let Some(text) = c.api.blob(&blobs.config.0).await? else { return Ok(None) };
+    let Ok(config) = serde_json::from_slice::<Config>(&text) else { return Ok(None) };
+    let facts = Arc::new(Facts {
+        id: blobs.config.0.clone(),
+        created: config.created.as_deref().and_then(time::parse).unwrap_or_default(),
+        chain: chain(&config.rootfs.diff_ids),
+        blobs,
+        labels: config.inner.and_then(|c| c.labels).unwrap_or_default(),
+    });
+    locked(&c.images.facts).insert(target.to_owned(), facts.clone());
+    Ok(Some(facts))
+}
+
+/// The unpacked layers' names of the image with this configuration.
+pub(super) async fn chain_of(c: &Containerd, config: &str) -> Result<Option<Vec<String>>> {
+    let text = c.api.blob(config).await?;
+    Ok(text.and_then(|t| serde_json::from_slice::<Config>(&t).ok()).map(|c| chain(&c.rootfs.diff_ids)))
+}
+
+/// A layer's name covers those below it: the digest of its parent's name and its own.
+pub(super) fn chain(diff_ids: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for diff in diff_ids {
+        let name = match names.last() {
+            None => diff.clone(),
+            Some(parent) => format!("sha256:{}", Digest::of(&Sha256::digest(format!("{parent} {diff}")))),
+        };
+        names.push(name);
+    }
+    names
+}
+
+/// Bytes of each unpacked layer; `None` where one is missing.
+pub(super) async fn layer_sizes(c: &Containerd, chain: &[String]) -> Result<Option<Vec<u64>>> {
+    let mut sizes = Vec::new();
+    for name in chain {
+        let known = locked(&c.images.layers).get(name).copied();
+        let size = match known {
+            Some(size) => size,
+            None => match c.api.snapshot_size(name).await? {
+                Some(size) => {
+                    locked(&c.images.layers).insert(name.clone(), size);
+                    size
+                }
+                None => return Ok(None),
+            },
+        };
+        sizes.push(size);
+    }
+    Ok(Some(sizes))
+}
+
+/// What has one id, under all its names.
+pub(super) struct Group {
+    pub(super) id: String,
+    /// As the store has them.
+    pub(super) names: Vec<String>,
+    pub(super) targets: HashSet<String>,
+    pub(super) facts: Option<Arc<Facts>>,
+    newest: i64,
+}
+
+impl Group {
+    pub(super) fn tags(&self) -> Vec<String> {
+        self.names.iter().filter(|n| is_tag(n)).map(|n| familiar(n).to_owned()).collect()
+    }
+
+    /// No name a person gave: nothing but an id leads to it.
+    pub(super) fn is_dangling(&self) -> bool {
+        self.names.iter().all(|n| !is_tag(n) && !is_digest_of_a_repository(n))
+    }
+}
+
+fn is_digest_of_a_repository(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(repository, _)| repository.contains('/'))
+}
+
+pub(super) async fn groups(c: &Containerd) -> Result<Vec<Group>> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for image in c.api.images().await? {
+        let facts = facts(c, &image).await?;
+        let target = image.target.map(|t| t.digest).unwrap_or_default();
+        let id = facts.as_ref().map_or_else(|| target.clone(), |f| f.id.clone());
+        let imported = image.created_at.map_or(0, |t| t.seconds);
+        let group = groups.entry(id.clone()).or_insert_with(|| Group {
+            id,
+            names: Vec::new(),
+            targets: HashSet::new(),
+            facts,
+            newest: imported,
+        });
+        group.names.push(image.name);
+        group.targets.insert(target);
+        group.newest = group.newest.max(imported);
+    }
+    Ok(groups.into_values().collect())
+}
+
+pub(super) async fn list(c: &Containerd) -> Result<Vec<ImageInfo>> {
+    let mut all = Vec::new();
+    let mut groups = groups(c).await?;
+    groups.sort_by_key(|g| std::cmp::Reverse(g.newest));
+    for group in groups {
+        let known = c.api.alone().and_then(|a| group.targets.iter().find_map(|t| a.unpacked(t)));
+        let size = match &group.facts {
+            _ if known.is_some() => known.unwrap_or_default(),
+            Some(facts) => match layer_sizes(c, &facts.chain).await? {
+                Some(sizes) => sizes.iter().sum(),
+                // Not unpacked: what was fetched is what there is.
+                None => facts.blobs.layers.iter().map(|(_, size)| size).sum(),
+            },
+            None => 0,
+        };
+        let created = group.facts.as_ref().map_or(group.newest * 1000, |f| f.created);
+        all.push(ImageInfo { tags: group.tags(), id: group.id, size, created });
+    }
+    Ok(all)
+}
+
+/// Names of the store that a reference or an id means; empty where there is none.
+pub(super) async fn resolve(c: &Containerd, reference: &str) -> Result<Vec<String>> {
+    let name = full(reference);
+    if !reference.starts_with("sha256:") && c.api.image(&name).await?.is_some() {
+        return Ok(vec![name]);
+    }
+    let Some(digest) = as_digest(reference) else { return Ok(Vec::new()) };
+    let matching = groups(c)
+        .await?
+        .into_iter()
+        .filter(|g| g.id.starts_with(&digest) || g.targets.iter().any(|t| t.starts_with(&digest)))
+        .collect::<Vec<_>>();
+    // The beginning of two ids is neither.
+    Ok(if matching.len() == 1 { matching.into_iter().flat_map(|g| g.names).collect() } else { Vec::new() })
+}
+
+fn not_found(reference: &str) -> Error {
+    Error::new(ErrorCode::ImageNotFound, format!("There is no image {reference}")).detail("id", reference)
+}
+
+pub(super) async fn exists(c: &Containerd, image: &str) -> Result<bool> {
+    resolve(c, image).await.map(|names| !names.is_empty())
+}
+
+/// As Docker does it: a name goes as long as the image has another one; the last one only when no container uses it,
+/// or with force none that runs.
+pub(super) async fn remove(c: &Containerd, image: &str, force: bool) -> Result<()> {
+    let names = resolve(c, image).await?;
+    let in_use = |problem: String| Error::new(ErrorCode::InUse, problem).detail("id", image);
+    if names.is_empty() {
+        return Err(not_found(image));
+    }
+    if names.len() > 1 && !force && names.iter().filter(|n| is_tag(n)).count() > 1 {
+        return Err(in_use(format!("{image} has several names: {}", names.join(", ")))
+            .hint("Remove it by its names, or pass force."));
+    }
+    let (containers, tasks) = c.api.everything().await?;
+    for container in containers.iter().filter(|container| names.contains(&container.image)) {
+        let ended = tasks.get(&container.id).is_none_or(|t| t.exit_code.is_some());
+        if !ended {
+            return Err(in_use(format!("{image} is used by the running container {}", container.id))
+                .hint("Stop and remove the container first."));
+        }
+        if !force {
+            return Err(in_use(format!("{image} is used by the stopped container {}", container.id))
+                .hint("Remove the container first, or pass force."));
+        }
+    }
+    for name in names {
+        c.api.delete_image(&name).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn tag(c: &Containerd, image: &str, target: &str) -> Result<()> {
+    let names = resolve(c, image).await?;
+    let name = names.first().ok_or_else(|| not_found(image))?;
+    let source = c.api.image(name).await?.ok_or_else(|| not_found(image))?;
+    c.api.name_image(&full(target), source).await
+}
+
+/// References from `Loaded image: <ref>` lines (nerdctl-contract §1.2).
+pub(super) async fn load(c: &Containerd, mut archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+    let mut process = c.nerdctl.spawn(c.nerdctl.command(["load"])).await?;
+    let input = process.stdin.take();
+    let feed = async {
+        while let Some(piece) = archive.next().await {
+            let piece = piece?;
+            // One that ended early says why itself.
+            if let Some(input) = &input
+                && input.send(piece).await.is_err()
+            {
+                break;
+            }
+        }
+        drop(input);
+        Ok(())
+    };
+    let ((), output) = tokio::try_join!(feed, process.output())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.success() {
+        let e = refusal(On::Engine, &output);
+        return Err(if e.code() == ErrorCode::EngineError { no_archive(e.message()) } else { e });
+    }
+    let found: Vec<String> =
+        said.lines().filter_map(|l| l.trim().strip_prefix("Loaded image: ")).map(|n| familiar(n).to_owned()).collect();
+    if found.is_empty() { Err(no_archive("there is no image in it")) } else { Ok(found) }
+}
+
+fn no_archive(why: &str) -> Error {
+    Error::invalid("archive", format!("not an image archive: {why}"))
+        .hint("It must be a tar or tar.gz as `docker save` writes it.")
+}
+
+pub(super) async fn save(c: &Containerd, images: &[String]) -> Result<BoxStream<Bytes>> {
+    let mut args = vec!["save".to_owned()];
+    for image in images {
+        args.push(resolve(c, image).await?.into_iter().next().ok_or_else(|| not_found(image))?);
+    }
+    let process = c.nerdctl.spawn(c.nerdctl.command(args)).await?;
+    let state = Some((process, Vec::new()));
+    let stream = futures_util::stream::unfold(state, |state| async {
+        let (mut process, mut stderr) = state?;
+        loop {
+            match process.next().await {
+                Some(Chunk::Stdout(data)) => return Some((Ok(data), Some((process, stderr)))),
+                Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&data),
+                None => break,
+            }
+        }
+        match process.exit().await {
+            Ok(exit) => {
+                let output = Output { exit, stdout: Vec::new(), stderr };
+                (!output.success()).then(|| (Err(refusal(On::Engine, &output)), None))
+            }
+            Err(e) => Some((Err(e), None)),
+        }
+    });
+    Ok(stream.boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layers_name_covers_those_below() {
+        // The example of the OCI image specification's rule, computed by hand.
+        let ids = ["sha256:aa".to_owned(), "sha256:bb".to_owned()];
+        let second = format!("sha256:{}", Digest::of(&Sha256::digest("sha256:aa sha256:bb")));
+        assert_eq!(chain(&ids), ["sha256:aa".to_owned(), second]);
+        assert!(chain(&[]).is_empty());
+    }
+}

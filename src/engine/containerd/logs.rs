@@ -1,0 +1,271 @@
+//! What containers print: nerdctl's log files, read in the guest. `nerdctl logs` knows no rotated file, and loses the
+//! end of what it follows (nerdctl-contract §0).
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+
+use super::{BoxStream, Containerd, containers, events::async_stream, files};
+use crate::{
+    engine::{time, types::*},
+    error::{Error, ErrorCode, Result},
+    process::{Chunk, Exit},
+};
+
+/// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
+/// ended (`$3`), its logger may still be writing: it holds the lock as long.
+const READ: &str = r#"f=$1; n=1; [ -z "$3" ] || [ ! -e "$2" ] || flock -w 10 -s "$2" true
+while [ -e "$f.$n" ]; do n=$((n+1)); done
+while [ $n -gt 1 ]; do n=$((n-1)); cat -- "$f.$n"; done; if [ -e "$f" ]; then cat -- "$f"; fi"#;
+
+/// First how many bytes there are now, on a line; then all of them and what comes. The logger holds the lock as long as
+/// it writes: when the lock is free, everything is in the file, and tail reads it to its end once more.
+const FOLLOW: &str = r#"f=$1; l=$2; n=1; sum=0
+while [ -e "$f.$n" ]; do sum=$((sum+$(wc -c <"$f.$n"))); n=$((n+1)); done
+if [ -e "$f" ]; then sum=$((sum+$(wc -c <"$f"))); fi; echo "$sum"
+[ -e "$l" ] || l=/dev/null
+flock -s "$l" true </dev/null >/dev/null 2>&1 & w=$!
+while [ $n -gt 1 ]; do n=$((n-1)); cat -- "$f.$n"; done
+tail -s 0.05 -c +1 --pid=$w -F -- "$f" 2>/dev/null & t=$!
+wait $w; wait $t"#;
+
+pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
+    let container = containers::find(c, id).await?;
+    let dir = files::dir(c, &container).await?;
+    let (log, lock) = (format!("{dir}/{}-json.log", container.id), format!("{dir}/logger-lock"));
+    let lives = c.api.task(&container.id).await?.is_some_and(|t| t.exit_code.is_none());
+    let follow = options.follow && lives;
+    let ended = if lives { "" } else { "ended" };
+    let mut command = c.command(["sh", "-c", READ, "sh", &log, &lock, ended]);
+    if follow {
+        command.argv[2] = FOLLOW.into();
+    }
+    let mut process = c.guest().spawn(command).await?;
+    process.stdin = None;
+    let mut select = Select::new(options, if follow { None } else { Some(u64::MAX) });
+    let c = c.clone();
+    Ok(async_stream(move |out| async move {
+        let mut stderr = BytesMut::new();
+        while let Some(chunk) = process.next().await {
+            let data = match chunk {
+                Chunk::Stdout(data) => data,
+                Chunk::Stderr(data) => {
+                    if stderr.len() < 4096 {
+                        stderr.extend_from_slice(&data);
+                    }
+                    continue;
+                }
+            };
+            for chunk in select.feed(&data) {
+                if out.send(Ok(chunk)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        for chunk in select.rest() {
+            if out.send(Ok(chunk)).await.is_err() {
+                return;
+            }
+        }
+        let failed = match process.exit().await {
+            Err(e) => Some(e),
+            // A quiet end would look like the container's own.
+            Ok(_) if follow => still_there(&c, &container.id).await.err(),
+            Ok(Exit::Code(0)) => None,
+            Ok(exit) => {
+                let words = String::from_utf8_lossy(&stderr).trim().to_owned();
+                Some(Error::new(ErrorCode::EngineError, format!("Reading the log ended with {exit}: {words}")))
+            }
+        };
+        if let Some(e) = failed {
+            _ = out.send(Err(e)).await;
+        }
+    }))
+}
+
+/// The log's writer has ended: with the container, or without it.
+async fn still_there(c: &Containerd, id: &str) -> Result<()> {
+    match c.api.task(id).await {
+        Ok(Some(task)) if matches!(task.state, ContainerState::Running | ContainerState::Paused) => {
+            // The logger ends a little before the task is known to have.
+            c.api.wait(id).await.map(drop)
+        }
+        Ok(_) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// A line of nerdctl's json-file.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    log: std::borrow::Cow<'a, str>,
+    stream: OutputName,
+    #[serde(default)]
+    time: &'a str,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum OutputName {
+    Stdout,
+    Stderr,
+}
+
+/// What of the log is wanted.
+struct Select {
+    stdout: bool,
+    stderr: bool,
+    timestamps: bool,
+    /// Nanoseconds since the epoch.
+    since: Option<i128>,
+    /// Only the last lines of what is there at the beginning.
+    tail: Option<usize>,
+    /// How much is still to come of what was there at the beginning; not known before the first line.
+    before: Option<u64>,
+    partial: BytesMut,
+    /// With each entry, whether it begins a line.
+    kept: VecDeque<(bool, OutputChunk)>,
+    lines: usize,
+    /// Whether the last entry of a stream ended its line: stdout, stderr.
+    ended: [bool; 2],
+}
+
+impl Select {
+    fn new(options: &LogOptions, before: Option<u64>) -> Self {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: whole, in range")]
+        Self {
+            stdout: options.stdout,
+            stderr: options.stderr,
+            timestamps: options.timestamps,
+            since: options.since.map(|s| (s * 1e9) as i128),
+            tail: options.tail.map(|n| n as usize),
+            before,
+            partial: BytesMut::new(),
+            kept: VecDeque::new(),
+            lines: 0,
+            ended: [true; 2],
+        }
+    }
+
+    fn feed(&mut self, data: &[u8]) -> Vec<OutputChunk> {
+        self.partial.extend_from_slice(data);
+        let mut out = Vec::new();
+        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
+            let line = self.partial.split_to(end + 1).freeze();
+            let Some(before) = self.before else {
+                self.before = Some(String::from_utf8_lossy(&line).trim().parse().unwrap_or(0));
+                if self.before == Some(0) {
+                    out.extend(self.rest());
+                }
+                continue;
+            };
+            let early = before > 0;
+            if before != u64::MAX {
+                self.before = Some(before.saturating_sub(line.len() as u64));
+            }
+            // Half a line, from a logger that was killed, is no entry.
+            if let Ok(entry) = serde_json::from_slice::<Line>(&line) {
+                self.take(&entry, early, &mut out);
+            }
+            if early && self.before == Some(0) {
+                out.extend(self.rest());
+            }
+        }
+        out
+    }
+
+    fn take(&mut self, entry: &Line, early: bool, out: &mut Vec<OutputChunk>) {
+        let stream = if entry.stream == OutputName::Stdout { OutputStream::Stdout } else { OutputStream::Stderr };
+        let ended = &mut self.ended[usize::from(stream == OutputStream::Stderr)];
+        let begins = std::mem::replace(ended, entry.log.ends_with('\n'));
+        let wanted = if stream == OutputStream::Stdout { self.stdout } else { self.stderr };
+        let late = self.since.is_none_or(|since| time::parse_nanos(entry.time).is_none_or(|t| t >= since));
+        if !wanted || !late {
+            return;
+        }
+        let data = if self.timestamps && begins {
+            Bytes::from(format!("{} {}", nine_digits(entry.time), entry.log))
+        } else {
+            Bytes::copy_from_slice(entry.log.as_bytes())
+        };
+        let chunk = OutputChunk { stream, data };
+        let Some(tail) = self.tail.filter(|_| early) else {
+            // Many small lines are one piece for the reader.
+            match out.last_mut() {
+                Some(last) if last.stream == stream && last.data.len() < 16 * 1024 => {
+                    last.data = [&last.data[..], &chunk.data[..]].concat().into();
+                }
+                _ => out.push(chunk),
+            }
+            return;
+        };
+        self.lines += usize::from(begins);
+        self.kept.push_back((begins, chunk));
+        while self.lines > tail && !self.kept.is_empty() {
+            self.kept.pop_front();
+            while self.kept.front().is_some_and(|(begins, _)| !begins) {
+                self.kept.pop_front();
+            }
+            self.lines -= 1;
+        }
+    }
+
+    /// What `tail` has kept, when the beginning is over.
+    fn rest(&mut self) -> Vec<OutputChunk> {
+        self.lines = 0;
+        self.kept.drain(..).map(|(_, chunk)| chunk).collect()
+    }
+}
+
+/// Go leaves zeros at the end of a fraction away; Docker prints nine digits.
+fn nine_digits(time: &str) -> String {
+    let Some(zone) = time.get(19..).and_then(|rest| rest.find(['Z', '+', '-'])).map(|at| at + 19) else {
+        return time.to_owned();
+    };
+    let (fraction, zone) = (time.get(20..zone).unwrap_or(""), &time[zone..]);
+    format!("{}.{fraction:0<9}{zone}", &time[..19])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(log: &str, stream: &str, second: u32) -> String {
+        format!(
+            "{}\n",
+            serde_json::json!({ "log": log, "stream": stream, "time": format!("1970-01-01T00:00:{second:02}.5Z") })
+        )
+    }
+
+    fn text(chunks: &[OutputChunk]) -> String {
+        chunks.iter().map(|c| String::from_utf8_lossy(&c.data).into_owned()).collect()
+    }
+
+    #[test]
+    fn tail_counts_whole_lines_and_passes_what_comes_later() {
+        let options = LogOptions { tail: Some(1.0), ..LogOptions::default() };
+        let old = line("one\n", "stdout", 1) + &line("tw", "stdout", 2) + &line("o\n", "stdout", 3);
+        let mut select = Select::new(&options, None);
+        let all = format!("{}\n{old}{}", old.len(), line("three\n", "stdout", 4));
+        // In pieces of one byte, as a network may deliver it.
+        let out: Vec<_> = all.as_bytes().chunks(1).flat_map(|b| select.feed(b)).collect();
+        assert_eq!(text(&out), "two\nthree\n");
+    }
+
+    #[test]
+    fn streams_times_and_half_lines() {
+        let all = line("out\n", "stdout", 1) + &line("err\n", "stderr", 2) + "{\"log\":\"lo";
+        let select = |options: LogOptions| {
+            let mut select = Select::new(&options, Some(u64::MAX));
+            let mut out = select.feed(all.as_bytes());
+            out.extend(select.rest());
+            text(&out)
+        };
+        assert_eq!(select(LogOptions { stdout: false, ..LogOptions::default() }), "err\n");
+        assert_eq!(select(LogOptions { since: Some(2.0), ..LogOptions::default() }), "err\n");
+        let stamped = select(LogOptions { timestamps: true, stderr: false, ..LogOptions::default() });
+        assert_eq!(stamped, "1970-01-01T00:00:01.500000000Z out\n");
+    }
+}

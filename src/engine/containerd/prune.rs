@@ -1,0 +1,87 @@
+//! Removing what nothing uses. nerdctl's own prune tells no bytes, and takes more than was asked for
+//! (nerdctl-contract §1.3): each thing is found and removed by itself.
+
+use super::{Containerd, api::Container, containers, images, nerdctl::On, networks, system, volumes};
+use crate::{
+    engine::types::*,
+    error::{Error, ErrorCode, Result},
+};
+
+pub(super) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<PruneResult> {
+    // On an engine that is not ours, only what carries our label.
+    let own_only = match options.scope {
+        Some(scope) => scope == PruneScope::App,
+        None => !c.settings.private,
+    };
+    let app = c.settings.app.as_str();
+    let ours = |labels: Option<&str>| !own_only || labels == Some(app);
+    let mut result = PruneResult::default();
+    // Containers first: what only they used is unused then.
+    if options.containers == Some(true) {
+        let (all, tasks) = c.api.everything().await?;
+        let ended = |container: &&Container| {
+            tasks.get(&container.id).is_none_or(|t| t.exit_code.is_some() || t.state == ContainerState::Stopped)
+        };
+        let label = |container: &&Container| ours(container.labels.get(APP_LABEL).map(String::as_str));
+        for container in all.iter().filter(ended).filter(label) {
+            let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
+            if gone(containers::remove(c, &container.id, false).await)? {
+                result.containers_deleted += 1;
+                result.space_reclaimed += size;
+            }
+        }
+    }
+    if options.networks == Some(true) {
+        let used: Vec<String> = c.api.containers(vec![]).await?.iter().flat_map(networks::names).collect();
+        for network in networks::all(c).await? {
+            let mine = !own_only || network.has_label(APP_LABEL, app);
+            if mine && !network.is_default() && !used.contains(&network.name) {
+                let removed = c.nerdctl.write(On::Network(&network.name), ["network", "rm", &network.name]).await;
+                result.networks_deleted += u64::from(gone(removed)?);
+            }
+        }
+    }
+    if options.volumes == Some(true) {
+        let used = volumes::used_by(&c.api.containers(vec![]).await?);
+        let all = volumes::all(c).await?;
+        let unused =
+            |v: &&volumes::Volume| !used.contains(&v.name) && ours(v.labels.get(APP_LABEL).map(String::as_str));
+        let unused: Vec<_> = all.iter().filter(unused).collect();
+        let sizes = volumes::sizes(c, &unused).await?;
+        for (volume, size) in unused.into_iter().zip(sizes) {
+            if gone(volumes::remove(c, &volume.name, false).await)? {
+                result.volumes_deleted += 1;
+                result.space_reclaimed += size;
+            }
+        }
+    }
+    if options.images == Some(true) {
+        let used: Vec<String> = c.api.containers(vec![]).await?.into_iter().map(|c| c.image).collect();
+        let dangling = |g: &images::Group| {
+            let label = g.facts.as_ref().and_then(|f| f.labels.get(APP_LABEL)).map(String::as_str);
+            g.is_dangling() && ours(label) && !g.names.iter().any(|n| used.contains(n))
+        };
+        let dangling: Vec<_> = images::groups(c).await?.into_iter().filter(dangling).collect();
+        if !dangling.is_empty() {
+            let before = system::stored(c).await?;
+            for group in dangling {
+                for name in &group.names {
+                    c.api.delete_image(name).await?;
+                }
+                result.images_deleted += 1;
+            }
+            result.space_reclaimed += before.saturating_sub(system::stored(c).await?);
+        }
+    }
+    Ok(result)
+}
+
+/// What somebody else removed, or took into use meanwhile, is not ours to count.
+fn gone<T>(removed: Result<T>) -> Result<bool, Error> {
+    use ErrorCode::{ContainerNotFound, InUse, NetworkNotFound, VolumeNotFound};
+    match removed {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.code(), ContainerNotFound | InUse | NetworkNotFound | VolumeNotFound) => Ok(false),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,510 @@
+//! Pulling an image: nerdctl fetches; bytes are read over the API as they arrive, because nerdctl's own figures are
+//! rounded, and it says nothing while it unpacks (nerdctl-contract §1.2).
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Containerd,
+    images::{self, Blobs},
+    nerdctl::{On, refusal},
+    reference::full,
+};
+use crate::{
+    call,
+    engine::{
+        credentials::{self, Credentials},
+        types::PullOptions,
+    },
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    process::{Chunk, Command, Exit, Output, Process},
+    progress::{PullProgress, Sink, Throttle},
+};
+
+/// While nerdctl unpacks, it is we who look how far it is.
+const LOOK: Duration = Duration::from_millis(250);
+/// Unpacking a large layer moves nothing that can be seen.
+const UNPACK_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Runs a nerdctl with credentials and certificates that lie in memory alone, and goes with it. Input: one line of
+/// JSON (Docker's `config.json`), then a PEM. `$1` is the registry. What a killed predecessor left goes first: its name
+/// ends in its process number.
+const WITH_SECRETS: &str = r#"
+umask 077
+for base in "$XDG_RUNTIME_DIR" /run /dev/shm; do
+  [ -n "$base" ] && [ -w "$base" ] && [ "$(stat -f -c %T "$base")" = tmpfs ] || continue
+  for old in "$base"/lima-runtime-auth.*; do
+    [ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
+  done
+  dir=$base/lima-runtime-auth.$$
+  mkdir "$dir" && break
+done
+[ -d "$dir" ] || { echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2; exit 1; }
+child=
+trap 'rm -rf "$dir"' EXIT
+trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
+IFS= read -r config
+printf '%s\n' "$config" >"$dir/config.json"
+mkdir -p "$dir/certs.d/$1"
+cat >"$dir/certs.d/$1/ca.crt"
+shift
+program=$1
+shift
+if [ -s "$dir"/certs.d/*/ca.crt ]; then
+  set -- --hosts-dir "$dir/certs.d" --hosts-dir /etc/containerd/certs.d --hosts-dir /etc/docker/certs.d "$@"
+fi
+DOCKER_CONFIG=$dir "$program" "$@" </dev/null &
+child=$!
+wait "$child"
+"#;
+
+pub(super) async fn pull(
+    c: &Containerd,
+    image: &str,
+    options: &PullOptions,
+    progress: Sink<PullProgress>,
+) -> Result<()> {
+    let name = full(image);
+    let turn = {
+        let mut pulls = c.images.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for those any more.
+        pulls.retain(|_, turn| Arc::strong_count(turn) > 1);
+        pulls.entry(name.clone()).or_default().clone()
+    };
+    let _turn = turn.lock().await;
+    let (credentials, why_none) = match &options.auth {
+        Some(auth) => (Some(Credentials::given(auth, image)), None),
+        None => match credentials::of_this_user(image).await {
+            Ok(found) => (found, None),
+            Err(why) => {
+                tracing::warn!(%why, "pulling without credentials");
+                (None, Some(why))
+            }
+        },
+    };
+    let command = command(c, &name, options.platform.as_deref(), credentials.as_ref())?;
+    let outcome = run(c, image, &name, command, progress).await;
+    match why_none {
+        Some(why) => outcome.map_err(|e| match e.code() {
+            ErrorCode::RegistryAuth => e.detail("credentials", why),
+            _ => e,
+        }),
+        None => outcome,
+    }
+}
+
+fn command(c: &Containerd, name: &str, platform: Option<&str>, credentials: Option<&Credentials>) -> Result<Command> {
+    let mut args = vec!["pull".to_owned()];
+    args.extend(platform.map(|p| format!("--platform={p}")));
+    args.push(name.to_owned());
+    let mut command = c.nerdctl.command(args);
+    // On this machine the proxies that lead out of it are ours; a guest has its own.
+    if c.settings.runtime_type == crate::engine::RuntimeType::Containerd {
+        for variable in env_vars::PROXIES {
+            let value = env_vars::get(variable).or_else(|| env_vars::get(&variable.to_ascii_uppercase()));
+            command.env.extend(value.map(|v| (variable.to_owned(), v.into_bytes())));
+        }
+    }
+    let certificates = c.settings.certificates()?;
+    if credentials.is_none() && certificates.is_empty() {
+        return Ok(command);
+    }
+    let registry = name.split('/').next().unwrap_or_default();
+    let key = if registry == "docker.io" { credentials::HUB } else { registry };
+    let auths = credentials.map(|c| json!({ key: c.entry() }));
+    let config = json!({ "auths": auths.unwrap_or_else(|| json!({})) }).to_string();
+    let script = ["/bin/sh", "-c", WITH_SECRETS, "sh", registry].map(|a| a.as_bytes().to_vec());
+    let whole = script.into_iter().chain(command.argv).collect();
+    Ok(Command { argv: whole, input: format!("{config}\n{certificates}").into(), ..command })
+}
+
+async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress: Sink<PullProgress>) -> Result<()> {
+    let mut running = Running::start(c, command).await?;
+    let throttle = Throttle::new(progress);
+    let (mut stdout, mut stderr) = (String::new(), Vec::new());
+    let mut transfer = Transfer::default();
+    throttle.always(transfer.progress(format!("Resolving {image}")));
+    let (mut moved, mut unpacking) = (Instant::now(), false);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let idle = if unpacking { UNPACK_IDLE } else { call::IDLE };
+        let mut looked = false;
+        tokio::select! {
+            chunk = running.next() => match chunk {
+                Some(Chunk::Stdout(data)) => {
+                    stdout.push_str(&String::from_utf8_lossy(&data));
+                    // A block is whole at the line after `elapsed:`.
+                    let Some(end) = stdout.rfind("elapsed:").and_then(|at| Some(at + stdout[at..].find('\n')?)) else {
+                        continue;
+                    };
+                    let rest = stdout.split_off(end + 1);
+                    let blocks = std::mem::replace(&mut stdout, rest);
+                    // The last one says all that those before it said.
+                    let block = blocks.rsplit("elapsed:").nth(1).unwrap_or_default();
+                    let lines = Line::all(block);
+                    running.fetched.extend(lines.iter().map(|l| l.digest.to_owned()));
+                    if transfer.take(c, &lines).await {
+                        moved = Instant::now();
+                    }
+                }
+                Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&data),
+                None => break,
+            },
+            _ = look.tick() => looked = true,
+            () = tokio::time::sleep_until(moved + idle) => return Err(silent(image, idle)),
+        }
+        // nerdctl waits for the registry, and does not see that its daemon is gone.
+        if looked
+            && let Err(e) = c.api.arriving().await
+            && matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning)
+        {
+            return Err(e);
+        }
+        if transfer.is_complete() && !unpacking {
+            unpacking = true;
+            transfer.turn_to_unpacking(image, &throttle);
+        }
+        if unpacking {
+            if looked {
+                let status = transfer.unpacked(c, image).await;
+                throttle.offer(|| transfer.progress(status));
+            }
+        } else {
+            let status = if transfer.knows_layers() { "Downloading" } else { "Resolving" };
+            throttle.offer(|| transfer.progress(format!("{status} {image}")));
+        }
+    }
+    let output = Output { exit: running.exit().await?, stdout: Vec::new(), stderr };
+    if !output.success() {
+        return Err(refusal(On::Image(image), &output));
+    }
+    if !transfer.knows_layers()
+        && let Some(pulled) = c.api.image(name).await?
+        && let Some(target) = pulled.target
+    {
+        // It was there already, or nerdctl was quicker than its first word.
+        transfer.layers(images::blobs(c, &target.digest).await?, true);
+    }
+    if !unpacking {
+        // The last bytes and the unpacking were over before nerdctl spoke again.
+        transfer.all_arrived();
+        transfer.turn_to_unpacking(image, &throttle);
+    }
+    throttle.always(transfer.done(image));
+    Ok(())
+}
+
+/// A nerdctl that pulls. One that is killed leaves its lease behind, which keeps what it had fetched for a day
+/// (containerd's default): the lease then goes after it.
+struct Running {
+    c: Containerd,
+    process: Option<Process>,
+    /// The leases there were before.
+    leases: HashSet<String>,
+    fetched: HashSet<String>,
+}
+
+impl Running {
+    async fn start(c: &Containerd, command: Command) -> Result<Self> {
+        let leases = c.api.leases().await?;
+        let mut process = c.nerdctl.spawn(command).await?;
+        process.stdin = None;
+        Ok(Self { c: c.clone(), process: Some(process), leases, fetched: HashSet::new() })
+    }
+
+    async fn next(&mut self) -> Option<Chunk> {
+        self.process.as_mut()?.next().await
+    }
+
+    async fn exit(mut self) -> Result<Exit> {
+        match self.process.take() {
+            Some(process) => process.exit().await,
+            None => Err(Error::internal("a pull that has ended")),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (Some(process), Ok(runtime)) = (self.process.take(), tokio::runtime::Handle::try_current()) else { return };
+        let (c, leases, fetched) =
+            (self.c.clone(), std::mem::take(&mut self.leases), std::mem::take(&mut self.fetched));
+        runtime.spawn(async move {
+            process.end().await;
+            if let Err(e) = release(&c, &leases, &fetched).await {
+                tracing::warn!(%e, "what an aborted pull had fetched stays for a day");
+            }
+        });
+    }
+}
+
+/// Of the new leases, ours: the only one, else the only one that holds what we saw it fetch.
+async fn release(c: &Containerd, before: &HashSet<String>, fetched: &HashSet<String>) -> Result<()> {
+    let mut new: Vec<String> = c.api.leases().await?.into_iter().filter(|id| !before.contains(id)).collect();
+    if new.len() > 1 {
+        let mut holding = Vec::new();
+        for id in new {
+            if !c.api.leased(&id).await?.is_disjoint(fetched) {
+                holding.push(id);
+            }
+        }
+        new = holding;
+    }
+    match new.as_slice() {
+        [ours] => c.api.delete_lease(ours).await,
+        _ => Ok(()),
+    }
+}
+
+fn silent(image: &str, idle: Duration) -> Error {
+    call::timed_out(idle).detail("image", image).hint("The registry sends nothing. Look at the network, or try again.")
+}
+
+/// One line of nerdctl's account: `layer-sha256:<hex>:    downloading    |…|  1.0 MiB/28.6 MiB`.
+#[derive(Debug, PartialEq, Eq)]
+struct Line<'a> {
+    kind: &'a str,
+    digest: &'a str,
+    status: String,
+    /// Bytes that have arrived, and all of them: rounded.
+    amount: Option<(u64, u64)>,
+}
+
+impl<'a> Line<'a> {
+    fn all(block: &'a str) -> Vec<Self> {
+        block.lines().filter_map(Self::parse).collect()
+    }
+
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        // A cursor movement may stand before it.
+        let key = words.next()?.trim_end_matches(':');
+        let at = key.find("-sha256:")?;
+        let kind = key[..at].rsplit(|c: char| !c.is_ascii_lowercase()).next()?;
+        let amount = line.rsplit('|').next().and_then(|text| {
+            let (arrived, total) = text.trim().split_once('/')?;
+            Some((bytes(arrived)?, bytes(total)?))
+        });
+        Some(Self { kind, digest: &key[at + 1..], status: words.next()?.to_owned(), amount })
+    }
+}
+
+/// `28.6 MiB`.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (number, unit) = text.trim().split_once(' ')?;
+    let power = UNITS.iter().position(|u| *u == unit)?;
+    let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; a float saturates")]
+    Some((number * 1024f64.powi(i32::try_from(power).ok()?)) as u64)
+}
+
+/// How far a pull is.
+#[derive(Default)]
+struct Transfer {
+    blobs: Option<Blobs>,
+    /// Bytes that have arrived, by digest; what was here already counts for nothing.
+    arrived: HashMap<String, u64>,
+    here: HashSet<String>,
+    seen: HashMap<String, String>,
+    chain: Option<Vec<String>>,
+    unpacked: usize,
+    /// The furthest we have said.
+    percent: f64,
+    current: u64,
+}
+
+impl Transfer {
+    /// Takes a block; true when something has moved.
+    async fn take(&mut self, c: &Containerd, lines: &[Line<'_>]) -> bool {
+        let mut moved = false;
+        for line in lines {
+            let known = self.seen.insert(line.digest.to_owned(), line.status.clone());
+            moved |= known.as_ref() != Some(&line.status);
+            if self.blobs.is_none()
+                && !c.is_alone()
+                && line.kind == "manifest"
+                && matches!(line.status.as_str(), "done" | "exists")
+            {
+                let blobs = images::blobs(c, line.digest).await.unwrap_or_default();
+                self.layers(blobs, false);
+            }
+            if line.kind == "layer" && known.is_none() && line.status == "exists" {
+                self.here.insert(line.digest.to_owned());
+            }
+        }
+        if c.is_alone() {
+            moved |= self.take_amounts(lines);
+        }
+        let Some(blobs) = &self.blobs else { return moved };
+        for (digest, size) in &blobs.layers {
+            if matches!(self.seen.get(digest).map(String::as_str), Some("done" | "exists")) {
+                self.arrived.insert(digest.clone(), *size);
+            }
+        }
+        for status in c.api.arriving().await.unwrap_or_default() {
+            let digest = status.r#ref.split_once('-').map_or("", |(_, d)| d);
+            if let Some((digest, size)) = blobs.layers.iter().find(|(d, _)| d == digest) {
+                let offset = u64::try_from(status.offset).unwrap_or_default().min(*size);
+                let before = self.arrived.entry(digest.clone()).or_default();
+                // A layer that begins anew keeps what was said of it.
+                moved |= offset > *before;
+                *before = (*before).max(offset);
+            }
+        }
+        moved
+    }
+
+    /// By nerdctl's own figures, where nothing else tells: once they are there for all layers.
+    fn take_amounts(&mut self, lines: &[Line<'_>]) -> bool {
+        let layers = || lines.iter().filter(|l| l.kind == "layer");
+        if self.blobs.is_none() {
+            let amounts = layers().map(|l| match (l.amount, l.status.as_str()) {
+                (Some((_, total)), _) => Some((l.digest.to_owned(), total)),
+                (None, "done" | "exists") => Some((l.digest.to_owned(), 0)),
+                _ => None,
+            });
+            let amounts: Option<Vec<_>> = amounts.collect();
+            self.blobs = amounts.filter(|a| !a.is_empty()).map(|layers| Blobs { layers, ..Blobs::default() });
+        }
+        let mut moved = false;
+        for line in layers() {
+            let known = self.blobs.iter().flat_map(|b| &b.layers).find(|(d, _)| d == line.digest);
+            if let (Some((digest, total)), Some((arrived, _))) = (known, line.amount) {
+                let before = self.arrived.entry(digest.clone()).or_default();
+                moved |= arrived > *before;
+                *before = (*before).max(arrived.min(*total));
+            }
+        }
+        moved
+    }
+
+    fn layers(&mut self, blobs: Option<Blobs>, all_here: bool) {
+        if all_here && let Some(blobs) = &blobs {
+            self.here.extend(blobs.layers.iter().map(|(d, _)| d.clone()));
+        }
+        self.blobs = blobs;
+    }
+
+    fn knows_layers(&self) -> bool {
+        self.blobs.is_some()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.blobs.as_ref().is_some_and(|b| {
+            b.layers
+                .iter()
+                .all(|(digest, size)| self.here.contains(digest) || self.arrived.get(digest).is_some_and(|a| a >= size))
+        })
+    }
+
+    fn all_arrived(&mut self) {
+        let all = self.blobs.iter().flat_map(|b| b.layers.iter().cloned());
+        self.arrived.extend(all);
+    }
+
+    /// The bar is full before the words change; both are said however quick it is.
+    fn turn_to_unpacking(&mut self, image: &str, throttle: &Throttle<PullProgress>) {
+        if self.bytes().1 > 0 {
+            throttle.always(self.progress(format!("Downloaded {image}")));
+            throttle.always(self.progress(format!("Unpacking {image}")));
+        }
+    }
+
+    /// What is to come in this pull, each blob once.
+    fn bytes(&self) -> (u64, u64) {
+        let mut counted: HashMap<&str, (u64, u64)> = HashMap::new();
+        for (digest, size) in self.blobs.iter().flat_map(|b| &b.layers) {
+            if !self.here.contains(digest) {
+                counted.insert(digest, (self.arrived.get(digest).copied().unwrap_or_default(), *size));
+            }
+        }
+        counted.values().fold((0, 0), |(a, t), (current, total)| (a + current, t + total))
+    }
+
+    fn progress(&mut self, status: String) -> PullProgress {
+        let (current, total) = self.bytes();
+        if total > 0 {
+            self.current = self.current.max(current);
+            self.percent = self.percent.max(self.current as f64 / total as f64 * 100.0);
+        }
+        PullProgress {
+            status,
+            progress: (total > 0).then_some(self.percent),
+            total: (total > 0).then_some(total),
+            current: (total > 0).then_some(self.current),
+        }
+    }
+
+    /// What to say while it is unpacked: a layer that is done has a name in the snapshotter.
+    async fn unpacked(&mut self, c: &Containerd, image: &str) -> String {
+        if self.chain.is_none()
+            && !c.is_alone()
+            && let Some(blobs) = &self.blobs
+        {
+            self.chain = images::chain_of(c, &blobs.config.0).await.ok().flatten();
+        }
+        let Some(chain) = &self.chain else { return format!("Unpacking {image}") };
+        while let Some(next) = chain.get(self.unpacked)
+            && c.api.has_snapshot(next).await.unwrap_or(false)
+        {
+            self.unpacked += 1;
+        }
+        let layer = (self.unpacked + 1).min(chain.len());
+        format!("Unpacking {image}: layer {layer} of {}", chain.len())
+    }
+
+    fn done(&mut self, image: &str) -> PullProgress {
+        let (_, total) = self.bytes();
+        PullProgress {
+            status: format!("Pulled {image}"),
+            progress: Some(100.0),
+            total: (total > 0).then_some(total),
+            current: (total > 0).then_some(total),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nerdctls_account_is_read() {
+        // From a recorded pull (nerdctl 2.1.6), colours and all.
+        let block = "127.0.0.1:5000/busybox:1.0:                                                       resolved       |\u{1b}[32m++++++++++++++++++++++++++++++++++++++\u{1b}[0m| \n\
+            manifest-sha256:3e9c5e9fd6eef245c2742a25d0d14b00903c58a0c0f6597d4f1948c9fba721d4: done           |\u{1b}[32m++++++++++++++++++++++++++++++++++++++\u{1b}[0m| \n\
+            layer-sha256:b6b5974a7eb267a2016c703f3142e1c8b0f3dd2ade7783d960942f9869fcdc44:    downloading    |\u{1b}[32m\u{1b}[0m--------------------------------------|    0.0 B/39.2 MiB \n";
+        let lines = Line::all(block);
+        assert_eq!(lines.len(), 2);
+        assert_eq!((lines[0].kind, lines[0].status.as_str()), ("manifest", "done"));
+        assert_eq!((lines[1].kind, lines[1].amount), ("layer", Some((0, 41_104_179))));
+        assert_eq!(lines[1].digest, "sha256:b6b5974a7eb267a2016c703f3142e1c8b0f3dd2ade7783d960942f9869fcdc44");
+        assert_eq!(Line::parse("\u{1b}[1A\u{1b}[2Klayer-sha256:00: waiting").unwrap().kind, "layer");
+        assert_eq!(Line::parse("elapsed: 0.1 s"), None);
+    }
+
+    #[test]
+    fn bytes_add_up_and_what_was_here_does_not_count() {
+        let mut t = Transfer::default();
+        let layers = vec![("sha256:a".to_owned(), 100), ("sha256:b".to_owned(), 300), ("sha256:b".to_owned(), 300)];
+        t.layers(Some(Blobs { config: ("sha256:c".into(), 10), layers }), false);
+        t.here.insert("sha256:a".into());
+        t.arrived.insert("sha256:b".into(), 150);
+        let p = t.progress("x".into());
+        assert_eq!((p.current, p.total, p.progress), (Some(150), Some(300), Some(50.0)));
+        assert!(!t.is_complete());
+        t.arrived.insert("sha256:b".into(), 20);
+        assert_eq!(t.progress("x".into()).current, Some(150), "never back");
+        t.arrived.insert("sha256:b".into(), 300);
+        assert!(t.is_complete());
+        assert_eq!(t.done("i").progress, Some(100.0));
+    }
+}

@@ -1,0 +1,201 @@
+//! What containerd stores: images, their blobs and their unpacked layers.
+
+use std::collections::{HashMap, HashSet};
+
+use prost_types::{Any, FieldMask};
+use tonic::Code;
+
+use super::{
+    alone::Alone,
+    api::{Api, Image, LARGEST_ANSWER, refused},
+    proto::containerd::services::{
+        containers::v1::{Container, UpdateContainerRequest, containers_client::ContainersClient},
+        content::v1::{InfoRequest, ListStatusesRequest, ReadContentRequest, Status, content_client::ContentClient},
+        images::v1::{
+            CreateImageRequest, DeleteImageRequest, GetImageRequest, UpdateImageRequest, images_client::ImagesClient,
+        },
+        leases::v1::{
+            DeleteRequest as DeleteLeaseRequest, Lease, ListRequest as ListLeasesRequest, ListResourcesRequest,
+            leases_client::LeasesClient,
+        },
+        snapshots::v1::{
+            Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest,
+            snapshots_client::SnapshotsClient,
+        },
+    },
+};
+use crate::error::{Error, Result};
+
+/// nerdctl's default on Linux.
+pub(super) const SNAPSHOTTER: &str = "overlayfs";
+/// A manifest or configuration is a few kilobytes; nothing of ours reads larger blobs.
+const LARGEST_BLOB: u64 = 4 << 20;
+
+/// What is asked for may not be there.
+fn optional<T>(answer: Result<T, tonic::Status>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(refused(status)),
+    }
+}
+
+impl Api {
+    pub(super) async fn image(&self, name: &str) -> Result<Option<Image>> {
+        if let Some(alone) = self.alone() {
+            return alone.image(name).await;
+        }
+        let request = GetImageRequest { name: name.to_owned() };
+        let answer = optional(ImagesClient::new(self.service()).get(request).await)?;
+        Ok(answer.and_then(|a| a.into_inner().image))
+    }
+
+    /// Gives `name` to what `image` is, whatever had it before.
+    pub(super) async fn name_image(&self, name: &str, image: Image) -> Result<()> {
+        if let Some(alone) = self.alone() {
+            return alone.name_image(name, &image).await;
+        }
+        let image = Some(Image { name: name.to_owned(), created_at: None, updated_at: None, ..image });
+        let mut client = ImagesClient::new(self.service());
+        let create = CreateImageRequest { image: image.clone(), source_date_epoch: None };
+        match client.create(create).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::AlreadyExists => {
+                let update = UpdateImageRequest { image, update_mask: None, source_date_epoch: None };
+                client.update(update).await.map(drop).map_err(refused)
+            }
+            Err(status) => Err(refused(status)),
+        }
+    }
+
+    /// False: there was none. Returns once what only this name held is gone.
+    pub(super) async fn delete_image(&self, name: &str) -> Result<bool> {
+        if let Some(alone) = self.alone() {
+            return alone.delete_image(name).await;
+        }
+        let request = DeleteImageRequest { name: name.to_owned(), sync: true, target: None };
+        Ok(optional(ImagesClient::new(self.service()).delete(request).await)?.is_some())
+    }
+
+    /// What the container's next start is made from, and labels beside the ones it has.
+    pub(super) async fn set_spec(&self, id: &str, spec: Any, labels: HashMap<String, String>) -> Result<()> {
+        if self.alone().is_some() {
+            return Err(Alone::lacks("change a container's networks"));
+        }
+        let mut paths = vec!["spec".to_owned()];
+        paths.extend(labels.keys().map(|key| format!("labels.{key}")));
+        let request = UpdateContainerRequest {
+            container: Some(Container { id: id.to_owned(), labels, spec: Some(spec), ..Container::default() }),
+            update_mask: Some(FieldMask { paths }),
+        };
+        ContainersClient::new(self.service()).update(request).await.map(drop).map_err(refused)
+    }
+
+    /// A small blob, whole; `None` where it is not there.
+    pub(super) async fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(alone) = self.alone() {
+            return Ok(alone.blob(digest));
+        }
+        let Some(size) = self.blob_size(digest).await? else { return Ok(None) };
+        if size > LARGEST_BLOB {
+            return Err(Error::internal(format!("{digest} has {size} bytes, more than any manifest")));
+        }
+        let mut client = ContentClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
+        let request = ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
+        let Some(answer) = optional(client.read(request).await)? else { return Ok(None) };
+        let mut stream = answer.into_inner();
+        let mut all = Vec::new();
+        while let Some(piece) = stream.message().await.map_err(refused)? {
+            all.extend_from_slice(&piece.data);
+        }
+        Ok(Some(all))
+    }
+
+    /// Bytes of a blob that is there whole.
+    pub(super) async fn blob_size(&self, digest: &str) -> Result<Option<u64>> {
+        let request = InfoRequest { digest: digest.to_owned() };
+        let answer = optional(ContentClient::new(self.service()).info(request).await)?;
+        Ok(answer.and_then(|a| a.into_inner().info).map(|i| unsigned(i.size)))
+    }
+
+    /// The blobs on their way in: `ref` is `layer-sha256:…`, `offset` what has arrived.
+    pub(super) async fn arriving(&self) -> Result<Vec<Status>> {
+        if self.alone().is_some() {
+            return Ok(Vec::new());
+        }
+        let mut client = ContentClient::new(self.service());
+        let answer = client.list_statuses(ListStatusesRequest { filters: vec![] }).await.map_err(refused)?;
+        Ok(answer.into_inner().statuses)
+    }
+
+    /// Bytes and the parent of an unpacked layer, or of a container's own; `None` where there is none.
+    pub(super) async fn snapshot_size(&self, key: &str) -> Result<Option<u64>> {
+        if let Some(alone) = self.alone() {
+            // A container's own layer has its name; those of images are known together alone.
+            return if key.starts_with("sha256:") { Ok(None) } else { alone.layer_size(key).await };
+        }
+        let request = UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
+        let answer = optional(SnapshotsClient::new(self.service()).usage(request).await)?;
+        Ok(answer.map(|a| unsigned(a.into_inner().size)))
+    }
+
+    pub(super) async fn has_snapshot(&self, key: &str) -> Result<bool> {
+        if self.alone().is_some() {
+            return Ok(false);
+        }
+        let request = StatSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
+        Ok(optional(SnapshotsClient::new(self.service()).stat(request).await)?.is_some())
+    }
+
+    pub(super) async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        if self.alone().is_some() {
+            return Ok(Vec::new());
+        }
+        let request = ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), filters: vec![] };
+        let mut client = SnapshotsClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
+        let mut stream = client.list(request).await.map_err(refused)?.into_inner();
+        let mut all = Vec::new();
+        while let Some(part) = stream.message().await.map_err(refused)? {
+            all.extend(part.info);
+        }
+        Ok(all)
+    }
+
+    /// What is being fetched or unpacked holds a lease; the ids.
+    pub(super) async fn leases(&self) -> Result<HashSet<String>> {
+        if self.alone().is_some() {
+            return Ok(HashSet::new());
+        }
+        let answer = LeasesClient::new(self.service()).list(ListLeasesRequest { filters: vec![] }).await;
+        Ok(answer.map_err(refused)?.into_inner().leases.into_iter().map(|Lease { id, .. }| id).collect())
+    }
+
+    /// Digests of the blobs that a lease keeps.
+    pub(super) async fn leased(&self, id: &str) -> Result<HashSet<String>> {
+        let request = ListResourcesRequest { id: id.to_owned() };
+        let answer = optional(LeasesClient::new(self.service()).list_resources(request).await)?;
+        Ok(answer.into_iter().flat_map(|a| a.into_inner().resources).map(|r| r.id).collect())
+    }
+
+    /// Returns once what only this lease held is gone.
+    pub(super) async fn delete_lease(&self, id: &str) -> Result<()> {
+        let request = DeleteLeaseRequest { id: id.to_owned(), sync: true };
+        optional(LeasesClient::new(self.service()).delete(request).await).map(drop)
+    }
+
+    /// Bytes of all blobs: what images keep beside their unpacked layers.
+    pub(super) async fn blobs_size(&self) -> Result<u64> {
+        use super::proto::containerd::services::content::v1::ListContentRequest;
+        let mut client = ContentClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
+        let mut stream = client.list(ListContentRequest { filters: vec![] }).await.map_err(refused)?.into_inner();
+        let mut sum = 0;
+        while let Some(part) = stream.message().await.map_err(refused)? {
+            sum += part.info.iter().map(|i| unsigned(i.size)).sum::<u64>();
+        }
+        Ok(sum)
+    }
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or_default()
+}

@@ -1,0 +1,117 @@
+//! The engine itself.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Containerd, health, images, volumes};
+use crate::{
+    engine::types::*,
+    error::{Error, Result},
+};
+
+pub(super) async fn ping(c: &Containerd) -> Result<()> {
+    c.api.version().await.map(drop)
+}
+
+pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
+    const READ: &str = "uname -m; nproc; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
+    let facts = async {
+        let out = c.guest().run(c.command(["sh", "-c", READ])).await?.checked("sh")?;
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let mut lines = text.lines().map(str::to_owned);
+        let architecture = lines.next().unwrap_or_default();
+        let mut number = || lines.next().and_then(|l| l.trim().parse::<u64>().ok()).unwrap_or_default();
+        Ok::<_, Error>((architecture, number(), number() * 1024))
+    };
+    let ((architecture, cpus, memory), runtime_version) = tokio::try_join!(facts, c.api.version())?;
+    Ok(SystemInfo {
+        os: "linux".to_owned(),
+        architecture,
+        cpus,
+        memory,
+        runtime_version,
+        healthchecks: health::driver(c).await,
+        degraded: c.is_alone(),
+    })
+}
+
+/// Bytes of all images: the blobs that were fetched, and the layers unpacked from them.
+pub(super) async fn stored(c: &Containerd) -> Result<u64> {
+    let (blobs, layers) = tokio::try_join!(blobs(c), layers(c))?;
+    Ok(blobs + layers.into_iter().map(|(_, size)| size).sum::<u64>())
+}
+
+async fn blobs(c: &Containerd) -> Result<u64> {
+    if !c.is_alone() {
+        return c.api.blobs_size().await;
+    }
+    let mut sizes = HashMap::new();
+    for facts in images::groups(c).await?.into_iter().filter_map(|g| g.facts) {
+        sizes.extend(facts.blobs.layers.iter().chain([&facts.blobs.config]).cloned());
+    }
+    Ok(sizes.values().sum())
+}
+
+/// Unpacked layers with their bytes.
+async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
+    if let Some(alone) = c.api.alone() {
+        // Those of an image together, under the name of the topmost.
+        let together = |g: images::Group| {
+            let size = g.targets.iter().find_map(|t| alone.unpacked(t))?;
+            Some((g.facts?.chain.last()?.clone(), size))
+        };
+        let unpacked: HashMap<String, u64> = images::groups(c).await?.into_iter().filter_map(together).collect();
+        return Ok(unpacked.into_iter().collect());
+    }
+    let mut all = Vec::new();
+    for snapshot in c.api.snapshots().await? {
+        // A container's own layer is no image's.
+        if snapshot.name.starts_with("sha256:")
+            && let Some(sizes) = images::layer_sizes(c, std::slice::from_ref(&snapshot.name)).await?
+        {
+            all.push((snapshot.name, sizes.iter().sum()));
+        }
+    }
+    Ok(all)
+}
+
+pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
+    let ((containers, tasks), groups, layers, blobs, volumes) =
+        tokio::try_join!(c.api.everything(), images::groups(c), layers(c), blobs(c), volumes::all(c),)?;
+    let mut usage = DiskUsage::default();
+
+    let used: HashSet<&str> = containers.iter().map(|c| c.image.as_str()).collect();
+    let mut needed: HashSet<&str> = HashSet::new();
+    let mut needed_blobs: HashMap<&str, u64> = HashMap::new();
+    for group in groups.iter().filter(|g| g.names.iter().any(|n| used.contains(n.as_str()))) {
+        if let Some(facts) = &group.facts {
+            needed.extend(facts.chain.iter().map(String::as_str));
+            let all = facts.blobs.layers.iter().chain([&facts.blobs.config]);
+            needed_blobs.extend(all.map(|(digest, size)| (digest.as_str(), *size)));
+        }
+    }
+    let unpacked: u64 = layers.iter().map(|(_, size)| size).sum();
+    let kept: u64 = layers.iter().filter(|(name, _)| needed.contains(name.as_str())).map(|(_, size)| size).sum();
+    usage.images = DiskUsageEntry {
+        count: groups.len() as u64,
+        size: unpacked + blobs,
+        reclaimable: (unpacked + blobs).saturating_sub(kept + needed_blobs.values().sum::<u64>()),
+    };
+
+    for container in &containers {
+        let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
+        let runs = tasks.get(&container.id).is_some_and(|t| t.exit_code.is_none());
+        add(&mut usage.containers, size, !runs);
+    }
+    let used = volumes::used_by(&containers);
+    let all: Vec<_> = volumes.iter().collect();
+    for (volume, size) in all.iter().zip(volumes::sizes(c, &all).await?) {
+        add(&mut usage.volumes, size, !used.contains(&volume.name));
+    }
+    Ok(usage)
+}
+
+fn add(entry: &mut DiskUsageEntry, size: u64, free: bool) {
+    entry.count += 1;
+    entry.size += size;
+    entry.reclaimable += if free { size } else { 0 };
+}

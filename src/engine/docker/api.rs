@@ -1,0 +1,320 @@
+//! The Docker API at one endpoint. Calls with an answer worth typing go through bollard; streams, and whatever must
+//! lose no field, are asked for here, over the same connections.
+
+use std::{io, pin::Pin, sync::Arc};
+
+use bollard::{BollardRequest, ClientVersion};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Frame, Incoming},
+    header,
+};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{endpoint::Endpoint, error::Failure, stats::Clock, transport::Connector};
+use crate::error::{Error, ErrorCode, Result};
+
+/// Bollard's own body type, which it does not name.
+pub(super) type Body =
+    Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
+
+/// The newest API whose answers this crate has been written against.
+const NEWEST: ApiVersion = ApiVersion(1, 51);
+const OLDEST: ApiVersion = ApiVersion(1, 24);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApiVersion(pub usize, pub usize);
+
+impl ApiVersion {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+/// The version both sides speak; `theirs` is the newest that the engine knows.
+fn agree(theirs: Option<ApiVersion>, endpoint: &Endpoint) -> Result<ApiVersion> {
+    let theirs = theirs.ok_or_else(|| {
+        Error::new(ErrorCode::EngineUnreachable, format!("What answers at {endpoint} is no Docker engine"))
+            .hint("Look what listens there, or name another endpoint.")
+    })?;
+    if theirs < OLDEST {
+        return Err(Error::new(
+            ErrorCode::EngineError,
+            format!("The engine at {endpoint} speaks Docker API {}.{}, which is too old", theirs.0, theirs.1),
+        )
+        .hint("Update Docker to 20.10 or newer."));
+    }
+    Ok(theirs.min(NEWEST))
+}
+
+/// Cheap to clone: the connections are shared.
+#[derive(Clone)]
+pub(super) struct Api(Arc<Inner>);
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Api({})", self.0.endpoint)
+    }
+}
+
+struct Inner {
+    endpoint: Endpoint,
+    connector: Connector,
+    http: Client<Connector, Body>,
+    bollard: bollard::Docker,
+    version: ApiVersion,
+    engine_version: Option<String>,
+    clock: Clock,
+}
+
+/// Query parameters. `Option`s that are absent leave theirs out.
+pub(super) type Query<'a> = &'a [(&'a str, String)];
+
+impl Api {
+    /// Connects, and agrees on an API version.
+    pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let connector = Connector::new(endpoint.clone());
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(std::time::Duration::from_secs(30))
+            // A list comes in one read then, and not in many that each wake two tasks.
+            .http1_read_buf_exact_size(64 * 1024)
+            .build::<_, Body>(connector.clone());
+        let ping = request(Method::GET, "/_ping", empty()).map_err(|e| e.at(&endpoint))?;
+        let answer = http.request(ping).await.map_err(|e| Failure::from(e).at(&endpoint))?;
+        let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        // `Docker/20.10.24 (linux)`
+        let engine_version = header("server").and_then(|s| {
+            s.split_once('/').map(|(_, rest)| rest.split([' ', '+']).next().unwrap_or_default().to_owned())
+        });
+        let theirs = header("api-version").as_deref().and_then(ApiVersion::parse);
+        if !answer.status().is_success() {
+            let status = answer.status();
+            return Err(Error::new(
+                ErrorCode::EngineUnreachable,
+                format!("What answers at {endpoint} is not ready or no Docker engine: HTTP {status}"),
+            )
+            .hint(super::error::START_DOCKER));
+        }
+        drain(answer).await;
+        let version = agree(theirs, &endpoint)?;
+        let bollard = bollard(http.clone(), version)?;
+        Ok(Self(Arc::new(Inner {
+            endpoint,
+            connector,
+            http,
+            bollard,
+            version,
+            engine_version,
+            clock: Clock::default(),
+        })))
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.0.connector
+    }
+
+    pub(super) fn version(&self) -> ApiVersion {
+        self.0.version
+    }
+
+    pub(super) fn engine_version(&self) -> Option<&str> {
+        self.0.engine_version.as_deref()
+    }
+
+    pub(super) fn bollard(&self) -> &bollard::Docker {
+        &self.0.bollard
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// `path` without the version, its parts already [`encode`]d.
+    pub(super) fn path(&self, path: &str, query: Query<'_>) -> String {
+        let ApiVersion(major, minor) = self.0.version;
+        let mut out = format!("/v{major}.{minor}/{path}");
+        for (i, (key, value)) in query.iter().enumerate() {
+            out.push(if i == 0 { '?' } else { '&' });
+            out.push_str(key);
+            out.push('=');
+            out.push_str(&encode(value));
+        }
+        out
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+        let answer = self.0.http.request(request).await?;
+        let status = answer.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let body = answer.into_body().collect().await?.to_bytes();
+        Err(Failure::answer(status.as_u16(), &body))
+    }
+
+    pub(super) async fn get(&self, path: &str, query: Query<'_>) -> Result<Response<Incoming>, Failure> {
+        self.send(request(Method::GET, &self.path(path, query), empty())?).await
+    }
+
+    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Failure> {
+        json(self.get(path, query).await?).await
+    }
+
+    pub(super) async fn post(&self, path: &str, query: Query<'_>, body: Body) -> Result<Response<Incoming>, Failure> {
+        self.send(request(Method::POST, &self.path(path, query), body)?).await
+    }
+
+    pub(super) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        json(self.post(path, query, json_body(body)?).await?).await
+    }
+
+    /// A connection that belongs to one process: what comes after the answer's head is its streams.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: Body,
+    ) -> Result<(hyper::HeaderMap, impl AsyncRead + AsyncWrite + Send + Unpin + use<>), Failure> {
+        let mut request = request(Method::POST, &self.path(path, query), body)?;
+        request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
+        let answer = self.send(request).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::strange(format!("HTTP {} instead of an upgraded connection", answer.status())));
+        }
+        let headers = answer.headers().clone();
+        Ok((headers, TokioIo::new(hyper::upgrade::on(answer).await?)))
+    }
+}
+
+/// Bollard over our connections. It leaves the version out of its paths, so it is put in here: without one, a newer
+/// engine would answer in its newest form.
+fn bollard(http: Client<Connector, Body>, version: ApiVersion) -> Result<bollard::Docker> {
+    let transport = move |mut request: BollardRequest| {
+        let http = http.clone();
+        async move {
+            let tail = request.uri().path_and_query().map_or("/", |p| p.as_str());
+            let path = format!("{BASE}/v{}.{}{tail}", version.0, version.1);
+            *request.uri_mut() = path.parse::<Uri>().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+            Ok(http.request(request).await?)
+        }
+    };
+    let version = ClientVersion { major_version: version.0, minor_version: version.1 };
+    // Its deadline is not wanted, a stop may take long: calls end early in one place, `Call::run`.
+    bollard::Docker::connect_with_custom_transport(transport, Some(BASE), u64::from(u32::MAX), &version)
+        .map_err(|e| Error::internal(e.to_string()))
+}
+
+/// The connector knows where to; this only fills the Host header.
+const BASE: &str = "http://docker";
+
+pub(super) fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+    Request::builder()
+        .method(method)
+        .uri(format!("{BASE}{path}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(|e| Failure::strange(e.to_string()))
+}
+
+pub(super) fn empty() -> Body {
+    Either::Left(Full::default())
+}
+
+pub(super) fn json_body(value: &impl Serialize) -> Result<Body, Failure> {
+    let text = serde_json::to_vec(value).map_err(|e| Failure::strange(e.to_string()))?;
+    Ok(Either::Left(Full::new(text.into())))
+}
+
+pub(super) async fn json<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, Failure> {
+    let body = answer.into_body().collect().await?.to_bytes();
+    serde_json::from_slice(&body).map_err(|e| Failure::strange(e.to_string()))
+}
+
+/// Connections go back to the pool only when their answer has been read.
+pub(super) async fn drain(answer: Response<Incoming>) {
+    let _ = answer.into_body().collect().await;
+}
+
+/// An answer's bytes as they come.
+pub(super) fn bytes(answer: Response<Incoming>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + Unpin {
+    TryStreamExt::map_err(answer.into_body().into_data_stream(), Failure::from)
+}
+
+/// The longest line an engine has any business sending.
+const LINE: usize = 16 << 20;
+
+/// One JSON document a line.
+pub(super) fn json_lines<T: DeserializeOwned + Send + 'static>(
+    answer: Response<Incoming>,
+) -> impl Stream<Item = Result<T, Failure>> + Send + Unpin {
+    let reader = tokio_util::io::StreamReader::new(bytes(answer).map_err(io::Error::other));
+    let lines = tokio_util::codec::FramedRead::new(reader, tokio_util::codec::LinesCodec::new_with_max_length(LINE));
+    lines
+        .map_err(Failure::from_line)
+        .try_filter(|line| std::future::ready(!line.trim().is_empty()))
+        .map(|line| line.and_then(|l| serde_json::from_str(&l).map_err(|e| Failure::strange(e.to_string()))))
+}
+
+/// A part of a path, or a query's value. `/` and `:` stay: image references hold them.
+pub(super) fn encode(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const SET: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b':').remove(b'@');
+    utf8_percent_encode(text, SET).to_string()
+}
+
+/// Filters as the API wants them.
+pub(super) fn filters(filters: &crate::engine::Filters) -> String {
+    serde_json::to_string(filters).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_as_numbers() {
+        assert!(ApiVersion::parse("1.9") < ApiVersion::parse("1.41"));
+        assert_eq!(ApiVersion::parse("1.41"), Some(ApiVersion(1, 41)));
+        assert_eq!(ApiVersion::parse("one"), None);
+    }
+
+    #[test]
+    fn the_older_side_decides_on_the_version_within_what_we_know() {
+        let at = |theirs: &str| agree(ApiVersion::parse(theirs), &Endpoint::Unix("/d.sock".into()));
+        assert_eq!(at("1.41").unwrap(), ApiVersion(1, 41));
+        assert_eq!(at("1.99").unwrap(), NEWEST);
+        assert_eq!(at("1.23").unwrap_err().code(), ErrorCode::EngineError);
+        assert_eq!(at("").unwrap_err().code(), ErrorCode::EngineUnreachable);
+    }
+
+    #[test]
+    fn a_part_of_a_path_cannot_leave_it() {
+        assert_eq!(encode("a?b=c&d#e"), "a%3Fb%3Dc%26d%23e");
+        assert_eq!(encode("reg:5000/a/b:c@sha256:0"), "reg:5000/a/b:c@sha256:0");
+    }
+}

@@ -1,0 +1,124 @@
+//! Networks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    api::Api,
+    containers::bare,
+    error::{On, OnExt},
+};
+use crate::{engine::types::*, error::Result};
+
+/// Not through bollard, which knows `CheckDuplicate` no more: before API 1.44 an engine makes two networks of one name
+/// without it.
+pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: &str) -> Result<String> {
+    let mut body = json!({
+        "Name": name, "CheckDuplicate": true, "Internal": options.internal, "Attachable": options.attachable,
+        "Labels": { APP_LABEL: app },
+    });
+    if let Some(driver) = &options.driver {
+        body["Driver"] = json!(driver);
+    }
+    let created: Created = api.post_json("networks/create", &[], &body).await.on(On::Network(name))?;
+    Ok(created.id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Created {
+    id: String,
+}
+
+pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
+    api.bollard().remove_network(id).await.on(On::Network(id))
+}
+
+pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
+    let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config: None };
+    api.bollard().connect_network(network, request).await.on(On::Network(network))
+}
+
+pub(super) async fn disconnect(api: Api, container: &str, network: &str) -> Result<()> {
+    let request = NetworkDisconnectRequest { container: bare(container).to_owned(), force: Some(false) };
+    api.bollard().disconnect_network(network, request).await.on(On::Network(network))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    id: String,
+    name: String,
+    driver: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Member {
+    id: String,
+    network_settings: Option<Settings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    networks: Option<BTreeMap<String, Attachment>>,
+}
+
+#[derive(Deserialize)]
+struct Attachment {
+    #[serde(rename = "NetworkID", default)]
+    network: String,
+}
+
+/// The list of networks leaves their containers out; the list of containers names their networks. Two calls, however
+/// many there are.
+pub(super) async fn list(api: Api) -> Result<Vec<NetworkInfo>> {
+    let (networks, members) = futures_util::future::try_join(
+        api.get_json::<Vec<Network>>("networks", &[]),
+        api.get_json::<Vec<Member>>("containers/json", &[]),
+    )
+    .await
+    .on(On::Engine)?;
+    Ok(joined(networks, members))
+}
+
+fn joined(networks: Vec<Network>, members: Vec<Member>) -> Vec<NetworkInfo> {
+    let mut containers: HashMap<String, Vec<String>> = HashMap::new();
+    for member in members {
+        for attachment in member.network_settings.and_then(|s| s.networks).into_iter().flatten() {
+            containers.entry(attachment.1.network).or_default().push(member.id.clone());
+        }
+    }
+    (networks.into_iter())
+        .map(|n| NetworkInfo {
+            containers: containers.remove(&n.id).unwrap_or_default(),
+            id: n.id,
+            name: n.name,
+            driver: n.driver,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_container_is_listed_on_each_of_its_networks() {
+        let networks = json!([{ "Id": "n1", "Name": "one", "Driver": "bridge" }, { "Id": "n2", "Name": "two", "Driver": "bridge" }]);
+        let members = json!([
+            { "Id": "c1", "NetworkSettings": { "Networks": { "one": { "NetworkID": "n1" }, "two": { "NetworkID": "n2" } } } },
+            { "Id": "c2", "NetworkSettings": { "Networks": { "one": { "NetworkID": "n1" } } } },
+            { "Id": "c3", "NetworkSettings": null },
+        ]);
+        let found = joined(from_value(networks).unwrap(), from_value(members).unwrap());
+        assert_eq!(found[0].containers, ["c1", "c2"]);
+        assert_eq!(found[1].containers, ["c1"]);
+    }
+}

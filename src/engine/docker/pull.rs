@@ -1,0 +1,256 @@
+//! Pulling images.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::StreamExt;
+use hyper::{Method, header::HeaderValue};
+use serde::Deserialize;
+
+use super::{
+    api::{self, Api},
+    error::{Failure, On, OnExt},
+    images,
+};
+use crate::{
+    call,
+    engine::{
+        credentials::{self, Credentials},
+        types::PullOptions,
+    },
+    error::{Error, ErrorCode, Result},
+    progress::{PullProgress, Sink, Throttle},
+};
+
+/// One line of the engine's account.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Line {
+    id: Option<String>,
+    status: String,
+    #[serde(rename = "progressDetail")]
+    detail: Option<Detail>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Detail {
+    current: Option<u64>,
+    total: Option<u64>,
+}
+
+pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
+    let (credentials, why_none) = match &options.auth {
+        Some(auth) => (Some(Credentials::given(auth, image)), None),
+        None => match credentials::of_this_user(image).await {
+            Ok(found) => (found, None),
+            Err(why) => {
+                tracing::warn!(%why, "pulling without credentials");
+                (None, Some(why))
+            }
+        },
+    };
+    let outcome = stream(&api, image, options.platform.as_deref(), credentials.as_ref(), progress, call::IDLE).await;
+    match why_none {
+        Some(why) => outcome.map_err(|e| match e.code() {
+            ErrorCode::RegistryAuth => e.detail("credentials", why),
+            _ => e,
+        }),
+        None => outcome,
+    }
+}
+
+/// Without a tag the engine would pull every one there is.
+fn query(image: &str, platform: Option<&str>) -> Vec<(&'static str, String)> {
+    let (name, tag) = images::split_tag(image);
+    let mut query = vec![("fromImage", name.to_owned())];
+    match tag {
+        Some(tag) => query.push(("tag", tag.to_owned())),
+        None if !name.contains('@') => query.push(("tag", "latest".to_owned())),
+        None => {}
+    }
+    query.extend(platform.map(|p| ("platform", p.to_owned())));
+    query
+}
+
+async fn stream(
+    api: &Api,
+    image: &str,
+    platform: Option<&str>,
+    credentials: Option<&Credentials>,
+    progress: Sink<PullProgress>,
+    idle: Duration,
+) -> Result<()> {
+    let on = On::Pull(image);
+    let path = api.path("images/create", &query(image, platform));
+    let mut request = api::request(Method::POST, &path, api::empty()).on(on)?;
+    if let Some(credentials) = credentials {
+        let value = HeaderValue::from_str(&credentials.header()).map_err(|e| Error::internal(e.to_string()))?;
+        request.headers_mut().insert("X-Registry-Auth", value);
+    }
+    let answer = within(idle, image, api.send(request)).await?.on(on)?;
+    let mut lines = api::json_lines::<Line>(answer);
+    let throttle = Throttle::new(progress);
+    let mut layers = Layers::default();
+    while let Some(line) = within(idle, image, lines.next()).await? {
+        let line = line.on(on)?;
+        if let Some(error) = line.error {
+            return Err(Failure::in_stream(error).on(on));
+        }
+        layers.take(&line);
+        throttle.offer(|| layers.progress(&line));
+    }
+    throttle.always(layers.done(image));
+    Ok(())
+}
+
+async fn within<T>(idle: Duration, image: &str, work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(idle, work).await.map_err(|_| {
+        call::timed_out(idle)
+            .detail("image", image)
+            .hint("The registry sends nothing. Look at the network, or try again.")
+    })
+}
+
+/// Bytes over all layers, as the engine tells them layer by layer.
+#[derive(Default)]
+struct Layers {
+    all: HashMap<String, Layer>,
+    /// The furthest we have said.
+    percent: f64,
+}
+
+#[derive(Default)]
+struct Layer {
+    current: u64,
+    /// None until the engine has told its size.
+    total: Option<u64>,
+}
+
+impl Layers {
+    fn take(&mut self, line: &Line) {
+        let Some(id) = &line.id else { return };
+        let detail = line.detail.as_ref();
+        match line.status.as_str() {
+            // The manifest's own line bears the tag as its id.
+            s if s.starts_with("Pulling from") => {}
+            "Pulling fs layer" | "Waiting" => {
+                self.all.entry(id.clone()).or_default();
+            }
+            "Downloading" => {
+                let layer = self.all.entry(id.clone()).or_default();
+                // A retry begins at zero: what we said stays said.
+                layer.current = layer.current.max(detail.and_then(|d| d.current).unwrap_or_default());
+                let total = detail.and_then(|d| d.total).filter(|t| *t > 0).or(layer.total);
+                layer.total = total.map(|t| t.max(layer.current));
+            }
+            "Already exists" => {
+                self.all.insert(id.clone(), Layer { current: 0, total: Some(0) });
+            }
+            "Download complete" | "Verifying Checksum" | "Extracting" | "Pull complete" => {
+                let layer = self.all.entry(id.clone()).or_default();
+                layer.current = layer.total.unwrap_or(layer.current);
+                layer.total = Some(layer.current);
+            }
+            _ => {}
+        }
+    }
+
+    fn bytes(&self) -> (u64, u64) {
+        let current = self.all.values().map(|l| l.current).sum();
+        (current, self.all.values().map(|l| l.total.unwrap_or(l.current)).sum())
+    }
+
+    fn progress(&mut self, line: &Line) -> PullProgress {
+        let (current, total) = self.bytes();
+        if total > 0 {
+            // Layers whose size is not known yet are taken for as large as the others.
+            let known = self.all.values().filter(|l| l.total.is_some()).count() as f64 / self.all.len() as f64;
+            self.percent = self.percent.max(current as f64 / total as f64 * 100.0 * known);
+        }
+        PullProgress {
+            status: line.status.clone(),
+            progress: (total > 0).then_some(self.percent),
+            total: (total > 0).then_some(total),
+            current: (total > 0).then_some(current),
+        }
+    }
+
+    fn done(&self, image: &str) -> PullProgress {
+        let (current, total) = self.bytes();
+        PullProgress {
+            status: format!("Pulled {image}"),
+            progress: Some(100.0),
+            total: (total > 0).then_some(total),
+            current: (total > 0).then_some(current),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(id: &str, status: &str, current: u64, total: u64) -> Line {
+        Line {
+            id: Some(id.into()),
+            status: status.into(),
+            detail: Some(Detail { current: Some(current), total: Some(total) }),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn bytes_of_all_layers_are_one_progress() {
+        let mut layers = Layers::default();
+        for l in [
+            line("latest", "Pulling from library/busybox", 0, 0),
+            line("a", "Pulling fs layer", 0, 0),
+            line("b", "Pulling fs layer", 0, 0),
+            line("c", "Already exists", 0, 0),
+            line("a", "Downloading", 50, 100),
+        ] {
+            layers.take(&l);
+        }
+        let p = layers.progress(&Line::default());
+        assert_eq!((p.current, p.total), (Some(50), Some(100)));
+        // Half of one of two layers whose sizes count.
+        assert!((p.progress.unwrap() - 100.0 / 3.0).abs() < 0.1, "{p:?}");
+        layers.take(&line("b", "Downloading", 300, 300));
+        layers.take(&line("a", "Download complete", 0, 0));
+        let p = layers.progress(&Line::default());
+        assert_eq!((p.current, p.total, p.progress), (Some(400), Some(400), Some(100.0)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_back(lines in prop::collection::vec(
+            ("[a-d]", prop::sample::select(vec!["Pulling fs layer", "Waiting", "Downloading", "Download complete", "Extracting", "Pull complete", "Already exists", "Retrying in 5 seconds"]), 0u64..1000, 0u64..1000),
+            0..60,
+        )) {
+            let mut layers = Layers::default();
+            let mut last = 0.0;
+            for (id, status, current, total) in lines {
+                let l = line(&id, status, current, total);
+                layers.take(&l);
+                let p = layers.progress(&l);
+                let now = p.progress.unwrap_or(last);
+                prop_assert!(now >= last && now <= 100.0, "{now} after {last}");
+                prop_assert!(p.current <= p.total);
+                last = now;
+            }
+        }
+    }
+
+    #[test]
+    fn no_tag_means_latest_and_not_all() {
+        assert_eq!(query("busybox", None), [("fromImage", "busybox".into()), ("tag", "latest".into())]);
+        assert_eq!(
+            query("r:5/b:1", Some("linux/arm64")),
+            [("fromImage", "r:5/b".into()), ("tag", "1".into()), ("platform", "linux/arm64".into())]
+        );
+        assert_eq!(query("b@sha256:0", None), [("fromImage", "b@sha256:0".into())]);
+    }
+}

@@ -1,0 +1,196 @@
+//! A container's specification as the body of Docker's create call.
+
+use serde_json::{Map, Value, json};
+
+use super::api::ApiVersion;
+use crate::{
+    engine::{ContainerSpec, Protocol, RestartPolicy, types::Healthcheck, validate},
+    error::Result,
+};
+
+/// From this API on a container is created with all its networks; before, the others are connected afterwards.
+const MANY_NETWORKS: ApiVersion = ApiVersion(1, 44);
+
+/// How host paths are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostPaths {
+    /// As mounts: the engine refuses a path it does not have.
+    MustExist,
+    /// As binds: the engine makes a directory where there is nothing, as `docker run -v` does.
+    Made,
+}
+
+pub(super) struct Creation {
+    pub body: Value,
+    /// To be connected after the create.
+    pub later: Vec<String>,
+}
+
+pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, paths: HostPaths) -> Result<Creation> {
+    let mut exposed = Map::new();
+    let mut bindings = Map::new();
+    for (container, host) in &spec.ports {
+        let p = validate::port_mapping(container, host)?;
+        let protocol = match p.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        let key = format!("{}/{protocol}", p.container_port);
+        // No host IP: Docker's own rule decides.
+        let ip = p.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        exposed.insert(key.clone(), json!({}));
+        if let Value::Array(all) = bindings.entry(key).or_insert_with(|| json!([])) {
+            all.push(json!({ "HostIp": ip, "HostPort": p.host_port.to_string() }));
+        }
+    }
+    let (mut mounts, mut binds) = (Vec::new(), Vec::new());
+    for v in &spec.volumes {
+        let is_path = validate::is_host_path(&v.host);
+        if is_path && paths == HostPaths::Made {
+            binds.push(format!("{}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
+        } else {
+            let kind = if is_path { "bind" } else { "volume" };
+            mounts.push(json!({ "Type": kind, "Source": v.host, "Target": v.container, "ReadOnly": v.read_only }));
+        }
+    }
+    let mut host_config = json!({ "PortBindings": bindings, "Mounts": mounts, "Binds": binds });
+    if let Some(policy) = spec.restart {
+        host_config["RestartPolicy"] = json!({ "Name": restart_name(policy) });
+    }
+    let mut body = json!({
+        "Image": spec.image,
+        "Env": spec.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        "Labels": spec.labels,
+        "ExposedPorts": exposed,
+    });
+    if !spec.command.is_empty() {
+        body["Cmd"] = json!(spec.command);
+    }
+    if let Some(h) = &spec.healthcheck {
+        body["Healthcheck"] = healthcheck(h);
+    }
+    let mut later = Vec::new();
+    if let Some((first, rest)) = spec.networks.split_first() {
+        host_config["NetworkMode"] = json!(first);
+        let mut endpoints = Map::from_iter([(first.clone(), json!({}))]);
+        if version >= MANY_NETWORKS {
+            endpoints.extend(rest.iter().map(|n| (n.clone(), json!({}))));
+        } else {
+            later.extend(rest.iter().filter(|n| *n != first).cloned());
+        }
+        body["NetworkingConfig"] = json!({ "EndpointsConfig": endpoints });
+    }
+    body["HostConfig"] = host_config;
+    merge(&mut body, &Value::Object(spec.docker.clone()));
+    Ok(Creation { body, later })
+}
+
+fn healthcheck(h: &Healthcheck) -> Value {
+    json!({
+        "Test": h.test,
+        "Interval": nanoseconds(h.interval),
+        "Timeout": nanoseconds(h.timeout),
+        "Retries": whole(h.retries),
+        "StartPeriod": nanoseconds(h.start_period.unwrap_or(0.0)),
+    })
+}
+
+fn nanoseconds(millis: f64) -> u64 {
+    whole(millis) * 1_000_000
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated: whole and in range")]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn restart_name(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::No => "no",
+        RestartPolicy::Always => "always",
+        RestartPolicy::OnFailure => "on-failure",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+    }
+}
+
+/// `over` wins; objects are joined key by key.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> ContainerSpec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    const OLD: ApiVersion = ApiVersion(1, 41);
+
+    #[test]
+    fn every_field_reaches_the_engine() {
+        let mut spec = spec(
+            r#"{"name":"web","image":"i:1","env":{"A":"b=c"},"command":["sh","-c","echo 'x'"],
+                "ports":{"80":"8080","53/udp":"127.0.0.1:53","81":"[::1]:81"},
+                "volumes":[{"host":"/a b:c","container":"/d","readOnly":true},{"host":"data","container":"/v"}],
+                "networks":["one","two"],"restart":"unless-stopped","labels":{"l":"v"},
+                "healthcheck":{"test":["CMD-SHELL","true"],"interval":1500,"timeout":1000,"retries":3,"startPeriod":2}}"#,
+        );
+        spec.docker = serde_json::from_str(r#"{"Tty":true,"HostConfig":{"ShmSize":7}}"#).unwrap();
+        let made = creation(&spec, OLD, HostPaths::MustExist).unwrap();
+        assert_eq!(made.later, ["two"]);
+        assert_eq!(
+            made.body,
+            json!({
+                "Image": "i:1", "Env": ["A=b=c"], "Cmd": ["sh", "-c", "echo 'x'"], "Labels": { "l": "v" }, "Tty": true,
+                "ExposedPorts": { "80/tcp": {}, "53/udp": {}, "81/tcp": {} },
+                "Healthcheck": { "Test": ["CMD-SHELL", "true"], "Interval": 1_500_000_000, "Timeout": 1_000_000_000,
+                    "Retries": 3, "StartPeriod": 2_000_000 },
+                "HostConfig": {
+                    "ShmSize": 7,
+                    "PortBindings": {
+                        "80/tcp": [{ "HostIp": "", "HostPort": "8080" }],
+                        "53/udp": [{ "HostIp": "127.0.0.1", "HostPort": "53" }],
+                        "81/tcp": [{ "HostIp": "::1", "HostPort": "81" }],
+                    },
+                    "Mounts": [
+                        { "Type": "bind", "Source": "/a b:c", "Target": "/d", "ReadOnly": true },
+                        { "Type": "volume", "Source": "data", "Target": "/v", "ReadOnly": false },
+                    ],
+                    "Binds": [], "RestartPolicy": { "Name": "unless-stopped" }, "NetworkMode": "one",
+                },
+                "NetworkingConfig": { "EndpointsConfig": { "one": {} } },
+            })
+        );
+    }
+
+    #[test]
+    fn a_newer_engine_gets_all_networks_at_once() {
+        let spec = spec(r#"{"name":"web","image":"i","networks":["one","two"]}"#);
+        let made = creation(&spec, ApiVersion(1, 44), HostPaths::MustExist).unwrap();
+        assert!(made.later.is_empty());
+        assert_eq!(made.body["NetworkingConfig"]["EndpointsConfig"], json!({ "one": {}, "two": {} }));
+    }
+
+    #[test]
+    fn a_directory_is_made_only_when_asked_for() {
+        let spec = spec(r#"{"name":"web","image":"i","volumes":[{"host":"/new","container":"/c","readOnly":true}]}"#);
+        let made = creation(&spec, OLD, HostPaths::Made).unwrap();
+        assert_eq!(made.body["HostConfig"]["Binds"], json!(["/new:/c:ro"]));
+        assert_eq!(made.body["HostConfig"]["Mounts"], json!([]));
+    }
+
+    #[test]
+    fn no_command_leaves_the_images_own() {
+        let made = creation(&spec(r#"{"name":"web","image":"i"}"#), OLD, HostPaths::MustExist).unwrap();
+        assert!(made.body.get("Cmd").is_none() && made.body.get("Healthcheck").is_none());
+    }
+}

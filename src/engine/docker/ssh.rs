@@ -1,0 +1,146 @@
+//! `ssh://`: the user's own ssh program runs `docker system dial-stdio` on the host, as the docker CLI does it, so
+//! that their keys, agent, jump hosts and known hosts all count.
+
+/// `ssh://[user@]host[:port]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    pub user: Option<String>,
+    pub host: String,
+    pub port: Option<u16>,
+}
+
+impl SshTarget {
+    /// `--` ends the options: a host that begins with a dash stays a host.
+    #[cfg(any(unix, test))]
+    fn args(&self) -> Vec<String> {
+        let mut args: Vec<String> =
+            ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"].map(str::to_owned).to_vec();
+        if let Some(user) = &self.user {
+            args.extend(["-l".to_owned(), user.clone()]);
+        }
+        if let Some(port) = self.port {
+            args.extend(["-p".to_owned(), port.to_string()]);
+        }
+        args.extend(["--", self.host.as_str(), "docker", "system", "dial-stdio"].map(str::to_owned));
+        args
+    }
+}
+
+#[cfg(unix)]
+pub(super) use unix::connect;
+
+#[cfg(not(unix))]
+pub(super) async fn connect(_: &SshTarget) -> std::io::Result<tokio::io::DuplexStream> {
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "ssh:// endpoints are not supported on Windows yet"))
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        io::{self, Read},
+        os::fd::OwnedFd,
+        pin::Pin,
+        process::{Child, Command, Stdio},
+        sync::{Arc, Mutex},
+        task::{Context, Poll, ready},
+    };
+
+    use tokio::{
+        io::{AsyncRead, AsyncWrite, ReadBuf},
+        net::UnixStream,
+    };
+
+    use super::SshTarget;
+
+    /// ssh's standard input and output are one socket, so that shutting down our half is the end of its input.
+    pub(in super::super) struct SshStream {
+        socket: UnixStream,
+        child: Arc<Mutex<Child>>,
+        errors: tokio::task::JoinHandle<String>,
+        answered: bool,
+    }
+
+    pub(in super::super) async fn connect(target: &SshTarget) -> io::Result<SshStream> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut child = Command::new("ssh")
+            .args(target.args())
+            .stdin(OwnedFd::from(theirs.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot run ssh: {e}")))?;
+        let stderr = child.stderr.take();
+        let child = Arc::new(Mutex::new(child));
+        let reaped = child.clone();
+        // Its end of stderr is the end of the process; then the wait is short.
+        let errors = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            if let Some(stderr) = stderr {
+                let _ = stderr.take(64 * 1024).read_to_end(&mut text);
+            }
+            let _ = reaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait();
+            String::from_utf8_lossy(&text).trim().to_owned()
+        });
+        Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, answered: false })
+    }
+
+    impl Drop for SshStream {
+        fn drop(&mut self) {
+            // Not when the reaper holds it: the process has ended then.
+            if let Ok(mut child) = self.child.try_lock() {
+                let _ = child.kill();
+            }
+        }
+    }
+
+    impl SshStream {
+        /// Before its first byte, ssh's end is no connection: why stands on its standard error.
+        fn poll_why(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+            let text = ready!(Pin::new(&mut self.errors).poll(cx)).unwrap_or_default();
+            let text = if text.is_empty() { "ssh ended without a word".to_owned() } else { text };
+            Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+        }
+    }
+
+    impl AsyncRead for SshStream {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let before = buf.filled().len();
+            let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
+            self.answered |= buf.filled().len() > before;
+            // A process that ends without reading its input resets the connection.
+            if self.answered { Poll::Ready(outcome) } else { self.poll_why(cx).map(Err) }
+        }
+    }
+
+    impl AsyncWrite for SshStream {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, buf)) {
+                Err(_) if !self.answered => self.poll_why(cx).map(Err),
+                outcome => Poll::Ready(outcome),
+            }
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_shutdown(cx)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_like_a_flag_stays_a_host() {
+        let t = SshTarget { user: Some("me".into()), host: "-oProxyCommand=x".into(), port: Some(2222) };
+        let args = t.args();
+        let dashes = args.iter().position(|a| a == "--").unwrap();
+        assert_eq!(args[dashes + 1], "-oProxyCommand=x");
+        assert!(args[..dashes].windows(2).any(|w| w == ["-p", "2222"]));
+    }
+}

@@ -1,0 +1,206 @@
+//! One HTTP client over every way to an engine: unix socket, named pipe, TCP, TLS and ssh.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use hyper::{Uri, rt::ReadBufCursor};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{
+    endpoint::{Endpoint, Tls},
+    ssh,
+};
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection to an engine.
+pub(super) struct Stream(TokioIo<Box<dyn Duplex>>);
+
+impl Stream {
+    fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(TokioIo::new(Box::new(io)))
+    }
+
+    pub(super) fn into_inner(self) -> impl AsyncRead + AsyncWrite + Send + Unpin {
+        self.0.into_inner()
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Makes connections to one endpoint, whatever address the request names.
+#[derive(Clone)]
+pub(super) struct Connector(Arc<Endpoint>);
+
+impl Connector {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self(Arc::new(endpoint))
+    }
+
+    pub(super) async fn connect(&self) -> io::Result<Stream> {
+        match self.0.as_ref() {
+            #[cfg(windows)]
+            Endpoint::Npipe(path) => npipe(path).await,
+            #[cfg(unix)]
+            Endpoint::Unix(path) => tokio::net::UnixStream::connect(path).await.map(Stream::new),
+            #[cfg(not(windows))]
+            Endpoint::Npipe(_) => Err(unsupported("named pipes")),
+            #[cfg(not(unix))]
+            Endpoint::Unix(_) => Err(unsupported("unix sockets")),
+            Endpoint::Tcp { host, port, tls } => {
+                let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+                tcp.set_nodelay(true)?;
+                let Some(tls) = tls else { return Ok(Stream::new(tcp)) };
+                // Read at each connect: certificates may be renewed while we run.
+                let config = Arc::new(client_config(tls).map_err(io::Error::other)?);
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                Ok(Stream::new(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?))
+            }
+            Endpoint::Ssh(target) => ssh::connect(target).await.map(Stream::new),
+        }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Stream>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { this.connect().await })
+    }
+}
+
+fn unsupported(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("there are no {what} on this system"))
+}
+
+#[cfg(windows)]
+async fn npipe(path: &str) -> io::Result<Stream> {
+    /// All instances of the pipe are taken; the server makes a new one at once.
+    const ERROR_PIPE_BUSY: i32 = 231;
+    loop {
+        match tokio::net::windows::named_pipe::ClientOptions::new().open(path) {
+            Ok(pipe) => return Ok(Stream::new(pipe)),
+            // Windows' own WaitNamedPipe blocks the thread; tokio documents this loop instead.
+            Err(e) if e.raw_os_error() == Some(ERROR_PIPE_BUSY) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn client_config(tls: &Tls) -> Result<rustls::ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    use rustls_platform_verifier::BuilderVerifierExt;
+
+    let builder = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()?;
+    let builder = if tls.skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(no_verify::NoVerify))
+    } else if let Some(ca) = &tls.ca {
+        let mut roots = rustls::RootCertStore::empty();
+        for cert in CertificateDer::pem_file_iter(ca).map_err(|e| format!("{}: {e}", ca.display()))? {
+            roots.add(cert?)?;
+        }
+        builder.with_root_certificates(roots)
+    } else {
+        builder.with_platform_verifier()?
+    };
+    let Some((cert, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|e| format!("{}: {e}", cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| format!("{}: {e}", key.display()))?;
+    Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+mod no_verify {
+    //! For a docker context that says `SkipTLSVerify`: its author decided.
+    use rustls::{
+        DigitallySignedStruct, Error, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    };
+
+    #[derive(Debug)]
+    pub(super) struct NoVerify;
+
+    impl ServerCertVerifier for NoVerify {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Volumes.
+
+use bollard::{models::VolumeCreateRequest, query_parameters as q};
+use serde::Deserialize;
+
+use super::{
+    api::Api,
+    error::{On, OnExt},
+};
+use crate::{engine::types::*, error::Result};
+
+/// A volume of that name and driver is taken as it is: Docker's own rule, and nerdctl's.
+pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Result<String> {
+    let request = VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        driver: options.driver.clone(),
+        labels: Some(options.labels.clone().into_iter().collect()),
+        ..VolumeCreateRequest::default()
+    };
+    Ok(api.bollard().create_volume(request).await.on(On::Volume(name))?.name)
+}
+
+pub(super) async fn remove(api: Api, name: &str, force: bool) -> Result<()> {
+    let options = q::RemoveVolumeOptions { force };
+    api.bollard().remove_volume(name, Some(options)).await.on(On::Volume(name))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Volumes {
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Volume {
+    name: String,
+    driver: String,
+    #[serde(default)]
+    mountpoint: String,
+}
+
+pub(super) async fn list(api: Api) -> Result<Vec<VolumeInfo>> {
+    let found: Volumes = api.get_json("volumes", &[]).await.on(On::Engine)?;
+    Ok((found.volumes.unwrap_or_default().into_iter())
+        .map(|v| VolumeInfo { name: v.name, driver: v.driver, mountpoint: v.mountpoint })
+        .collect())
+}

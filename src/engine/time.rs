@@ -1,0 +1,124 @@
+//! Times as engines write them: RFC 3339 in answers, decimal seconds in queries, and the words of `docker ps`.
+
+use crate::engine::Millis;
+
+/// `2024-05-01T10:00:00.123456789Z`, also with an offset. None for what is no time, and for Go's zero time, which
+/// means "never".
+pub(super) fn parse(text: &str) -> Option<Millis> {
+    i64::try_from(parse_nanos(text)?.div_euclid(1_000_000)).ok()
+}
+
+/// The same in nanoseconds.
+pub(super) fn parse_nanos(text: &str) -> Option<i128> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let part = text.get(range)?;
+        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?
+    };
+    let b = text.as_bytes();
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if marks.iter().any(|(i, c)| b.get(*i) != Some(c)) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if year <= 1 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let zone_at = rest.find(['Z', '+', '-'])?;
+    let (fraction, zone) = rest.split_at(zone_at);
+    let fraction = match fraction.strip_prefix('.') {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => format!("{digits:0<9}").get(..9)?.parse().ok()?,
+        None if fraction.is_empty() => 0,
+        _ => return None,
+    };
+    let offset = match zone.split_at_checked(1)? {
+        ("Z", "") => 0,
+        (sign, hm) => {
+            let (h, m) = hm.split_once(':')?;
+            let minutes = h.parse::<i64>().ok()? * 60 + m.parse::<i64>().ok()?;
+            if sign == "-" { -minutes } else { minutes }
+        }
+    };
+    // Days since 1970-01-01 of the proleptic Gregorian calendar, counted in years that begin in March.
+    let y = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + day_of_year - 719_468;
+    let seconds = ((days * 24 + hour) * 60 + minute - offset) * 60 + second;
+    Some(i128::from(seconds) * 1_000_000_000 + fraction)
+}
+
+/// Seconds with a fraction, as the API takes them. Microseconds are what a double can hold of today's times.
+pub(super) fn query(seconds: f64) -> String {
+    format!("{seconds:.6}")
+}
+
+/// As `docker ps` rounds: the units of go-units' `HumanDuration`.
+pub(super) fn human(millis: Millis) -> String {
+    let seconds = millis.max(0) / 1000;
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        0 => "Less than a second".into(),
+        1 => "1 second".into(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".into(),
+        120..3600 => format!("{minutes} minutes"),
+        _ if hours <= 1 => "About an hour".into(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+pub(super) fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_engine() {
+        assert_eq!(parse("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(parse("2000-02-29T12:00:00Z"), Some(951_825_600_000));
+        assert_eq!(parse("2024-05-01T10:00:00.123456789Z"), Some(1_714_557_600_123));
+        assert_eq!(parse("2024-05-01T12:00:00.5+02:00"), Some(1_714_557_600_500));
+        assert_eq!(parse("2024-05-01T05:30:00-04:30"), Some(1_714_557_600_000));
+        for text in
+            ["0001-01-01T00:00:00Z", "", "yesterday", "2024-05-01", "2024-05-01T10:00:00", "2024-13-01T10:00:00Z"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_in_words() {
+        for (s, text) in [
+            (0, "Less than a second"),
+            (59, "59 seconds"),
+            (61, "About a minute"),
+            (300, "5 minutes"),
+            (4000, "About an hour"),
+            (7200, "2 hours"),
+            (86_400 * 3, "3 days"),
+        ] {
+            assert_eq!(human(s * 1000), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn digits_in_the_right_places_do_not_overflow(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{0,12}[+-][0-9]{2}:[0-9]{2}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The domain types, as they cross to JavaScript (serde, camelCase): `index.d.ts` is their documentation.
+//! Times are milliseconds since the Unix epoch, sizes are bytes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub type Labels = BTreeMap<String, String>;
+/// Milliseconds since the Unix epoch; the facade makes a `Date` of it.
+pub type Millis = i64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeType {
+    Docker,
+    Containerd,
+    Lima,
+}
+
+/// Label on everything we create: its value is the `appName`. `prune` keeps to it on an engine that is not ours.
+pub const APP_LABEL: &str = "lima-runtime.app";
+
+// ---- what a caller asks for -------------------------------------------------------------------------------------
+
+/// A container to be made: the public `ContainerConfig`, and in `docker` every field of Docker's create body that the
+/// public type has no name for, so that a Docker API served from this crate loses nothing.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerSpec {
+    pub name: String,
+    pub image: String,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Container port (`80`, `80/udp`) to host port (`8080`, `127.0.0.1:8080`).
+    #[serde(default)]
+    pub ports: BTreeMap<String, String>,
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
+    #[serde(default)]
+    pub networks: Vec<String>,
+    #[serde(default)]
+    pub command: Vec<String>,
+    pub healthcheck: Option<Healthcheck>,
+    pub restart: Option<RestartPolicy>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub platform: Option<String>,
+    #[serde(skip)]
+    pub docker: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeMount {
+    /// An absolute path on the host, or a volume's name.
+    pub host: String,
+    pub container: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Times in milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Healthcheck {
+    pub test: Vec<String>,
+    pub interval: f64,
+    pub timeout: f64,
+    pub retries: f64,
+    pub start_period: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    No,
+    Always,
+    OnFailure,
+    UnlessStopped,
+}
+
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ListOptions {
+    #[serde(default)]
+    pub all: bool,
+    #[serde(default)]
+    pub filters: Filters,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct LogOptions {
+    pub follow: bool,
+    /// The last lines only; all of them when absent.
+    pub tail: Option<f64>,
+    /// Unix time in seconds; a fraction counts.
+    pub since: Option<f64>,
+    pub timestamps: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { follow: false, tail: None, since: None, timestamps: false, stdout: true, stderr: true }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct PullOptions {
+    pub platform: Option<String>,
+    pub auth: Option<RegistryAuth>,
+}
+
+#[derive(Clone, Deserialize)]
+pub struct RegistryAuth {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RegistryAuth({})", self.username)
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct NetworkOptions {
+    pub driver: Option<String>,
+    #[serde(default)]
+    pub internal: bool,
+    #[serde(default)]
+    pub attachable: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct VolumeOptions {
+    pub driver: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct PruneOptions {
+    pub containers: Option<bool>,
+    pub images: Option<bool>,
+    pub volumes: Option<bool>,
+    pub networks: Option<bool>,
+    pub scope: Option<PruneScope>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PruneScope {
+    App,
+    Engine,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ExecOptions {
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    #[serde(default)]
+    pub tty: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct EventOptions {
+    /// Unix time in seconds: events since then first, as far as the engine remembers.
+    pub since: Option<f64>,
+    #[serde(default)]
+    pub filters: Filters,
+}
+
+// ---- what an engine answers -------------------------------------------------------------------------------------
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    Running,
+    /// Also Docker's `created`.
+    Stopped,
+    Paused,
+    Restarting,
+    Removing,
+    Exited,
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    Starting,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    pub container_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ContainerInfo {
+    pub id: String,
+    pub name: String,
+    pub image: String,
+    pub state: ContainerState,
+    pub status: String,
+    pub health: Health,
+    pub created: Millis,
+    pub ports: Vec<Port>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerDetails {
+    #[serde(flatten)]
+    pub info: ContainerInfo,
+    pub labels: Labels,
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub mounts: Vec<Mount>,
+    pub networks: Vec<NetworkAttachment>,
+    /// Absent while it runs, and when it never ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Millis>,
+    pub restart_policy: RestartPolicy,
+    /// The engine's own answer, for what the typed fields leave out.
+    pub raw: Value,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Host path, or the volume's name.
+    pub source: String,
+    pub destination: String,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkAttachment {
+    pub id: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    pub aliases: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStats {
+    /// Percent of one CPU.
+    pub cpu: f64,
+    pub memory: MemoryStats,
+    pub network: NetworkStats,
+    #[serde(rename = "blockIO")]
+    pub block_io: BlockIoStats,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MemoryStats {
+    pub used: u64,
+    pub limit: u64,
+    pub percentage: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NetworkStats {
+    pub rx: u64,
+    pub tx: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BlockIoStats {
+    pub read: u64,
+    pub write: u64,
+}
+
+/// Counters as an engine reports them; [`super::stats`] makes percentages of two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StatsSample {
+    /// When the counters were read.
+    pub at: std::time::Instant,
+    /// CPU time used since the container's start.
+    pub cpu: Duration,
+    pub memory_used: u64,
+    pub memory_limit: u64,
+    pub network: NetworkStats,
+    pub block_io: BlockIoStats,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageInfo {
+    pub id: String,
+    pub tags: Vec<String>,
+    pub size: u64,
+    pub created: Millis,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct NetworkInfo {
+    pub id: String,
+    pub name: String,
+    pub driver: String,
+    /// Full ids of the containers attached to it.
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeInfo {
+    pub name: String,
+    pub driver: String,
+    pub mountpoint: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SystemInfo {
+    pub os: String,
+    pub architecture: String,
+    pub cpus: u64,
+    pub memory: u64,
+    pub runtime_version: String,
+    /// Who runs healthchecks: the engine, a timer in the guest, or this process while it lives.
+    pub healthchecks: HealthcheckDriver,
+    /// True where a faster way to the engine is closed to us; `reason` in `diagnose()` says which.
+    pub degraded: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthcheckDriver {
+    Engine,
+    Timer,
+    Process,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneResult {
+    pub containers_deleted: u64,
+    pub images_deleted: u64,
+    pub volumes_deleted: u64,
+    pub networks_deleted: u64,
+    /// Bytes.
+    pub space_reclaimed: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DiskUsageEntry {
+    pub count: u64,
+    pub size: u64,
+    /// Bytes that a prune could free.
+    pub reclaimable: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskUsage {
+    pub images: DiskUsageEntry,
+    pub containers: DiskUsageEntry,
+    pub volumes: DiskUsageEntry,
+    pub build_cache: DiskUsageEntry,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    Container,
+    Image,
+    Network,
+    Volume,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeEvent {
+    pub time: Millis,
+    pub kind: EventKind,
+    pub action: String,
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    Stdout,
+    Stderr,
+}
+
+/// A piece of a container's output, as it arrived.
+#[derive(Debug, Clone)]
+pub struct OutputChunk {
+    pub stream: OutputStream,
+    pub data: Bytes,
+}
+
+#[derive(Debug, Clone)]
+pub struct ExecOutput {
+    pub exit_code: i64,
+    pub stdout: Bytes,
+    pub stderr: Bytes,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitResult {
+    pub exit_code: i64,
+}

@@ -1,0 +1,473 @@
+//! Checks of values, before any engine is asked. Each error names its field as the caller wrote it.
+
+use std::collections::BTreeMap;
+
+use super::types::*;
+use crate::error::{Error, Result};
+
+/// Docker's rule for containers, networks and volumes, which is also nerdctl's
+/// (`[a-zA-Z0-9][a-zA-Z0-9_.-]` and at least two characters: nerdctl-contract §1.0).
+pub(super) fn object_name(field: &str, name: &str) -> Result<()> {
+    let mut chars = name.chars();
+    let ok = chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && name.len() >= 2
+        && name.len() <= 253
+        && chars.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if ok {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        field,
+        format!(
+            "{} is not a name: 2 to 253 of the letters a-z A-Z 0-9 _ . -, beginning with a letter or digit",
+            shown(name)
+        ),
+    ))
+}
+
+/// The application's name: a label's value, and the last part of a directory.
+pub(crate) fn app_name(name: &str) -> Result<()> {
+    let ok = !name.trim().is_empty()
+        && name.len() <= 128
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control() || "/\\:".contains(c));
+    if ok { Ok(()) } else { Err(Error::invalid("appName", format!("{} is not a directory's name", shown(name)))) }
+}
+
+/// An id, an id prefix or a name, in a place where anything else would be read as a path or a flag.
+pub(super) fn reference(field: &str, id: &str) -> Result<()> {
+    // A leading slash is how Docker itself prints names.
+    let bare = id.strip_prefix('/').unwrap_or(id);
+    let ok = bare.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && bare.len() <= 253
+        && bare.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if ok { Ok(()) } else { Err(Error::invalid(field, format!("{} is neither an id nor a name", shown(id)))) }
+}
+
+/// An image reference (`registry:5000/path/name:tag@sha256:…`) or an image id.
+pub(super) fn image(field: &str, image: &str) -> Result<()> {
+    let problem = if image.is_empty() {
+        Some("an image reference is needed, for example busybox:latest".to_owned())
+    } else if image.len() > 4096 {
+        Some(format!("{} bytes are too long for an image reference", image.len()))
+    } else if !image.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
+        || !image.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/:@+[]".contains(c))
+        || image.contains("//")
+        || image.ends_with(['/', ':', '@'])
+    {
+        Some(format!("{} is not an image reference", shown(image)))
+    } else if image
+        .split(['@', ':'])
+        .next()
+        .is_some_and(|path| !path.contains('/') && path.chars().any(|c| c.is_ascii_uppercase()))
+    {
+        Some(format!("{} has capital letters; image names are lower case", shown(image)))
+    } else {
+        None
+    };
+    problem.map_or(Ok(()), |p| Err(Error::invalid(field, p)))
+}
+
+/// What an image may be called: a digest is not a name that one gives.
+pub(super) fn tag(field: &str, target: &str) -> Result<()> {
+    image(field, target)?;
+    if target.contains('@') { Err(Error::invalid(field, "a digest cannot be given to an image")) } else { Ok(()) }
+}
+
+pub(super) fn seconds(field: &str, value: Option<f64>) -> Result<Option<u32>> {
+    value.map(|v| whole(field, v, 0, 86_400).map(|v| u32::try_from(v).unwrap_or(u32::MAX))).transpose()
+}
+
+/// A whole number of the range; fractions and NaN are refused, not rounded.
+fn whole(field: &str, value: f64, min: u64, max: u64) -> Result<u64> {
+    if value.fract() == 0.0 && value >= min as f64 && value <= max as f64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in range and whole, by the line above"
+        )]
+        return Ok(value as u64);
+    }
+    Err(Error::invalid(field, format!("{value} is not a whole number from {min} to {max}")))
+}
+
+/// Linux's signals, with and without `SIG`, and its real-time ones.
+const SIGNALS: &[&str] = &[
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+    "TERM", "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+    "WINCH", "IO", "POLL", "PWR", "SYS", "UNUSED",
+];
+
+pub(super) fn signal(field: &str, signal: Option<&str>) -> Result<String> {
+    let given = signal.unwrap_or("SIGKILL");
+    let upper = given.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |rest: &str, sign: char| {
+        rest.is_empty() || rest.strip_prefix(sign).and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n <= 30)
+    };
+    let ok = given.bytes().all(|b| b.is_ascii_digit()) && given.parse::<u32>().is_ok_and(|n| (1..=64).contains(&n))
+        || SIGNALS.contains(&bare)
+        || bare.strip_prefix("RTMIN").is_some_and(|rest| real_time(rest, '+'))
+        || bare.strip_prefix("RTMAX").is_some_and(|rest| real_time(rest, '-'));
+    if ok {
+        Ok(upper)
+    } else {
+        Err(Error::invalid(field, format!("{} is not a signal, for example SIGTERM or 15", shown(given))))
+    }
+}
+
+pub(super) fn container(spec: &ContainerSpec) -> Result<()> {
+    object_name("name", &spec.name)?;
+    image("image", &spec.image)?;
+    env("env", &spec.env)?;
+    for (container, host) in &spec.ports {
+        port_mapping(container, host)?;
+    }
+    for (i, v) in spec.volumes.iter().enumerate() {
+        volume(i, v)?;
+    }
+    for (i, n) in spec.networks.iter().enumerate() {
+        reference(&format!("networks[{i}]"), n)?;
+    }
+    arguments("command", &spec.command)?;
+    if let Some(h) = &spec.healthcheck {
+        healthcheck(h)?;
+    }
+    labels("labels", &spec.labels)?;
+    spec.platform.as_deref().map_or(Ok(()), |p| platform("platform", p))
+}
+
+pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<()> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid("argv", "the program to run is missing"));
+    }
+    arguments("argv", argv)?;
+    env("env", &options.env)?;
+    if let Some(dir) = &options.workdir {
+        text("workdir", dir, PATH)?;
+        if !dir.starts_with('/') {
+            return Err(Error::invalid("workdir", format!("{} is not an absolute path", shown(dir))));
+        }
+    }
+    options.user.as_deref().map_or(Ok(()), |u| {
+        let ok = !u.is_empty()
+            && u.len() <= 128
+            && u.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-$".contains(c))
+            && !u.starts_with('-');
+        if ok {
+            Ok(())
+        } else {
+            Err(Error::invalid("user", format!("{} is not a user, for example 1000:1000 or www-data", shown(u))))
+        }
+    })
+}
+
+fn env(field: &str, env: &BTreeMap<String, String>) -> Result<()> {
+    for (k, v) in env {
+        let field = format!("{field}.{}", shown_key(k));
+        if k.is_empty() || k.contains(['=', '\0']) {
+            return Err(Error::invalid(field, "a variable's name may not be empty, nor hold = or NUL"));
+        }
+        // One string to the kernel: NAME=value.
+        let name = k.len() + 1;
+        if name > ARGUMENT {
+            return Err(Error::invalid(field, format!("a name of {} bytes is too long", k.len())));
+        }
+        text(&field, v, ARGUMENT - name)?;
+    }
+    total(field, env.iter().map(|(k, v)| k.len() + v.len() + 2))
+}
+
+fn arguments(field: &str, argv: &[String]) -> Result<()> {
+    for (i, arg) in argv.iter().enumerate() {
+        text(&format!("{field}[{i}]"), arg, ARGUMENT)?;
+    }
+    total(field, argv.iter().map(|a| a.len() + 1))
+}
+
+/// What Linux takes of one argument or `NAME=value` (`MAX_ARG_STRLEN`, less the NUL), and of all of them by default (a
+/// quarter of an 8 MiB stack).
+const ARGUMENT: usize = 128 * 1024 - 1;
+const ARGUMENTS: usize = 2 * 1024 * 1024;
+/// The kernel's `PATH_MAX`.
+const PATH: usize = 4096;
+/// Longer than any label or credential in use; the largest are tokens of cloud registries.
+const VALUE: usize = 64 * 1024;
+
+fn total(field: &str, sizes: impl Iterator<Item = usize>) -> Result<()> {
+    match sizes.sum::<usize>() {
+        n if n > ARGUMENTS => Err(Error::invalid(field, format!("{n} bytes in all are more than {ARGUMENTS}"))),
+        _ => Ok(()),
+    }
+}
+
+/// No NUL, which ends a string everywhere below us, and at most `max` bytes.
+fn text(field: &str, text: &str, max: usize) -> Result<()> {
+    if text.len() > max {
+        return Err(Error::invalid(field, format!("{} bytes are more than {max}", text.len())));
+    }
+    if text.contains('\0') { Err(Error::invalid(field, "holds a NUL character")) } else { Ok(()) }
+}
+
+/// A path on this machine of a file to be read.
+pub(super) fn file(field: &str, path: &str) -> Result<()> {
+    if path.is_empty() { Err(Error::invalid(field, "a path is needed")) } else { text(field, path, PATH) }
+}
+
+/// A network's or volume's driver: `bridge`, `vieux/sshfs:latest`.
+pub(super) fn driver(driver: Option<&str>) -> Result<()> {
+    let ok = |d: &str| {
+        d.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && d.len() <= 256
+            && d.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/:@".contains(c))
+    };
+    match driver {
+        Some(d) if !ok(d) => Err(Error::invalid("driver", format!("{} is not a driver's name", shown(d)))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn labels(field: &str, labels: &Labels) -> Result<()> {
+    for (k, v) in labels {
+        let field = format!("{field}.{}", shown_key(k));
+        if k.is_empty() || k.contains(['=', '\0', '\n']) {
+            return Err(Error::invalid(field, "a label's name may not be empty, nor hold =, NUL or a newline"));
+        }
+        text(&field, v, VALUE)?;
+    }
+    total(field, labels.iter().map(|(k, v)| k.len() + v.len()))
+}
+
+pub(super) fn platform(field: &str, platform: &str) -> Result<()> {
+    let parts: Vec<&str> = platform.split('/').collect();
+    let ok = (2..=3).contains(&parts.len())
+        && parts.iter().all(|p| !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)));
+    if ok {
+        Ok(())
+    } else {
+        Err(Error::invalid(field, format!("{} is not a platform, for example linux/amd64", shown(platform))))
+    }
+}
+
+/// A checked entry of `ports`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortMapping {
+    pub container_port: u16,
+    pub protocol: Protocol,
+    /// None: the backend's default.
+    pub host_ip: Option<std::net::IpAddr>,
+    pub host_port: u16,
+}
+
+pub(crate) fn port_mapping(container: &str, host: &str) -> Result<PortMapping> {
+    let field = format!("ports.{}", shown_key(container));
+    let (port, protocol) = match container.split_once('/') {
+        None | Some((_, "tcp")) => (container.split('/').next().unwrap_or_default(), Protocol::Tcp),
+        Some((port, "udp")) => (port, Protocol::Udp),
+        Some((_, other)) => return Err(Error::invalid(field, format!("{} is neither tcp nor udp", shown(other)))),
+    };
+    let container_port = port_number(&field, port)?;
+    let (ip, port) = match host.rsplit_once(':') {
+        None => (None, host),
+        Some((ip, port)) => {
+            let bare = ip.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(ip);
+            let ip = bare.parse().map_err(|_| Error::invalid(&field, format!("{} is not an IP address", shown(ip))))?;
+            (Some(ip), port)
+        }
+    };
+    Ok(PortMapping { container_port, protocol, host_ip: ip, host_port: port_number(&field, port)? })
+}
+
+fn port_number(field: &str, text: &str) -> Result<u16> {
+    match text.parse::<u16>() {
+        Ok(n) if n > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+        _ => Err(Error::invalid(field, format!("{} is not a port from 1 to 65535", shown(text)))),
+    }
+}
+
+fn volume(i: usize, v: &VolumeMount) -> Result<()> {
+    let host = format!("volumes[{i}].host");
+    let container = format!("volumes[{i}].container");
+    text(&host, &v.host, PATH)?;
+    text(&container, &v.container, PATH)?;
+    if !v.container.starts_with('/') || v.container == "/" {
+        return Err(Error::invalid(
+            container,
+            format!("{} is not an absolute path inside the container", shown(&v.container)),
+        ));
+    }
+    if is_host_path(&v.host) {
+        return Ok(());
+    }
+    object_name(&host, &v.host).map_err(|_| {
+        Error::invalid(&host, format!("{} is neither an absolute path nor a volume's name", shown(&v.host)))
+    })
+}
+
+/// A path on the host, as against a volume's name.
+pub(crate) fn is_host_path(host: &str) -> bool {
+    let drive = host.as_bytes().get(1) == Some(&b':') && matches!(host.as_bytes().get(2), Some(b'\\' | b'/'));
+    host.starts_with('/') || (cfg!(windows) && (drive || host.starts_with(r"\\")))
+}
+
+/// Milliseconds. Docker refuses intervals under one; a day is longer than any sensible one.
+const DAY: u64 = 86_400_000;
+
+fn healthcheck(h: &Healthcheck) -> Result<()> {
+    match h.test.first().map(String::as_str) {
+        Some("NONE") if h.test.len() == 1 => {}
+        Some("CMD") if h.test.len() >= 2 => {}
+        Some("CMD-SHELL") if h.test.len() == 2 => {}
+        _ => {
+            return Err(Error::invalid("healthcheck.test", "must be ['CMD', …], ['CMD-SHELL', '…'] or ['NONE']"));
+        }
+    }
+    arguments("healthcheck.test", &h.test)?;
+    whole("healthcheck.interval", h.interval, 1, DAY)?;
+    whole("healthcheck.timeout", h.timeout, 1, DAY)?;
+    whole("healthcheck.retries", h.retries, 1, 1000)?;
+    h.start_period.map_or(Ok(()), |v| whole("healthcheck.startPeriod", v, 0, DAY).map(|_| ()))
+}
+
+pub(super) fn log_options(o: &LogOptions) -> Result<()> {
+    if let Some(tail) = o.tail {
+        whole("tail", tail, 0, 1 << 40)?;
+    }
+    if !o.stdout && !o.stderr {
+        return Err(Error::invalid("stdout", "stdout and stderr are both off: nothing to read"));
+    }
+    unix_time("since", o.since)
+}
+
+pub(super) fn event_options(o: &EventOptions) -> Result<()> {
+    unix_time("since", o.since)?;
+    known_filters("filters", &o.filters, &["container", "event", "image", "label", "network", "type", "volume"])
+}
+
+fn unix_time(field: &str, value: Option<f64>) -> Result<()> {
+    match value {
+        Some(v) if !(0.0..=4e9).contains(&v) => {
+            Err(Error::invalid(field, format!("{v} is not a Unix time in seconds"))
+                .hint("Milliseconds? Divide by 1000."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The filters of `GET /containers/json`, less what only a Swarm or Windows knows.
+const CONTAINER_FILTERS: &[&str] = &[
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
+];
+
+/// Filters whose values are words of Docker's own.
+const FILTER_WORDS: &[(&str, &[&str])] = &[
+    ("health", &["starting", "healthy", "unhealthy", "none"]),
+    ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
+];
+
+pub(super) fn container_filters(field: &str, filters: &Filters) -> Result<()> {
+    known_filters(field, filters, CONTAINER_FILTERS)?;
+    for (key, words) in FILTER_WORDS {
+        let Some(wrong) = filters.get(*key).and_then(|v| v.iter().find(|v| !words.contains(&v.as_str()))) else {
+            continue;
+        };
+        return Err(Error::invalid(
+            format!("{field}.{key}"),
+            format!("{} is none of {}", shown(wrong), words.join(", ")),
+        ));
+    }
+    Ok(())
+}
+
+fn known_filters(field: &str, filters: &Filters, known: &[&str]) -> Result<()> {
+    if let Some(k) = filters.keys().find(|k| !known.contains(&k.as_str())) {
+        return Err(Error::invalid(format!("{field}.{}", shown_key(k)), "no such filter")
+            .hint(format!("Known: {}.", known.join(", "))));
+    }
+    for (k, values) in filters {
+        for (i, v) in values.iter().enumerate() {
+            text(&format!("{field}.{k}[{i}]"), v, PATH)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pull_options(o: &PullOptions) -> Result<()> {
+    if let Some(p) = &o.platform {
+        platform("platform", p)?;
+    }
+    match &o.auth {
+        Some(a) if a.username.is_empty() => Err(Error::invalid("auth.username", "is empty")),
+        Some(a) => text("auth.username", &a.username, VALUE).and_then(|()| text("auth.password", &a.password, VALUE)),
+        None => Ok(()),
+    }
+}
+
+/// Quoted, and short whatever was passed.
+fn shown(text: &str) -> String {
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
+
+fn shown_key(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(result: Result<impl Sized>) -> String {
+        let e = result.err().expect("refused");
+        assert!(e.message().len() < 300, "{}", e.message());
+        e.details()["field"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn signals_are_names_and_numbers_of_linux() {
+        for ok in ["SIGTERM", "term", "9", "64", "RTMIN", "SIGRTMIN+3", "RTMAX-1"] {
+            assert!(signal("signal", Some(ok)).is_ok(), "{ok}");
+        }
+        for wrong in ["", "0", "65", "-9", "+9", "SIGNONSENSE", "SIG", "RTMIN+99", "RTMIN-1", "TERM ", "9;"] {
+            assert_eq!(field(signal("signal", Some(wrong))), "signal", "{wrong}");
+        }
+        assert_eq!(signal("signal", None).unwrap(), "SIGKILL");
+    }
+
+    #[test]
+    fn what_the_kernel_would_refuse_is_refused_before() {
+        let argv = |n: usize| vec!["x".repeat(n)];
+        assert!(arguments("argv", &argv(ARGUMENT)).is_ok());
+        assert_eq!(field(arguments("argv", &argv(ARGUMENT + 1))), "argv[0]");
+        assert_eq!(field(arguments("argv", &vec!["x".repeat(1000); 3000])), "argv");
+        let one = |n: usize| BTreeMap::from([("A".to_owned(), "x".repeat(n))]);
+        assert!(env("env", &one(ARGUMENT - 2)).is_ok());
+        assert_eq!(field(env("env", &one(ARGUMENT - 1))), "env.A");
+        assert_eq!(
+            field(env("env", &BTreeMap::from([("K".repeat(ARGUMENT * 2), String::new())]))),
+            format!("env.{}", "K".repeat(60))
+        );
+    }
+
+    #[test]
+    fn a_filters_value_is_checked_where_the_words_are_known() {
+        let filters = |k: &str, v: &str| Filters::from([(k.to_owned(), vec![v.to_owned()])]);
+        assert!(container_filters("filters", &filters("status", "exited")).is_ok());
+        assert_eq!(field(container_filters("filters", &filters("status", "flying"))), "filters.status");
+        assert_eq!(field(container_filters("filters", &filters("colour", "red"))), "filters.colour");
+        assert_eq!(field(container_filters("filters", &filters("name", &"x".repeat(5000)))), "filters.name[0]");
+    }
+
+    #[test]
+    fn drivers_and_tags() {
+        assert!(driver(Some("vieux/sshfs:latest")).is_ok() && driver(None).is_ok());
+        assert_eq!(field(driver(Some(""))), "driver");
+        assert_eq!(field(driver(Some("--help"))), "driver");
+        assert!(tag("target", "a/b:c").is_ok());
+        assert_eq!(field(tag("target", "a@sha256:00")), "target");
+    }
+}

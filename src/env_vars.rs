@@ -1,0 +1,46 @@
+//! Every environment variable this crate reads, in one place.
+
+/// Where the engine is; as the docker CLI reads it.
+pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// Directory of `ca.pem`, `cert.pem` and `key.pem` for a TLS endpoint.
+pub const DOCKER_CERT_PATH: &str = "DOCKER_CERT_PATH";
+/// Non-empty: verify the engine's certificate.
+pub const DOCKER_TLS_VERIFY: &str = "DOCKER_TLS_VERIFY";
+/// The docker CLI's directory, `~/.docker` by default: contexts, registry credentials.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// Overrides the current docker context.
+pub const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+/// Where a rootless engine puts its socket.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+/// A path or address of a manifest that replaces the built-in one.
+pub const LIMA_RUNTIME_MANIFEST: &str = "LIMA_RUNTIME_MANIFEST";
+/// `https://host/path` is fetched as `<mirror>/host/path`.
+pub const LIMA_RUNTIME_MIRROR: &str = "LIMA_RUNTIME_MIRROR";
+/// A PEM file of certificate authorities to trust beside the system's, as for Node itself.
+pub const NODE_EXTRA_CA_CERTS: &str = "NODE_EXTRA_CA_CERTS";
+/// Where applications keep their data on Linux; `~/.local/share` by default.
+pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
+/// Where applications keep their data on Windows.
+pub const LOCALAPPDATA: &str = "LOCALAPPDATA";
+/// Where Windows is, and `wsl.exe` in it.
+pub const SYSTEM_ROOT: &str = "SystemRoot";
+/// The container runtime to use: docker, containerd, lima or auto. Goes before what the application asks for.
+pub const KAI_CONTAINER_RUNTIME: &str = "KAI_CONTAINER_RUNTIME";
+// Read by the HTTP client itself: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY (in either case), and on Linux
+// SSL_CERT_FILE and SSL_CERT_DIR.
+
+/// The user's name, which is blanked in diagnostics; so is what all other variables hold whose names speak of a secret.
+#[cfg(unix)]
+pub const USER_NAMES: [&str; 2] = ["USER", "LOGNAME"];
+
+/// What limactl gets of our environment; everything else stays with us.
+#[cfg(unix)]
+pub const FOR_LIMACTL: [&str; 7] =
+    ["HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "QEMU_SYSTEM_X86_64", "QEMU_SYSTEM_AARCH64"];
+/// Proxy settings, in lower or upper case, reach limactl and through it the guest.
+pub const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+
+/// The variable's value; unset and empty are the same, as for the docker CLI.
+pub fn get(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}

@@ -1,0 +1,287 @@
+//! A directory of ours with what is installed in it: `versions/<version>`, `current`, `cache/download`,
+//! `install.json` and `lock`.
+//!
+//! Everything new is made beside and moved into place whole: versions first, then the record, then the link that
+//! makes it the current one. A process that dies in between leaves the old state or the new one.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Remote,
+    bundle::Bundle,
+    disk,
+    download::{self, Fetched, Job, Unpacked},
+    lock::Lock,
+    manifest::{Part, Wanted},
+    platform::Platform,
+    progress::{Meter, Share},
+    record::{Content, FileRecord, Inventory, Look, Record, damaged},
+};
+use crate::{call::Call, error::Result, progress::Phase};
+
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+/// A part to have, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    pub part: Part,
+    /// An archive's contents in `versions/`; else the file as published, in the cache.
+    pub unpacked: bool,
+}
+
+/// What is to be put in its place.
+struct Ready {
+    request: Request,
+    record: Record,
+    unpacked: Option<Unpacked>,
+}
+
+impl Home {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn versions(&self) -> PathBuf {
+        self.dir.join("versions")
+    }
+
+    /// A link to one of [`Home::versions`].
+    pub fn current(&self) -> PathBuf {
+        self.dir.join("current")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache").join("download")
+    }
+
+    pub fn inventory_path(&self) -> PathBuf {
+        self.dir.join("install.json")
+    }
+
+    pub async fn lock(&self, call: &Call) -> Result<Lock> {
+        Lock::acquire(&self.dir.join("lock"), call).await
+    }
+
+    /// The record of a part that is there and whole, as far as `look` sees.
+    pub fn whole(&self, part: Part, look: Look) -> Option<Record> {
+        let record = Inventory::read(&self.inventory_path())?.components.remove(&part)?;
+        let root = self.dir.join(&record.dir);
+        let whole = damaged(&root, &record.files, look, |_| false).next().is_none();
+        whole.then_some(record)
+    }
+
+    /// The file of a part that was fetched as published.
+    pub fn file(&self, part: Part) -> Option<PathBuf> {
+        let record = self.whole(part, Look::Stat)?;
+        match &record.files[..] {
+            [one] => Some(self.dir.join(&record.dir).join(&one.path)),
+            _ => None,
+        }
+    }
+
+    /// Brings `requests` from the bundle, the cache or the network, and puts all of them in place, or none. `remote` is
+    /// only opened when the bundle does not have them all. The current version is what is unpacked.
+    pub async fn bring(
+        &self,
+        requests: &[Request],
+        platform: Platform,
+        bundle: Option<&Bundle>,
+        remote: impl AsyncFnOnce() -> Result<Remote>,
+        meter: &std::sync::Arc<Meter>,
+        lock: &Lock,
+    ) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let (versions, cache) = (self.versions(), self.cache());
+        let held = lock.clone();
+        {
+            let (versions, cache) = (versions.clone(), cache.clone());
+            disk::blocking(move || {
+                let _held = held;
+                disk::create_dir(&versions)?;
+                disk::create_dir(&cache)?;
+                disk::remove_leftovers(&versions)
+            })
+            .await?;
+        }
+        let mut ready = Vec::new();
+        let mut missing = Vec::new();
+        for &request in requests {
+            match bundle {
+                Some(bundle) if bundle.has(request) => {
+                    meter.say(Phase::Extract, Some(request.part), format!("Copying {}", request.part.title()));
+                    let (home, bundle, held) = (self.clone(), bundle.clone(), lock.clone());
+                    let copied = disk::blocking(move || {
+                        let _held = held;
+                        home.copy_from(&bundle, request)
+                    });
+                    match copied.await {
+                        Ok(copy) => ready.push(copy),
+                        Err(e) if e.code() == crate::error::ErrorCode::ChecksumMismatch => {
+                            tracing::warn!(error = %e, "the bundle is damaged");
+                            missing.push(request);
+                        }
+                        Err(e) => return Err(e),
+                    }
+                }
+                _ => missing.push(request),
+            }
+        }
+        if !missing.is_empty() {
+            let remote = remote().await?;
+            let mut jobs: Vec<(Request, Wanted, Share)> = Vec::new();
+            for request in missing {
+                let wanted = remote.wanted(request.part, platform)?;
+                let share = meter.share(request.part, &wanted.version, wanted.sources[0].size);
+                jobs.push((request, wanted, share));
+            }
+            let fetched = download::fetch_all(
+                &jobs
+                    .iter()
+                    .map(|(request, wanted, share)| Job {
+                        http: &remote.http,
+                        origin: &remote.origin,
+                        wanted,
+                        cache: &cache,
+                        unpack_in: request.unpacked.then_some(versions.as_path()),
+                        share: share.clone(),
+                        lock: lock.clone(),
+                    })
+                    .collect::<Vec<_>>(),
+            )
+            .await?;
+            for ((request, wanted, _), fetched) in jobs.into_iter().zip(fetched) {
+                ready.push(Ready::fetched(request, &wanted.version, fetched));
+            }
+        }
+        for one in &ready {
+            let (part, version) = (one.request.part, &one.record.version);
+            meter.say(Phase::Extract, Some(part), format!("Installing {} {version}", part.title()));
+        }
+        let (home, held) = (self.clone(), lock.clone());
+        // Not to be interrupted half-way by an abort; it takes milliseconds.
+        disk::blocking(move || {
+            let _held = held;
+            home.commit(ready, platform)
+        })
+        .await
+    }
+
+    fn commit(&self, ready: Vec<Ready>, platform: Platform) -> Result<()> {
+        let mut inventory = Inventory::read(&self.inventory_path()).unwrap_or_else(|| Inventory::new(platform));
+        inventory.platform = platform;
+        let mut current = None;
+        for Ready { request, record, unpacked } in ready {
+            if let Some(unpacked) = unpacked {
+                open_to_read(unpacked.dir.path())?;
+                disk::replace_dir(unpacked.dir.path(), &self.dir.join(&record.dir))?;
+                current = Some(record.dir.clone());
+            }
+            inventory.components.insert(request.part, record);
+        }
+        inventory.write(&self.inventory_path())?;
+        match current {
+            Some(version) => disk::switch_link(&version, &self.current()),
+            None => Ok(()),
+        }
+    }
+
+    /// The version that [`Home::current`] names.
+    pub fn current_version(&self) -> Option<PathBuf> {
+        std::fs::read_link(self.current()).ok()
+    }
+
+    /// Mends the link of a version that is whole: a process may have died just before it.
+    pub fn switch_to(&self, record: &Record) -> Result<()> {
+        disk::switch_link(&record.dir, &self.current())
+    }
+
+    fn copy_from(&self, bundle: &Bundle, request: Request) -> Result<Ready> {
+        let mut record = bundle.record(request.part)?.clone();
+        disk::check_space(&self.dir, record.size())?;
+        let temp = disk::temp_dir_in(&self.versions())?;
+        // What the application ships unpacked is copied.
+        record.files = if request.unpacked && request.part != Part::Lima {
+            bundle.unpack(request.part, temp.path())?
+        } else {
+            bundle.copy(request.part, temp.path())?
+        };
+        record.source = bundle.dir(request.part)?.display().to_string();
+        record.installed_at = Record::now();
+        if request.unpacked {
+            record.dir = version_dir(&record.version);
+            let files = record.files.clone();
+            return Ok(Ready { request, record, unpacked: Some(Unpacked { dir: temp, files }) });
+        }
+        record.dir = self.cached_dir(record.sha256.as_str());
+        disk::replace_dir(temp.path(), &self.dir.join(&record.dir))?;
+        Ok(Ready { request, record, unpacked: None })
+    }
+
+    /// Relative to our directory.
+    fn cached_dir(&self, sha256: &str) -> PathBuf {
+        self.cache().strip_prefix(&self.dir).unwrap_or(Path::new("")).join(sha256)
+    }
+
+    /// Removes versions nobody runs, and cached files that neither the record nor `used` needs.
+    pub fn prune(&self, versions_in_use: bool, used: impl Fn(&str) -> bool) -> Result<()> {
+        let Some(inventory) = Inventory::read(&self.inventory_path()) else { return Ok(()) };
+        if !versions_in_use {
+            for dir in disk::entries(&self.versions()) {
+                if !inventory.components.values().any(|r| self.dir.join(&r.dir) == dir) {
+                    disk::remove(&dir)?;
+                }
+            }
+        }
+        let recorded = |name: &str| inventory.components.values().any(|r| r.sha256.as_str() == name);
+        download::prune_cache(&self.cache(), |name| recorded(name) || used(name))
+    }
+}
+
+fn version_dir(version: &str) -> PathBuf {
+    Path::new("versions").join(version)
+}
+
+impl Ready {
+    fn fetched(request: Request, version: &str, fetched: Fetched) -> Self {
+        let Fetched { source, sha256, size, file, unpacked } = fetched;
+        let (dir, files) = if let Some(unpacked) = &unpacked {
+            (version_dir(version), unpacked.files.clone())
+        } else {
+            let path = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let content = Content::File { size, sha256: sha256.clone(), mode: 0o644 };
+            let dir = Path::new("cache").join("download").join(sha256.as_str());
+            (dir, vec![FileRecord { path, content }])
+        };
+        let record = Record { version: version.to_owned(), source, sha256, installed_at: Record::now(), dir, files };
+        Self { request, record, unpacked }
+    }
+}
+
+/// Temporary directories are private to the user; what is installed is not.
+pub fn open_to_read(dir: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+            .map_err(|e| crate::error::Error::io(e, "Cannot open for reading", dir))?;
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+/// Whether an installed part is the one a manifest asks for.
+pub fn matches(record: &Record, wanted: &Wanted) -> bool {
+    let pinned = wanted.sources.iter().all(|s| s.sha256.is_some());
+    record.version == wanted.version
+        && (!pinned || wanted.sources.iter().any(|s| s.sha256.as_ref() == Some(&record.sha256)))
+}

@@ -1,0 +1,70 @@
+//! This machine as a guest: containerd on Linux.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+use async_trait::async_trait;
+use tokio::net::UnixStream;
+
+use super::{Guest, Socket};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process::{self, Command, Output, Process},
+};
+
+#[derive(Debug, Clone)]
+pub struct LocalGuest {
+    containerd_socket: String,
+}
+
+/// Nothing else of our environment reaches a program that makes container specs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl LocalGuest {
+    pub fn new(containerd_socket: impl Into<String>) -> Self {
+        Self { containerd_socket: containerd_socket.into() }
+    }
+}
+
+#[async_trait]
+impl Guest for LocalGuest {
+    async fn run(&self, command: Command) -> Result<Output> {
+        self.spawn(command).await?.output().await
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process> {
+        let argv = command.full_argv(rustix::process::geteuid().is_root())?;
+        let mut argv = argv.into_iter().map(OsString::from_vec);
+        let mut child = std::process::Command::new(argv.next().unwrap_or_default());
+        child.args(argv).env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").current_dir("/");
+        if let Some(home) = home::home_dir() {
+            child.env("HOME", home);
+        }
+        process::spawn(child, command.input, None).await
+    }
+
+    async fn connect(&self, path: &str) -> Result<Socket> {
+        let stream = UnixStream::connect(path).await.map_err(|e| {
+            Error::new(ErrorCode::ContainerdNotReady, format!("{path} cannot be opened: {e}"))
+                .detail("path", path)
+                .hint(match e.kind() {
+                    std::io::ErrorKind::PermissionDenied => "Ask for access to it, or run as a user who has it.",
+                    _ => "Start containerd, or name the socket of one that runs.",
+                })
+                .source(e)
+        })?;
+        Ok(Box::new(stream))
+    }
+
+    async fn read_files(&self, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
+        if root && !rustix::process::geteuid().is_root() {
+            return super::read_files(self, paths, root).await;
+        }
+        let paths = paths.to_vec();
+        let read = move || paths.iter().map(|path| std::fs::read(path).ok()).collect();
+        tokio::task::spawn_blocking(read).await.map_err(|e| Error::internal("reading files failed").source(e))
+    }
+
+    fn containerd_socket(&self) -> &str {
+        &self.containerd_socket
+    }
+}

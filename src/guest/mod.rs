@@ -1,0 +1,61 @@
+//! Where containers run: this machine, a Lima VM, a WSL distribution. The engine asks a [`Guest`] to run a
+//! command or to open a socket, and does not know which it is.
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    error::Result,
+    process::{Command, Output, Process},
+};
+
+#[cfg(unix)]
+pub mod local;
+#[cfg(unix)]
+pub mod ssh;
+pub mod wsl;
+
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A stream to a unix socket of the guest. Dropping it closes the socket.
+pub type Socket = Box<dyn Duplex>;
+
+/// What one command line holds for certain.
+const AT_ONCE: usize = 300;
+const READ_FILES: &str = r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
+
+/// Errors every method can have: `VM_NOT_RUNNING` when the guest does not answer or went away under the call,
+/// `INVALID_ARGUMENT` for a command no program can get. No method has a deadline of its own beyond connecting.
+#[async_trait]
+pub trait Guest: Send + Sync + 'static {
+    /// Runs `command` to its end and keeps its output in memory. Dropping the future ends the command.
+    async fn run(&self, command: Command) -> Result<Output>;
+    /// Starts `command`; its output is read as it comes, and the command waits for a slow reader.
+    async fn spawn(&self, command: Command) -> Result<Process>;
+    /// Opens the unix socket at `path`. `CONTAINERD_NOT_READY` when nobody listens there, or the guest's user may
+    /// not open it (a guest does not tell the two apart).
+    async fn connect(&self, path: &str) -> Result<Socket>;
+    /// The contents of small files without NUL bytes, such as JSON; `None` for what is not there or cannot be read.
+    async fn read_files(&self, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
+        read_files(self, paths, root).await
+    }
+    /// Where containerd listens in this guest.
+    fn containerd_socket(&self) -> &str;
+}
+
+/// With one command for many files.
+async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
+    let mut all = Vec::with_capacity(paths.len());
+    for some in paths.chunks(AT_ONCE) {
+        let argv = ["sh", "-c", READ_FILES, "sh"].into_iter().chain(some.iter().map(String::as_str));
+        let output = guest.run(Command { root, ..Command::new(argv) }).await?.checked("sh")?;
+        let contents = output.split(|b| *b == 0).take(some.len()).map(|part| match part {
+            [b'+', content @ ..] => Some(content.to_vec()),
+            _ => None,
+        });
+        all.extend(contents);
+    }
+    all.resize(paths.len(), None);
+    Ok(all)
+}

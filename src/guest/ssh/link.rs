@@ -1,0 +1,281 @@
+//! One SSH connection, made when it is needed and made again when it is lost.
+
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use russh::{
+    ChannelMsg, Disconnect, Preferred, cipher, client,
+    keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Mutex,
+};
+
+use super::SshTarget;
+use crate::error::{Error, ErrorCode, Result};
+
+pub(super) type Handle = client::Handle<Client>;
+pub(super) type Channel = russh::Channel<client::Msg>;
+
+/// Reaching sshd, logging in and the first command. A guest under load takes its time; a dead one says so at once.
+pub(super) const CONNECT: Duration = Duration::from_secs(15);
+/// A guest that says nothing for this long is asked, and given up after three questions.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// The current connection. Callers that come while it is being made wait for the same one.
+#[derive(Default)]
+pub(super) struct Link(Mutex<Option<Arc<Handle>>>);
+
+impl Link {
+    pub(super) async fn get(&self, target: &SshTarget) -> Result<Arc<Handle>, Refusal> {
+        let mut slot = self.0.lock().await;
+        if let Some(handle) = slot.as_ref().filter(|h| !h.is_closed()) {
+            return Ok(handle.clone());
+        }
+        *slot = None;
+        let handle = Arc::new(connect(target).await?);
+        *slot = Some(handle.clone());
+        Ok(handle)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        // Held by somebody who connects.
+        self.0.try_lock().map_or(true, |slot| slot.as_ref().is_some_and(|h| !h.is_closed()))
+    }
+
+    /// `dead` is not to be given out again; a newer one stays.
+    pub(super) async fn forget(&self, dead: &Arc<Handle>) {
+        let mut slot = self.0.lock().await;
+        if slot.as_ref().is_some_and(|h| Arc::ptr_eq(h, dead)) {
+            *slot = None;
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(handle) = self.0.lock().await.take() {
+            _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
+        }
+    }
+}
+
+/// Why there is no connection.
+pub(super) enum Refusal {
+    /// Nobody would get one.
+    Final(Error),
+    /// The library does not know what this guest or its key wants; another program may.
+    Foreign(Error),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Final(e) | Refusal::Foreign(e) => e,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(e: Error) -> Self {
+        Refusal::Final(e)
+    }
+}
+
+pub(super) struct Client {
+    pinned: Option<PublicKey>,
+    seen: Arc<OnceLock<PublicKey>>,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
+        _ = self.seen.set(key.clone());
+        Ok(self.pinned.as_ref().is_none_or(|pinned| pinned.key_data() == key.key_data()))
+    }
+}
+
+fn config() -> Arc<client::Config> {
+    static CONFIG: OnceLock<Arc<client::Config>> = OnceLock::new();
+    CONFIG
+        .get_or_init(|| {
+            Arc::new(client::Config {
+                // Without it every small request waits 40 ms for a delayed acknowledgement.
+                nodelay: true,
+                keepalive_interval: Some(KEEPALIVE),
+                keepalive_max: 3,
+                preferred: Preferred {
+                    // The fastest; the library's own list does not offer it.
+                    cipher: vec![cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305].into(),
+                    // One kind, so that the pinned key is always the one offered. Every sshd of today has it.
+                    key: vec![Algorithm::Ed25519].into(),
+                    ..Preferred::default()
+                },
+                ..client::Config::default()
+            })
+        })
+        .clone()
+}
+
+pub(super) async fn connect(target: &SshTarget) -> Result<Handle, Refusal> {
+    tokio::time::timeout(CONNECT, log_in(target)).await.unwrap_or_else(|_| {
+        let text = format!("The guest's SSH server did not answer within {} s", CONNECT.as_secs());
+        Err(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port).into())
+    })
+}
+
+async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
+    let identity = read(&target.identity, "reading").await?.unwrap_or_default();
+    let identity = russh::keys::decode_secret_key(&identity, None).map_err(|e| {
+        let text = format!("{} is no usable SSH key: {e}", target.identity.display());
+        Refusal::Foreign(Error::new(ErrorCode::VmBroken, text).source(e))
+    })?;
+    let pinned = match read(&target.pin, "reading").await? {
+        None => None,
+        Some(text) => Some(PublicKey::from_openssh(text.trim()).map_err(|e| {
+            let text = format!("{} does not hold a host key: {e}", target.pin.display());
+            Error::new(ErrorCode::VmBroken, text).source(e).hint("Remove the file and start the VM again.")
+        })?),
+    };
+    let seen = Arc::new(OnceLock::new());
+    let client = Client { pinned: pinned.clone(), seen: seen.clone() };
+    let mut handle = match client::connect(config(), (target.host, target.port), client).await {
+        Err(russh::Error::UnknownKey) => {
+            let text = format!("The server at port {} is not our VM: its host key is another", target.port);
+            let hint = "Another program may have taken the VM's SSH port. Restart the VM.";
+            return Err(Error::new(ErrorCode::VmNotRunning, text).hint(hint).detail("sshPort", target.port).into());
+        }
+        // A server that we knew and that speaks another way now is another one.
+        Err(e) if pinned.is_none() && is_foreign(&e) => return Err(Refusal::Foreign(unreachable(target, e))),
+        other => other.map_err(|e| unreachable(target, e))?,
+    };
+    let key = PrivateKeyWithHashAlg::new(Arc::new(identity), None);
+    if !handle.authenticate_publickey(&target.user, key).await.map_err(|e| unreachable(target, e))?.success() {
+        let text = format!("The guest does not let the user {} in", target.user);
+        let e = Error::new(ErrorCode::VmBroken, text).hint("The VM's SSH settings were changed. Recreate the VM.");
+        return Err(Refusal::Foreign(e));
+    }
+    warm_up(&handle).await?;
+    if let (None, Some(key)) = (pinned, seen.get()) {
+        record(&target.pin, key.clone()).await?;
+    }
+    Ok(handle)
+}
+
+/// Proves that commands run, and makes sshd turn Nagle's algorithm off, which it does with a connection's first
+/// command only.
+async fn warm_up(handle: &Handle) -> Result<()> {
+    let mut channel = handle.channel_open_session().await.map_err(lost)?;
+    channel.exec(true, "true").await.map_err(lost)?;
+    let mut ran = false;
+    while let Some(message) = channel.wait().await {
+        ran |= matches!(message, ChannelMsg::ExitStatus { exit_status: 0 });
+    }
+    _ = channel.close().await;
+    if ran { Ok(()) } else { Err(Error::new(ErrorCode::VmNotRunning, "The guest lets us in but runs no commands")) }
+}
+
+/// `None` when there is no such file.
+async fn read(path: &Path, doing: &str) -> Result<Option<String>> {
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(e, doing, path)),
+    }
+}
+
+/// Whole or not at all, and never over one that another process recorded meanwhile.
+async fn record(pin: &Path, key: PublicKey) -> Result<()> {
+    let path = pin.to_owned();
+    let write = move || {
+        let text = key.to_openssh().map_err(std::io::Error::other)?;
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        match file.persist_noclobber(&path) {
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop).map_err(|e| e.error),
+        }
+    };
+    let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    done.map_err(|e| Error::io(e, "recording the guest's host key in", pin))
+}
+
+/// What the two ends could not agree on, as opposed to a connection that failed.
+fn is_foreign(e: &russh::Error) -> bool {
+    use russh::Error::{
+        Kex, KexInit, Keys, NoAuthMethod, NoCommonAlgo, SshKey, UnknownAlgo, UnsupportedAuthMethod, Version,
+    };
+    matches!(
+        e,
+        KexInit
+            | UnknownAlgo
+            | NoCommonAlgo { .. }
+            | Version
+            | Kex
+            | UnsupportedAuthMethod
+            | NoAuthMethod
+            | Keys(_)
+            | SshKey(_)
+    )
+}
+
+fn unreachable(target: &SshTarget, e: russh::Error) -> Error {
+    let text = format!("The guest's SSH server at port {} does not answer: {e}", target.port);
+    Error::new(ErrorCode::VmNotRunning, text).source(e).detail("sshPort", target.port)
+}
+
+/// The connection went away, or had gone unnoticed.
+pub(super) fn lost(e: russh::Error) -> Error {
+    Error::new(ErrorCode::VmNotRunning, format!("The connection to the guest was lost: {e}")).source(e)
+}
+
+/// A channel as a stream. The library closes the channel in `drop` by spawning a task, so the drop must see the
+/// runtime; JavaScript's finalizers run outside it.
+pub(super) struct SocketStream {
+    stream: Option<russh::ChannelStream<client::Msg>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl SocketStream {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { stream: Some(channel.into_stream()), runtime: tokio::runtime::Handle::current() }
+    }
+
+    fn get(self: Pin<&mut Self>) -> Pin<&mut russh::ChannelStream<client::Msg>> {
+        // Only drop() takes it.
+        Pin::new(self.get_mut().stream.as_mut().expect("present until dropped"))
+    }
+}
+
+impl Drop for SocketStream {
+    fn drop(&mut self) {
+        let _runtime = self.runtime.enter();
+        self.stream = None;
+    }
+}
+
+impl AsyncRead for SocketStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        self.get().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SocketStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.get().poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.get().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.get().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,364 @@
+//! A guest behind sshd. In process, because a spawned ssh costs seventy times as much per command and cannot end what
+//! it started; what this module guards against was measured one by one (ssh-trial). Where the library cannot log in, the
+//! ssh program takes its place (`program.rs`).
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use russh::{ChannelMsg, Disconnect, Sig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Guest, Socket};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process::{BACKLOG, Chunk, Command, Exit, Output, Process, STRAGGLER_GRACE, TERM_GRACE},
+};
+
+mod link;
+mod program;
+mod quote;
+
+use link::{Channel, Handle, Link, Refusal, lost};
+pub use program::SshProgram;
+
+/// How to reach one guest.
+#[derive(Debug, Clone)]
+pub struct SshTarget {
+    pub host: std::net::IpAddr,
+    pub port: u16,
+    pub user: String,
+    /// An unencrypted OpenSSH private key.
+    pub identity: PathBuf,
+    /// Where the guest's host key is kept: written at the first connection, compared at every later one. Whoever
+    /// makes the guest's keys new (Lima does, at each boot) removes it.
+    pub pin: PathBuf,
+    pub containerd_socket: String,
+    /// What logs in where the library cannot.
+    pub program: Option<SshProgram>,
+}
+
+/// sshd allows ten sessions on a connection unless told otherwise, and counts those we cancelled until they are gone.
+/// Eight leave room for the commands that end others.
+const SESSIONS: usize = 8;
+
+/// Cheap to clone; connects when it is first used, and again after every loss.
+#[derive(Clone)]
+pub struct SshGuest(Arc<Inner>);
+
+struct Inner {
+    target: SshTarget,
+    commands: Link,
+    sessions: Arc<Semaphore>,
+    kills: Semaphore,
+    /// Sockets have a connection of their own: one command with unread output would stall them all.
+    sockets: Link,
+    forwards: program::Forwards,
+    /// The library was refused for good.
+    foreign: AtomicBool,
+}
+
+impl SshGuest {
+    pub fn new(target: SshTarget) -> Self {
+        Self(Arc::new(Inner {
+            target,
+            commands: Link::default(),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            kills: Semaphore::new(1),
+            sockets: Link::default(),
+            forwards: program::Forwards::default(),
+            foreign: false.into(),
+        }))
+    }
+
+    /// Whether one of the connections is up or being made, as far as can be told without asking the guest.
+    pub fn is_connected(&self) -> bool {
+        self.is_foreign() || self.0.commands.is_up() || self.0.sockets.is_up()
+    }
+
+    /// Drops both connections, dead or alive, after the host slept or before the guest stops. The next call connects
+    /// anew.
+    pub async fn disconnect(&self) {
+        self.0.commands.close().await;
+        self.0.sockets.close().await;
+        self.0.forwards.lock().await.clear();
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.0.foreign.load(Ordering::Relaxed)
+    }
+
+    /// The program, from when on the library has been refused.
+    async fn program(&self) -> Result<Option<&SshProgram>> {
+        let Some(program) = &self.0.target.program else { return Ok(None) };
+        if !self.is_foreign() {
+            match self.0.commands.get(&self.0.target).await {
+                Ok(_) => return Ok(None),
+                Err(Refusal::Final(e)) => return Err(e),
+                Err(Refusal::Foreign(e)) => tracing::warn!(%e, "the ssh program is used instead"),
+            }
+            self.0.foreign.store(true, Ordering::Relaxed);
+        }
+        Ok(Some(program))
+    }
+
+    /// On the shared connection, or on one of its own.
+    async fn start(&self, command: Command, own_connection: bool) -> Result<Process> {
+        let line = quote::line(&command.full_argv(self.0.target.user == "root")?)?;
+        if let Some(program) = self.program().await? {
+            let permit = self.0.session(own_connection).await;
+            return program.start(&line, command.input, self.0.sudo(command.root), permit).await;
+        }
+        let (stdin, more_input) = mpsc::channel(BACKLOG);
+        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (started, answer) = oneshot::channel();
+        let (ended, exit) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let kill = cancel.clone().drop_guard();
+        let guest = self.0.clone();
+        // A task, not this future: whoever drops this future must not leave a session open behind it.
+        tokio::spawn(async move {
+            let permit = tokio::select! {
+                permit = guest.session(own_connection) => permit,
+                () = cancel.cancelled() => return,
+            };
+            // Not cancelled half-way: a session that opens when nobody waits any more would stay open.
+            let (handle, channel) = match guest.open(&line, own_connection).await {
+                Ok(opened) => opened,
+                Err(e) => {
+                    _ = started.send(Err(e));
+                    return;
+                }
+            };
+            _ = started.send(Ok(()));
+            let session = Session { guest: &guest, handle: &handle, channel, root: command.root };
+            let exit = session.drive(command.input, more_input, chunks, cancel).await;
+            if own_connection {
+                _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
+            }
+            drop(permit);
+            _ = ended.send(exit);
+        });
+        answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
+        Ok(Process { stdin: Some(stdin), output, exit, kill })
+    }
+}
+
+#[async_trait]
+impl Guest for SshGuest {
+    async fn run(&self, command: Command) -> Result<Output> {
+        self.start(command, false).await?.output().await
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process> {
+        self.start(command, true).await
+    }
+
+    async fn connect(&self, path: &str) -> Result<Socket> {
+        let inner = &self.0;
+        if let Some(program) = self.program().await? {
+            return program.connect(path, &inner.forwards).await;
+        }
+        let mut first = true;
+        loop {
+            let handle = inner.sockets.get(&inner.target).await?;
+            match handle.channel_open_direct_streamlocal(path).await {
+                Ok(channel) => return Ok(Box::new(link::SocketStream::new(channel))),
+                Err(russh::Error::ChannelOpenFailure(reason)) => {
+                    let text = format!("The guest cannot open {path}: {reason:?}");
+                    return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
+                }
+                Err(_) if first => inner.sockets.forget(&handle).await,
+                Err(e) => return Err(lost(e)),
+            }
+            first = false;
+        }
+    }
+
+    fn containerd_socket(&self) -> &str {
+        &self.0.target.containerd_socket
+    }
+}
+
+impl Inner {
+    fn sudo(&self, root: bool) -> &'static str {
+        if root && self.target.user != "root" { "sudo -n " } else { "" }
+    }
+
+    async fn session(&self, own_connection: bool) -> Option<OwnedSemaphorePermit> {
+        if own_connection { None } else { self.sessions.clone().acquire_owned().await.ok() }
+    }
+
+    /// A session with `line` running in it.
+    async fn open(&self, line: &[u8], own_connection: bool) -> Result<(Arc<Handle>, Channel)> {
+        if own_connection {
+            let handle = Arc::new(link::connect(&self.target).await?);
+            let channel = handle.channel_open_session().await.map_err(lost)?;
+            channel.exec(true, line).await.map_err(lost)?;
+            return Ok((handle, channel));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let handle = self.commands.get(&self.target).await?;
+            match handle.channel_open_session().await {
+                Ok(channel) => {
+                    channel.exec(true, line).await.map_err(lost)?;
+                    return Ok((handle, channel));
+                }
+                // sshd counts a closed session until its loop comes round; by the time the next question arrives it has.
+                Err(russh::Error::ChannelOpenFailure(_)) if attempt < 10 => {}
+                Err(russh::Error::ChannelOpenFailure(reason)) => {
+                    let text = format!("The guest takes no further command: {reason:?}");
+                    return Err(Error::new(ErrorCode::EngineUnreachable, text));
+                }
+                // The connection had died unnoticed; nothing was asked of the guest yet.
+                Err(_) if attempt == 1 => self.commands.forget(&handle).await,
+                Err(e) => return Err(lost(e)),
+            }
+        }
+    }
+}
+
+struct Session<'a> {
+    guest: &'a Inner,
+    handle: &'a Handle,
+    channel: Channel,
+    root: bool,
+}
+
+impl Session<'_> {
+    async fn drive(
+        self,
+        input: Bytes,
+        mut more_input: mpsc::Receiver<Bytes>,
+        chunks: mpsc::Sender<Chunk>,
+        cancel: CancellationToken,
+    ) -> Result<Exit> {
+        let Self { guest, handle, channel, root } = self;
+        let (mut read, write) = channel.split();
+        let write = &write;
+        let feed = async {
+            // A writer that waits for the window never hears that the channel closed: it is dropped with the reader.
+            let mut next = Some(input);
+            while let Some(data) = next {
+                if write.data_bytes(data).await.is_err() {
+                    return;
+                }
+                next = more_input.recv().await;
+            }
+            _ = write.eof().await;
+        };
+        tokio::pin!(feed);
+        let (mut input_done, mut exit, mut filter) = (false, None, quote::PidFilter::default());
+        // Set by cancelling: what to try when the command has not ended by then.
+        let mut escalation: Option<(Instant, Escalation)> = None;
+        loop {
+            let deadline = escalation.as_ref().map(|(at, _)| *at);
+            let late = async {
+                match (deadline, &exit) {
+                    (Some(at), _) => tokio::time::sleep_until(at).await,
+                    // It has ended; a child of its own may hold the output for ever.
+                    (None, Some(_)) => tokio::time::sleep(STRAGGLER_GRACE).await,
+                    (None, None) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = read.wait() => match message {
+                    // Status, end of file and data come in any order; the end is when nothing more can come.
+                    None => break,
+                    Some(ChannelMsg::Data { data }) => _ = chunks.send(Chunk::Stdout(data)).await,
+                    Some(ChannelMsg::ExtendedData { data, .. }) => {
+                        let data = filter.pass(data);
+                        if !data.is_empty() {
+                            _ = chunks.send(Chunk::Stderr(data)).await;
+                        }
+                        if filter.pid.is_some() && matches!(escalation, Some((_, Escalation::Term))) {
+                            escalation = Some(term(write).await);
+                        }
+                    }
+                    Some(ChannelMsg::ExitStatus { exit_status }) => {
+                        exit = Some(Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+                    }
+                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                        exit = Some(Exit::Signal(match signal_name {
+                            Sig::Custom(name) => name,
+                            known => format!("{known:?}"),
+                        }));
+                    }
+                    Some(ChannelMsg::Failure) => {
+                        _ = write.close().await;
+                        let text = "The guest's SSH server refused to run a command";
+                        return Err(Error::new(ErrorCode::PermissionDenied, text));
+                    }
+                    Some(_) => {}
+                },
+                () = &mut feed, if !input_done => input_done = true,
+                () = cancel.cancelled(), if escalation.is_none() => {
+                    // Sent before the shell runs, a signal reaches nobody.
+                    escalation = Some(match filter.pid {
+                        Some(_) => term(write).await,
+                        None => (Instant::now() + TERM_GRACE, Escalation::Term),
+                    });
+                }
+                () = late => match escalation.take() {
+                    Some((_, Escalation::Term)) if exit.is_none() => escalation = Some(term(write).await),
+                    Some((_, Escalation::Kill)) if exit.is_none() => {
+                        if let Some(pid) = filter.pid {
+                            guest.kill(handle, pid, root).await;
+                        }
+                        escalation = Some((Instant::now() + TERM_GRACE, Escalation::Leave));
+                    }
+                    _ => break,
+                },
+            }
+        }
+        // Without this the session counts against sshd's limit for ever.
+        _ = write.close().await;
+        let rest = filter.rest();
+        if !rest.is_empty() {
+            _ = chunks.send(Chunk::Stderr(rest)).await;
+        }
+        exit.ok_or_else(|| lost(russh::Error::Disconnect))
+    }
+}
+
+async fn term(write: &russh::ChannelWriteHalf<russh::client::Msg>) -> (Instant, Escalation) {
+    _ = write.signal(Sig::TERM).await;
+    (Instant::now() + TERM_GRACE, Escalation::Kill)
+}
+
+enum Escalation {
+    /// TERM is due once the command is known to run.
+    Term,
+    /// TERM was not heeded: KILL to the whole process group, by a second command.
+    Kill,
+    /// Nothing helps; give the channel up.
+    Leave,
+}
+
+impl Inner {
+    /// Never KILL through sshd: it would end sudo and leave its child. The group holds both.
+    async fn kill(&self, handle: &Handle, pid: u32, root: bool) {
+        let Ok(_one_at_a_time) = self.kills.acquire().await else { return };
+        let sudo = self.sudo(root);
+        let line = format!("{sudo}kill -s KILL -- -{pid}");
+        let work = async {
+            let mut channel = handle.channel_open_session().await?;
+            channel.exec(true, line).await?;
+            while channel.wait().await.is_some() {}
+            channel.close().await
+        };
+        if !matches!(tokio::time::timeout(TERM_GRACE, work).await, Ok(Ok(()))) {
+            tracing::warn!(pid, "a command in the guest could not be ended");
+        }
+    }
+}

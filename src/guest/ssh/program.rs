@@ -1,0 +1,212 @@
+//! The ssh program in the library's place, for a guest that the library cannot log in to: host keys, ciphers or a user's
+//! key that it does not know. A login for each command is some seventy times as slow. The program says 255 for a command
+//! that a signal ended, and for a connection that is lost under one.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    net::UnixStream,
+    sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Socket, link::CONNECT, quote};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process::{self, BACKLOG, Chunk, Exit, Process, TERM_GRACE},
+};
+
+/// What `ssh -F` needs.
+#[derive(Debug, Clone)]
+pub struct SshProgram {
+    /// Lima's own, of the current boot.
+    pub config: PathBuf,
+    /// The guest's name in it.
+    pub host: String,
+    /// The guest's host key as the program keeps it; removed when [`super::SshTarget::pin`] is.
+    pub known_hosts: PathBuf,
+}
+
+/// Sockets of the guest that an ssh holds open here.
+pub(super) type Forwards = Mutex<Vec<Forward>>;
+
+pub(super) struct Forward {
+    path: String,
+    dir: tempfile::TempDir,
+    ssh: Process,
+}
+
+/// Neither ssh nor its socket tells us when it is there.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl SshProgram {
+    /// A login of its own, in nobody's environment.
+    fn command(&self, more: &[&OsStr]) -> std::process::Command {
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.env_clear().current_dir("/").arg("-F").arg(&self.config);
+        for name in ["PATH", "HOME"] {
+            ssh.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        for option in [
+            // Not Lima's master: one that lives allows few sessions, one that died is noise.
+            "ControlMaster=no",
+            "ControlPath=none",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+            "ServerAliveInterval=5",
+            // Lima trusts whoever answers at the port.
+            "NoHostAuthenticationForLocalhost=no",
+            "StrictHostKeyChecking=accept-new",
+            "ExitOnForwardFailure=yes",
+            &format!("ConnectTimeout={}", CONNECT.as_secs()),
+            &format!("HostKeyAlias={}", self.host),
+        ] {
+            ssh.args(["-o", option]);
+        }
+        let mut known_hosts = OsString::from("UserKnownHostsFile=\"");
+        known_hosts.push(&self.known_hosts);
+        known_hosts.push("\"");
+        ssh.arg("-o").arg(known_hosts).args(more);
+        ssh
+    }
+
+    async fn run(&self, line: &[u8], input: Bytes) -> Result<Process> {
+        let words = ["-T", &self.host, "--"].map(OsStr::new);
+        process::spawn(self.command(&[&words[..], &[OsStr::from_bytes(line)]].concat()), input, None).await
+    }
+
+    /// Runs `line`, which says its process number first. `permit` is given back when it has ended.
+    pub(super) async fn start(
+        &self,
+        line: &[u8],
+        input: Bytes,
+        sudo: &'static str,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Process> {
+        let mut ssh = self.run(line, input).await?;
+        let stdin = ssh.stdin.take();
+        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (ended, exit) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let kill = cancel.clone().drop_guard();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let (found, pid) = watch::channel(None);
+            let mut filter = quote::PidFilter::default();
+            let pump = async {
+                while let Some(chunk) = ssh.next().await {
+                    let chunk = match chunk {
+                        Chunk::Stderr(data) => Chunk::Stderr(filter.pass(data)),
+                        stdout @ Chunk::Stdout(_) => stdout,
+                    };
+                    found.send_if_modified(|pid| std::mem::replace(pid, filter.pid) != filter.pid);
+                    if !matches!(&chunk, Chunk::Stderr(data) if data.is_empty()) {
+                        _ = chunks.send(chunk).await;
+                    }
+                }
+            };
+            let given_up = async {
+                cancel.cancelled().await;
+                this.end(pid, sudo).await;
+            };
+            tokio::select! {
+                () = pump => {}
+                () = given_up => return,
+            }
+            let rest = filter.rest();
+            let exit = match ssh.exit().await {
+                Ok(Exit::Code(255)) if filter.pid.is_none() => Err(unreachable(&rest)),
+                other => {
+                    if !rest.is_empty() {
+                        _ = chunks.send(Chunk::Stderr(rest)).await;
+                    }
+                    other
+                }
+            };
+            _ = ended.send(exit);
+        });
+        Ok(Process { stdin, output, exit, kill })
+    }
+
+    /// The end of the ssh here is no end there: its process group is ended by another.
+    async fn end(&self, mut pid: watch::Receiver<Option<u32>>, sudo: &str) {
+        let Ok(Ok(Some(pid))) =
+            tokio::time::timeout(CONNECT, pid.wait_for(Option::is_some)).await.map(|r| r.map(|p| *p))
+        else {
+            return;
+        };
+        for signal in ["TERM", "KILL"] {
+            if let Ok(killer) = self.run(format!("{sudo}kill -s {signal} -- -{pid}").as_bytes(), Bytes::new()).await {
+                _ = killer.output().await;
+            }
+            tokio::time::sleep(TERM_GRACE).await;
+        }
+    }
+
+    /// By a forward of ssh's, which is made once for each path.
+    pub(super) async fn connect(&self, path: &str, forwards: &Forwards) -> Result<Socket> {
+        // ssh would close a connection to what is not there, without a word.
+        let check = quote::line(&["test", "-w", path].map(|word| word.as_bytes().to_vec()))?;
+        if !self.start(&check, Bytes::new(), "", None).await?.output().await?.success() {
+            let text = format!("The guest cannot open {path}");
+            return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
+        }
+        let mut forwards = forwards.lock().await;
+        forwards.retain_mut(|f| f.ssh.output.try_recv() != Err(mpsc::error::TryRecvError::Disconnected));
+        if let Some(forward) = forwards.iter().find(|f| f.path == path)
+            && let Ok(stream) = UnixStream::connect(forward.socket()).await
+        {
+            return Ok(Box::new(stream));
+        }
+        let forward = self.forward(path).await?;
+        let stream = UnixStream::connect(forward.socket()).await;
+        forwards.push(forward);
+        Ok(Box::new(stream.map_err(|e| Error::io(e, "opening a socket of", Path::new("ssh")))?))
+    }
+
+    async fn forward(&self, path: &str) -> Result<Forward> {
+        let made = || tempfile::Builder::new().prefix("lr-").tempdir();
+        let dir = made().map_err(|e| Error::io(e, "making a directory in", &std::env::temp_dir()))?;
+        let mut spec = dir.path().join("s").into_os_string();
+        spec.push(":");
+        spec.push(path);
+        let words = [OsStr::new("-N"), OsStr::new("-L"), &spec, OsStr::new(&self.host)];
+        let ssh = process::spawn(self.command(&words), Bytes::new(), None).await?;
+        let mut forward = Forward { path: path.to_owned(), dir, ssh };
+        let began = Instant::now();
+        while !forward.socket().exists() {
+            match forward.ssh.output.try_recv() {
+                Ok(Chunk::Stderr(words)) => return Err(unreachable(&words)),
+                Err(mpsc::error::TryRecvError::Disconnected) => return Err(unreachable(b"")),
+                _ if began.elapsed() > CONNECT => return Err(unreachable(b"no answer")),
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+        Ok(forward)
+    }
+}
+
+impl Forward {
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+}
+
+fn unreachable(stderr: &[u8]) -> Error {
+    let stderr = String::from_utf8_lossy(stderr);
+    let last = stderr.trim().lines().last().unwrap_or("it ended without a word");
+    let e = if last.contains("Permission denied") {
+        let hint = "The VM's SSH settings were changed. Recreate the VM.";
+        Error::new(ErrorCode::VmBroken, format!("The guest does not let us in: {last}")).hint(hint)
+    } else {
+        Error::new(ErrorCode::VmNotRunning, format!("ssh cannot reach the guest: {last}"))
+    };
+    e.detail("stderr", stderr.trim())
+}

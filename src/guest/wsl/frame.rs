@@ -1,0 +1,189 @@
+//! How a command is carried into a distribution, and its end out of it.
+//!
+//! Not on the command line of `wsl.exe`: Windows takes 32,767 characters there and UTF-16 alone, `wsl.exe` parses a part
+//! of them by rules of its own (`helpers::ParseArgument`), and every program of the user can read them. A shell of the
+//! guest reads the command from its standard input, as one line of ASCII; what follows is the command's own input.
+//!
+//! The exit code of `wsl.exe` is not enough either: a `wsl.exe` that was ended looks like a command that failed, while the
+//! command goes on (microsoft/WSL#2496). So the shell says on standard error who it is and how the command ended.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+
+use crate::process::Exit;
+
+/// Of the guest's shell; its `$0` is the [`mark`]. One line without Windows' special cases. The command gets nothing of
+/// Windows' or WSL's environment: it would end up in containers. TERM, which goes to the whole group, ends the command and
+/// leaves its shell to say so; what the shell itself remarks on such an end is thrown away.
+pub(super) const SCRIPT: &str = "echo $0 pid $$ >&2; IFS= read -r line || exit 125; trap : TERM; exec 3>&2 2>/dev/null; \
+    (exec 2>&3 3>&-; eval \"exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+    LANG=C.UTF-8 $(printf %b \"$line\")\"); echo $0 exit $? >&3";
+
+/// What only this command's shell can say.
+pub(super) fn mark() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    format!("lima-runtime-{:016x}", RandomState::new().hash_one(number))
+}
+
+/// The words in single quotes, in which a shell interprets nothing, and that in the escapes of `printf %b`.
+pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
+    let mut line = Vec::new();
+    let mut put = |byte: u8| match byte {
+        b'\\' | ..b' ' | 127.. => line.extend(format!("\\0{byte:03o}").into_bytes()),
+        plain => line.push(plain),
+    };
+    for word in argv {
+        b" '".iter().for_each(|b| put(*b));
+        for byte in word {
+            if *byte == b'\'' {
+                br"'\''".iter().for_each(|b| put(*b));
+            } else {
+                put(*byte);
+            }
+        }
+        put(b'\'');
+    }
+    line.push(b'\n');
+    line.into()
+}
+
+/// Takes the shell's words out of standard error.
+pub(super) struct Filter {
+    mark: Vec<u8>,
+    held: Vec<u8>,
+    pub(super) pid: Option<u32>,
+    pub(super) exit: Option<Exit>,
+}
+
+impl Filter {
+    pub(super) fn new(mark: &str) -> Self {
+        Self { mark: mark.as_bytes().to_vec(), held: Vec::new(), pid: None, exit: None }
+    }
+
+    /// What of standard error is the command's.
+    pub(super) fn pass(&mut self, data: &[u8]) -> Bytes {
+        self.held.extend_from_slice(data);
+        let mut out = Vec::new();
+        while let Some(start) = self.held.windows(self.mark.len()).position(|w| w == self.mark) {
+            out.extend(self.held.drain(..start));
+            let Some(end) = self.held.iter().position(|b| *b == b'\n') else { return out.into() };
+            let said: Vec<u8> = self.held.drain(..=end).skip(self.mark.len()).collect();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            match said.trim().split_once(' ') {
+                Some(("pid", number)) => self.pid = number.parse().ok(),
+                Some(("exit", number)) => self.exit = number.parse().ok().map(exit),
+                _ => {}
+            }
+        }
+        // The beginning of a mark may be at the end.
+        let begins = |n: &usize| self.held.ends_with(&self.mark[..*n]);
+        let kept = (1..self.mark.len().min(self.held.len() + 1)).rev().find(begins).unwrap_or(0);
+        out.extend(self.held.drain(..self.held.len() - kept));
+        out.into()
+    }
+
+    pub(super) fn rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).into()
+    }
+}
+
+/// As a shell says it: 128 and the signal's number. A program that exits with such a code itself means the same.
+fn exit(code: i32) -> Exit {
+    let name = match code - 128 {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        6 => "ABRT",
+        8 => "FPE",
+        9 => "KILL",
+        11 => "SEGV",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        _ => return Exit::Code(code),
+    };
+    Exit::Signal(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shells_words_are_found_in_pieces_and_nothing_else_is_held_back() {
+        let mark = mark();
+        assert_ne!(mark, super::mark());
+        let all = format!("warning\n{mark} pid 417\nreal {}error{mark} exit 137\nlate\n", &mark[..9]);
+        for size in 1..all.len() {
+            let mut filter = Filter::new(&mark);
+            let mut out: Vec<u8> = all.as_bytes().chunks(size).flat_map(|part| filter.pass(part)).collect();
+            out.extend(filter.rest());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("warning\nreal {}errorlate\n", &mark[..9]));
+            assert_eq!((filter.pid, filter.exit), (Some(417), Some(Exit::Signal("KILL".into()))));
+        }
+        let mut filter = Filter::new(&mark);
+        assert_eq!(filter.pass(b"at once"), "at once");
+    }
+
+    #[test]
+    fn a_line_is_one_line_of_ascii() {
+        let argv = [b"printf".to_vec(), (1..=255).collect()];
+        let line = line(&argv);
+        assert!(line[..line.len() - 1].iter().all(|b| (b' '..127).contains(b)));
+        assert!(SCRIPT.bytes().all(|b| (b' '..127).contains(&b)));
+    }
+
+    /// What `CommandLineToArgvW` makes of a command line (its page on learn.microsoft.com, "Remarks").
+    fn words(line: &str) -> Vec<String> {
+        let (mut all, mut word, mut quoted, mut some) = (Vec::new(), String::new(), false, false);
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                ' ' | '\t' if !quoted => {
+                    if some {
+                        all.push(std::mem::take(&mut word));
+                    }
+                    some = false;
+                    continue;
+                }
+                '\\' => {
+                    let mut count = 1;
+                    while chars.next_if_eq(&'\\').is_some() {
+                        count += 1;
+                    }
+                    if chars.peek() == Some(&'"') {
+                        word.push_str(&"\\".repeat(count / 2));
+                        if count % 2 == 1 {
+                            word.push('"');
+                            chars.next();
+                        }
+                    } else {
+                        word.push_str(&"\\".repeat(count));
+                    }
+                }
+                '"' => quoted = !quoted,
+                other => word.push(other),
+            }
+            some = true;
+        }
+        if some {
+            all.push(word);
+        }
+        all
+    }
+
+    #[test]
+    fn the_script_survives_windows_quoting() {
+        // As the standard library quotes it: in double quotes, with those inside escaped.
+        assert!(!SCRIPT.contains('\\'));
+        let quoted = format!("\"{}\"", SCRIPT.replace('"', "\\\""));
+        let line = format!("/bin/sh -c {quoted} lima-runtime-1");
+        assert_eq!(words(&line), ["/bin/sh", "-c", SCRIPT, "lima-runtime-1"]);
+    }
+}

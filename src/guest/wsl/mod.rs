@@ -1,0 +1,313 @@
+//! A WSL2 distribution as a guest, over `wsl.exe`.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{SinkExt, stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{
+    io::{CopyToBytes, SinkWriter, StreamReader},
+    sync::{CancellationToken, PollSender},
+};
+
+use super::{Guest, Socket};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process::{BACKLOG, Chunk, Command, Exit, Output, Process, TERM_GRACE},
+};
+
+mod frame;
+mod program;
+pub mod text;
+
+pub use program::{Wsl, arguments};
+
+/// Joins standard input and output to the socket `$1`, with the first program that can. nerdctl-full has `buildctl`.
+/// Its exit code says which of the two is missing; `begun` that neither is.
+const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
+if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
+elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
+elif nc -h 2>&1 | grep -q -e '-[A-Za-z]*U'; then set -- nc -U "$1"
+else exit 72
+fi
+echo begun >&2
+exec "$@""#;
+
+/// The message of an error of [`Guest::connect`].
+pub const NO_BRIDGE: &str = "The distribution has no program that can open a socket for us";
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct WslGuest(Arc<Inner>);
+
+struct Inner {
+    wsl: Wsl,
+    distribution: String,
+    containerd_socket: String,
+    /// Commands of ours that run in it now: while there is one, it is up.
+    live: AtomicUsize,
+}
+
+impl WslGuest {
+    pub fn new(wsl: Wsl, distribution: impl Into<String>, containerd_socket: impl Into<String>) -> Self {
+        let (distribution, containerd_socket) = (distribution.into(), containerd_socket.into());
+        Self(Arc::new(Inner { wsl, distribution, containerd_socket, live: AtomicUsize::default() }))
+    }
+
+    /// `VM_NOT_RUNNING` unless the distribution runs: `wsl.exe` would start it for any command.
+    async fn must_run(&self) -> Result<()> {
+        if self.0.live.load(Ordering::Relaxed) > 0 || self.0.wsl.running().await?.contains(&self.0.distribution) {
+            return Ok(());
+        }
+        let known = self.0.wsl.distributions().await?.contains(&self.0.distribution);
+        Err(if known {
+            Error::new(ErrorCode::VmNotRunning, format!("The WSL distribution {} is stopped", self.0.distribution))
+                .hint("Start it: startDaemon() or initialize().")
+        } else {
+            text::error("", "WSL_E_DISTRO_NOT_FOUND")
+        }
+        .detail("distribution", self.0.distribution.clone()))
+    }
+
+    /// Runs `command` also where the distribution does not run yet, which starts it.
+    pub async fn boot(&self, command: Command) -> Result<Process> {
+        let line = frame::line(&command.full_argv(true)?);
+        let mark = frame::mark();
+        let shell = ["/bin/sh", "-c", frame::SCRIPT, &mark];
+        let child = self.0.wsl.start(self.0.wsl.inside(&self.0.distribution, shell)).await?;
+        let (stdin, more_input) = mpsc::channel(BACKLOG);
+        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (started, answer) = oneshot::channel();
+        let (ended, exit) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let kill = cancel.clone().drop_guard();
+        let session = Session { guest: self.0.clone(), child, filter: frame::Filter::new(&mark), chunks, cancel };
+        // A task, not this future: whoever drops this future must not leave a command behind it.
+        tokio::spawn(session.drive(line, command.input, more_input, started, ended));
+        answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
+        Ok(Process { stdin: Some(stdin), output, exit, kill })
+    }
+}
+
+#[async_trait]
+impl Guest for WslGuest {
+    async fn run(&self, command: Command) -> Result<Output> {
+        self.spawn(command).await?.output().await
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process> {
+        // Before anything runs: what no program can get is refused.
+        command.full_argv(true)?;
+        self.must_run().await?;
+        self.boot(command).await
+    }
+
+    async fn connect(&self, path: &str) -> Result<Socket> {
+        let mut process = self.spawn(Command::new(["sh", "-c", BRIDGE, "sh", path])).await?;
+        let mut words = Vec::new();
+        let begun = loop {
+            match process.next().await {
+                Some(Chunk::Stderr(data)) => words.extend_from_slice(&data),
+                Some(Chunk::Stdout(_)) => break true,
+                None => break false,
+            }
+            if words == b"begun\n" {
+                break true;
+            }
+        };
+        if begun {
+            return Ok(bridged(process, path.to_owned()));
+        }
+        let fail = |text: String, hint: &str| {
+            Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path).hint(hint))
+        };
+        match process.exit().await? {
+            Exit::Code(71) => fail(format!("There is no socket at {path} in the distribution"), "Start containerd."),
+            Exit::Code(72) => {
+                fail(NO_BRIDGE.to_owned(), "Put socat or buildctl into it. Until then nerdctl alone serves, slower.")
+            }
+            _ => fail(format!("{path} cannot be opened: {}", String::from_utf8_lossy(&words).trim()), "Try again."),
+        }
+    }
+
+    fn containerd_socket(&self) -> &str {
+        &self.0.containerd_socket
+    }
+}
+
+/// Dropping it ends the program in between.
+fn bridged(mut process: Process, path: String) -> Socket {
+    let stdin = process.stdin.take().map(PollSender::new);
+    let chunks = stream::unfold((process, path, Vec::new()), |(mut process, path, mut words)| async move {
+        loop {
+            match process.next().await? {
+                Chunk::Stdout(data) => return Some((Ok(data), (process, path, words))),
+                Chunk::Stderr(data) => {
+                    // Its last words, should it fail.
+                    words.extend_from_slice(&data[..data.len().min(1024)]);
+                    tracing::debug!(path, words = %String::from_utf8_lossy(&words), "the bridge to a socket");
+                    words.clear();
+                }
+            }
+        }
+    });
+    let read = StreamReader::new(Box::pin(chunks) as stream::BoxStream<'static, io::Result<Bytes>>);
+    match stdin {
+        Some(stdin) => {
+            let sink = stdin.sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+            Box::new(tokio::io::join(read, SinkWriter::new(CopyToBytes::new(sink))))
+        }
+        None => Box::new(tokio::io::join(read, tokio::io::sink())),
+    }
+}
+
+/// One command and the `wsl.exe` that carries it.
+struct Session {
+    guest: Arc<Inner>,
+    child: Process,
+    filter: frame::Filter,
+    chunks: mpsc::Sender<Chunk>,
+    cancel: CancellationToken,
+}
+
+impl Session {
+    async fn drive(
+        mut self,
+        line: Bytes,
+        input: Bytes,
+        more_input: mpsc::Receiver<Bytes>,
+        started: oneshot::Sender<Result<()>>,
+        ended: oneshot::Sender<Result<Exit>>,
+    ) {
+        let cancel = self.cancel.clone();
+        let begun = tokio::select! {
+            begun = self.begun() => begun,
+            // Nothing was asked of the guest's shell yet: without its line it ends.
+            () = cancel.cancelled() => return,
+        };
+        match begun {
+            Ok(pid) => {
+                _ = started.send(Ok(()));
+                let guest = self.guest.clone();
+                guest.live.fetch_add(1, Ordering::Relaxed);
+                let exit = self.carry(pid, line, input, more_input).await;
+                guest.live.fetch_sub(1, Ordering::Relaxed);
+                _ = ended.send(exit);
+            }
+            Err(e) => _ = started.send(Err(e)),
+        }
+    }
+
+    /// The number of the guest's shell, once it waits for its line. Without one, what wsl.exe said instead.
+    async fn begun(&mut self) -> Result<u32> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        loop {
+            match self.child.next().await {
+                Some(Chunk::Stdout(data)) => stdout.extend_from_slice(&data),
+                Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&self.filter.pass(&data)),
+                None => {
+                    stderr.extend_from_slice(&self.filter.rest());
+                    let said = program::said(&Output { exit: Exit::Code(-1), stdout, stderr });
+                    return Err(text::error("Running a command in the distribution", &said)
+                        .detail("distribution", self.guest.distribution.clone()));
+                }
+            }
+            if let Some(pid) = self.filter.pid {
+                return Ok(pid);
+            }
+        }
+    }
+
+    async fn carry(
+        mut self,
+        pid: u32,
+        line: Bytes,
+        input: Bytes,
+        mut more_input: mpsc::Receiver<Bytes>,
+    ) -> Result<Exit> {
+        let stdin = self.child.stdin.take();
+        let feed = async move {
+            let Some(stdin) = stdin else { return };
+            let mut next = Some(line);
+            let mut rest = (!input.is_empty()).then_some(input);
+            while let Some(data) = next {
+                if stdin.send(data).await.is_err() {
+                    return;
+                }
+                next = match rest.take() {
+                    Some(input) => Some(input),
+                    None => more_input.recv().await,
+                };
+            }
+        };
+        tokio::pin!(feed);
+        let mut input_done = false;
+        let mut ending: Option<tokio::task::JoinHandle<()>> = None;
+        loop {
+            let asked = ending.is_some();
+            let end = async {
+                match &mut ending {
+                    Some(task) => _ = task.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                chunk = self.child.next() => match chunk {
+                    Some(Chunk::Stdout(data)) => _ = self.chunks.send(Chunk::Stdout(data)).await,
+                    Some(Chunk::Stderr(data)) => {
+                        let data = self.filter.pass(&data);
+                        if !data.is_empty() {
+                            _ = self.chunks.send(Chunk::Stderr(data)).await;
+                        }
+                    }
+                    None => break,
+                },
+                () = &mut feed, if !input_done => input_done = true,
+                () = self.cancel.cancelled(), if !asked => {
+                    ending = Some(tokio::spawn(end_group(self.guest.clone(), pid, true)));
+                }
+                // Whatever is left of it, wsl.exe is ours.
+                () = end => break,
+            }
+        }
+        let rest = self.filter.rest();
+        if !rest.is_empty() {
+            _ = self.chunks.send(Chunk::Stderr(rest)).await;
+        }
+        if let Some(exit) = self.filter.exit {
+            return Ok(exit);
+        }
+        if ending.is_none() {
+            // wsl.exe has gone, and perhaps only wsl.exe: nobody is to go on working for a caller who is told of a failure.
+            tokio::spawn(end_group(self.guest.clone(), pid, false));
+        }
+        let text = format!("The WSL distribution {} stopped under a command, or wsl.exe did", self.guest.distribution);
+        Err(Error::new(ErrorCode::VmNotRunning, text)
+            .detail("distribution", self.guest.distribution.clone())
+            .hint("Start it again: startDaemon() or initialize()."))
+    }
+}
+
+/// Ends a command's process group by a second command: `wsl.exe` has no other way to end what it started
+/// (microsoft/WSL#2496). With `politely`, TERM first.
+async fn end_group(guest: Arc<Inner>, pid: u32, politely: bool) {
+    const POLITELY: &str = "kill -s TERM -- -$0 && for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; kill -s 0 -- -$0 || exit 0; done; kill -s KILL -- -$0";
+    let script = if politely { POLITELY } else { "kill -s KILL -- -$0" };
+    // It would be started only to find nothing.
+    if !guest.wsl.running().await.is_ok_and(|all| all.contains(&guest.distribution)) {
+        return;
+    }
+    let number = pid.to_string();
+    let command = guest.wsl.inside(&guest.distribution, ["/bin/sh", "-c", script, &number]);
+    let work = async { guest.wsl.start(command).await?.output().await };
+    if !matches!(tokio::time::timeout(TERM_GRACE * 5, work).await, Ok(Ok(_))) {
+        tracing::warn!(pid, "a command in the distribution could not be ended");
+    }
+}

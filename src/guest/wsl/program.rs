@@ -1,0 +1,143 @@
+//! `wsl.exe`: one method for each thing we ask it to do. Steps and facts; what to do when is decided in `manager`.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::text::{self, Fault};
+use crate::{
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    process::{self, Output, Process},
+};
+
+/// For what only asks WSL's service, which may have to be started first.
+const ASK: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub struct Wsl {
+    program: PathBuf,
+}
+
+impl Default for Wsl {
+    /// Windows' own, wherever the PATH goes.
+    fn default() -> Self {
+        let root = env_vars::get(env_vars::SYSTEM_ROOT).unwrap_or_else(|| r"C:\Windows".to_owned());
+        Self { program: Path::new(&root).join("System32").join("wsl.exe") }
+    }
+}
+
+impl Wsl {
+    /// Another program in its place.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// A `wsl.exe` about to start. Its own words come in UTF-8 where it can; nothing of our environment is passed on
+    /// into a distribution.
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(args).env("WSL_UTF8", "1").env("WSL_DISABLE_WARNINGS", "1").env_remove("WSLENV");
+        command
+    }
+
+    /// `argv` in a distribution, as root. The first word must be plain: `wsl.exe` reads it as a program's name. So must be
+    /// the distribution's: it knows no quotes there.
+    pub fn inside<A: AsRef<OsStr>>(
+        &self,
+        distribution: &str,
+        argv: impl IntoIterator<Item = A>,
+    ) -> std::process::Command {
+        let mut command = self.command(["--distribution", distribution, "--user", "root", "--cd", "/", "--exec"]);
+        command.args(argv);
+        command
+    }
+
+    pub(super) async fn start(&self, command: std::process::Command) -> Result<Process> {
+        process::spawn(command, bytes::Bytes::new(), None).await.map_err(|e| match e.code() {
+            ErrorCode::NotInstalled => text::error("Starting wsl.exe", "wsl.exe --install").source(e),
+            _ => e,
+        })
+    }
+
+    async fn ask(&self, doing: &str, args: &[&OsStr], within: Option<Duration>) -> Result<String> {
+        let work = async { self.start(self.command(args)).await?.output().await };
+        let output = match within {
+            None => work.await?,
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| {
+                Error::new(ErrorCode::Timeout, format!("{doing}: wsl.exe did not answer within {} s", limit.as_secs()))
+                    .hint("`wsl --shutdown` in a terminal ends all that runs in WSL, and mends a WSL that hangs.")
+            })??,
+        };
+        let said = said(&output);
+        if output.success() { Ok(said) } else { Err(text::error(doing, &said)) }
+    }
+
+    /// Whether WSL is there and can run virtual machines. An old one that does not know the question is believed to.
+    pub async fn check(&self) -> Result<()> {
+        let said = match self.ask("Asking for WSL's state", &["--status".as_ref()], Some(ASK)).await {
+            Ok(said) => said,
+            Err(e) if e.code() == ErrorCode::UnsupportedPlatform || e.code() == ErrorCode::Timeout => return Err(e),
+            Err(_) => return Ok(()),
+        };
+        match text::fault(&said) {
+            Fault::NoVirtualMachines => Err(text::error("Asking for WSL's state", &said)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All distributions of this user, also those that are only just being made.
+    pub async fn distributions(&self) -> Result<Vec<String>> {
+        self.list(&["--list", "--quiet", "--all"]).await
+    }
+
+    pub async fn running(&self) -> Result<Vec<String>> {
+        self.list(&["--list", "--quiet", "--running"]).await
+    }
+
+    async fn list(&self, args: &[&str]) -> Result<Vec<String>> {
+        let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        match self.ask("Listing WSL's distributions", &args, Some(ASK)).await {
+            Ok(said) if text::none_installed(&said) => Ok(Vec::new()),
+            Ok(said) => Ok(text::names(&said)),
+            Err(e) if e.code() == ErrorCode::NotInstalled => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes a distribution of an archive, in `dir`. It takes minutes on a slow disk.
+    pub async fn import(&self, distribution: &str, dir: &Path, archive: &Path) -> Result<()> {
+        let args = ["--import".as_ref(), distribution.as_ref(), dir.as_os_str(), archive.as_os_str()];
+        let args = [&args[..], &["--version".as_ref(), "2".as_ref()]].concat();
+        self.ask("Importing the distribution", &args, None).await.map(drop)
+    }
+
+    /// Ends all that runs in it. One that does not run is no error.
+    pub async fn terminate(&self, distribution: &str) -> Result<()> {
+        let args = ["--terminate".as_ref(), distribution.as_ref()];
+        self.ask("Stopping the distribution", &args, Some(ASK)).await.map(drop)
+    }
+
+    /// Removes it with all that is in it.
+    pub async fn unregister(&self, distribution: &str) -> Result<()> {
+        let args = ["--unregister".as_ref(), distribution.as_ref()];
+        self.ask("Removing the distribution", &args, Some(ASK)).await.map(drop)
+    }
+}
+
+/// Errors are printed to standard output (`wslutil::PrintMessage`), and by some versions to the other.
+pub(super) fn said(output: &Output) -> String {
+    let (out, err) = (text::decode(&output.stdout), text::decode(&output.stderr));
+    [out.trim(), err.trim()].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// For a wrapper that other programs start.
+pub fn arguments(distribution: &str) -> [OsString; 7] {
+    ["--distribution", distribution, "--user", "root", "--cd", "/", "--exec"].map(OsString::from)
+}

@@ -1,0 +1,26 @@
+//! A managed container runtime for desktop apps: Docker, containerd, or a Lima VM, behind one interface.
+//!
+//! The layers, top to bottom; each calls only downwards: `manager`, `engine`, `guest`, `lima` and `fetch`, and beside
+//! them all `error`, `call`, `process`, `progress` and `env_vars`. See ARCHITECTURE.md.
+
+#![cfg_attr(
+    not(unix),
+    allow(
+        clippy::unnecessary_wraps,
+        clippy::unused_async,
+        reason = "where Windows has nothing to do, the function stays"
+    )
+)]
+
+pub mod call;
+pub mod engine;
+pub mod env_vars;
+pub mod error;
+pub mod fetch;
+pub mod guest;
+mod hex;
+#[cfg(unix)]
+pub mod lima;
+pub mod manager;
+pub mod process;
+pub mod progress;

@@ -1,0 +1,446 @@
+//! What an instance's directory and its host agent's socket tell, without starting a process (on macOS one `ps` for a
+//! pid file that nobody answers for).
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rustix::process::Pid;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::{Error, ErrorCode, Result};
+
+#[derive(Debug, Clone)]
+pub struct Instance {
+    pub name: String,
+    /// `<LIMA_HOME>/<name>`, as Lima writes it: links followed.
+    pub dir: PathBuf,
+}
+
+/// Who a pid file names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// There is no such file.
+    Absent,
+    /// No such process: a crash, or a reboot.
+    Gone,
+    /// A process that has the number by chance. It is not ours to touch.
+    Foreign,
+    Ours(Pid),
+}
+
+impl Holder {
+    pub fn is_ours(self) -> bool {
+        matches!(self, Holder::Ours(_))
+    }
+}
+
+/// What the host agent said last in `ha.stdout.log` (lima-contract §2). It may be of an earlier run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    None,
+    Booting,
+    Running,
+    /// The VM runs, but a requirement or probe failed.
+    Degraded,
+    Exiting,
+}
+
+/// An instance at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    pub directory: bool,
+    pub yaml: bool,
+    /// A disk with a system on it: without one the next start makes it.
+    pub disk: bool,
+    pub agent: Holder,
+    /// With vz the same process as the agent.
+    pub driver: Holder,
+    /// The agent answers at its socket. Only ours can: the socket lies in our directory.
+    pub answers: bool,
+    pub event: Event,
+}
+
+/// What `<dir>/ssh.config` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConfig {
+    pub port: u16,
+    pub user: String,
+    pub identity: PathBuf,
+}
+
+/// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
+const ANSWER: Duration = Duration::from_secs(3);
+/// The last words are within this many bytes of the log's end.
+const LAST: u64 = 16 * 1024;
+
+impl Instance {
+    pub fn new(lima_home: &Path, name: &str) -> Self {
+        Self { name: name.to_owned(), dir: lima_home.join(name) }
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    pub async fn facts(&self) -> Result<Facts> {
+        let this = self.clone();
+        let files = tokio::task::spawn_blocking(move || this.files());
+        let (files, answers) = tokio::join!(files, self.info());
+        let mut facts = files.map_err(|e| Error::internal("reading the instance's directory failed").source(e))?;
+        facts.answers = answers.is_some();
+        Ok(facts)
+    }
+
+    /// Running as far as Lima can tell: our agent answers, and said so last. One socket and one file.
+    pub async fn is_running(&self) -> bool {
+        if self.info().await.is_none() {
+            return false;
+        }
+        let log = self.path("ha.stdout.log");
+        let event = tokio::task::spawn_blocking(move || last_event(&log)).await;
+        matches!(event, Ok(Event::Running | Event::Degraded))
+    }
+
+    /// What the host agent says of itself; `None` when it does not answer.
+    pub async fn info(&self) -> Option<HostAgentInfo> {
+        tokio::time::timeout(ANSWER, ask(&self.path("ha.sock"))).await.ok()?.ok()
+    }
+
+    /// Whether the agent or the driver lives. Reads files and, on macOS, may run one `ps`: not for an async thread.
+    pub fn has_processes(&self) -> bool {
+        let facts = self.files();
+        facts.agent.is_ours() || facts.driver.is_ours()
+    }
+
+    fn files(&self) -> Facts {
+        let exists = |file| self.path(file).exists();
+        let owner = |file, is_agent| self.holder(&self.path(file), is_agent);
+        let vz = owner("vz.pid", true);
+        Facts {
+            directory: self.dir.is_dir(),
+            yaml: exists("lima.yaml"),
+            disk: exists("diffdisk") || exists("disk"),
+            agent: owner("ha.pid", true),
+            driver: if vz == Holder::Absent { owner("qemu.pid", false) } else { vz },
+            answers: false,
+            event: last_event(&self.path("ha.stdout.log")),
+        }
+    }
+
+    fn holder(&self, pid_file: &Path, is_agent: bool) -> Holder {
+        let Ok(text) = std::fs::read_to_string(pid_file) else { return Holder::Absent };
+        let Some(pid) = text.trim().parse().ok().filter(|&n: &i32| n > 0).and_then(Pid::from_raw) else {
+            return Holder::Gone;
+        };
+        if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
+            return Holder::Gone;
+        }
+        match command_line(pid) {
+            // A zombie: it has ended, and its parent does not care.
+            Some(line) if line.is_empty() => Holder::Gone,
+            Some(line) if self.is_ours(&line, is_agent) => Holder::Ours(pid),
+            _ => Holder::Foreign,
+        }
+    }
+
+    /// Both the agent and QEMU name files of the directory on their command line.
+    fn is_ours(&self, command_line: &str, is_agent: bool) -> bool {
+        let inside = format!("{}/", self.dir.display());
+        command_line.contains(&inside) && (!is_agent || command_line.contains(" hostagent "))
+    }
+
+    /// Written anew by Lima at each start.
+    pub async fn ssh_config(&self) -> Result<SshConfig> {
+        let path = self.path("ssh.config");
+        let text = tokio::fs::read_to_string(&path).await.map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::new(ErrorCode::VmNotRunning, "The VM has not been started yet").hint("Start it.").source(e)
+            }
+            _ => Error::io(e, "reading", &path),
+        })?;
+        SshConfig::parse(&text).ok_or_else(|| {
+            let text = format!("{} names no port, user and key", path.display());
+            Error::new(ErrorCode::VmBroken, text).detail("path", path.display().to_string())
+        })
+    }
+
+    /// The Lima that made the instance.
+    pub async fn lima_version(&self) -> Option<String> {
+        let text = tokio::fs::read_to_string(self.path("lima-version")).await.ok()?;
+        Some(text.trim().trim_start_matches('v').to_owned()).filter(|v| !v.is_empty())
+    }
+
+    /// Where the guest's host key is pinned. In the directory, so that it goes with the VM.
+    pub fn pin(&self) -> PathBuf {
+        self.path("lima-runtime.hostkey")
+    }
+
+    /// Removes the pid files and sockets of processes that are gone or are not ours, as Lima's own forced stop would,
+    /// but without killing what the pid files name. Does nothing while one of them is ours.
+    pub async fn remove_leftovers(&self) -> Result<Vec<String>> {
+        let this = self.clone();
+        let work = move || -> Result<Vec<String>> {
+            if this.has_processes() {
+                return Ok(Vec::new());
+            }
+            let mut removed = Vec::new();
+            for entry in std::fs::read_dir(&this.dir).map_err(|e| Error::io(e, "reading", &this.dir))?.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let path = Path::new(&name);
+                if path.extension().is_some_and(|e| e == "pid" || e == "sock" || e == "tmp") {
+                    std::fs::remove_file(entry.path()).map_err(|e| Error::io(e, "removing", &entry.path()))?;
+                    removed.push(name);
+                }
+            }
+            Ok(removed)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal("cleaning up failed").source(e)))
+    }
+
+    /// The last lines of one of the instance's logs, for an error's details.
+    pub async fn log_tail(&self, file: &str, lines: usize) -> String {
+        let path = self.path(file);
+        let text = tokio::task::spawn_blocking(move || tail(&path)).await.ok().flatten().unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+impl SshConfig {
+    /// `Key value` or `Key "value"`, keys in any case, as `ssh -F` reads it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let value = |key: &str| {
+            text.lines().find_map(|line| {
+                let (k, v) = line.trim().split_once([' ', '\t', '='])?;
+                k.eq_ignore_ascii_case(key).then(|| v.trim().trim_matches('"').to_owned())
+            })
+        };
+        Some(Self { port: value("Port")?.parse().ok()?, user: value("User")?, identity: value("IdentityFile")?.into() })
+    }
+}
+
+/// `GET /v1/info`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostAgentInfo {
+    #[serde(default)]
+    pub ssh_local_port: u16,
+}
+
+async fn ask(socket: &Path) -> Result<HostAgentInfo, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // A task of its own: it may see the end of the connection before we have read the answer.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let request = hyper::Request::get("/v1/info")
+        .header("host", "lima-hostagent")
+        .body(http_body_util::Empty::<bytes::Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        return Err(format!("status {}", response.status()).into());
+    }
+    let body = http_body_util::Limited::new(response.into_body(), 1 << 20).collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&body)?)
+}
+
+fn tail(path: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LAST).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn last_event(log: &Path) -> Event {
+    #[derive(Deserialize)]
+    struct Record {
+        status: Status,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Status {
+        running: bool,
+        degraded: bool,
+        exiting: bool,
+    }
+    let text = tail(log).unwrap_or_default();
+    // The last line may be half written; and where limactl emptied the log under an agent that still wrote to it, NULs
+    // fill the hole.
+    let parse = |line: &str| serde_json::from_str(line.trim_start_matches('\0')).ok();
+    let Some(Record { status }) = text.lines().rev().find_map(parse) else {
+        return Event::None;
+    };
+    match (status.exiting, status.running, status.degraded) {
+        (true, ..) => Event::Exiting,
+        (_, true, true) => Event::Degraded,
+        (_, true, false) => Event::Running,
+        _ => Event::Booting,
+    }
+}
+
+/// The arguments, joined by spaces; empty for a zombie, `None` when the system does not tell.
+fn command_line(pid: Pid) -> Option<String> {
+    if cfg!(target_os = "linux") {
+        let bytes = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+        return Some(String::from_utf8_lossy(&bytes).replace('\0', " "));
+    }
+    let out = std::process::Command::new("/bin/ps")
+        .args(["-ww", "-o", "command=", "-p", &pid.as_raw_nonzero().to_string()])
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::process::CommandExt};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn instance() -> (tempfile::TempDir, Instance) {
+        let home = tempfile::tempdir().unwrap();
+        let instance = Instance::new(&home.path().canonicalize().unwrap(), "default");
+        std::fs::create_dir(&instance.dir).unwrap();
+        (home, instance)
+    }
+
+    fn write(instance: &Instance, file: &str, text: impl std::fmt::Display) {
+        std::fs::write(instance.path(file), text.to_string()).unwrap();
+    }
+
+    struct Running(std::process::Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            _ = self.0.kill();
+            _ = self.0.wait();
+        }
+    }
+
+    /// A process whose command line is the one given.
+    fn pretend(line: &[&str]) -> Running {
+        // `sh -c 'read x'` waits for its input, and takes any further words.
+        let mut command = std::process::Command::new("/bin/sh");
+        command.arg0(line[0]).args(["-c", "read x"]).args(&line[1..]).stdin(std::process::Stdio::piped());
+        Running(command.spawn().unwrap())
+    }
+
+    #[tokio::test]
+    async fn nothing_there_is_nothing_found() {
+        let home = tempfile::tempdir().unwrap();
+        let facts = Instance::new(home.path(), "default").facts().await.unwrap();
+        assert!(!facts.directory && !facts.yaml && !facts.disk && !facts.answers);
+        assert_eq!((facts.agent, facts.driver, facts.event), (Holder::Absent, Holder::Absent, Event::None));
+    }
+
+    #[tokio::test]
+    async fn a_pid_counts_only_for_our_own_process() {
+        let (_home, instance) = instance();
+        let dir = instance.dir.to_str().unwrap();
+        let pid_file = format!("{dir}/ha.pid");
+        let ours = pretend(&["limactl", "x", "hostagent", "--pidfile", &pid_file, "default"]);
+        let sibling = pretend(&["limactl", "x", "hostagent", "--pidfile", &format!("{dir}2/ha.pid"), "default2"]);
+        let qemu = pretend(&["qemu-system-x86_64", "x", "-pidfile", &format!("{dir}/qemu.pid")]);
+        let at = |child: &Running| child.0.id();
+
+        write(&instance, "ha.pid", format!("{}\n", at(&ours)));
+        write(&instance, "qemu.pid", at(&qemu));
+        let facts = instance.facts().await.unwrap();
+        assert!(facts.agent.is_ours() && facts.driver.is_ours(), "{facts:?}");
+
+        write(&instance, "ha.pid", at(&sibling));
+        assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
+        // QEMU is not the agent, though it names our directory.
+        write(&instance, "ha.pid", at(&qemu));
+        assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
+        write(&instance, "ha.pid", std::process::id());
+        assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
+
+        // A zombie, a number nobody has, no number.
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        write(&instance, "ha.pid", dead.id());
+        let began = std::time::Instant::now();
+        while instance.facts().await.unwrap().agent != Holder::Gone {
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+        dead.wait().unwrap();
+        for text in ["", "x", "-1", "0", "2147483647", "99999999999"] {
+            write(&instance, "ha.pid", text);
+            assert_eq!(instance.facts().await.unwrap().agent, Holder::Gone, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_complete_word_of_the_agent_counts() {
+        let (_home, instance) = instance();
+        let mut log = std::fs::File::create(instance.path("ha.stdout.log")).unwrap();
+        for (line, event) in [
+            (r#"{"time":"t","status":{"sshLocalPort":36269}}"#, Event::Booting),
+            (r#"{"time":"t","status":{"running":true,"degraded":true,"errors":["x"]}}"#, Event::Degraded),
+            (r#"{"time":"t","status":{"running":true,"sshLocalPort":36269}}"#, Event::Running),
+            (r#"{"time":"t","status":{"exit"#, Event::Running),
+        ] {
+            writeln!(log, "{line}").unwrap();
+            assert_eq!(last_event(&instance.path("ha.stdout.log")), event, "{line}");
+        }
+        writeln!(log, "\0\0\0{{\"status\":{{\"running\":true}}}}").unwrap();
+        assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Running);
+        writeln!(log, "{}\n{{\"status\":{{\"exiting\":true}}}}", "x".repeat(100_000)).unwrap();
+        assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Exiting);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_answers_is_running_only_after_it_said_so() {
+        let (_home, instance) = instance();
+        assert!(!instance.is_running().await);
+        let listener = tokio::net::UnixListener::bind(instance.path("ha.sock")).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let n = socket.read(&mut request).await.unwrap();
+                assert!(request[..n].starts_with(b"GET /v1/info HTTP/1.1\r\n"));
+                let body = r#"{"sshLocalPort":36269}"#;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            }
+        });
+        assert_eq!(instance.info().await.unwrap().ssh_local_port, 36269);
+        assert!(instance.facts().await.unwrap().answers);
+        assert!(!instance.is_running().await);
+        write(&instance, "ha.stdout.log", "{\"status\":{\"running\":true}}\n");
+        assert!(instance.is_running().await);
+    }
+
+    #[test]
+    fn limas_ssh_config_is_read() {
+        let text = "# comment\nHost lima-default\n  IdentityFile \"/Users/a b/_config/user\"\n  StrictHostKeyChecking no\n  \
+                    User lima\n  ControlPath \"/x/ssh.sock\"\n  Hostname 127.0.0.1\n  Port 60022\n";
+        let config = SshConfig { port: 60022, user: "lima".into(), identity: "/Users/a b/_config/user".into() };
+        assert_eq!(SshConfig::parse(text), Some(config));
+        assert_eq!(SshConfig::parse("Host x\n  User lima\n"), None);
+    }
+
+    #[tokio::test]
+    async fn cleaning_up_takes_pid_and_socket_files_only() {
+        let (_home, instance) = instance();
+        for file in ["ha.pid", "vz.pid", "ha.sock", "x.tmp", "lima.yaml", "diffdisk", "ha.stderr.log"] {
+            write(&instance, file, "");
+        }
+        let mut removed = instance.remove_leftovers().await.unwrap();
+        removed.sort();
+        assert_eq!(removed, ["ha.pid", "ha.sock", "vz.pid", "x.tmp"]);
+        assert!(instance.path("lima.yaml").exists() && instance.path("diffdisk").exists());
+    }
+}

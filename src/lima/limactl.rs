@@ -1,0 +1,376 @@
+//! The `limactl` program: how it is called, and what its words mean. It has one exit code for every failure, so its
+//! messages decide (lima-contract §1.0; recorded in `tests/fixtures/limactl-1.2.1`).
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::{
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    process::{self, Chunk, Exit, Hold},
+};
+
+/// One line of limactl's standard error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    pub level: Level,
+    pub message: String,
+    /// What else the line carries: `location`, `digest`, `error`.
+    pub fields: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    /// Why it is about to fail.
+    Fatal,
+    /// Not from the logger: a download's name, a message of the template, a panic.
+    Raw,
+}
+
+impl Line {
+    /// Never fails: a line that is no log entry is a raw one.
+    pub fn parse(line: &str) -> Self {
+        let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
+            return Self { level: Level::Raw, message: line.to_owned(), fields: Map::new() };
+        };
+        let mut take = |key| match fields.remove(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let level = match take("level").as_str() {
+            "trace" | "debug" => Level::Debug,
+            "warning" | "warn" => Level::Warning,
+            "error" => Level::Error,
+            "fatal" | "panic" => Level::Fatal,
+            _ => Level::Info,
+        };
+        let message = take("msg");
+        fields.remove("time");
+        Self { level, message, fields }
+    }
+
+    /// The message without the mark of the host agent's own log.
+    pub fn text(&self) -> &str {
+        self.message.strip_prefix("[hostagent] ").unwrap_or(&self.message)
+    }
+}
+
+/// What a failed command means for the one who called it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    RootUser,
+    /// x86_64 under Rosetta, or a macOS without the driver.
+    UnsupportedPlatform,
+    AlreadyExists,
+    /// No such instance, or a directory without `lima.yaml`.
+    Missing,
+    /// A pid file says it runs already, or half of it.
+    SeemsRunning,
+    /// `stop` of one that does not run, `edit` or `delete` of one that does.
+    WrongState,
+    ChecksumMismatch,
+    DownloadFailed,
+    DiskFull,
+    PortTaken,
+    /// The template or a setting.
+    Invalid,
+    PathTooLong,
+    /// The host agent came up and gave up, or runs degraded.
+    HostAgent,
+    Other,
+}
+
+impl Failure {
+    /// `text` is the last fatal message, or all of standard error when there was none. v2 quotes with backticks where
+    /// v1 has double quotes: no pattern holds a quote.
+    pub fn of(text: &str) -> Self {
+        const WORDS: [(&str, Failure); 26] = [
+            ("must not run as the root user", Failure::RootUser),
+            ("running under rosetta", Failure::UnsupportedPlatform),
+            ("no space left on device", Failure::DiskFull),
+            ("expected digest ", Failure::ChecksumMismatch),
+            ("failed to download ", Failure::DownloadFailed),
+            ("address already in use", Failure::PortTaken),
+            ("Could not set up host forwarding rule", Failure::PortTaken),
+            (" already exists", Failure::AlreadyExists),
+            (" seems running", Failure::SeemsRunning),
+            ("errors inspecting instance", Failure::SeemsRunning),
+            ("pidfile ", Failure::SeemsRunning),
+            ("expected status ", Failure::WrongState),
+            ("cannot edit a running instance", Failure::WrongState),
+            ("too long: ", Failure::PathTooLong),
+            ("is not a valid identifier", Failure::Invalid),
+            ("the YAML is invalid", Failure::Invalid),
+            ("failed to unmarshal YAML", Failure::Invalid),
+            ("template requires Lima version", Failure::Invalid),
+            ("field `", Failure::Invalid),
+            ("unknown flag", Failure::Invalid),
+            ("lima.yaml: no such file or directory", Failure::Missing),
+            ("did not start up in ", Failure::HostAgent),
+            ("host agent process has exited", Failure::HostAgent),
+            ("exiting, status=", Failure::HostAgent),
+            ("degraded, status=", Failure::HostAgent),
+            ("did not receive an event with the ", Failure::HostAgent),
+        ];
+        WORDS.iter().find(|(words, _)| text.contains(words)).map_or(Self::Other, |(_, failure)| *failure)
+    }
+
+    fn code(self) -> ErrorCode {
+        match self {
+            Self::RootUser => ErrorCode::RootUser,
+            Self::UnsupportedPlatform => ErrorCode::UnsupportedPlatform,
+            Self::AlreadyExists | Self::SeemsRunning | Self::WrongState => ErrorCode::InvalidState,
+            Self::Missing => ErrorCode::VmNotRunning,
+            Self::ChecksumMismatch => ErrorCode::ChecksumMismatch,
+            Self::DownloadFailed => ErrorCode::DownloadFailed,
+            Self::DiskFull => ErrorCode::DiskFull,
+            Self::PortTaken => ErrorCode::PortInUse,
+            Self::Invalid => ErrorCode::InvalidArgument,
+            Self::PathTooLong => ErrorCode::PathTooLong,
+            Self::HostAgent | Self::Other => ErrorCode::VmStartFailed,
+        }
+    }
+
+    fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::RootUser => "Run the application as an ordinary user.",
+            Self::UnsupportedPlatform => "Install the Lima that was built for this processor.",
+            Self::DownloadFailed => "Check the network and the proxy settings, then try again.",
+            Self::DiskFull => "Free some disk space, then try again.",
+            Self::PathTooLong => "Choose a shorter dataDir.",
+            Self::Invalid => "Check the template and the resources.",
+            _ => return None,
+        })
+    }
+}
+
+/// A failed command, for those who want to decide by what it was.
+#[derive(Debug)]
+pub struct Failed {
+    pub failure: Failure,
+    pub error: Error,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { failure: Failure::Other, error }
+    }
+}
+
+/// One installed limactl with one LIMA_HOME.
+#[derive(Debug, Clone)]
+pub struct Limactl {
+    program: PathBuf,
+    lima_home: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    hold: Option<Hold>,
+}
+
+/// What Lima needs of the system, and nothing of Homebrew: a broken `qemu-img` there would be preferred to Lima's own.
+const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+/// Lines kept for the error of a failing command.
+const TAIL: usize = 50;
+
+impl Limactl {
+    /// `program` is the absolute path of limactl; `proxy` replaces the proxy settings of our own environment.
+    /// `extra` is for tests on machines that need more, such as `QEMU_SYSTEM_X86_64`.
+    pub fn new(program: PathBuf, lima_home: PathBuf, proxy: Option<&str>, extra: &[(&str, &OsStr)]) -> Self {
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
+        for name in env_vars::FOR_LIMACTL {
+            env.extend(std::env::var_os(name).map(|value| (name.into(), value)));
+        }
+        if !env.iter().any(|(name, _)| name == "HOME") {
+            // Lima ends in a panic without one.
+            env.extend(home::home_dir().map(|home| ("HOME".into(), home.into_os_string())));
+        }
+        for name in env_vars::PROXIES {
+            let ours = || env_vars::get(name).or_else(|| env_vars::get(&name.to_ascii_uppercase()));
+            let value = match proxy {
+                Some(proxy) if name != "no_proxy" => Some(proxy.to_owned()),
+                _ => ours(),
+            };
+            env.extend(value.map(|value| (name.into(), value.into())));
+        }
+        env.push(("PATH".into(), PATH.into()));
+        env.push(("LIMA_HOME".into(), lima_home.clone().into_os_string()));
+        env.extend(extra.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        Self { program, lima_home, env, hold: None }
+    }
+
+    /// Every command keeps `lock` until its process is gone, also one that was given up half-way.
+    #[must_use]
+    pub fn holding(&self, lock: Hold) -> Self {
+        Self { hold: Some(lock), ..self.clone() }
+    }
+
+    pub fn lima_home(&self) -> &Path {
+        &self.lima_home
+    }
+
+    /// Makes the instance of that name with this YAML, its image copied or downloaded. Nothing is booted.
+    pub async fn create(&self, name: &str, yaml: String, on_line: impl FnMut(Line)) -> Result<(), Failed> {
+        self.run(&["create", "--name", name, "-"], yaml.into(), on_line).await.map(drop)
+    }
+
+    /// Boots an existing instance and returns when Lima calls it ready, which says nothing of containerd.
+    /// Dropping the future ends limactl and leaves the host agent to go on.
+    pub async fn start(
+        &self,
+        name: &str,
+        timeout: std::time::Duration,
+        on_line: impl FnMut(Line),
+    ) -> Result<(), Failed> {
+        let timeout = format!("{}s", timeout.as_secs().max(1));
+        self.run(&["start", "--timeout", &timeout, name], Bytes::new(), on_line).await.map(drop)
+    }
+
+    /// `force` kills what the pid files name, whatever it is: look at [`super::instance`] first.
+    pub async fn stop(&self, name: &str, force: bool, on_line: impl FnMut(Line)) -> Result<(), Failed> {
+        let args: &[&str] = if force { &["stop", "--force", name] } else { &["stop", name] };
+        self.run(args, Bytes::new(), on_line).await.map(drop)
+    }
+
+    /// The instance must not run. No instance of that name is no error.
+    pub async fn delete(&self, name: &str) -> Result<(), Failed> {
+        self.run(&["delete", name], Bytes::new(), |_| {}).await.map(drop)
+    }
+
+    /// Whether this limactl takes the file at `path` as a template.
+    pub async fn validate(&self, path: &str) -> Result<(), Failed> {
+        self.run(&["validate", path], Bytes::new(), |_| {}).await.map(drop)
+    }
+
+    /// `1.2.1`.
+    pub async fn version(&self) -> Result<String> {
+        let out = self.run(&["--version"], Bytes::new(), |_| {}).await?;
+        let text = String::from_utf8_lossy(&out);
+        Ok(text.trim().rsplit(' ').next().unwrap_or_default().trim_start_matches('v').to_owned())
+    }
+
+    /// Its standard output. `on_line` sees standard error as it comes.
+    async fn run(&self, args: &[&str], input: Bytes, mut on_line: impl FnMut(Line)) -> Result<Vec<u8>, Failed> {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(["--tty=false", "--log-format", "json"]).args(args);
+        // A rejected YAML is written to the working directory, which is `/` for an application of the desktop.
+        let parent = self.lima_home.parent().unwrap_or(Path::new("/"));
+        command.env_clear().envs(self.env.iter().map(|(k, v)| (k, v))).current_dir(parent);
+        let mut process = process::spawn(command, input, self.hold.clone()).await?;
+        process.stdin = None;
+        let (mut stdout, mut pending, mut fatal) = (Vec::new(), Vec::new(), None);
+        let mut tail = std::collections::VecDeque::with_capacity(TAIL);
+        let mut take = |bytes: &[u8], fatal: &mut Option<String>| {
+            let text = String::from_utf8_lossy(bytes);
+            let line = Line::parse(text.trim_end_matches(['\n', '\r']));
+            if line.level == Level::Fatal {
+                *fatal = Some(line.message.clone());
+            }
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(line.message.clone());
+            on_line(line);
+        };
+        while let Some(chunk) = process.next().await {
+            match chunk {
+                Chunk::Stdout(data) => stdout.extend_from_slice(&data),
+                Chunk::Stderr(data) => {
+                    pending.extend_from_slice(&data);
+                    while let Some(end) = pending.iter().position(|&b| b == b'\n') {
+                        let line: Vec<u8> = pending.drain(..=end).collect();
+                        take(&line, &mut fatal);
+                    }
+                }
+            }
+        }
+        if !pending.is_empty() {
+            take(&pending, &mut fatal);
+        }
+        let exit = process.exit().await?;
+        if exit == Exit::Code(0) {
+            return Ok(stdout);
+        }
+        let lines: Vec<String> = tail.into();
+        let said = lines.join("\n");
+        let failure = Failure::of(fatal.as_deref().unwrap_or(&said));
+        let verb = args.first().copied().unwrap_or_default();
+        let why = fatal.or_else(|| lines.last().cloned()).unwrap_or_else(|| exit.to_string());
+        let mut error = Error::new(failure.code(), format!("limactl {verb} failed: {why}")).detail("logTail", said);
+        if let Exit::Code(code) = exit {
+            error = error.detail("exitCode", code);
+        }
+        if let Some(hint) = failure.hint() {
+            error = error.hint(hint);
+        }
+        Err(Failed { failure, error })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What the real 1.2.1 printed.
+    pub(crate) fn recorded(name: &str) -> (i64, Vec<Line>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/limactl-1.2.1").join(name);
+        let v: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        (v["exitCode"].as_i64().unwrap(), v["stderr"].as_str().unwrap().lines().map(Line::parse).collect())
+    }
+
+    #[test]
+    fn every_recorded_failure_is_told_apart() {
+        for (file, failure) in [
+            ("create-exists.json", Failure::AlreadyExists),
+            ("edit-running.json", Failure::WrongState),
+            ("edit-shrink-disk.json", Failure::Invalid),
+            ("name-too-long.json", Failure::Invalid),
+            ("start-bad-digest.json", Failure::ChecksumMismatch),
+            ("start-bad-image.json", Failure::DownloadFailed),
+            ("stop-again.json", Failure::WrongState),
+            ("stop-missing.json", Failure::Missing),
+            ("validate-bad.json", Failure::Invalid),
+        ] {
+            let (exit, lines) = recorded(file);
+            assert_eq!(exit, 1, "{file}");
+            let last = lines.last().unwrap();
+            assert_eq!(last.level, Level::Fatal, "{file}");
+            assert_eq!(Failure::of(&last.message), failure, "{file}: {}", last.message);
+            // As v2 quotes.
+            assert_eq!(Failure::of(&last.message.replace('"', "`")), failure, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_successful_run_holds_no_fatal_line() {
+        for file in
+            ["start-first.json", "start-already-running.json", "stop.json", "delete.json", "delete-missing.json"]
+        {
+            let (exit, lines) = recorded(file);
+            assert_eq!(exit, 0);
+            assert!(lines.iter().all(|l| l.level != Level::Fatal && l.level != Level::Raw), "{file}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_log_entries_pass_as_they_are() {
+        for raw in ["Downloading the image (noble.img)", "panic: boom", "{half", "[1]", ""] {
+            assert_eq!(Line::parse(raw), Line { level: Level::Raw, message: raw.into(), fields: Map::new() });
+        }
+        let l = Line::parse(r#"{"level":"info","msg":"[hostagent] x","arch":"x86_64","time":"t"}"#);
+        assert_eq!((l.level, l.text(), &l.fields["arch"]), (Level::Info, "x", &Value::from("x86_64")));
+    }
+}

@@ -1,0 +1,8 @@
+//! Lima: its commands, its instance directories, its template. Reports facts and performs steps; what to do about them
+//! is decided above.
+
+pub mod instance;
+pub mod limactl;
+pub mod paths;
+pub mod progress;
+pub mod template;

@@ -1,0 +1,98 @@
+//! Where an instance lies. Lima makes sockets in its directory, and the system limits the length of a socket's path.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorCode, Result};
+
+/// `len(LIMA_HOME) + len(name)` in bytes at most, so that `<LIMA_HOME>/<name>/ssh.sock.<16 digits>` fits
+/// (lima-contract §3).
+pub const LONGEST: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
+
+/// What Lima takes as an instance's name: letters and digits, with single `.`, `_` or `-` between them.
+pub fn check_name(name: &str) -> Result<()> {
+    let fail = |problem: &str| Err(Error::invalid("instance", format!("{name:?} {problem}")));
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());
+    if name.len() > 40 {
+        return fail("is longer than 40 characters");
+    }
+    if !name.split(['.', '_', '-']).all(word) {
+        return fail("is not made of letters and digits, with single '.', '_' or '-' between them");
+    }
+    let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
+    if extension.is_some_and(|e| e == "yml" || e == "yaml") {
+        return fail("looks like a file to Lima");
+    }
+    Ok(())
+}
+
+/// `<data_dir>/vms` when it is short enough, else `<home>/.<app>/lima`. Both as Lima sees them, with links followed.
+/// `PATH_TOO_LONG` when neither fits.
+pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Result<PathBuf> {
+    check_name(instance)?;
+    let wanted = real(&data_dir.join("vms"));
+    let short = real(&home.join(format!(".{app}")).join("lima"));
+    for dir in [&wanted, &short] {
+        if length(dir) + instance.len() <= LONGEST {
+            return Ok(dir.clone());
+        }
+    }
+    let text =
+        format!("{} is {} bytes too long for a VM", wanted.display(), length(&wanted) + instance.len() - LONGEST);
+    Err(Error::new(ErrorCode::PathTooLong, text)
+        .hint("Choose a shorter dataDir: sockets in it may have 103 bytes in all.")
+        .detail("path", wanted.display().to_string()))
+}
+
+fn length(path: &Path) -> usize {
+    path.as_os_str().len()
+}
+
+/// The path with the links of its existing part followed: `/tmp` is `/private/tmp` on macOS.
+fn real(path: &Path) -> PathBuf {
+    for part in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (part.canonicalize(), path.strip_prefix(part)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_directory_takes_over_at_the_byte_where_lima_would_refuse() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let fits = LONGEST - "default".len() - length(&base) - "/".len() - "/vms".len();
+        let home = lima_home(&base.join("x".repeat(fits)), "default", &base, "app").unwrap();
+        assert_eq!(length(&home) + "default".len(), LONGEST);
+        let home = lima_home(&base.join("x".repeat(fits + 1)), "default", &base, "app").unwrap();
+        assert_eq!(home, base.join(".app/lima"));
+        let long = base.join("é".repeat(60));
+        let e = lima_home(&long, "default", &long, "app").unwrap_err();
+        assert_eq!(e.code(), ErrorCode::PathTooLong);
+    }
+
+    #[test]
+    fn links_are_followed_before_the_length_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("l".repeat(LONGEST));
+        std::fs::create_dir(&long).unwrap();
+        std::os::unix::fs::symlink(&long, dir.path().join("s")).unwrap();
+        let home = lima_home(&dir.path().join("s"), "default", dir.path(), "app").unwrap();
+        assert!(home.ends_with(".app/lima"), "{home:?}");
+    }
+
+    #[test]
+    fn names_lima_would_refuse_are_refused_first() {
+        for good in ["default", "a", "kai-2.x_y"] {
+            check_name(good).unwrap();
+        }
+        let long = "x".repeat(80);
+        for bad in ["", "a/b", "../x", "-a", "a-", "a--b", "a b", "é", "x.yaml", "x.yml", "_config", ".x", &long] {
+            assert_eq!(check_name(bad).unwrap_err().code(), ErrorCode::InvalidArgument, "{bad}");
+        }
+    }
+}

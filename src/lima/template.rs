@@ -1,0 +1,433 @@
+//! The instance's YAML: a base document with what we decided laid over it. Made with a YAML library, so that no path
+//! and no certificate can break out of its value.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_norway::{Mapping, Value};
+
+use crate::error::{Error, Result};
+
+pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
+
+/// Lima's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arch {
+    #[serde(rename = "x86_64")]
+    X86_64,
+    Aarch64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmType {
+    Vz,
+    Qemu,
+}
+
+impl VmType {
+    /// vz where there is Virtualization.framework, QEMU elsewhere.
+    pub const DEFAULT: VmType = if cfg!(target_os = "macos") { VmType::Vz } else { VmType::Qemu };
+}
+
+/// A file to boot from or to install: an address, or an absolute path of this host.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Source {
+    pub location: String,
+    pub arch: Arch,
+    /// `sha256:…`; absent only for a local file that was verified already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Kernel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<BootFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kernel {
+    pub location: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    pub cmdline: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BootFile {
+    pub location: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// A directory of the host, seen in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// Absolute, or starting with `~`.
+    pub location: String,
+    /// The same path in the guest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_point: Option<String>,
+    #[serde(default)]
+    pub writable: bool,
+}
+
+/// Everything the manager decides about a VM. `None` and empty leave the base document's word.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub arch: Arch,
+    pub vm_type: VmType,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub disk: u64,
+    pub mounts: Vec<Mount>,
+    /// Tried in order.
+    pub images: Vec<Source>,
+    pub nerdctl: Vec<Source>,
+    /// A port of the host that is free. Without one Lima would take 60022 for an instance called `default`, and so
+    /// meet the user's own.
+    pub ssh_port: u16,
+    /// amd64 programs on Apple silicon.
+    pub rosetta: bool,
+    /// PEM texts, or PEM files of the host.
+    pub ca_certificates: Vec<String>,
+}
+
+/// Lays `settings` over `base`. `INVALID_ARGUMENT` when the base is no YAML mapping or a setting cannot be expressed.
+pub fn render(base: &str, settings: &Settings) -> Result<String> {
+    let mut root: Mapping = serde_norway::from_str(base)
+        .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
+    for mount in &settings.mounts {
+        check_mount("", mount)?;
+    }
+    set(&mut root, "vmType", settings.vm_type)?;
+    set(&mut root, "arch", settings.arch)?;
+    set(&mut root, "cpus", settings.cpus)?;
+    set(&mut root, "memory", size(settings.memory))?;
+    set(&mut root, "disk", size(settings.disk))?;
+    // Also when there are none: without the key Lima mounts nothing today, and might mount the home directory tomorrow.
+    set(&mut root, "mounts", &settings.mounts)?;
+    set(section(&mut root, "ssh")?, "localPort", settings.ssh_port)?;
+    if !settings.images.is_empty() {
+        set(&mut root, "images", &settings.images)?;
+    }
+    if root.get("images").and_then(Value::as_sequence).is_none_or(Vec::is_empty) {
+        return Err(Error::invalid("template", "names no images"));
+    }
+    if !settings.nerdctl.is_empty() {
+        set(section(&mut root, "containerd")?, "archives", &settings.nerdctl)?;
+    }
+    if settings.rosetta && settings.vm_type == VmType::Vz && settings.arch == Arch::Aarch64 {
+        let rosetta = section(&mut root, "rosetta")?;
+        set(rosetta, "enabled", true)?;
+        set(rosetta, "binfmt", true)?;
+    }
+    // limactl gets the proxy in its environment, and writes it for the guest with the host's address put right.
+    set(&mut root, "propagateProxyEnv", true)?;
+    let (texts, files): (Vec<_>, Vec<_>) = settings.ca_certificates.iter().partition(|ca| ca.contains("-----BEGIN "));
+    for (key, list) in [("certs", texts), ("files", files)] {
+        if !list.is_empty() {
+            set(section(&mut root, "caCerts")?, key, list)?;
+        }
+    }
+    serde_norway::to_string(&root).map_err(|e| Error::internal(format!("the template cannot be written: {e}")))
+}
+
+/// The SSH port that a `lima.yaml` names.
+pub fn ssh_port(document: &str) -> Option<u16> {
+    let root: Value = serde_norway::from_str(document).ok()?;
+    root.get("ssh")?.get("localPort")?.as_u64()?.try_into().ok().filter(|&port| port > 0)
+}
+
+/// What of a `lima.yaml` can be changed between two boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub disk: u64,
+    pub mounts: Vec<Mount>,
+    pub arch: String,
+    pub vm_type: String,
+}
+
+/// `None` for a document that was not made here.
+pub fn shape(document: &str) -> Option<Shape> {
+    let root: Value = serde_norway::from_str(document).ok()?;
+    let text = |key: &str| root.get(key)?.as_str().map(str::to_owned);
+    let mounts = root.get("mounts").filter(|m| !m.is_null()).cloned();
+    Some(Shape {
+        cpus: root.get("cpus")?.as_u64()?.try_into().ok()?,
+        memory: bytes(root.get("memory")?)?,
+        disk: bytes(root.get("disk")?)?,
+        mounts: mounts.map_or(Ok(Vec::new()), serde_norway::from_value).ok()?,
+        arch: text("arch")?,
+        vm_type: text("vmType")?,
+    })
+}
+
+/// `document` with what of `settings` may change in an existing VM: CPUs, memory, mounts, the containerd to install,
+/// and a disk that grows. The same text when all of it is so already.
+pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
+    let root: Mapping = serde_norway::from_str(document)
+        .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
+    let mut new = root.clone();
+    set(&mut new, "cpus", settings.cpus)?;
+    set(&mut new, "memory", size(settings.memory))?;
+    // Never smaller: Lima would refuse, and what is on it would be lost.
+    if new.get("disk").and_then(bytes).is_none_or(|disk| disk < settings.disk) {
+        set(&mut new, "disk", size(settings.disk))?;
+    }
+    set(&mut new, "mounts", &settings.mounts)?;
+    if !settings.nerdctl.is_empty() {
+        set(section(&mut new, "containerd")?, "archives", &settings.nerdctl)?;
+    }
+    if new == root {
+        return Ok(document.to_owned());
+    }
+    serde_norway::to_string(&new).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
+}
+
+/// `document` with another SSH port, everything else as it is: for an instance whose port was taken meanwhile.
+pub fn with_ssh_port(document: &str, port: u16) -> Result<String> {
+    let mut root: Mapping = serde_norway::from_str(document)
+        .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
+    set(section(&mut root, "ssh")?, "localPort", port)?;
+    serde_norway::to_string(&root).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
+}
+
+fn set(map: &mut Mapping, key: &str, value: impl Serialize) -> Result<()> {
+    let value = serde_norway::to_value(value).map_err(|e| Error::invalid(key, e))?;
+    map.insert(key.into(), value);
+    Ok(())
+}
+
+fn section<'a>(map: &'a mut Mapping, key: &str) -> Result<&'a mut Mapping> {
+    let value = map.entry(key.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+    if value.is_null() {
+        *value = Value::Mapping(Mapping::new());
+    }
+    value.as_mapping_mut().ok_or_else(|| Error::invalid("template", format!("{key} is not a mapping")))
+}
+
+/// Lima reads `4GiB`, and a bare number as bytes.
+fn size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20)] {
+        if bytes >> shift << shift == bytes {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// What [`size`] writes, and what a person may have written: `4GiB`, `4G`, `4294967296`. All units are binary to Lima.
+fn bytes(value: &Value) -> Option<u64> {
+    if let Some(n) = value.as_u64() {
+        return Some(n);
+    }
+    let text = value.as_str()?.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim().to_ascii_lowercase();
+    let power =
+        ["", "k", "m", "g", "t"].iter().position(|u| *u == unit.trim_end_matches("ib").trim_end_matches('b'))?;
+    number.checked_mul(1_u64 << (10 * power))
+}
+
+/// What Lima refuses, or accepts and then never mounts (lima-contract §4, pitfall 15). `at_option` is what stands before
+/// `mounts` where the caller wrote it.
+pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
+    const TAKEN: [&str; 10] = ["/", "/bin", "/dev", "/etc", "/home", "/opt", "/sbin", "/tmp", "/usr", "/var"];
+    let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
+    let in_home = mount.location == "~" || mount.location.starts_with("~/");
+    if !in_home && !Path::new(&mount.location).is_absolute() {
+        return Err(Error::invalid(
+            format!("{at_option}mounts.location"),
+            format!("{:?} is not an absolute path", mount.location),
+        ));
+    }
+    if mount.mount_point.is_some() && !at.starts_with('/') {
+        return Err(Error::invalid(format!("{at_option}mounts.mountPoint"), format!("{at:?} is not an absolute path")));
+    }
+    if at.contains(char::is_whitespace) {
+        let hint = "Give a mountPoint without spaces.";
+        return Err(Error::invalid(
+            format!("{at_option}mounts.mountPoint"),
+            format!("{at:?}: a guest mounts no path with a space"),
+        )
+        .hint(hint));
+    }
+    // Lima's own templates: it would read the value as one.
+    if mount.location.contains("{{") || at.contains("{{") {
+        return Err(Error::invalid(format!("{at_option}mounts.location"), "a path with '{{' cannot be mounted"));
+    }
+    let plain = if at.len() > 1 { at.trim_end_matches('/') } else { at };
+    if TAKEN.contains(&plain) {
+        return Err(Error::invalid(
+            format!("{at_option}mounts.mountPoint"),
+            format!("{at} belongs to the guest itself"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::ErrorCode;
+
+    fn settings() -> Settings {
+        Settings {
+            arch: Arch::Aarch64,
+            vm_type: VmType::Vz,
+            cpus: 4,
+            memory: 4 << 30,
+            disk: 100 << 30,
+            mounts: vec![Mount { location: "~".into(), mount_point: None, writable: true }],
+            images: vec![],
+            nerdctl: vec![],
+            ssh_port: 40022,
+            rosetta: true,
+            ca_certificates: vec![],
+        }
+    }
+
+    fn parsed(text: &str) -> Value {
+        serde_norway::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_default_vm_is_the_one_of_the_design() {
+        let v = parsed(&render(BUILT_IN, &settings()).unwrap());
+        assert_eq!(v["vmType"], "vz");
+        assert_eq!(v["arch"], "aarch64");
+        assert_eq!((&v["memory"], &v["disk"]), (&Value::from("4GiB"), &Value::from("100GiB")));
+        assert_eq!(v["containerd"]["system"], true);
+        assert_eq!(v["containerd"]["user"], false);
+        assert_eq!(v["user"]["name"], "lima");
+        assert_eq!(v["ssh"]["localPort"], 40022);
+        assert_eq!(v["ssh"]["loadDotSSHPubKeys"], false);
+        assert_eq!(v["mounts"][0]["location"], "~");
+        assert_eq!(v["mounts"][0]["writable"], true);
+        assert_eq!(v["portForwards"][0]["hostSocket"], "{{.Dir}}/sock/containerd.sock");
+        assert_eq!(v["rosetta"]["binfmt"], true);
+        let images = v["images"].as_sequence().unwrap();
+        assert!(images.iter().all(|i| i["digest"].as_str().is_some_and(|d| d.starts_with("sha256:"))));
+    }
+
+    #[test]
+    fn what_is_given_replaces_the_templates_word_and_the_rest_stays() {
+        let base = "images: [{location: /a}]\nfirmware: {legacyBIOS: true}\nssh:\nmounts: [{location: /old}]\n";
+        let image = Source {
+            location: "/with space/é.qcow2".into(),
+            arch: Arch::X86_64,
+            digest: None,
+            kernel: Some(Kernel { location: "/k".into(), digest: None, cmdline: "root=/dev/vda".into() }),
+            initrd: None,
+        };
+        let s = Settings {
+            arch: Arch::X86_64,
+            vm_type: VmType::Qemu,
+            memory: (1 << 30) + 1,
+            mounts: vec![],
+            images: vec![image],
+            ca_certificates: vec!["/ca: \"x\"\n.pem".into(), "-----BEGIN CERTIFICATE-----\nx\n".into()],
+            ..settings()
+        };
+        let v = parsed(&render(base, &s).unwrap());
+        assert_eq!(v["firmware"]["legacyBIOS"], true);
+        assert_eq!(v["images"][0]["location"], "/with space/é.qcow2");
+        assert_eq!(v["images"][0]["kernel"]["cmdline"], "root=/dev/vda");
+        assert_eq!(v["memory"], "1073741825");
+        assert_eq!(v["mounts"].as_sequence().unwrap().len(), 0);
+        assert_eq!(v["caCerts"]["files"][0], "/ca: \"x\"\n.pem");
+        assert_eq!(v["caCerts"]["certs"][0], "-----BEGIN CERTIFICATE-----\nx\n");
+        assert!(v.get("rosetta").is_none(), "Rosetta is Apple's");
+    }
+
+    #[test]
+    fn a_template_or_mount_that_cannot_work_is_refused() {
+        for base in ["[1]", "images: [", "ssh: 5", ""] {
+            assert_eq!(
+                render(base, &settings()).map(|_| ()).map_err(|e| e.code()),
+                Err(ErrorCode::InvalidArgument),
+                "{base}"
+            );
+        }
+        for (location, mount_point) in [
+            ("relative", None),
+            ("", None),
+            ("/", None),
+            ("/etc/", None),
+            ("/Users/a b", None),
+            ("/Users/a", Some("/mnt/a b")),
+            ("/Users/a", Some("mnt")),
+            ("/Users/a", Some("/usr")),
+            ("/Users/{{.Dir}}", None),
+        ] {
+            let mount = Mount { location: location.into(), mount_point: mount_point.map(Into::into), writable: false };
+            let e = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).map(|_| ()).unwrap_err();
+            assert_eq!(e.code(), ErrorCode::InvalidArgument, "{location} {mount_point:?}");
+        }
+        let spaced = Mount { location: "/Users/a b".into(), mount_point: Some("/mnt/ab".into()), writable: false };
+        render(BUILT_IN, &Settings { mounts: vec![spaced], ..settings() }).unwrap();
+    }
+
+    #[test]
+    fn another_ssh_port_leaves_the_rest_alone() {
+        let before = render(BUILT_IN, &settings()).unwrap();
+        let after = with_ssh_port(&before, 50000).unwrap();
+        let (mut a, b) = (parsed(&before), parsed(&after));
+        assert_eq!((ssh_port(&before), ssh_port(&after)), (Some(40022), Some(50000)));
+        assert_eq!((ssh_port("ssh: {localPort: 0}"), ssh_port("ssh: 1"), ssh_port("[")), (None, None, None));
+        assert_eq!(b["ssh"]["localPort"], 50000);
+        a["ssh"]["localPort"] = 50000.into();
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn an_existing_vm_gets_what_may_change_and_keeps_the_rest() {
+        let before = render(BUILT_IN, &settings()).unwrap();
+        assert_eq!(with_settings(&before, &settings()).unwrap(), before);
+        let file = Source { location: "/n.tgz".into(), arch: Arch::Aarch64, digest: None, kernel: None, initrd: None };
+        let more = Settings {
+            cpus: 6,
+            memory: 6 << 30,
+            disk: 120 << 30,
+            mounts: vec![],
+            nerdctl: vec![file],
+            vm_type: VmType::Qemu,
+            ssh_port: 1,
+            ..settings()
+        };
+        let after = with_settings(&before, &more).unwrap();
+        let shape = shape(&after).unwrap();
+        assert_eq!((shape.cpus, shape.memory, shape.disk, shape.mounts.len()), (6, 6 << 30, 120 << 30, 0));
+        assert_eq!((shape.arch.as_str(), shape.vm_type.as_str(), ssh_port(&after)), ("aarch64", "vz", Some(40022)));
+        assert_eq!(parsed(&after)["containerd"]["archives"][0]["location"], "/n.tgz");
+        // A disk never shrinks.
+        let less = with_settings(&after, &Settings { disk: 20 << 30, ..settings() }).unwrap();
+        assert_eq!(super::shape(&less).unwrap().disk, 120 << 30);
+        for (text, expected) in
+            [("4GiB", Some(4 << 30)), ("4g", Some(4 << 30)), ("512MB", Some(512 << 20)), ("x", None)]
+        {
+            assert_eq!(bytes(&text.into()), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_survives_the_yaml(name in "[^\\x00\\s{]{1,30}") {
+            let location = format!("/m/{name}");
+            let mount = Mount { location: location.clone(), mount_point: None, writable: true };
+            let text = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).unwrap();
+            prop_assert_eq!(&parsed(&text)["mounts"][0]["location"], location.as_str());
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! What is there: all places looked at together, and none of them waited for longer than a person would notice.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ContainerOptions;
+use crate::{
+    engine::{
+        docker::{self, Endpoint, Probe},
+        types::RuntimeType,
+    },
+    manager::{containerd::BundledRuntime, lima::LimaRuntime},
+};
+
+/// A little above what Docker's own probe takes for a socket that hangs; the whole is to stay below 300 ms.
+const LIMIT: Duration = Duration::from_millis(270);
+/// For one socket, or one question to WSL.
+#[cfg(any(target_os = "linux", windows))]
+const PROBE: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Answers now.
+    Ready,
+    /// Installed; a start brings it up.
+    Stopped,
+    /// Could be fetched.
+    Installable,
+    Unavailable,
+}
+
+/// A place that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tried {
+    pub endpoint: String,
+    /// Who names it.
+    pub source: String,
+    /// Why nothing came of it; `None` for the one that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `RuntimeDetail` of the public API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detail {
+    #[serde(rename = "type")]
+    pub runtime: RuntimeType,
+    pub state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What would make it available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What is still to be fetched; absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_bytes: Option<u64>,
+    /// What it takes at most while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// How long its last start took here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_start_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
+    /// It comes with the application: no download stands before an installation.
+    #[serde(skip)]
+    pub bundled: bool,
+    /// A containerd that the application brings itself.
+    #[serde(skip)]
+    pub own: bool,
+}
+
+impl Detail {
+    pub(super) fn new(runtime: RuntimeType, state: State) -> Self {
+        Self {
+            runtime,
+            state,
+            version: None,
+            endpoint: None,
+            reason: None,
+            hint: None,
+            download_bytes: None,
+            memory_bytes: None,
+            disk_bytes: None,
+            last_start_ms: None,
+            tried: Vec::new(),
+            bundled: false,
+            own: false,
+        }
+    }
+
+    fn unavailable(runtime: RuntimeType, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..Self::new(runtime, State::Unavailable) }
+    }
+
+    /// Without a download.
+    fn usable(&self) -> bool {
+        matches!(self.state, State::Ready | State::Stopped) || self.bundled
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detection {
+    pub docker: bool,
+    pub containerd: bool,
+    pub lima: bool,
+    pub details: Vec<Detail>,
+}
+
+impl Detection {
+    pub(super) fn of(details: Vec<Detail>) -> Self {
+        let usable = |runtime| details.iter().any(|d| d.runtime == runtime && d.usable());
+        Self {
+            docker: usable(RuntimeType::Docker),
+            containerd: usable(RuntimeType::Containerd),
+            lima: usable(RuntimeType::Lima),
+            details,
+        }
+    }
+
+    fn detail(&self, runtime: RuntimeType) -> Option<&Detail> {
+        self.details.iter().find(|d| d.runtime == runtime)
+    }
+
+    pub(super) fn usable(&self, runtime: RuntimeType) -> bool {
+        self.detail(runtime).is_some_and(Detail::usable)
+    }
+
+    pub(super) fn installable(&self, runtime: RuntimeType) -> bool {
+        self.detail(runtime).is_some_and(|d| d.state == State::Installable)
+    }
+
+    /// Why it is not ready; ready to show.
+    pub(super) fn reason(&self, runtime: RuntimeType) -> String {
+        let detail = self.detail(runtime);
+        detail.and_then(|d| d.reason.clone()).unwrap_or_else(|| match detail.map(|d| d.state) {
+            Some(State::Installable) => "it is not installed".into(),
+            _ => "it is not there".into(),
+        })
+    }
+}
+
+pub(super) async fn detect(options: &ContainerOptions, own: &BundledRuntime, runtime: &LimaRuntime) -> Detection {
+    let (docker, containerd, lima) = tokio::join!(
+        within(RuntimeType::Docker, docker(options)),
+        within(RuntimeType::Containerd, containerd(options, own)),
+        within(RuntimeType::Lima, lima(runtime)),
+    );
+    Detection::of(vec![docker, containerd, lima])
+}
+
+async fn within(runtime: RuntimeType, look: impl Future<Output = Detail>) -> Detail {
+    tokio::time::timeout(LIMIT, look)
+        .await
+        .unwrap_or_else(|_| Detail::unavailable(runtime, "it did not answer in time"))
+}
+
+const START_DOCKER: &str = "Start Docker, or install Docker Desktop, OrbStack or Docker Engine.";
+
+async fn docker(options: &ContainerOptions) -> Detail {
+    let docker = RuntimeType::Docker;
+    let probes = match docker::probe(&options.docker).await {
+        Ok(probes) => probes,
+        // A DOCKER_HOST that is none.
+        Err(e) => {
+            let hint = e.hint_text().map(str::to_owned);
+            return Detail { hint, ..Detail::unavailable(docker, e.message()) };
+        }
+    };
+    let tried = probes
+        .iter()
+        .map(|p| Tried { endpoint: p.endpoint.to_string(), source: p.source.clone(), reason: p.reason.clone() })
+        .collect();
+    if let Some(found) = probes.iter().find(|p| p.reachable) {
+        return Detail {
+            version: found.version.clone(),
+            endpoint: Some(found.endpoint.to_string()),
+            tried,
+            ..Detail::new(docker, State::Ready)
+        };
+    }
+    // The one a person can do something about: a socket that is there.
+    let absent = |p: &Probe| matches!(&p.endpoint, Endpoint::Unix(path) if !path.exists());
+    let worth = probes.iter().find(|p| !absent(p)).or(if probes.len() == 1 { probes.first() } else { None });
+    let reason = worth.and_then(|p| p.reason.clone()).unwrap_or_else(|| "No Docker engine was found".into());
+    let endpoint = worth.map(|p| p.endpoint.to_string());
+    Detail { endpoint, tried, hint: Some(START_DOCKER.into()), ..Detail::unavailable(docker, reason) }
+}
+
+#[cfg(unix)]
+async fn lima(runtime: &LimaRuntime) -> Detail {
+    use crate::{call::Call, fetch::manifest::Part, fetch::record::Look, manager::lima::repair};
+
+    let lima = RuntimeType::Lima;
+    if rustix::process::geteuid().is_root() {
+        let hint = Some("Run the application as an ordinary user.".to_owned());
+        return Detail { hint, ..Detail::unavailable(lima, "Lima refuses to run as root") };
+    }
+    let call = Call::default();
+    let installed = runtime.is_installed(&call).await.unwrap_or(false);
+    let mut detail = Detail::new(lima, if installed { State::Stopped } else { State::Installable });
+    detail.endpoint = Some(runtime.dir().display().to_string());
+    if let Ok(resources) = runtime.resources() {
+        (detail.memory_bytes, detail.disk_bytes) = (Some(resources.memory), Some(resources.disk));
+    }
+    if installed {
+        match runtime.status(&call).await {
+            Ok(status) => {
+                detail.version = status.lima_version;
+                detail.reason = status.reason;
+                if status.state == repair::State::Running {
+                    detail.state = State::Ready;
+                }
+            }
+            Err(e) => detail.reason = Some(e.message().to_owned()),
+        }
+    } else {
+        detail.bundled = runtime.has_pre_bundled(&call).await.unwrap_or(false);
+    }
+    if detail.state != State::Ready {
+        let home = runtime.home().clone();
+        let bundled = detail.bundled;
+        let look = tokio::task::spawn_blocking(move || {
+            let absent = |part: &Part| !(bundled && *part == Part::Lima) && home.whole(*part, Look::Stat).is_none();
+            [Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>()
+        });
+        let missing = look.await.unwrap_or_default();
+        detail.download_bytes = size(&runtime.options().network, &missing);
+    }
+    detail
+}
+
+#[cfg(not(unix))]
+async fn lima(_: &LimaRuntime) -> Detail {
+    Detail::unavailable(RuntimeType::Lima, "Lima runs on macOS and Linux")
+}
+
+/// Bytes of `parts`, from a manifest that can be read without a network.
+fn size(network: &crate::fetch::Network, parts: &[crate::fetch::manifest::Part]) -> Option<u64> {
+    use crate::fetch::{
+        manifest::{Manifest, Origin},
+        platform::Platform,
+    };
+    let manifest = match Origin::new(network.manifest.as_deref(), None).ok()?.manifest {
+        None => Manifest::built_in(),
+        Some(at) if at.starts_with("http://") || at.starts_with("https://") => return None,
+        Some(path) => Manifest::parse(&std::fs::read_to_string(&path).ok()?, &path).ok()?,
+    };
+    let platform = Platform::current().ok()?;
+    let sizes = parts.iter().map(|part| manifest.find(*part, platform)?.sources.first()?.size);
+    sizes.sum::<Option<u64>>().filter(|sum| *sum > 0)
+}
+
+/// The system's, or the one an address names; where that is none, the application's own.
+#[cfg(target_os = "linux")]
+pub(super) async fn containerd(options: &ContainerOptions, own: &BundledRuntime) -> Detail {
+    let found = given_containerd(options).await;
+    if found.state == State::Ready || options.containerd.address.is_some() {
+        return found;
+    }
+    Detail { tried: found.tried, ..own_containerd(own).await }
+}
+
+#[cfg(target_os = "linux")]
+async fn own_containerd(own: &BundledRuntime) -> Detail {
+    use crate::{call::Call, fetch::manifest::Part};
+
+    let call = Call::default();
+    let endpoint = Some(format!("unix://{}", own.paths().address.display()));
+    let detail = Detail { own: true, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    if own.is_running().await {
+        return detail;
+    }
+    let installed = own.is_installed(&call).await.unwrap_or(false);
+    if let Some(e) = own.obstacle(installed) {
+        let (reason, hint) = (Some(e.message().to_owned()), e.hint_text().map(str::to_owned));
+        return Detail { state: State::Unavailable, reason, hint, ..detail };
+    }
+    if installed {
+        return Detail { state: State::Stopped, ..detail };
+    }
+    let bundled = own.has_pre_bundled(&call).await.unwrap_or(false);
+    let download_bytes = if bundled { None } else { size(&own.options().network, &[Part::NerdctlFull]) };
+    Detail { state: State::Installable, bundled, download_bytes, ..detail }
+}
+
+#[cfg(target_os = "linux")]
+async fn given_containerd(options: &ContainerOptions) -> Detail {
+    use std::{path::Path, sync::Arc};
+
+    use crate::{engine::containerd::api::Api, guest::local::LocalGuest};
+
+    let containerd = RuntimeType::Containerd;
+    let place = &options.containerd;
+    let address = place.address.clone().unwrap_or_else(|| "/run/containerd/containerd.sock".into());
+    let path = address.strip_prefix("unix://").unwrap_or(&address).to_owned();
+    let version = async {
+        if !Path::new(&path).exists() {
+            return Err(format!("There is no socket at {path}"));
+        }
+        let api = Api::new(Arc::new(LocalGuest::new(path.clone())), "default").map_err(|e| e.message().to_owned())?;
+        match tokio::time::timeout(PROBE, api.version()).await {
+            Ok(answer) => answer.map_err(|e| e.message().to_owned()),
+            Err(_) => Err(format!("The containerd at {path} does not answer")),
+        }
+    };
+    let version = version.await;
+    let source = if place.address.is_some() { "address" } else { "the system's containerd" };
+    let tried = vec![Tried {
+        endpoint: format!("unix://{path}"),
+        source: source.into(),
+        reason: version.as_ref().err().cloned(),
+    }];
+    let base = Detail { endpoint: Some(format!("unix://{path}")), tried, ..Detail::new(containerd, State::Ready) };
+    let program = nerdctl(place.nerdctl_path.as_deref().map(Path::new));
+    match version {
+        Ok(version) => {
+            let version = Some(version);
+            // Containers are made and started through it.
+            if program.is_some() {
+                return Detail { version, ..base };
+            }
+            let reason = Some("containerd answers, but there is no nerdctl".to_owned());
+            let hint = Some("Install nerdctl, or name it in nerdctlPath.".to_owned());
+            Detail { version, state: State::Unavailable, reason, hint, ..base }
+        }
+        Err(reason) => {
+            if let Some(version) = through_sudo(&path, program).await {
+                let reason = format!("{path} is closed to this user: nerdctl serves alone, and slower");
+                return Detail { version: Some(version), reason: Some(reason), ..base };
+            }
+            let hint = Some("Start containerd, and give this user access to its socket.".to_owned());
+            Detail { state: State::Unavailable, reason: Some(reason), hint, ..base }
+        }
+    }
+}
+
+/// What nerdctl says of a containerd whose socket we may not open, where sudo asks for no password.
+#[cfg(target_os = "linux")]
+async fn through_sudo(socket: &str, nerdctl: Option<std::path::PathBuf>) -> Option<String> {
+    use crate::{
+        guest::{Guest, local::LocalGuest},
+        process::Command,
+    };
+
+    let closed = tokio::net::UnixStream::connect(socket).await.err()?.kind() == std::io::ErrorKind::PermissionDenied;
+    let nerdctl = nerdctl.filter(|_| closed)?.into_os_string().into_encoded_bytes();
+    let address = format!("--address={socket}").into_bytes();
+    let argv = [nerdctl, address, b"info".to_vec(), b"--format={{.ServerVersion}}".to_vec()];
+    let out = LocalGuest::new(socket).run(Command::new(argv).root()).await.ok()?;
+    out.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// In the WSL distribution of the application's own.
+#[cfg(windows)]
+pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> Detail {
+    use crate::manager::containerd::wsl::{PARTS, SOCKET, WslState};
+
+    let wsl = own.wsl();
+    let endpoint = Some(format!("{} in the WSL distribution {}", SOCKET, wsl.distribution()));
+    let detail = Detail { own: true, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    match wsl.state(PROBE).await {
+        WslState::Ready(version) => Detail { version: Some(version), ..detail },
+        WslState::Stopped => Detail { state: State::Stopped, ..detail },
+        WslState::Installable => {
+            let bundled = wsl.has_pre_bundled();
+            let download_bytes = if bundled { None } else { size(&own.options().network, &PARTS) };
+            Detail { state: State::Installable, bundled, download_bytes, ..detail }
+        }
+        WslState::Unavailable(e) => Detail {
+            state: State::Unavailable,
+            reason: Some(e.message().to_owned()),
+            hint: e.hint_text().map(str::to_owned),
+            ..detail
+        },
+    }
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+#[expect(clippy::unused_async, reason = "as on Linux")]
+pub(super) async fn containerd(_: &ContainerOptions, _: &BundledRuntime) -> Detail {
+    Detail::unavailable(RuntimeType::Containerd, "containerd runs in the Lima VM on macOS")
+}
+
+/// The program itself, where it is given or on the `PATH`.
+#[cfg(target_os = "linux")]
+fn nerdctl(given: Option<&std::path::Path>) -> Option<std::path::PathBuf> {
+    if let Some(path) = given {
+        return path.is_file().then(|| path.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("nerdctl")).find(|file| file.is_file())
+}

@@ -1,0 +1,150 @@
+//! Which runtime an application uses: what is there, what is wanted, and what comes of the two.
+
+mod choice;
+mod detect;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use choice::{Selection, Source};
+pub use detect::{Detail, Detection, State, Tried};
+
+use super::{
+    containerd::{BundledOptions, BundledRuntime},
+    lima::{LimaOptions, LimaRuntime, app_dir},
+};
+use crate::{
+    call::Call,
+    engine::{
+        docker::{DockerOptions, Endpoint},
+        types::RuntimeType,
+    },
+    error::{Error, Result},
+};
+
+/// `ContainerManagerOptions` of the public API.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerOptions {
+    pub preferred: Option<Preference>,
+    pub install_if_missing: bool,
+    pub app_name: Option<String>,
+    pub app_dir: Option<PathBuf>,
+    pub docker: DockerOptions,
+    #[cfg(unix)]
+    pub containerd: crate::engine::containerd::ContainerdOptions,
+    /// Its `appName` and `appDir` are ours where they are absent.
+    pub lima: LimaOptions,
+}
+
+/// What somebody would like to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    Auto,
+    Docker,
+    Containerd,
+    Lima,
+}
+
+impl Preference {
+    /// `None` for [`Preference::Auto`].
+    pub fn runtime(self) -> Option<RuntimeType> {
+        match self {
+            Self::Auto => None,
+            Self::Docker => Some(RuntimeType::Docker),
+            Self::Containerd => Some(RuntimeType::Containerd),
+            Self::Lima => Some(RuntimeType::Lima),
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+}
+
+impl From<RuntimeType> for Preference {
+    fn from(runtime: RuntimeType) -> Self {
+        match runtime {
+            RuntimeType::Docker => Self::Docker,
+            RuntimeType::Containerd => Self::Containerd,
+            RuntimeType::Lima => Self::Lima,
+        }
+    }
+}
+
+/// Finds runtimes and decides; the adapters it decides between are the caller's to make.
+pub struct ContainerManager {
+    options: ContainerOptions,
+    app_dir: PathBuf,
+    own: BundledRuntime,
+    lima: LimaRuntime,
+}
+
+impl ContainerManager {
+    /// Touches no file yet.
+    pub fn new(mut options: ContainerOptions) -> Result<Self> {
+        let app_dir = app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?;
+        let app_dir = std::path::absolute(&app_dir).map_err(|e| Error::invalid("appDir", e))?;
+        if let Some(host) = &options.docker.host {
+            Endpoint::parse("docker.host", host, None)?;
+        }
+        let lima = &mut options.lima;
+        if lima.app_dir.is_none() && lima.app_name.is_none() {
+            lima.app_dir = Some(app_dir.clone());
+            lima.app_name.clone_from(&options.app_name);
+        }
+        let own = BundledRuntime::new(BundledOptions {
+            app_dir: Some(app_dir.clone()),
+            bundled_dir: lima.bundled_dir.clone(),
+            resources_path: lima.resources_path.clone(),
+            network: lima.network.clone(),
+            ..BundledOptions::default()
+        })?;
+        let lima = LimaRuntime::new(options.lima.clone())?;
+        Ok(Self { options, app_dir, own, lima })
+    }
+
+    /// Looks at all runtimes at once; nothing is started, and no network but the engines' own is asked.
+    pub async fn detect(&self, call: &Call) -> Result<Detection> {
+        call.run(None, async {
+            let looking = async { Ok(detect::detect(&self.options, &self.own, &self.lima).await) };
+            let (mut found, last_start) = tokio::try_join!(looking, choice::starts(&self.app_dir))?;
+            for detail in &mut found.details {
+                detail.last_start_ms = last_start(detail.runtime);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The runtime to use now: the environment's, the constructor's, the saved one, or whichever is there.
+    pub async fn select(&self, call: &Call) -> Result<Selection> {
+        call.run(None, async {
+            let (saved, trouble) = choice::read(&self.app_dir).await?;
+            let wish = choice::wish(self.options.preferred, saved)?;
+            let found = detect::detect(&self.options, &self.own, &self.lima).await;
+            let mut selection = choice::choose(wish, &found, self.options.install_if_missing)?;
+            let said = [trouble, selection.explanation.take()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            selection.explanation = Some(said).filter(|s| !s.is_empty());
+            Ok(selection)
+        })
+        .await
+    }
+
+    /// Whether the containerd to use is the application's own: there is no other one here.
+    pub async fn containerd_is_own(&self, call: &Call) -> Result<bool> {
+        call.run(None, async { Ok(detect::containerd(&self.options, &self.own).await.own) }).await
+    }
+
+    /// Remembers how long a start took that downloaded nothing.
+    pub async fn save_start(&self, runtime: RuntimeType, ms: u64, call: &Call) -> Result<()> {
+        choice::write_start(&self.app_dir, runtime, ms, call).await
+    }
+
+    /// Remembers what the person chose.
+    pub async fn save(&self, preference: Preference, call: &Call) -> Result<()> {
+        choice::write(&self.app_dir, preference, call).await
+    }
+}

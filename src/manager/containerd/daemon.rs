@@ -1,0 +1,503 @@
+//! The daemon's life: started beside whatever else runs here, ended with its containers, and nothing else with it.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Signal, geteuid};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixDatagram, UnixStream};
+
+use super::{
+    BundledRuntime, network,
+    processes::{Identity, end, members, spaces},
+    rootless,
+};
+use crate::{
+    call::Call,
+    engine::containerd::api::Api,
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    fetch::{disk, lock::Lock},
+    guest::{Guest, local::LocalGuest},
+    process::Command,
+    progress::{Phase, RuntimeProgress, Sink},
+};
+
+/// A cold start of containerd on a slow disk.
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(60);
+/// Containers get this long to end by themselves, as Docker gives them.
+const GRACE: Duration = Duration::from_secs(10);
+/// A socket's path may have 107 bytes, and containerd makes a second one beside its own.
+const LONGEST: usize = 107 - ".ttrpc".len();
+
+/// `run/daemon.json`: who we started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Started {
+    /// containerd itself, or the rootlesskit above it.
+    process: Identity,
+    rootless: bool,
+    /// Mount points of the machine that were not there before.
+    made: Vec<PathBuf>,
+}
+
+/// Where containerd, nerdctl and the CNI plugins keep things whatever their options say, and the directory of ours that
+/// is there instead.
+const OWN: [(&str, &str); 3] =
+    [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
+
+/// Puts directories of ours in the place of those of [`OWN`], and becomes containerd. Arguments: the configuration, the
+/// program, and pairs of places.
+const INSIDE: &str = r#"
+set -e
+config=$1 containerd=$2
+shift 2
+while [ $# -gt 0 ]; do
+  # In a copied-up directory of rootlesskit's this is a link to the machine's.
+  [ ! -L "$1" ] || rm "$1"
+  mkdir -p "$1"
+  mount --bind "$2" "$1"
+  shift 2
+done
+[ ! -L /run/xtables.lock ] || rm /run/xtables.lock
+exec "$containerd" --config "$config"
+"#;
+
+impl BundledRuntime {
+    /// Our containerd lives, and somebody listens at its socket.
+    pub async fn is_running(&self) -> bool {
+        self.started().is_some_and(|s| s.process.lives()) && UnixStream::connect(self.paths().address).await.is_ok()
+    }
+
+    /// What an ordinary user lacks here to run one at all; before an installation, without the programs that it brings.
+    pub(in crate::manager) fn obstacle(&self, installed: bool) -> Option<Error> {
+        if geteuid().is_root() {
+            return None;
+        }
+        let lacks = rootless::Machine::this().lacks(installed.then(|| self.programs()).as_deref());
+        (!lacks.is_empty()).then(|| rootless::error(&lacks))
+    }
+
+    fn started(&self) -> Option<Started> {
+        disk::read_json(&self.run_dir().join("daemon.json"))
+    }
+
+    /// Resolves once containerd answers; at once when it does. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what
+    /// an ordinary user's containerd lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
+    pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        let lock = self.home.lock(call).await?;
+        let timeout = call.timeout.map(|t| t.saturating_sub(began.elapsed()));
+        Call { timeout, ..call.clone() }.run(START, self.start_under(&lock, &sink)).await
+    }
+
+    async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        let ready = || {
+            let mut event = RuntimeProgress::new(Phase::Ready, "containerd is ready");
+            event.percent = Some(100.0);
+            sink(event);
+        };
+        if self.is_running().await {
+            ready();
+            return Ok(());
+        }
+        if !self.is_installed(&Call::default()).await? {
+            return Err(Error::new(ErrorCode::NotInstalled, "containerd is not installed")
+                .detail("path", self.paths().containerd.display().to_string())
+                .hint("Call initialize() or install() first."));
+        }
+        let address = self.paths().address;
+        if address.as_os_str().len() > LONGEST {
+            return Err(Error::new(ErrorCode::PathTooLong, format!("{} is too long for a socket", address.display()))
+                .hint(format!(
+                    "Choose a shorter dataDir: its path may have {} bytes.",
+                    LONGEST - "/run/containerd.sock".len()
+                ))
+                .detail("path", address.display().to_string()));
+        }
+        let rootless = !geteuid().is_root();
+        if let Some(obstacle) = self.obstacle(true) {
+            return Err(obstacle);
+        }
+        sink(RuntimeProgress::new(Phase::Boot, "Starting containerd"));
+        // What a daemon left that was killed: its containers go with it, so that no two of them write the same files.
+        self.end_processes(lock, None).await?;
+        let made = self.prepare(rootless)?;
+        let notify = self.run_dir().join("ready.sock");
+        let ready_socket = UnixDatagram::bind(&notify).map_err(|e| Error::io(e, "Cannot listen at", &notify))?;
+        let mut launched = Launched::new(&mut self.spawn(rootless, &notify)?, &self.run_dir())?;
+        let started = Started { process: launched.identity.clone(), rootless, made };
+        disk::write_json(&self.run_dir().join("daemon.json"), &started)?;
+        let mut message = [0; 256];
+        loop {
+            tokio::select! {
+                got = ready_socket.recv(&mut message) => {
+                    let n = got.map_err(|e| Error::io(e, "Cannot read from", &notify))?;
+                    if String::from_utf8_lossy(&message[..n]).lines().any(|l| l == "READY=1") {
+                        break;
+                    }
+                }
+                () = launched.ended() => return Err(self.failed("containerd ended as soon as it was started")),
+            }
+        }
+        drop(ready_socket);
+        disk::remove(&notify)?;
+        let version = self.api("default")?.version().await.map_err(|e| self.failed(e.message()))?;
+        tracing::info!(version, "containerd is up");
+        launched.keep();
+        ready();
+        Ok(())
+    }
+
+    /// Ends what runs in it, and then the daemon: TERM, and KILL for what does not end. Nothing of it is left but what
+    /// it keeps on the disk. No daemon is no error.
+    pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
+        let lock = self.home.lock(call).await?;
+        call.run(STOP, self.stop_under(&lock)).await
+    }
+
+    pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
+        let started = self.started();
+        let daemon = started.as_ref().map(|s| s.process.clone()).filter(Identity::lives);
+        if daemon.is_some() {
+            self.end_containers().await;
+        }
+        self.end_processes(lock, daemon).await?;
+        if geteuid().is_root() {
+            let networks = self.paths().networks;
+            let idle = disk::blocking(move || Ok(network::idle_bridges(&networks))).await?;
+            for bridge in idle {
+                let command = Command::new(["ip", "link", "delete", "dev", &bridge, "type", "bridge"]);
+                if let Err(e) = LocalGuest::new("").run(command).await.and_then(|o| o.checked("ip")) {
+                    tracing::warn!(error = %e, bridge, "a bridge stays");
+                }
+            }
+        }
+        let run = self.run_dir();
+        disk::blocking(move || disk::remove(&run)).await?;
+        for place in started.map(|s| s.made).unwrap_or_default() {
+            // Only where nobody else has put anything into it.
+            let _ = fs::remove_dir(place);
+        }
+        Ok(())
+    }
+
+    /// What the daemon keeps on the disk: images, containers, volumes. The files of an ordinary user's containers belong
+    /// to numbers only their own namespace may touch.
+    pub(super) async fn remove_data(&self) -> Result<()> {
+        let all = ["root", "data", "networks", "leases", "registries", "config.toml", "nerdctl.toml", "containerd.log"];
+        let mut left = Vec::new();
+        for path in all.map(|name| self.dir().join(name)) {
+            let target = path.clone();
+            match disk::blocking(move || disk::remove(&target)).await {
+                Err(e) if e.code() == ErrorCode::PermissionDenied && !geteuid().is_root() => left.push(path),
+                done => done?,
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let program = self.rootlesskit().into_os_string().into_encoded_bytes();
+        let mut argv = vec![program, b"rm".to_vec(), b"-rf".to_vec(), b"--".to_vec()];
+        argv.extend(left.into_iter().map(|p| p.into_os_string().into_encoded_bytes()));
+        LocalGuest::new("").run(Command::new(argv)).await?.checked("rootlesskit").map(drop)
+    }
+
+    /// Every container's own process: TERM, and KILL after a while; its end is then carried out, so that its network
+    /// goes with it. Restart policies stay as they are, for the next start.
+    async fn end_containers(&self) {
+        let tasks = self.run_dir().join("state/io.containerd.runtime.v2.task");
+        // Again, because a restart policy may have been quicker.
+        for _ in 0..3 {
+            let found: Vec<(String, String)> = disk::entries(&tasks)
+                .iter()
+                .flat_map(|ns| disk::entries(ns).into_iter().map(|t| (name(ns), name(&t))))
+                .collect();
+            if found.is_empty() {
+                return;
+            }
+            let ends = found.iter().map(|(namespace, id)| async move {
+                if let Err(e) = self.end_container(namespace, id).await {
+                    tracing::warn!(error = %e, namespace, id, "a container does not end");
+                }
+            });
+            futures_util::future::join_all(ends).await;
+        }
+    }
+
+    async fn end_container(&self, namespace: &str, id: &str) -> Result<()> {
+        let api = self.api(namespace)?;
+        let kill = async |signal: Signal| api.kill(id, signal.as_raw().cast_unsigned()).await;
+        // One that has ended cannot be killed, and waiting for it ends at once; a paused one hears no signal.
+        let _ = api.resume(id).await;
+        let _ = kill(Signal::TERM).await;
+        if tokio::time::timeout(GRACE, api.wait(id)).await.is_err() {
+            let _ = kill(Signal::KILL).await;
+            let _ = tokio::time::timeout(GRACE, api.wait(id)).await;
+        }
+        let ctr = self.programs().join("ctr").into_os_string().into_encoded_bytes();
+        let address = self.paths().address.into_os_string().into_encoded_bytes();
+        let words = ["--namespace", namespace, "tasks", "delete", "--force", id].map(|w| w.as_bytes().to_vec());
+        let argv = [vec![ctr, b"--address".to_vec(), address], words.to_vec()].concat();
+        LocalGuest::new("").run(Command::new(argv)).await?.checked("ctr").map(drop)
+    }
+
+    /// `daemon` first, then whatever is left in its namespace.
+    async fn end_processes(&self, lock: &Lock, daemon: Option<Identity>) -> Result<()> {
+        // With the slash: a directory whose name begins with ours is another's.
+        let (ours, held) = (self.dir().join(""), lock.clone());
+        let left = disk::blocking(move || {
+            let _held = held;
+            // Held open until the end, so that the namespace's number stays its own.
+            let spaces = spaces(&ours);
+            let mut left = end(daemon.as_slice(), Signal::TERM, GRACE);
+            if !left.is_empty() {
+                left = end(&left, Signal::KILL, GRACE);
+            }
+            let found = members(&spaces);
+            if !found.is_empty() {
+                left.extend(end(&found, Signal::TERM, GRACE / 5));
+                // Those found first, too: with its shim gone, a container's process is nobody's any more.
+                left.extend(members(&spaces));
+            }
+            let left = if left.is_empty() { left } else { end(&left, Signal::KILL, GRACE) };
+            Ok(left.into_iter().filter(Identity::lives).map(|p| p.pid()).collect::<Vec<_>>())
+        })
+        .await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::InUse, format!("containerd's processes do not end: {left:?}"))
+            .hint("They may wait for a disk or a network drive; try again."))
+    }
+
+    fn api(&self, namespace: &str) -> Result<Api> {
+        let address = self.paths().address.to_string_lossy().into_owned();
+        Api::new(Arc::new(LocalGuest::new(address)), namespace)
+    }
+
+    /// Directories, configurations and the wrapper; returns the mount points that had to be made.
+    fn prepare(&self, rootless: bool) -> Result<Vec<PathBuf>> {
+        let dir = self.dir();
+        let run = self.run_dir();
+        disk::remove(&run)?;
+        for name in ["root", "data", "networks", "leases", "registries", "run/containerd", "run/nerdctl", "bin"] {
+            disk::create_dir(&dir.join(name))?;
+        }
+        for private in [run.as_path(), &dir.join("root"), &dir.join("data")] {
+            fs::set_permissions(private, fs::Permissions::from_mode(0o711))
+                .map_err(|e| Error::io(e, "Cannot protect", private))?;
+        }
+        let mut made = Vec::new();
+        if !rootless {
+            for (place, _) in OWN {
+                if !Path::new(place).exists() {
+                    disk::create_dir(Path::new(place))?;
+                    made.push(place.into());
+                }
+            }
+        }
+        let text = |path: &Path| format!("{:?}", path.display().to_string());
+        // Version 2 is what containerd 1.6 and 2.x both read.
+        let config = format!(
+            "version = 2\nroot = {root}\nstate = {state}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
+             \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {address}\n[plugins.\"io.containerd.internal.v1.opt\"]\n\
+             path = {opt}\n",
+            root = text(&dir.join("root")),
+            state = text(&run.join("state")),
+            address = text(&self.paths().address),
+            opt = text(&run.join("opt")),
+        );
+        write(&dir.join("config.toml"), &config, 0o644)?;
+        // Healthchecks are our own: nerdctl 2.1.6 starts its timers without its own address (nerdctl-contract §1.5).
+        write(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n", 0o644)?;
+        network::write_default(&self.paths().networks)?;
+        write(&self.paths().inside, &(self.entrance(rootless)? + "exec $enter \"$@\"\n"), 0o755)?;
+        write(&self.paths().nerdctl, &self.wrapper(rootless)?, 0o755)?;
+        Ok(made)
+    }
+
+    /// The beginning of a shell script: `$enter` leads into the daemon's namespaces.
+    fn entrance(&self, rootless: bool) -> Result<String> {
+        let (pid_file, enter) = if rootless {
+            ("rootlesskit/child_pid", "--user --preserve-credentials --mount")
+        } else {
+            ("pid", "--mount")
+        };
+        Ok(format!(
+            r#"#!/bin/sh
+# Written by lima-runtime at each start of its containerd.
+run={run}
+pid=$(cat "$run"/{pid_file} 2>/dev/null) || {{ echo 'containerd is not running: start it first' >&2; exit 1; }}
+enter=
+if [ "$(readlink /proc/self/ns/mnt)" != "$(readlink "/proc/$pid/ns/mnt")" ]; then
+  enter="nsenter --target $pid {enter} --wd=."
+  {netns}
+fi
+"#,
+            run = quoted(&self.run_dir())?,
+            netns = if rootless { r#"[ -e "$run/rootlesskit/netns" ] || enter="$enter --net""# } else { ":" },
+        ))
+    }
+
+    /// Any program can start it, with any arguments.
+    fn wrapper(&self, rootless: bool) -> Result<String> {
+        let dir = self.dir();
+        let paths = self.paths();
+        Ok(format!(
+            r#"{entrance}PATH={bin}:{SYSTEM_PATH}
+export PATH
+# Nothing else of the caller's environment: it would end up in containers (nerdctl-contract §0.10).
+exec $enter env -i PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$run" \
+  {rootless_vars}NERDCTL_TOML={toml} \
+  ${{DOCKER_CONFIG:+"DOCKER_CONFIG=$DOCKER_CONFIG"}} ${{http_proxy:+"http_proxy=$http_proxy"}} \
+  ${{https_proxy:+"https_proxy=$https_proxy"}} ${{no_proxy:+"no_proxy=$no_proxy"}} \
+  {nerdctl} --address {address} --data-root {data} --cni-path {cni} --cni-netconfpath {networks} --hosts-dir {hosts} "$@"
+"#,
+            entrance = self.entrance(rootless)?,
+            rootless_vars = if rootless {
+                format!(
+                    "ROOTLESSKIT_STATE_DIR=\"$run/rootlesskit\" ROOTLESSKIT_PARENT_EUID={} ROOTLESSKIT_PARENT_EGID={} ",
+                    rustix::process::geteuid().as_raw(),
+                    rustix::process::getegid().as_raw()
+                )
+            } else {
+                String::new()
+            },
+            bin = quoted(&self.programs())?,
+            SYSTEM_PATH = rootless::SYSTEM_PATH,
+            toml = quoted(&dir.join("nerdctl.toml"))?,
+            nerdctl = quoted(&self.programs().join("nerdctl"))?,
+            address = quoted(&paths.address)?,
+            data = quoted(&paths.data_root)?,
+            cni = quoted(&paths.cni)?,
+            networks = quoted(&paths.networks)?,
+            hosts = quoted(&dir.join("registries"))?,
+        ))
+    }
+
+    fn rootlesskit(&self) -> PathBuf {
+        let bundled = self.programs().join("rootlesskit");
+        if bundled.exists() { bundled } else { "rootlesskit".into() }
+    }
+
+    fn spawn(&self, rootless: bool, notify: &Path) -> Result<std::process::Command> {
+        let dir = self.dir();
+        let mut command = if rootless {
+            let mut command = std::process::Command::new(self.rootlesskit());
+            command.arg("--state-dir").arg(self.run_dir().join("rootlesskit"));
+            command.args(["--net=slirp4netns", "--mtu=65520", "--disable-host-loopback", "--port-driver=builtin"]);
+            command.args(["--copy-up=/etc", "--copy-up=/run", "--copy-up=/var/lib", "--propagation=rslave"]);
+            command
+        } else {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--mount", "--propagation", "slave", "--"]);
+            command
+        };
+        command.args(["/bin/sh", "-c", INSIDE, "sh"]).arg(dir.join("config.toml")).arg(self.paths().containerd);
+        for (place, own) in OWN {
+            command.arg(place).arg(dir.join(own));
+        }
+        let log_path = dir.join("containerd.log");
+        let log = fs::File::create(&log_path).map_err(|e| Error::io(e, "Cannot write", &log_path))?;
+        let second = log.try_clone().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
+        command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/").env_clear();
+        command.env("PATH", format!("{}:{}", self.programs().display(), rootless::SYSTEM_PATH));
+        command.env("LANG", "C.UTF-8").env("NOTIFY_SOCKET", notify);
+        for name in ["HOME", "USER", "XDG_RUNTIME_DIR"] {
+            command.envs(env_vars::get(name).map(|value| (name, value)));
+        }
+        for name in env_vars::PROXIES {
+            for name in [name.to_owned(), name.to_ascii_uppercase()] {
+                command.envs(env_vars::get(&name).map(|value| (name, value)));
+            }
+        }
+        // SAFETY: setsid is one system call and allocates nothing.
+        unsafe {
+            // Of no terminal: it outlives the application.
+            command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+        }
+        Ok(command)
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        let log = fs::read_to_string(self.dir().join("containerd.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        Error::new(ErrorCode::ContainerdNotReady, format!("containerd did not come up: {what}"))
+            .detail("log", tail)
+            .detail("path", self.dir().join("containerd.log").display().to_string())
+            .hint("details.log holds its last words.")
+    }
+}
+
+/// For the shell.
+fn quoted(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| Error::invalid("dataDir", "must be UTF-8"))?;
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let fail = |e| disk::write_error(e, path, text.len() as u64);
+    fs::write(path, text).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
+}
+
+/// A daemon on its way up. Dropped before [`Launched::keep`], it is ended.
+struct Launched {
+    identity: Identity,
+    ended: tokio::sync::oneshot::Receiver<()>,
+    kept: bool,
+}
+
+impl Launched {
+    fn new(command: &mut std::process::Command, run: &Path) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().map_err(|e| {
+            Error::new(ErrorCode::ContainerdNotReady, format!("{program} could not be started: {e}")).source(e)
+        })?;
+        let identity = Identity::of(child.id()).ok_or_else(|| Error::internal("a child without a number"))?;
+        let _ = fs::write(run.join("pid"), format!("{}\n", child.id()));
+        let (send, ended) = tokio::sync::oneshot::channel();
+        // Nothing else of this process waits for it, and a zombie would look alive to others. A thread of its own: it
+        // waits as long as the daemon lives.
+        let wait = move || {
+            let _ = child.wait();
+            let _ = send.send(());
+        };
+        std::thread::Builder::new()
+            .name("lima-runtime-containerd".into())
+            .spawn(wait)
+            .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
+        Ok(Self { identity, ended, kept: false })
+    }
+
+    async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.kept {
+            // It has no containers yet.
+            let identity = self.identity.clone();
+            std::thread::spawn(move || end(&[identity], Signal::KILL, GRACE));
+        }
+    }
+}

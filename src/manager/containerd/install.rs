@@ -1,0 +1,139 @@
+//! nerdctl-full on this machine.
+
+use std::{fs, time::Instant};
+
+use super::BundledRuntime;
+use crate::{
+    call::Call,
+    error::{Error, ErrorCode, Result},
+    fetch::{
+        bundle::Bundle,
+        disk,
+        install::{Request, matches},
+        lock::Lock,
+        manifest::Part,
+        platform::Platform,
+        progress::Meter,
+        record::Look,
+    },
+    progress::{Phase, RuntimeProgress, Sink},
+};
+
+const PART: Part = Part::NerdctlFull;
+
+impl BundledRuntime {
+    /// Whether the programs are there, whole as far as can be seen without reading them.
+    pub async fn is_installed(&self, call: &Call) -> Result<bool> {
+        let home = self.home.clone();
+        call.run(None, disk::blocking(move || Ok(current(&home)))).await
+    }
+
+    /// Whether the application ships nerdctl-full.
+    pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
+        let dirs = self.options.bundle_dirs();
+        call.run(None, disk::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART).is_some()))).await
+    }
+
+    /// Brings what is missing. Nothing is there half: it is the old state or the new one.
+    pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        let lock = self.home.lock(call).await?;
+        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
+        rest.run(None, self.install_under(&lock, sink)).await
+    }
+
+    async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
+        let platform = Platform::current()?;
+        if !cfg!(target_os = "linux") {
+            return Err(Error::new(ErrorCode::UnsupportedPlatform, "containerd runs containers on Linux only")
+                .hint("Use Lima on macOS."));
+        }
+        let meter = Meter::new(sink);
+        meter.say(Phase::Resolve, None, "Looking up what is installed");
+        let (home, dirs) = (self.home.clone(), self.options.bundle_dirs());
+        let (installed, bundle) = disk::blocking(move || {
+            let installed = if current(&home) { home.whole(PART, Look::Stat) } else { None };
+            Ok((installed, Bundle::find(&dirs, platform, PART)))
+        })
+        .await?;
+        let mut remote = None;
+        let right = match (&installed, bundle.as_ref().and_then(|b| b.record(PART).ok())) {
+            (None, _) => false,
+            (Some(have), Some(ships)) => have.version == ships.version && have.sha256 == ships.sha256,
+            (Some(have), None) => match self.options.network.open().await {
+                Ok(opened) => {
+                    let right = matches(have, &opened.wanted(PART, platform)?);
+                    remote = Some(opened);
+                    right
+                }
+                // Without a network, what is there will do.
+                Err(e) if e.code() == ErrorCode::DownloadFailed => true,
+                Err(e) => return Err(e),
+            },
+        };
+        // Programs that run are not exchanged under their daemon.
+        if right || (installed.is_some() && self.is_running().await) {
+            meter.say(Phase::Ready, None, "containerd is installed");
+            return Ok(());
+        }
+        let network = self.options.network.clone();
+        let open = async || match remote {
+            Some(opened) => Ok(opened),
+            None => network.open().await,
+        };
+        self.home
+            .bring(&[Request { part: PART, unpacked: true }], platform, bundle.as_ref(), open, &meter, lock)
+            .await?;
+        let (home, held) = (self.home.clone(), lock.clone());
+        disk::blocking(move || {
+            let _held = held;
+            // Containers hold the path of the nerdctl that made them: an old version stays as long as there may be one
+            // (nerdctl-contract §0.10). The archive has served its purpose.
+            home.prune(home.dir().join("root").exists(), |_| false)?;
+            disk::remove(&home.dir().join("cache"))
+        })
+        .await?;
+        meter.say(Phase::Ready, None, "containerd is installed");
+        Ok(())
+    }
+
+    /// Installs what is missing, and starts the daemon.
+    pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        // Known before anything is downloaded for nothing.
+        #[cfg(target_os = "linux")]
+        if let Some(obstacle) = self.obstacle(false) {
+            return Err(obstacle);
+        }
+        self.install(sink.clone(), call).await?;
+        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
+        self.start_daemon(sink, &rest).await
+    }
+
+    /// Ends the daemon and its containers, and removes them, their images and volumes, and the programs.
+    pub async fn uninstall(&self, call: &Call) -> Result<()> {
+        let lock = self.home.lock(call).await?;
+        call.run(None, async {
+            self.stop_under(&lock).await?;
+            self.remove_data().await?;
+            let (home, lock) = (self.home.clone(), lock.clone());
+            disk::blocking(move || {
+                let dir = home.dir();
+                // The record first: whatever happens after it, what is left is no installation.
+                for name in ["install.json", "current", "bin", "versions", "cache"] {
+                    disk::remove(&dir.join(name))?;
+                }
+                lock.remove_file()?;
+                // Ours when nothing else is in it.
+                let _ = fs::remove_dir(dir);
+                Ok(())
+            })
+            .await
+        })
+        .await
+    }
+}
+
+fn current(home: &crate::fetch::install::Home) -> bool {
+    home.whole(PART, Look::Stat).is_some_and(|r| home.current_version().as_ref() == Some(&r.dir))
+}

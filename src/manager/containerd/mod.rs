@@ -1,0 +1,175 @@
+//! containerd of our own. On Linux: nerdctl-full in a directory of ours, and its daemon beside whatever else runs here.
+//! On Windows: in a WSL2 distribution (`wsl`).
+//!
+//! On Linux the daemon gets a mount namespace of its own in which the paths that containerd, nerdctl and CNI have built in
+//! (`/run/containerd`, `/run/nerdctl`, `/var/lib/cni`) are directories of ours. So nothing of it meets another
+//! containerd of this machine, and it leaves nothing there.
+
+#[cfg(target_os = "linux")]
+mod daemon;
+#[cfg(not(windows))]
+mod install;
+#[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
+mod processes;
+#[cfg(target_os = "linux")]
+mod rootless;
+#[cfg(windows)]
+mod windows;
+pub mod wsl;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    fetch::{Network, bundle::Bundle, install::Home},
+};
+
+/// `BundledRuntimeManager`'s options in the public API.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BundledOptions {
+    pub app_name: Option<String>,
+    pub app_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
+    pub bundled_dir: Option<PathBuf>,
+    /// Electron's `process.resourcesPath`, which the facade reads.
+    pub resources_path: Option<PathBuf>,
+    #[serde(flatten)]
+    pub network: Network,
+}
+
+impl BundledOptions {
+    fn bundle_dirs(&self) -> Vec<PathBuf> {
+        match &self.bundled_dir {
+            Some(dir) => vec![dir.clone()],
+            None => Bundle::usual_dirs(self.resources_path.as_deref()),
+        }
+    }
+}
+
+pub struct BundledRuntime {
+    options: BundledOptions,
+    home: Home,
+}
+
+/// Where the programs and the socket are, or will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BundledPaths {
+    /// Our wrapper: it goes to this daemon, with nothing of its caller's environment.
+    pub nerdctl: PathBuf,
+    /// Runs a command in the daemon's namespaces.
+    #[cfg(not(windows))]
+    pub inside: PathBuf,
+    /// nerdctl as the engine runs it, on the other side of the virtual machine.
+    #[cfg(windows)]
+    pub guest_nerdctl: String,
+    /// The raw program.
+    pub containerd: PathBuf,
+    pub address: PathBuf,
+    /// nerdctl's: names, logs and volumes.
+    pub data_root: PathBuf,
+    /// Of the CNI plugins, and of the networks' configurations.
+    pub cni: PathBuf,
+    pub networks: PathBuf,
+}
+
+impl BundledRuntime {
+    pub fn new(options: BundledOptions) -> Result<Self> {
+        let dir = match &options.data_dir {
+            Some(dir) => dir.clone(),
+            None => super::lima::app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("containerd"),
+        };
+        let dir = std::path::absolute(&dir).map_err(|e| Error::invalid("dataDir", e))?;
+        Ok(Self { options, home: Home::new(dir) })
+    }
+
+    pub fn options(&self) -> &BundledOptions {
+        &self.options
+    }
+
+    /// `<dataDir>`.
+    pub fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+
+    #[cfg(not(windows))]
+    pub fn paths(&self) -> BundledPaths {
+        let dir = self.dir();
+        BundledPaths {
+            nerdctl: dir.join("bin").join("nerdctl"),
+            inside: dir.join("bin").join("inside"),
+            containerd: self.programs().join("containerd"),
+            address: self.run_dir().join("containerd.sock"),
+            data_root: dir.join("data"),
+            cni: self.home.current().join("libexec").join("cni"),
+            networks: dir.join("networks"),
+        }
+    }
+
+    #[cfg(not(windows))]
+    fn programs(&self) -> PathBuf {
+        self.home.current().join("bin")
+    }
+
+    /// What lives as long as the daemon: sockets, state, who it is.
+    #[cfg(not(windows))]
+    fn run_dir(&self) -> PathBuf {
+        self.dir().join("run")
+    }
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+#[expect(clippy::unused_async, reason = "as on Linux")]
+mod elsewhere {
+    use super::BundledRuntime;
+    use crate::{
+        call::Call,
+        error::{Error, ErrorCode, Result},
+        fetch::lock::Lock,
+        progress::{RuntimeProgress, Sink},
+    };
+
+    impl BundledRuntime {
+        pub async fn start_daemon(&self, _sink: Sink<RuntimeProgress>, _call: &Call) -> Result<()> {
+            Err(Error::new(ErrorCode::UnsupportedPlatform, "containerd runs containers on Linux only")
+                .hint("Use Lima on macOS."))
+        }
+
+        pub async fn stop_daemon(&self, _call: &Call) -> Result<()> {
+            Ok(())
+        }
+
+        pub async fn is_running(&self) -> bool {
+            false
+        }
+
+        pub(super) async fn stop_under(&self, _lock: &Lock) -> Result<()> {
+            Ok(())
+        }
+
+        pub(super) async fn remove_data(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(all(test, not(windows)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_lies_below_one_directory() {
+        let runtime = |json: serde_json::Value| BundledRuntime::new(serde_json::from_value(json).unwrap()).unwrap();
+        let r = runtime(serde_json::json!({ "appDir": "/a" }));
+        assert_eq!(r.dir(), Path::new("/a/containerd"));
+        let paths = r.paths();
+        assert_eq!(paths.containerd, Path::new("/a/containerd/current/bin/containerd"));
+        assert_eq!(paths.address, Path::new("/a/containerd/run/containerd.sock"));
+        assert_eq!(runtime(serde_json::json!({ "dataDir": "/d", "appDir": "/a" })).dir(), Path::new("/d"));
+    }
+}

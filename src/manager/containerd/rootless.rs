@@ -1,0 +1,225 @@
+//! What an ordinary user's containerd needs of this machine, and what to do where it is not there.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, ErrorCode};
+
+/// Where a program may be that a desktop's PATH leaves out.
+pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What nerdctl-full brings of that.
+const BROUGHT: [&str; 2] = ["rootlesskit", "slirp4netns"];
+
+/// One thing that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) what: String,
+    /// A command, or a sentence.
+    pub(super) advice: String,
+}
+
+impl Lack {
+    fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), advice: advice.into() }
+    }
+}
+
+/// This machine, or a test's.
+pub(super) struct Machine {
+    pub(super) root: PathBuf,
+    pub(super) user: String,
+    pub(super) uid: u32,
+    pub(super) kernel: String,
+}
+
+impl Machine {
+    pub(super) fn this() -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        Self {
+            root: "/".into(),
+            user: user_name(uid).unwrap_or_else(|| uid.to_string()),
+            uid,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+
+    fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    fn setting(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok().map(|t| t.trim().to_owned())
+    }
+
+    fn finds(&self, program: &str, bundled: Option<&Path>) -> bool {
+        let runs = |p: PathBuf| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        bundled.map_or(BROUGHT.contains(&program), |dir| runs(dir.join(program)))
+            || SYSTEM_PATH.split(':').any(|dir| runs(self.path(dir).join(program)))
+    }
+
+    /// Whether `/etc/subuid` or `/etc/subgid` gives this user enough numbers for an image's users.
+    fn has_range(&self, file: &str) -> bool {
+        let text = self.setting(file).unwrap_or_default();
+        text.lines().any(|line| {
+            let mut fields = line.split(':');
+            let (name, _start, count) = (fields.next(), fields.next(), fields.next());
+            name.is_some_and(|n| n == self.user || n == self.uid.to_string())
+                && count.and_then(|c| c.trim().parse::<u64>().ok()).is_some_and(|c| c >= 65_536)
+        })
+    }
+
+    /// Everything that stands in the way, in the order to mend it. `bundled`: the directory of our programs, once they are
+    /// installed.
+    pub(super) fn lacks(&self, bundled: Option<&Path>) -> Vec<Lack> {
+        let mut lacks = Vec::new();
+        if self.setting("/proc/sys/user/max_user_namespaces").as_deref() == Some("0")
+            || self.setting("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0")
+        {
+            lacks.push(Lack::new(
+                "user namespaces are switched off",
+                "sudo sysctl -w user.max_user_namespaces=28633; sudo sysctl -w kernel.unprivileged_userns_clone=1",
+            ));
+        }
+        if self.setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+            lacks.push(Lack::new(
+                "AppArmor keeps programs from making user namespaces",
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ));
+        }
+        if kernel_before(&self.kernel, (5, 11)) {
+            lacks.push(Lack::new(
+                format!("Linux {} cannot mount overlay file systems for an ordinary user", self.kernel),
+                "Linux 5.11 or newer is needed",
+            ));
+        }
+        for program in ["newuidmap", "newgidmap"] {
+            if !self.finds(program, bundled) {
+                lacks.push(Lack::new(
+                    format!("{program} is not installed"),
+                    "sudo apt-get install uidmap (Fedora: sudo dnf install shadow-utils)",
+                ));
+            }
+        }
+        if !self.has_range("/etc/subuid") || !self.has_range("/etc/subgid") {
+            lacks.push(Lack::new(
+                format!("{} has no range of 65536 numbers in /etc/subuid and /etc/subgid", self.user),
+                format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", self.user),
+            ));
+        }
+        for (program, package) in [
+            ("rootlesskit", "rootlesskit"),
+            ("slirp4netns", "slirp4netns"),
+            ("iptables", "iptables"),
+            ("nsenter", "util-linux"),
+        ] {
+            if !self.finds(program, bundled) {
+                lacks.push(Lack::new(format!("{program} is not installed"), format!("sudo apt-get install {package}")));
+            }
+        }
+        let tun = self.path("/dev/net/tun");
+        if let Err(e) = fs::OpenOptions::new().read(true).write(true).open(&tun) {
+            let advice = if e.kind() == std::io::ErrorKind::NotFound {
+                "sudo modprobe tun"
+            } else {
+                "sudo chmod 0666 /dev/net/tun (what systemd's own rule gives it)"
+            };
+            lacks.push(Lack::new("/dev/net/tun cannot be opened by this user", advice));
+        }
+        lacks
+    }
+}
+
+/// All of it in one error: nobody wants to be told five times.
+pub(super) fn error(lacks: &[Lack]) -> Error {
+    let list = lacks.iter().map(|l| l.what.as_str()).collect::<Vec<_>>().join("; ");
+    let mut advice: Vec<&str> = Vec::new();
+    for lack in lacks {
+        if !advice.contains(&lack.advice.as_str()) {
+            advice.push(&lack.advice);
+        }
+    }
+    let details: Vec<Value> = lacks.iter().map(|l| json!({ "what": l.what, "advice": l.advice })).collect();
+    Error::new(
+        ErrorCode::UnsupportedPlatform,
+        format!("This machine cannot run containers for an ordinary user: {list}"),
+    )
+    .hint(format!("{}. Or start it as root.", advice.join("; ")))
+    .detail("missing", details)
+}
+
+fn kernel_before(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < wanted,
+        // An odd name is no reason to refuse.
+        _ => false,
+    }
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2)?.parse() == Ok(uid)).then(|| fields[0].to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(dir: &Path) -> Machine {
+        Machine { root: dir.to_owned(), user: "ann".into(), uid: 1000, kernel: "6.1.0-18-amd64".into() }
+    }
+
+    fn put(dir: &Path, path: &str, text: &str) {
+        let path = dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_machine_with_everything_lacks_nothing_and_each_thing_has_its_advice() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for program in ["newuidmap", "newgidmap", "nsenter"] {
+            put(root, &format!("usr/bin/{program}"), "");
+        }
+        put(root, "usr/sbin/iptables", "");
+        put(root, "bundled/rootlesskit", "");
+        put(root, "bundled/slirp4netns", "");
+        put(root, "etc/subuid", "bob:100000:65536\nann:165536:65536\n");
+        put(root, "etc/subgid", "1000:165536:65536\n");
+        put(root, "dev/net/tun", "");
+        put(root, "proc/sys/user/max_user_namespaces", "100\n");
+        let bundled = root.join("bundled");
+        let lacks = |m: &Machine| m.lacks(Some(&bundled)).into_iter().map(|l| l.advice).collect::<Vec<_>>().join("\n");
+        assert_eq!(lacks(&machine(root)), "");
+        assert_eq!(machine(root).lacks(None), []);
+
+        put(root, "proc/sys/user/max_user_namespaces", "0\n");
+        assert!(lacks(&machine(root)).contains("user.max_user_namespaces"));
+        put(root, "proc/sys/user/max_user_namespaces", "100\n");
+        put(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        assert!(lacks(&machine(root)).contains("apparmor_restrict_unprivileged_userns=0"));
+        put(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns", "0\n");
+        put(root, "etc/subgid", "ann:165536:1000\n");
+        assert!(lacks(&machine(root)).contains("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ann"));
+        put(root, "etc/subgid", "ann:165536:65536\n");
+        fs::remove_file(root.join("usr/bin/newgidmap")).unwrap();
+        fs::remove_file(root.join("dev/net/tun")).unwrap();
+        let e = error(&machine(root).lacks(Some(&bundled)));
+        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
+        assert!(e.hint_text().unwrap().contains("uidmap") && e.hint_text().unwrap().contains("modprobe tun"));
+        assert_eq!(e.details()["missing"].as_array().unwrap().len(), 2);
+        let old = Machine { kernel: "5.10.0".into(), ..machine(root) };
+        assert!(lacks(&old).contains("5.11"));
+    }
+}

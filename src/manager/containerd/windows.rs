@@ -1,0 +1,65 @@
+//! On Windows everything is done in the WSL distribution.
+
+use std::path::PathBuf;
+
+use super::{BundledPaths, BundledRuntime, wsl::WslRuntime};
+use crate::{
+    call::Call,
+    error::Result,
+    fetch::disk,
+    guest::wsl::Wsl,
+    progress::{RuntimeProgress, Sink},
+};
+
+impl BundledRuntime {
+    pub fn wsl(&self) -> WslRuntime {
+        WslRuntime::new(self.options.clone(), self.home.clone(), Wsl::default())
+    }
+
+    pub fn paths(&self) -> BundledPaths {
+        let wsl = self.wsl();
+        BundledPaths {
+            nerdctl: wsl.wrapper(),
+            guest_nerdctl: wsl.nerdctl(),
+            containerd: PathBuf::from("/usr/local/bin/containerd"),
+            address: wsl.address().into(),
+            data_root: "/var/lib/nerdctl".into(),
+            cni: wsl.cni().into(),
+            networks: "/etc/cni/net.d".into(),
+        }
+    }
+
+    pub async fn is_installed(&self, call: &Call) -> Result<bool> {
+        let wsl = self.wsl();
+        call.run(None, disk::blocking(move || Ok(wsl.is_installed()))).await
+    }
+
+    pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
+        let wsl = self.wsl();
+        call.run(None, disk::blocking(move || Ok(wsl.has_pre_bundled()))).await
+    }
+
+    pub async fn is_running(&self) -> bool {
+        self.wsl().is_running().await
+    }
+
+    pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        self.wsl().install(sink, call).await
+    }
+
+    pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        self.wsl().initialize(sink, call).await
+    }
+
+    pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        self.wsl().start_daemon(sink, call).await
+    }
+
+    pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
+        self.wsl().stop_daemon(call).await
+    }
+
+    pub async fn uninstall(&self, call: &Call) -> Result<()> {
+        self.wsl().uninstall(call).await
+    }
+}

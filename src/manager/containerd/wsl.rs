@@ -1,0 +1,569 @@
+//! containerd of our own on Windows: nerdctl-full in a WSL2 distribution that nobody else uses.
+//!
+//! What is in the distribution is ours, so everything has its usual place there. What is outside is told from other
+//! people's by where its disk lies: a distribution of our name whose disk is not in our directory is not touched.
+//!
+//! It compiles everywhere, and its tests run it on Linux over a stand-in for `wsl.exe`. It has not run on Windows yet.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+
+use super::BundledOptions;
+use crate::{
+    call::Call,
+    engine::containerd::api::Api,
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    fetch::{
+        bundle::Bundle,
+        disk,
+        install::{Home, Request, matches},
+        lock::Lock,
+        manifest::Part,
+        platform::Platform,
+        progress::Meter,
+        record::Record,
+    },
+    guest::wsl::{Wsl, WslGuest, arguments, text},
+    process::Command,
+    progress::{Phase, RuntimeProgress, Sink},
+};
+
+/// A distribution is made of the first; the second goes into it.
+pub const PARTS: [Part; 2] = [Part::WslRootfs, Part::NerdctlFull];
+/// Where containerd listens in the distribution.
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
+/// nerdctl-full, unpacked.
+const PREFIX: &str = "/usr/local";
+/// WSL's virtual machine may have to be booted first.
+const START: Duration = Duration::from_secs(180);
+const STOP: Duration = Duration::from_secs(60);
+/// How often a containerd that comes up is asked.
+const LOOK: Duration = Duration::from_millis(100);
+/// From a question whether the distribution runs to the command that is run in it then.
+const SETTLE: Duration = Duration::from_millis(300);
+/// For an answer of a containerd that runs.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Windows keeps a distribution's disk here, in the directory given at its import (`LXSS_VM_MODE_VHD_NAME`).
+const DISK: &str = "ext4.vhdx";
+const LOG: &str = "/var/log/lima-runtime.log";
+
+/// Read at the distribution's next start. No Windows programs and no Windows PATH in it: nothing in a container is to
+/// reach out of it by accident. (learn.microsoft.com/windows/wsl/wsl-config)
+const WSL_CONF: &str =
+    "[boot]\nsystemd=false\n[interop]\nenabled=false\nappendWindowsPath=false\n[user]\ndefault=root\n";
+
+/// containerd, in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it, so the
+/// `wsl.exe` that runs this stays. `$1` holds variables for it.
+const DAEMON: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
+. "$1"
+# Of the root that WSL makes: volumes and containers see what is mounted later.
+mount --make-rshared / || true
+mkdir -p /run/containerd
+echo $$ >/run/lima-runtime.pid
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec containerd --config /etc/lima-runtime/containerd.toml
+"#;
+
+/// nerdctl-full brings everything but this.
+const EQUIP: &str = "command -v iptables >/dev/null || { apt-get update -q && \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
+
+/// containerd first, so that restart policies stay as they are; then the containers' own processes, which get 10 s.
+const HALT: &str = r#"kill "$(cat /run/lima-runtime.pid)"
+pids=
+for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
+  [ ! -e "$file" ] || pids="$pids $(cat "$file")"
+done
+for pid in $pids; do kill -s CONT "$pid"; kill -s TERM "$pid"; done
+for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  left=
+  for pid in $pids; do ! kill -s 0 "$pid" || left=1; done
+  [ -n "$left" ] || exit 0
+  sleep 0.5
+done"#;
+
+/// `wsl.json`: the distribution we made. Written when it is whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Made {
+    distribution: String,
+    rootfs: Record,
+    nerdctl: Record,
+}
+
+/// What detection shows.
+#[derive(Debug)]
+pub enum WslState {
+    /// containerd answers, with its version.
+    Ready(String),
+    Stopped,
+    Installable,
+    /// WSL is missing, or cannot run virtual machines.
+    Unavailable(Error),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct WslRuntime {
+    options: Arc<BundledOptions>,
+    home: Home,
+    wsl: Wsl,
+    guest: WslGuest,
+    distribution: String,
+}
+
+impl WslRuntime {
+    pub(super) fn new(options: BundledOptions, home: Home, wsl: Wsl) -> Self {
+        let distribution = name_for(home.dir());
+        let guest = WslGuest::new(wsl.clone(), &distribution, SOCKET);
+        Self { options: Arc::new(options), home, wsl, guest, distribution }
+    }
+
+    /// Over another `wsl.exe`, as the tests do.
+    pub fn over(options: BundledOptions, wsl: Wsl) -> Result<Self> {
+        let own = super::BundledRuntime::new(options)?;
+        Ok(Self::new(own.options.clone(), own.home.clone(), wsl))
+    }
+
+    pub fn distribution(&self) -> &str {
+        &self.distribution
+    }
+
+    pub fn guest(&self) -> &WslGuest {
+        &self.guest
+    }
+
+    /// What [`crate::engine::containerd::ContainerdOptions::address`] takes.
+    pub fn address(&self) -> String {
+        format!("wsl://{}{SOCKET}", self.distribution)
+    }
+
+    pub fn nerdctl(&self) -> String {
+        format!("{PREFIX}/bin/nerdctl")
+    }
+
+    pub fn cni(&self) -> String {
+        format!("{PREFIX}/libexec/cni")
+    }
+
+    fn disk_dir(&self) -> PathBuf {
+        self.home.dir().join("wsl")
+    }
+
+    fn record(&self) -> PathBuf {
+        self.home.dir().join("wsl.json")
+    }
+
+    /// The distribution of our name is the one whose disk is here.
+    fn is_ours(&self) -> bool {
+        self.disk_dir().join(DISK).exists()
+    }
+
+    fn made(&self) -> Option<Made> {
+        disk::read_json(&self.record()).filter(|m: &Made| m.distribution == self.distribution && self.is_ours())
+    }
+
+    pub fn is_installed(&self) -> bool {
+        self.made().is_some()
+    }
+
+    pub fn has_pre_bundled(&self) -> bool {
+        let dirs = self.options.bundle_dirs();
+        Platform::current().is_ok_and(|p| PARTS.iter().all(|part| Bundle::find(&dirs, p, *part).is_some()))
+    }
+
+    /// Does not start the distribution.
+    pub async fn is_running(&self) -> bool {
+        matches!(tokio::time::timeout(ANSWER, self.version()).await, Ok(Ok(_)))
+    }
+
+    async fn version(&self) -> Result<String> {
+        Api::new(Arc::new(self.guest.clone()), "default")?.version().await
+    }
+
+    /// As far as it can be told within `limit`: Windows may have to start WSL's service to answer.
+    pub async fn state(&self, limit: Duration) -> WslState {
+        if self.is_installed() {
+            return match tokio::time::timeout(limit, self.version()).await {
+                Ok(Ok(version)) => WslState::Ready(version),
+                _ => WslState::Stopped,
+            };
+        }
+        match tokio::time::timeout(limit, self.wsl.check()).await {
+            Ok(Err(e)) => WslState::Unavailable(e),
+            Err(_) if !self.wsl.program().exists() => WslState::Unavailable(text::error("", "wsl.exe --install")),
+            _ => WslState::Installable,
+        }
+    }
+
+    /// Makes the distribution and puts nerdctl-full into it; at once when that is there.
+    pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        let lock = self.home.lock(call).await?;
+        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
+        rest.run(None, self.install_under(&lock, sink)).await
+    }
+
+    async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
+        let platform = Platform::current()?;
+        let meter = Meter::new(sink);
+        let done = || meter.say(Phase::Ready, None, "containerd is installed");
+        meter.say(Phase::Resolve, None, "Looking up what is installed");
+        let made = self.made();
+        let remote = match self.options.network.open().await {
+            Ok(remote) => Some(remote),
+            // Without a network, what is there will do.
+            Err(e) if made.is_some() && e.code() == ErrorCode::DownloadFailed => None,
+            Err(e) => return Err(e),
+        };
+        let bundle = Bundle::find(&self.options.bundle_dirs(), platform, PARTS[1]);
+        let mut wanted = Vec::new();
+        if let Some(made) = &made {
+            let ships = bundle.as_ref().and_then(|b| b.record(PARTS[1]).ok());
+            let right = match (ships, &remote) {
+                (Some(ships), _) => ships.version == made.nerdctl.version && ships.sha256 == made.nerdctl.sha256,
+                (None, Some(remote)) => matches(&made.nerdctl, &remote.wanted(PARTS[1], platform)?),
+                (None, None) => true,
+            };
+            // Programs that run are not exchanged under their daemon.
+            if right || self.is_running().await {
+                done();
+                return Ok(());
+            }
+        } else {
+            // Before hundreds of megabytes are fetched for nothing.
+            self.wsl.check().await?;
+            if self.exists().await? && !self.is_ours() {
+                return Err(text::error("", "ERROR_ALREADY_EXISTS").detail("distribution", self.distribution.clone()));
+            }
+            wanted.push(PARTS[0]);
+        }
+        wanted.push(PARTS[1]);
+        let requests: Vec<Request> = wanted.iter().map(|&part| Request { part, unpacked: false }).collect();
+        let network = self.options.network.clone();
+        let open = async || match remote {
+            Some(remote) => Ok(remote),
+            None => network.open().await,
+        };
+        self.home.bring(&requests, platform, bundle.as_ref(), open, &meter, lock).await?;
+        let rootfs = match made {
+            Some(made) => made.rootfs,
+            None => self.make(&meter).await?,
+        };
+        meter.say(Phase::Extract, Some(Part::NerdctlFull), "Installing containerd in the distribution");
+        let (nerdctl, archive) = self.fetched(Part::NerdctlFull)?;
+        self.unpack(&archive).await?;
+        self.provision().await?;
+        // What was written is read at the next start.
+        self.wsl.terminate(&self.distribution).await?;
+        let made = Made { distribution: self.distribution.clone(), rootfs, nerdctl };
+        let (path, cache, held) = (self.record(), self.home.dir().join("cache"), lock.clone());
+        let wrapper = (self.wrapper(), self.wrapper_text());
+        disk::blocking(move || {
+            let _held = held;
+            disk::create_dir(wrapper.0.parent().unwrap_or(Path::new("")))?;
+            disk::write_program(&wrapper.0, wrapper.1.as_bytes())?;
+            disk::write_json(&path, &made)?;
+            // The archives have served their purpose.
+            disk::remove(&cache)
+        })
+        .await?;
+        done();
+        Ok(())
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        Ok(self.wsl.distributions().await?.contains(&self.distribution))
+    }
+
+    fn fetched(&self, part: Part) -> Result<(Record, PathBuf)> {
+        let record = self.home.whole(part, crate::fetch::record::Look::Stat);
+        record.zip(self.home.file(part)).ok_or_else(|| Error::internal(format!("{part} is gone as soon as it came")))
+    }
+
+    /// The distribution, new.
+    async fn make(&self, meter: &Arc<Meter>) -> Result<Record> {
+        let (record, archive) = self.fetched(Part::WslRootfs)?;
+        meter.say(Phase::Create, Some(Part::WslRootfs), "Making the WSL distribution");
+        // One that was left half-made.
+        self.remove_distribution().await?;
+        let dir = self.disk_dir();
+        disk::blocking({
+            let dir = dir.clone();
+            move || disk::create_dir(&dir)
+        })
+        .await?;
+        self.wsl.import(&self.distribution, &dir, &archive).await?;
+        Ok(record)
+    }
+
+    /// Through standard input: the archive need not lie where the distribution sees it.
+    async fn unpack(&self, archive: &Path) -> Result<()> {
+        let fail = |e| Error::io(e, "Cannot read", archive);
+        let mut file = tokio::fs::File::open(archive).await.map_err(fail)?;
+        let command = Command::new(["tar", "-xzf", "-", "-C", PREFIX, "--no-same-owner"]);
+        let mut process = self.guest.boot(command).await?;
+        let stdin = process.stdin.take();
+        let feed = async {
+            let Some(stdin) = stdin else { return Ok(()) };
+            loop {
+                let mut buffer = bytes::BytesMut::with_capacity(256 << 10);
+                if file.read_buf(&mut buffer).await.map_err(fail)? == 0 || stdin.send(buffer.freeze()).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        let (sent, output) = tokio::join!(feed, process.output());
+        output?.checked("tar")?;
+        sent
+    }
+
+    async fn provision(&self) -> Result<()> {
+        let config = format!(
+            "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {SOCKET:?}\n"
+        );
+        self.write("/etc/wsl.conf", WSL_CONF).await?;
+        self.write("/etc/lima-runtime/containerd.toml", &config).await?;
+        self.write("/etc/lima-runtime/daemon", DAEMON).await?;
+        // Healthchecks are our own: there is no systemd.
+        self.write("/etc/nerdctl/nerdctl.toml", "disable_hc_systemd = true\n").await?;
+        let out = self.guest.boot(Command::new(["sh", "-c", EQUIP])).await?.output().await?;
+        out.checked("apt-get").map(drop).map_err(|e| {
+            Error::new(ErrorCode::DownloadFailed, "iptables, which networks of containers need, could not be installed")
+                .hint("Look whether this computer reaches the internet, or give a wsl-rootfs that has it.")
+                .source(e)
+        })
+    }
+
+    async fn write(&self, path: &str, text: &str) -> Result<()> {
+        const WRITE: &str = r#"mkdir -p "${1%/*}" && cat >"$1""#;
+        let command = Command::new(["sh", "-c", WRITE, "sh", path]).input(text.to_owned());
+        self.guest.boot(command).await?.output().await?.checked("sh").map(drop)
+    }
+
+    /// A program for others to start: this distribution's nerdctl.
+    pub fn wrapper(&self) -> PathBuf {
+        self.home.dir().join("bin").join("nerdctl.cmd")
+    }
+
+    fn wrapper_text(&self) -> String {
+        let words: Vec<_> = arguments(&self.distribution).iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        format!(
+            "@rem Written by lima-runtime: nerdctl in its WSL distribution.\r\n@\"%SystemRoot%\\System32\\wsl.exe\" {} {} %*\r\n",
+            words.join(" "),
+            self.nerdctl()
+        )
+    }
+
+    /// Installs what is missing, and starts containerd.
+    pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        self.install(sink.clone(), call).await?;
+        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
+        self.start_daemon(sink, &rest).await
+    }
+
+    /// Resolves once containerd answers; at once when it does.
+    pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        let lock = self.home.lock(call).await?;
+        let timeout = call.timeout.map(|t| t.saturating_sub(began.elapsed()));
+        Call { timeout, ..call.clone() }.run(START, self.start_under(&lock, &sink)).await
+    }
+
+    async fn start_under(&self, _lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        if !self.is_installed() {
+            return Err(Error::new(ErrorCode::NotInstalled, "containerd is not installed")
+                .detail("distribution", self.distribution.clone())
+                .hint("Call initialize() or install() first."));
+        }
+        let ready = || {
+            let mut event = RuntimeProgress::new(Phase::Ready, "containerd is ready");
+            event.percent = Some(100.0);
+            sink(event);
+        };
+        if self.is_running().await {
+            ready();
+            return Ok(());
+        }
+        sink(RuntimeProgress::new(Phase::Boot, "Starting containerd in WSL"));
+        // A containerd that does not answer is in the way of another one.
+        if self.wsl.running().await?.contains(&self.distribution) {
+            self.wsl.terminate(&self.distribution).await?;
+        }
+        self.write("/run/lima-runtime.env", &proxies()).await?;
+        let launched = Launched { wsl: self.wsl.clone(), distribution: self.distribution.clone(), kept: false };
+        let mut ended = self.launch()?;
+        loop {
+            let answer = tokio::time::timeout(ANSWER, self.version());
+            let answer = tokio::select! {
+                answer = answer => answer,
+                _ = &mut ended => return Err(self.failed().await),
+            };
+            if let Ok(Ok(version)) = answer {
+                tracing::info!(version, distribution = self.distribution, "containerd is up");
+                launched.keep();
+                ready();
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The `wsl.exe` that runs containerd, and word of its end. It outlives this process.
+    fn launch(&self) -> Result<tokio::sync::oneshot::Receiver<()>> {
+        let script = ["/bin/sh", "/etc/lima-runtime/daemon", "/run/lima-runtime.env"];
+        let mut command = self.wsl.inside(&self.distribution, script);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        #[cfg(windows)]
+        {
+            // No window, and no Ctrl+C of ours.
+            const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+            const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;
+            std::os::windows::process::CommandExt::creation_flags(
+                &mut command,
+                CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP,
+            );
+        }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().map_err(|e| {
+            Error::new(ErrorCode::ContainerdNotReady, format!("wsl.exe could not be started: {e}")).source(e)
+        })?;
+        let (send, ended) = tokio::sync::oneshot::channel();
+        // A thread of its own: it waits as long as containerd lives.
+        let wait = move || {
+            let _ = child.wait();
+            let _ = send.send(());
+        };
+        std::thread::Builder::new()
+            .name("lima-runtime-wsl".into())
+            .spawn(wait)
+            .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
+        Ok(ended)
+    }
+
+    async fn failed(&self) -> Error {
+        let command = Command::new(["tail", "-n", "20", LOG]);
+        let log = async { self.guest.boot(command).await?.output().await }.await.map(|o| o.stdout).unwrap_or_default();
+        Error::new(ErrorCode::ContainerdNotReady, "containerd did not come up in the WSL distribution")
+            .detail("log", String::from_utf8_lossy(&log).into_owned())
+            .detail("distribution", self.distribution.clone())
+            .hint("details.log holds its last words.")
+    }
+
+    /// Ends the containers, and then the distribution. None that runs is no error.
+    pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
+        let _lock = self.home.lock(call).await?;
+        call.run(STOP, self.stop_under()).await
+    }
+
+    async fn stop_under(&self) -> Result<()> {
+        if !self.is_ours() || !self.wsl.running().await?.contains(&self.distribution) {
+            return Ok(());
+        }
+        let halt = async { self.guest.boot(Command::new(["sh", "-c", HALT])).await?.output().await };
+        if let Err(e) = halt.await {
+            tracing::warn!(error = %e, "the containers were not asked to end");
+        }
+        loop {
+            self.wsl.terminate(&self.distribution).await?;
+            // A command of somebody's that had just seen it running has started it again.
+            tokio::time::sleep(SETTLE).await;
+            if !self.wsl.running().await?.contains(&self.distribution) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the distribution, with its images, containers and volumes, and everything of ours beside it.
+    pub async fn uninstall(&self, call: &Call) -> Result<()> {
+        let lock = self.home.lock(call).await?;
+        call.run(None, async {
+            self.stop_under().await?;
+            self.remove_distribution().await?;
+            let (home, lock) = (self.home.clone(), lock.clone());
+            disk::blocking(move || {
+                let dir = home.dir();
+                for name in ["wsl.json", "install.json", "wsl", "bin", "versions", "cache"] {
+                    disk::remove(&dir.join(name))?;
+                }
+                lock.remove_file()?;
+                // Ours when nothing else is in it.
+                let _ = std::fs::remove_dir(dir);
+                Ok(())
+            })
+            .await
+        })
+        .await
+    }
+
+    async fn remove_distribution(&self) -> Result<()> {
+        if self.is_ours() && self.exists().await? {
+            self.wsl.unregister(&self.distribution).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A start that is given up leaves no distribution running.
+struct Launched {
+    wsl: Wsl,
+    distribution: String,
+    kept: bool,
+}
+
+impl Launched {
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.kept {
+            let (wsl, distribution) = (self.wsl.clone(), self.distribution.clone());
+            tokio::spawn(async move { wsl.terminate(&distribution).await });
+        }
+    }
+}
+
+/// Of letters that WSL takes (`s_ValidateDistroName`), and another for another directory.
+fn name_for(dir: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    let app = dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let plain: String = app.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(40).collect();
+    let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+    let plain = plain.trim_start_matches(['.', '-']);
+    format!("{}-{}", if plain.is_empty() { "lima-runtime" } else { plain }, crate::hex::lower(&digest[..4]))
+}
+
+/// The proxies of our environment, for a shell to read.
+fn proxies() -> String {
+    let names = env_vars::PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]);
+    let line = |name: String| {
+        let value = env_vars::get(&name)?.replace('\'', r"'\''");
+        Some(format!("export {name}='{value}'\n"))
+    };
+    names.filter_map(line).collect::<Vec<_>>().concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_has_a_name_of_its_own_that_wsl_takes() {
+        let name = name_for(Path::new("/home/Müller/kai desktop/containerd"));
+        assert!(name.starts_with("kaidesktop-") && name.len() == "kaidesktop-".len() + 8, "{name}");
+        assert_ne!(name, name_for(Path::new("/home/other/kai desktop/containerd")));
+        assert!(name_for(Path::new("/")).starts_with("lima-runtime-"));
+        assert!(name_for(Path::new("/-d/containerd")).starts_with("d-"));
+    }
+}

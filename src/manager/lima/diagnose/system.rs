@@ -1,0 +1,92 @@
+//! What only the machine itself can tell; the judgement of it is [`super`]'s.
+
+use std::path::Path;
+
+use crate::{
+    env_vars,
+    error::Result,
+    fetch::platform::{Hardware, Platform, ThisMachine as Machine},
+};
+
+pub(super) trait System: Send + Sync {
+    /// `14.5`; `None` elsewhere.
+    fn macos(&self) -> Option<String>;
+    /// By hardware.
+    fn platform(&self) -> Result<Platform>;
+    /// This process was built for another processor than it runs on.
+    fn is_translated(&self) -> bool;
+    fn has_rosetta(&self) -> bool;
+    /// As `codesign` prints them; `None` when it cannot.
+    fn entitlements(&self, program: &Path) -> Option<String>;
+    fn is_quarantined(&self, path: &Path) -> bool;
+    fn has_kvm(&self) -> bool;
+    fn is_root(&self) -> bool;
+    /// Bytes this user may still write where `dir` lies, or will lie.
+    fn available(&self, dir: &Path) -> Option<u64>;
+    /// The caller's setting, else those of the environment, each with its name.
+    fn proxies(&self, option: Option<&str>) -> Vec<(String, String)>;
+}
+
+pub(super) struct ThisMachine;
+
+/// What a program of the system prints, on either stream.
+fn said(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
+    let out = std::process::Command::new(program).args(args).stdin(std::process::Stdio::null()).output().ok()?;
+    let text = [out.stdout, out.stderr].concat();
+    out.status.success().then(|| String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+impl System for ThisMachine {
+    fn macos(&self) -> Option<String> {
+        if !cfg!(target_os = "macos") {
+            return None;
+        }
+        Some(said("/usr/sbin/sysctl", &["-n".as_ref(), "kern.osproductversion".as_ref()]).unwrap_or_default())
+    }
+
+    fn platform(&self) -> Result<Platform> {
+        Platform::current()
+    }
+
+    fn is_translated(&self) -> bool {
+        Machine.apple_silicon() && Machine.process_arch() != "aarch64"
+    }
+
+    fn has_rosetta(&self) -> bool {
+        Path::new("/Library/Apple/usr/libexec/oah/libRosettaRuntime").exists()
+    }
+
+    fn entitlements(&self, program: &Path) -> Option<String> {
+        // codesign does not follow links.
+        let program = program.canonicalize().ok()?;
+        said("/usr/bin/codesign", &["-d".as_ref(), "--entitlements".as_ref(), "-".as_ref(), program.as_os_str()])
+    }
+
+    fn is_quarantined(&self, path: &Path) -> bool {
+        rustix::fs::getxattr(path, "com.apple.quarantine", &mut [0_u8; 0]).is_ok()
+    }
+
+    fn has_kvm(&self) -> bool {
+        std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
+    }
+
+    fn is_root(&self) -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
+    fn available(&self, dir: &Path) -> Option<u64> {
+        let there = dir.ancestors().find(|d| d.exists())?;
+        fs4::available_space(there).ok()
+    }
+
+    fn proxies(&self, option: Option<&str>) -> Vec<(String, String)> {
+        if let Some(proxy) = option {
+            return vec![("proxy".into(), proxy.to_owned())];
+        }
+        let set = |name: &&str| env_vars::get(name).or_else(|| env_vars::get(&name.to_ascii_uppercase()));
+        let found: Vec<_> =
+            env_vars::PROXIES.iter().filter_map(|name| set(name).map(|value| ((*name).to_owned(), value))).collect();
+        // Exceptions to nothing.
+        if found.iter().all(|(name, _)| name == "no_proxy") { Vec::new() } else { found }
+    }
+}

@@ -1,0 +1,61 @@
+//! The engine in the VM.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{LimaRuntime, MountOption};
+use crate::{
+    engine::{
+        Adapter, RuntimeType,
+        containerd::{Containerd, ContainerdEngine, Host, Settings},
+        validate,
+    },
+    error::Result,
+};
+
+/// The value of the label on what the adapter makes, when the application gives no name.
+const APP: &str = "kai";
+
+impl LimaRuntime {
+    /// Containers of the VM. It stays good while the VM is stopped, started or made again; without one that runs, every
+    /// call is `VM_NOT_RUNNING`.
+    pub fn adapter(&self, app: Option<&str>) -> Result<Adapter> {
+        let app = app.or(self.options().app_name.as_deref()).unwrap_or(APP).to_owned();
+        validate::app_name(&app)?;
+        let mut settings = Settings::system(self.guest(), RuntimeType::Lima, self.namespace(), &app);
+        settings.private = true;
+        settings.ca_certificates.clone_from(&self.options().network.ca_certificates);
+        settings.host = Some(Arc::new(self.clone()));
+        // Made by the first call: its connection wants a runtime under it, which a constructor has not.
+        let find = move || -> crate::engine::containerd::Finding {
+            let settings = settings.clone();
+            Box::pin(async { Containerd::new(settings) })
+        };
+        Ok(Adapter::new(Arc::new(ContainerdEngine::new(RuntimeType::Lima, Box::new(find))), app))
+    }
+}
+
+#[async_trait]
+impl Host for LimaRuntime {
+    fn mounts(&self) -> Vec<(String, String)> {
+        let home = home::home_dir().unwrap_or_default().display().to_string();
+        let full = |path: String| match path.strip_prefix('~') {
+            Some(rest) => format!("{home}{rest}"),
+            None => path,
+        };
+        let pair = |m: MountOption| {
+            let host = full(m.location);
+            (host.clone(), m.mount_point.map_or(host, full))
+        };
+        self.resources().map(|r| r.mounts.into_iter().map(pair).collect()).unwrap_or_default()
+    }
+
+    async fn check_ports(&self, ports: &[u16]) -> Result<()> {
+        self.check_host_ports(ports).await
+    }
+
+    async fn await_ports(&self, ports: &[u16]) -> Result<()> {
+        self.await_host_ports(ports).await
+    }
+}

@@ -1,0 +1,138 @@
+//! The way into the VM, for the engine and for commands: one warm connection, found anew after each boot.
+
+use std::{os::unix::fs::MetadataExt, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{
+    LimaRuntime,
+    machine::{CONTAINERD_SOCKET, Machine},
+};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    guest::{Guest, Socket, ssh::SshGuest},
+    process::{Command, Output, Process},
+};
+
+/// A VM that was found dead gets this long to answer after all.
+const PROBE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The connection of one boot: Lima writes `ssh.config` anew at each.
+pub(super) struct Kept {
+    boot: Boot,
+    guest: SshGuest,
+}
+
+/// What tells one `ssh.config` from the next: its inode and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Boot(u64, i64, i64);
+
+impl Boot {
+    fn of(path: &std::path::Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self(meta.ino(), meta.mtime(), meta.mtime_nsec()))
+    }
+}
+
+impl LimaRuntime {
+    /// The VM as the engine sees it. Cheap; nothing is connected before the first call, and all calls of this runtime
+    /// and its clones share one connection for commands and one for sockets. The handle stays good while the VM is
+    /// stopped, started, deleted and made again: a call meanwhile fails at once with `VM_NOT_RUNNING`, a later one
+    /// connects anew.
+    pub fn guest(&self) -> Arc<dyn Guest> {
+        Arc::new(LimaGuest(self.clone()))
+    }
+
+    /// The connection of the current boot; `VM_NOT_RUNNING` when there is none.
+    pub(super) async fn ssh(&self) -> Result<SshGuest> {
+        let machine = self.machine(self.lima_home(), None);
+        let config = machine.instance().path("ssh.config");
+        // Looked at first and under no lock: the usual call costs one stat.
+        let boot = Boot::of(&config);
+        {
+            let kept = self.kept.lock().await;
+            if let Some(kept) = kept.as_ref().filter(|k| Some(k.boot) == boot && k.guest.is_connected()) {
+                return Ok(kept.guest.clone());
+            }
+        }
+        let Some(boot) = boot else { return Err(not_running()) };
+        // A VM that boots takes connections before anybody in it could answer them.
+        if !machine.instance().is_running().await {
+            return Err(not_running());
+        }
+        let mut kept = self.kept.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|k| k.boot == boot) {
+            return Ok(kept.guest.clone());
+        }
+        let guest = machine.guest().await?;
+        *kept = Some(Kept { boot, guest: guest.clone() });
+        Ok(guest)
+    }
+
+    /// The connection that a start has just proved.
+    pub(super) async fn keep(&self, machine: &Machine, guest: &SshGuest) {
+        let boot = Boot::of(&machine.instance().path("ssh.config"));
+        let mut kept = self.kept.lock().await;
+        *self.silence() = None;
+        if boot.is_some() && kept.as_ref().map(|k| k.boot) != boot {
+            *kept = boot.map(|boot| Kept { boot, guest: guest.clone() });
+        }
+    }
+
+    /// Whether the VM answered is remembered: Lima may call a VM running that nobody can reach.
+    pub(super) fn heard<T>(&self, answer: Result<T>) -> Result<T> {
+        let lost = matches!(&answer, Err(e) if e.code() == ErrorCode::VmNotRunning);
+        *self.silence() = if lost { self.boot() } else { None };
+        answer
+    }
+
+    /// SSH found the VM of this boot dead, and still does.
+    pub(super) async fn is_silent(&self) -> bool {
+        let silent = *self.silence();
+        if silent.is_none() || silent != self.boot() {
+            return false;
+        }
+        let probe = Box::pin(async { self.heard(self.ssh().await?.run(Command::new(["true"])).await) });
+        !matches!(tokio::time::timeout(PROBE, probe).await, Ok(Ok(_)))
+    }
+
+    fn silence(&self) -> std::sync::MutexGuard<'_, Option<Boot>> {
+        self.silent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        Boot::of(&self.machine(self.lima_home(), None).instance().path("ssh.config"))
+    }
+
+    /// Ends the kept connection, if there is one; the next call connects anew.
+    pub(super) async fn disconnect(&self) {
+        if let Some(kept) = self.kept.lock().await.take() {
+            kept.guest.disconnect().await;
+        }
+    }
+}
+
+fn not_running() -> Error {
+    Error::new(ErrorCode::VmNotRunning, "The VM is not running").hint("Start it.")
+}
+
+struct LimaGuest(LimaRuntime);
+
+#[async_trait]
+impl Guest for LimaGuest {
+    async fn run(&self, command: Command) -> Result<Output> {
+        self.0.heard(self.0.ssh().await?.run(command).await)
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process> {
+        self.0.heard(self.0.ssh().await?.spawn(command).await)
+    }
+
+    async fn connect(&self, path: &str) -> Result<Socket> {
+        self.0.heard(self.0.ssh().await?.connect(path).await)
+    }
+
+    fn containerd_socket(&self) -> &str {
+        self.0.options().containerd_socket.as_deref().unwrap_or(CONTAINERD_SOCKET)
+    }
+}

@@ -1,0 +1,370 @@
+//! Lima's programs on this machine, and what a first boot needs.
+
+#[cfg(unix)]
+use std::path::Path;
+use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc, time::Instant};
+
+use serde::Deserialize;
+
+use super::LimaRuntime;
+use crate::{
+    call::Call,
+    error::{Error, ErrorCode, Result},
+    fetch::{
+        Remote,
+        bundle::Bundle,
+        disk,
+        install::{Request, matches},
+        lock::Lock,
+        manifest::{Manifest, Part, Wanted},
+        platform::Platform,
+        progress::Meter,
+        record::{Look, Record},
+    },
+    progress::{Phase, RuntimeProgress, Sink},
+};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InstallOptions {
+    /// Read every byte of what is installed, and bring anew what is not as recorded.
+    pub repair: bool,
+    /// Lima alone by default. A first boot also needs `image` and `nerdctl-full`.
+    pub components: Vec<Part>,
+}
+
+impl Default for InstallOptions {
+    fn default() -> Self {
+        Self { repair: false, components: vec![Part::Lima] }
+    }
+}
+
+impl InstallOptions {
+    /// All that a first boot needs.
+    pub fn for_boot() -> Self {
+        Self { components: vec![Part::Lima, Part::Image, Part::NerdctlFull], ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UninstallOptions {
+    /// The VMs, and the files they were made from, stay.
+    pub keep_data: bool,
+}
+
+impl LimaRuntime {
+    /// Whether Lima is there, whole as far as can be seen without reading it.
+    pub async fn is_installed(&self, call: &Call) -> Result<bool> {
+        let home = self.home.clone();
+        call.run(None, disk::blocking(move || Ok(installed(&home, Look::Stat).is_some()))).await
+    }
+
+    /// Whether the application ships Lima.
+    pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
+        let dirs = self.bundle_dirs();
+        let work = disk::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, Part::Lima).is_some()));
+        call.run(None, work).await
+    }
+
+    fn bundle_dirs(&self) -> Vec<PathBuf> {
+        match &self.options.bundled_dir {
+            Some(dir) => vec![dir.clone()],
+            None => Bundle::usual_dirs(self.options.resources_path.as_deref()),
+        }
+    }
+
+    /// One process at a time works in `<dataDir>`.
+    pub async fn lock(&self, call: &Call) -> Result<Lock> {
+        self.home.lock(call).await
+    }
+
+    /// Brings what is missing. Nothing is there half: it is the old state or the new one. Where nothing is missing,
+    /// nothing is written: an administrator's installation may lie on a read-only disk.
+    pub async fn install(&self, options: InstallOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let started = Instant::now();
+        let meter = Meter::new(sink);
+        let rest = || Call { timeout: call.timeout.map(|t| t.saturating_sub(started.elapsed())), ..call.clone() };
+        meter.say(Phase::Resolve, None, LOOKING);
+        let mut survey = Survey::default();
+        // A repair reads every byte, and does that once.
+        if !options.repair {
+            call.run(None, self.survey(&options, &mut survey, &meter)).await?;
+            if survey.is_satisfied() && self.programs_are_there() {
+                meter.say(Phase::Ready, None, INSTALLED);
+                return Ok(());
+            }
+        }
+        let lock = self.lock(&rest()).await?;
+        rest().run(None, self.carry_out(&lock, &options, survey, &meter)).await?;
+        meter.say(Phase::Ready, None, INSTALLED);
+        Ok(())
+    }
+
+    /// As [`LimaRuntime::install`], for a caller that holds the lock already.
+    pub async fn install_under(
+        &self,
+        lock: &Lock,
+        options: &InstallOptions,
+        sink: Sink<RuntimeProgress>,
+    ) -> Result<()> {
+        let meter = Meter::new(sink);
+        meter.say(Phase::Resolve, None, LOOKING);
+        self.carry_out(lock, options, Survey::default(), &meter).await
+    }
+
+    /// `before`: what was seen without the lock, of which only the manifest still holds.
+    async fn carry_out(&self, lock: &Lock, options: &InstallOptions, before: Survey, meter: &Arc<Meter>) -> Result<()> {
+        let mut survey = Survey { remote: before.remote, ..Survey::default() };
+        self.survey(options, &mut survey, meter).await?;
+        let Survey { remote, bundle, requests, switch } = survey;
+        if let Some(record) = switch {
+            self.home.switch_to(&record)?;
+        }
+        let keep: Option<Manifest> = remote.as_ref().and_then(|r| r.as_ref().ok()).map(|r| r.manifest.clone());
+        let open = async || match remote {
+            Some(opened) => opened,
+            None => self.options.network.open().await,
+        };
+        let changed = !requests.is_empty();
+        self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await?;
+        let (this, home, homes, held) = (self.clone(), self.home.clone(), self.instance_homes(), lock.clone());
+        disk::blocking(move || {
+            let _held = held;
+            this.put_programs_there()?;
+            if changed {
+                // A process that reads an old version's files finds them until it ends.
+                let used = named_by_instances(&homes);
+                home.prune(running(&homes), |digest| {
+                    used.iter().any(|text| text.contains(digest))
+                        || keep.as_ref().is_none_or(|m| m.names_digest(digest))
+                })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is there, and what is to be done about it. Writes nothing.
+    async fn survey(&self, options: &InstallOptions, survey: &mut Survey, meter: &Meter) -> Result<()> {
+        let platform = Platform::current()?;
+        let mut parts = options.components.clone();
+        if !parts.contains(&Part::Lima) {
+            parts.push(Part::Lima);
+        }
+        parts.sort();
+        parts.dedup();
+        let dirs = self.bundle_dirs();
+        survey.bundle = disk::blocking(move || Ok(Bundle::find(&dirs, platform, Part::Lima))).await?;
+
+        // The network is asked for nothing that is there: a manifest of its own is read only when it decides.
+        let depth = if options.repair { Look::Digest } else { Look::Stat };
+        for part in parts {
+            let bundled = survey.bundle.as_ref().and_then(|b| b.record(part).ok()).cloned();
+            let wanted = if bundled.is_some() {
+                None
+            } else {
+                if survey.remote.is_none() {
+                    survey.remote = Some(self.options.network.open().await);
+                }
+                match &survey.remote {
+                    Some(Ok(remote)) => Some(remote.wanted(part, platform)?),
+                    // Without a network, what is there will do; a wrong option is a mistake all the same.
+                    Some(Err(e)) if e.code() == ErrorCode::DownloadFailed => None,
+                    _ => {
+                        let e = survey.remote.take().and_then(Result::err);
+                        return Err(e.unwrap_or_else(|| Error::internal("no manifest")));
+                    }
+                }
+            };
+            if options.repair {
+                meter.say(Phase::Verify, Some(part), format!("Checking {}", part.title()));
+            }
+            let (home, homes) = (self.home.clone(), self.instance_homes());
+            let facts = disk::blocking(move || {
+                let record = home.whole(part, depth);
+                let current = part != Part::Lima || record.as_ref().map(|r| &r.dir) == home.current_version().as_ref();
+                Ok(Facts { record, current, running: running(&homes), instances: instances(&homes).next().is_some() })
+            })
+            .await?;
+            match facts.decide(bundled.as_ref(), wanted.as_ref()) {
+                Decision::Keep => {}
+                Decision::Switch(record) => survey.switch = Some(record),
+                Decision::Bring => survey.requests.push(Request { part, unpacked: part == Part::Lima }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what we installed; what the user's own VMs need stays when asked for.
+    pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
+        let lock = self.lock(call).await?;
+        let (home, homes) = (self.home.clone(), self.instance_homes());
+        let work = disk::blocking(move || {
+            if running(&homes) {
+                return Err(Error::new(ErrorCode::InUse, "The VM is running").hint("Stop it first."));
+            }
+            let dir = home.dir();
+            // The record first: whatever happens after it, what is left is no installation.
+            for name in ["install.json", "current", "bin", "share", "versions"] {
+                disk::remove(&dir.join(name))?;
+            }
+            if options.keep_data {
+                let used = named_by_instances(&homes);
+                crate::fetch::download::prune_cache(&home.cache(), |digest| used.iter().any(|t| t.contains(digest)))?;
+            } else {
+                disk::remove(&dir.join("cache"))?;
+                for instances in &homes {
+                    disk::remove(instances)?;
+                }
+                disk::remove(&dir.join("state.json"))?;
+            }
+            lock.remove_file()?;
+            // Ours when nothing else is in it.
+            let _ = fs::remove_dir(dir);
+            Ok(())
+        });
+        call.run(None, work).await
+    }
+
+    /// Every directory that holds or held instances of ours.
+    fn instance_homes(&self) -> Vec<PathBuf> {
+        let mut homes = vec![self.dir().join("vms")];
+        homes.extend(self.state().lima_home);
+        homes
+    }
+}
+
+fn installed(home: &crate::fetch::install::Home, look: Look) -> Option<Record> {
+    let record = home.whole(Part::Lima, look)?;
+    let reachable = home.dir().join("bin").join("limactl").exists();
+    (reachable && home.current_version().as_ref() == Some(&record.dir)).then_some(record)
+}
+
+const LOOKING: &str = "Looking up what is installed";
+const INSTALLED: &str = "Lima is installed";
+
+#[derive(Default)]
+struct Survey {
+    /// The manifest, once it was needed.
+    remote: Option<Result<Remote>>,
+    bundle: Option<Bundle>,
+    requests: Vec<Request>,
+    switch: Option<Record>,
+}
+
+impl Survey {
+    fn is_satisfied(&self) -> bool {
+        self.requests.is_empty() && self.switch.is_none()
+    }
+}
+
+/// What decides whether a part is brought.
+struct Facts {
+    /// Of what is there, whole.
+    record: Option<Record>,
+    /// It is the version in use.
+    current: bool,
+    running: bool,
+    instances: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Decision {
+    Keep,
+    /// Whole, but not the version in use: a process died just before the switch.
+    Switch(Record),
+    Bring,
+}
+
+impl Facts {
+    /// `bundled`: what the application ships, which goes before the manifest; `wanted`: what the manifest asks for,
+    /// when it could be read.
+    fn decide(self, bundled: Option<&Record>, wanted: Option<&Wanted>) -> Decision {
+        let Some(record) = self.record else { return Decision::Bring };
+        let (right, version) = match (bundled, wanted) {
+            (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
+            (None, Some(w)) => (matches(&record, w), Some(&w.version)),
+            // Without a manifest, what is there will do.
+            (None, None) => (true, None),
+        };
+        // Lima is changed only under a stopped VM, and a VM made by a newer one is not given to an older one
+        // (lima-contract §3, §7).
+        let older = version.is_some_and(|v| compare_versions(v, &record.version) == Ordering::Less);
+        if right || self.running || (older && self.instances) {
+            if self.current { Decision::Keep } else { Decision::Switch(record) }
+        } else {
+            Decision::Bring
+        }
+    }
+}
+
+/// By the numbers in them: `1.10` is newer than `1.9`.
+fn compare_versions(a: &str, b: &str) -> Ordering {
+    let numbers = |v: &str| v.split(['.', '-', '+']).map(|p| p.parse::<u64>().unwrap_or(0)).collect::<Vec<_>>();
+    numbers(a).cmp(&numbers(b))
+}
+
+/// `bin/limactl` and `share` beside it, as limactl looks for its guest agent (lima-contract §6): links and what they name.
+#[cfg(unix)]
+const LINKS: [(&str, &str); 2] = [("bin/limactl", "../current/bin/limactl"), ("share", "current/share")];
+
+#[cfg(unix)]
+impl LimaRuntime {
+    /// Whether the programs are where [`LimaRuntime::paths`] says.
+    fn programs_are_there(&self) -> bool {
+        let dir = self.dir();
+        let right = |(link, target)| fs::read_link(dir.join(link)).is_ok_and(|named| named == Path::new(target));
+        LINKS.into_iter().all(right) && super::wrappers::are_there(&dir.join("bin"), &self.wrappers())
+    }
+
+    fn put_programs_there(&self) -> Result<()> {
+        if self.programs_are_there() {
+            return Ok(());
+        }
+        let (dir, bin) = (self.dir(), self.dir().join("bin"));
+        disk::create_dir(&bin)?;
+        LINKS.into_iter().try_for_each(|(link, target)| disk::switch_link(Path::new(target), &dir.join(link)))?;
+        super::wrappers::write(&bin, &self.wrappers())
+    }
+}
+
+/// Lima has no programs elsewhere.
+#[cfg(not(unix))]
+#[expect(clippy::unused_self, reason = "as on unix")]
+impl LimaRuntime {
+    fn programs_are_there(&self) -> bool {
+        true
+    }
+
+    fn put_programs_there(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The directories of instances; Lima's own begin with `_`.
+fn instances(homes: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    homes.iter().flat_map(|h| disk::entries(h)).filter(|dir| dir.join("lima.yaml").exists())
+}
+
+/// The configurations of all instances: they name the files they were made from.
+fn named_by_instances(homes: &[PathBuf]) -> Vec<String> {
+    instances(homes).filter_map(|dir| fs::read_to_string(dir.join("lima.yaml")).ok()).collect()
+}
+
+/// Whether a VM of ours runs. A process that has a pid by chance is none.
+#[cfg(unix)]
+fn running(homes: &[PathBuf]) -> bool {
+    // Links followed, as Lima writes it on its processes' command lines.
+    let instance = |dir: PathBuf| {
+        let dir = dir.canonicalize().unwrap_or(dir);
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        crate::lima::instance::Instance { name, dir }
+    };
+    instances(homes).any(|dir| instance(dir).has_processes())
+}
+
+#[cfg(not(unix))]
+fn running(_: &[PathBuf]) -> bool {
+    false
+}

@@ -1,0 +1,357 @@
+//! What a caller does with the VM: one process at a time in a data directory, with a deadline, and given up at once when
+//! the caller gives up. What is left then can be continued from.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
+    machine::{Machine, Plan, refuse_root},
+    resources::Host,
+};
+use crate::{
+    call::Call,
+    error::{Error, ErrorCode, Result},
+    fetch::{
+        disk,
+        lock::Lock,
+        manifest::{self, Part},
+        platform::Platform,
+        record::Look,
+    },
+    guest::{Guest, ssh::SshGuest},
+    lima::{
+        limactl::Limactl,
+        paths,
+        template::{self, Arch, BUILT_IN, BootFile, Kernel, Settings, Shape, Source, VmType},
+    },
+    process::Command,
+    progress::{RuntimeProgress, Sink, forward_only},
+};
+
+/// Without the downloads, which have an idle timeout of their own.
+const FIRST_BOOT: Duration = Duration::from_secs(30 * 60);
+const WARM_START: Duration = Duration::from_secs(3 * 60);
+const STOP: Duration = Duration::from_secs(60);
+const DELETE: Duration = Duration::from_secs(60);
+
+/// After a sleep a VM that lives answers within this time.
+const AWAKE: Duration = Duration::from_secs(10);
+/// The host may be asleep before a longer one ends.
+const SUSPEND: Duration = Duration::from_secs(5);
+
+/// Sets the guest's clock to the host's, which it is given, when they are seconds apart (lima-contract, pitfall 12).
+const CLOCK: &str = r#"d=$(($(date +%s) - $1)); [ "$d" -gt -2 ] && [ "$d" -lt 2 ] || date -s "@$1""#;
+
+impl LimaRuntime {
+    /// Starts no process and waits for no lock.
+    pub async fn status(&self, call: &Call) -> Result<Status> {
+        let machine = self.machine(self.lima_home(), None);
+        // Boxed: callers have futures of their own around it.
+        call.run(
+            None,
+            Box::pin(async {
+                let instance = machine.instance();
+                let (mut state, mut reason) = machine.state().await?;
+                let mut lima_version = instance.lima_version().await;
+                if state == State::NotCreated {
+                    let home = self.home().clone();
+                    let record = disk::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
+                    if !self.is_installed(&Call::default()).await? {
+                        state = State::NotInstalled;
+                    } else if lima_version.is_none() {
+                        lima_version = record.map(|r| r.version);
+                    }
+                }
+                let mut ssh_port = None;
+                if state == State::Running {
+                    ssh_port = instance.info().await.map(|info| info.ssh_local_port);
+                    if self.is_silent().await {
+                        (state, reason) = (State::Broken, Some("The VM does not answer over SSH"));
+                    }
+                }
+                let resources = machine.shape().await.map(VmResources::from).or_else(|| self.resources().ok());
+                Ok(Status { state, reason: reason.map(Into::into), lima_version, resources, ssh_port })
+            }),
+        )
+        .await
+    }
+
+    /// The VM there is; `INVALID_STATE` when there is none.
+    pub async fn info(&self, call: &Call) -> Result<VmInfo> {
+        let status = self.status(call).await?;
+        let machine = self.machine(self.lima_home(), None);
+        let Some(shape) = machine.shape().await else {
+            return Err(Error::new(ErrorCode::InvalidState, "There is no VM yet").hint("Start it: start() creates it."));
+        };
+        Ok(VmInfo {
+            name: self.instance().to_owned(),
+            status: status.state,
+            dir: machine.instance().dir.clone(),
+            arch: shape.arch,
+            vm_type: shape.vm_type,
+            cpus: shape.cpus,
+            memory: shape.memory,
+            disk: shape.disk,
+            ssh_port: status.ssh_port,
+            lima_version: status.lima_version.unwrap_or_default(),
+        })
+    }
+
+    /// The host agent is ours, answers, and said last that the VM runs; and our SSH has not found it dead.
+    pub async fn is_running(&self) -> bool {
+        self.machine(self.lima_home(), None).instance().is_running().await && !self.is_silent().await
+    }
+
+    /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those
+    /// of `install` and of [`Machine::start`]; `LOCKED` when another process works here longer than `timeoutMs`.
+    pub async fn start(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
+        let (began, sink) = (Instant::now(), forward_only(sink));
+        // What cannot be is refused before anything is changed.
+        refuse_root()?;
+        self.resources()?;
+        let lima_home = self.choose_lima_home()?;
+        let lock = self.lock(call).await?;
+        self.remember_lima_home(&lima_home)?;
+        let rest = || Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
+        let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
+        rest().run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
+        let plan = self.plan().await?;
+        let machine = self.machine(lima_home, Some(lock));
+        let deadline = if created { WARM_START } else { FIRST_BOOT };
+        let guest = match rest().run(deadline, machine.start(&plan, &sink)).await {
+            // What it waited for stands in the logs alone (lima-contract, pitfall 3).
+            Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
+            other => other?,
+        };
+        self.keep(&machine, &guest).await;
+        Ok(guest)
+    }
+
+    /// A template names its own image and containerd. A VM that has its disk needs no image any more, and containerd
+    /// at each boot (lima-contract §2).
+    fn needed(&self, created: bool) -> InstallOptions {
+        match (&self.options().template, created) {
+            (Some(_), _) => InstallOptions::default(),
+            (None, false) => InstallOptions::for_boot(),
+            (None, true) => {
+                InstallOptions { components: vec![Part::Lima, Part::NerdctlFull], ..InstallOptions::default() }
+            }
+        }
+    }
+
+    /// Containers first, then the guest; by force what does not end in time. No VM is no error.
+    pub async fn stop(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        refuse_root()?;
+        let lock = self.lock(call).await?;
+        call.run(STOP, async {
+            self.disconnect().await;
+            self.machine(self.lima_home(), Some(lock)).stop(&sink).await
+        })
+        .await
+    }
+
+    pub async fn restart(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
+        self.stop(sink.clone(), call).await?;
+        self.start(sink, call).await
+    }
+
+    /// Removes the VM and all it holds; what was downloaded stays.
+    pub async fn delete(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        refuse_root()?;
+        let lock = self.lock(call).await?;
+        call.run(DELETE, async {
+            self.disconnect().await;
+            self.machine(self.lima_home(), Some(lock)).delete(&sink).await
+        })
+        .await
+    }
+
+    /// A new VM with the same settings, running.
+    pub async fn factory_reset(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
+        self.delete(sink.clone(), call).await?;
+        self.start(sink, call).await
+    }
+
+    /// Other resources for the VM that is there, or will be; they stay until they are configured again, whatever is
+    /// upgraded or reset. A VM that runs has them after its next start. `INVALID_ARGUMENT` for what this computer does
+    /// not have, and for a disk smaller than the VM's.
+    pub async fn configure(&self, resources: Resources, call: &Call) -> Result<Configured> {
+        let check = || resources.clone().over(&self.state().resources).over(&self.options().resources);
+        check().resolve(Host::this(), "")?;
+        let lock = self.lock(call).await?;
+        call.run(None, async {
+            let machine = self.machine(self.lima_home(), None);
+            let (wanted, state) = (check().resolve(Host::this(), "")?, self.state());
+            let shape = machine.shape().await;
+            if let Some(shape) = shape.as_ref().filter(|shape| resources.disk.is_some() && wanted.disk < shape.disk) {
+                let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+                let problem =
+                    format!("{:.1} GiB is less than the {:.1} GiB the VM has", gib(wanted.disk), gib(shape.disk));
+                let hint = "A disk can only grow. To make it smaller, delete() the VM with all it holds first.";
+                return Err(Error::invalid("disk", problem).hint(hint));
+            }
+            let home = self.dir().join("state.json");
+            let state = LimaState { resources: resources.clone().over(&state.resources), ..state };
+            disk::blocking(move || {
+                let _held = lock;
+                disk::write_json(&home, &state)
+            })
+            .await?;
+            let alive = matches!(machine.state().await?.0, State::Starting | State::Running);
+            let changed = shape.is_some_and(|shape| {
+                let disk = wanted.disk.max(shape.disk);
+                VmResources::from(shape) != VmResources { disk, ..wanted }
+            });
+            Ok(Configured { restart_required: alive && changed })
+        })
+        .await
+    }
+
+    /// The host is about to sleep: the guest writes what it has, as far as there is time.
+    pub async fn suspend(&self) {
+        if self.machine(self.lima_home(), None).instance().is_running().await {
+            let flush = async { self.ssh().await?.run(Command::new(["sync"])).await };
+            _ = tokio::time::timeout(SUSPEND, flush).await;
+        }
+    }
+
+    /// The host woke up. A VM that should run is looked at: its clock is set, the connections are made anew, and one
+    /// that does not answer within 10 s is brought back as `start` does it. A VM at rest stays so.
+    pub async fn resume(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let (state, _) = call.run(None, self.machine(self.lima_home(), None).state()).await?;
+        if !matches!(state, State::Running | State::Broken) {
+            return Ok(());
+        }
+        // They may be dead without knowing.
+        self.disconnect().await;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let set_clock = Command::new(["sh", "-c", CLOCK, "sh", &now.as_secs().to_string()]).root();
+        let probe = async { self.ssh().await?.run(set_clock).await?.checked("date") };
+        match tokio::time::timeout(AWAKE, call.run(None, probe)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) if matches!(e.code(), ErrorCode::Aborted | ErrorCode::Timeout) => Err(e),
+            other => {
+                tracing::warn!(?other, "the VM did not wake up");
+                self.start(sink, call).await.map(drop)
+            }
+        }
+    }
+
+    /// `lock` goes with every limactl, so that one that was given up half-way keeps the next caller waiting.
+    pub(super) fn machine(&self, lima_home: PathBuf, lock: Option<Lock>) -> Machine {
+        let proxy = self.options().network.proxy.as_deref();
+        let mut limactl = Limactl::new(self.paths().limactl, lima_home, proxy, &[]);
+        if let Some(lock) = lock {
+            limactl = limactl.holding(std::sync::Arc::new(lock));
+        }
+        let machine = Machine::new(limactl, self.instance());
+        match &self.options().containerd_socket {
+            Some(path) => machine.with_containerd_socket(path),
+            None => machine,
+        }
+    }
+
+    /// The one in use, or the one a first start will use: short enough for Lima's sockets.
+    pub(super) fn choose_lima_home(&self) -> Result<PathBuf> {
+        paths::check_name(self.instance())?;
+        if let Some(home) = self.state().lima_home {
+            return Ok(home);
+        }
+        let user = home::home_dir()
+            .ok_or_else(|| Error::new(ErrorCode::InvalidArgument, "dataDir: this user has no home directory"))?;
+        let app = self.options().app_name.as_deref().unwrap_or(super::APP_NAME);
+        paths::lima_home(self.dir(), self.instance(), &user, app)
+    }
+
+    /// The caller holds the lock.
+    fn remember_lima_home(&self, chosen: &std::path::Path) -> Result<()> {
+        let state = self.state();
+        if state.lima_home.is_some() || chosen.ends_with("vms") {
+            return Ok(());
+        }
+        let state = LimaState { lima_home: Some(chosen.to_owned()), ..state };
+        disk::write_json(&self.dir().join("state.json"), &state)
+    }
+
+    /// As configured, else as the options say, else the defaults.
+    pub(in crate::manager) fn resources(&self) -> Result<VmResources> {
+        self.state().resources.over(&self.options().resources).resolve(Host::this(), "resources.")
+    }
+
+    /// Verified when it was fetched. A template of the caller's names its own. An image that boots by a kernel of its own
+    /// has that and its initrd in the manifest, beside it; Lima fetches those few megabytes and checks their digests.
+    async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<Source>> {
+        if self.options().template.is_some() {
+            return Ok(Vec::new());
+        }
+        let home = self.home().clone();
+        let found = disk::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
+        let Some((path, record)) = found else { return Ok(Vec::new()) };
+        let location = path.to_string_lossy().into_owned();
+        let mut source = Source { location, arch, digest: None, kernel: None, initrd: None };
+        if part == Part::Image
+            && let Ok(remote) = self.options().network.open().await
+        {
+            let wanted = remote.wanted(part, Platform::current()?)?;
+            if let Some(listed) = wanted.sources.into_iter().find(|s| s.sha256.as_ref() == Some(&record.sha256)) {
+                let at = |file: &manifest::BootFile| {
+                    (remote.origin.rewrite(&file.url).to_string(), Some(format!("sha256:{}", file.sha256)))
+                };
+                source.kernel = listed.kernel.map(|file| {
+                    let (location, digest) = at(&file);
+                    Kernel { location, digest, cmdline: file.cmdline.unwrap_or_default() }
+                });
+                source.initrd = listed.initrd.map(|file| {
+                    let (location, digest) = at(&file);
+                    BootFile { location, digest }
+                });
+            }
+        }
+        Ok(vec![source])
+    }
+
+    async fn plan(&self) -> Result<Plan> {
+        let options = self.options();
+        let base = match &options.template {
+            None => BUILT_IN.to_owned(),
+            Some(path) => tokio::fs::read_to_string(path)
+                .await
+                .map_err(|e| Error::invalid("template", format!("{} cannot be read: {e}", path.display())).source(e))?,
+        };
+        let arch = match Platform::current()?.guest() {
+            Platform::LinuxArm64 => Arch::Aarch64,
+            _ => Arch::X86_64,
+        };
+        let resources = self.resources()?;
+        let images = self.local_file(Part::Image, arch).await?;
+        let nerdctl = self.local_file(Part::NerdctlFull, arch).await?;
+        let settings = Settings {
+            arch,
+            vm_type: options.vm_type.unwrap_or(VmType::DEFAULT),
+            cpus: resources.cpus,
+            memory: resources.memory,
+            disk: resources.disk,
+            mounts: resources.mounts.iter().map(Into::into).collect(),
+            images,
+            nerdctl,
+            ssh_port: 0,
+            rosetta: options.rosetta.unwrap_or(true),
+            ca_certificates: options.network.ca_certificates.clone(),
+        };
+        Ok(Plan { base, settings })
+    }
+}
+
+impl From<Shape> for VmResources {
+    fn from(Shape { cpus, memory, disk, mounts, .. }: Shape) -> Self {
+        let mounts = mounts.into_iter().map(|m: template::Mount| MountOption {
+            location: m.location,
+            mount_point: m.mount_point,
+            writable: m.writable,
+        });
+        Self { cpus, memory, disk, mounts: mounts.collect() }
+    }
+}

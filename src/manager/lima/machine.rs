@@ -1,0 +1,499 @@
+//! One VM: brought to running from any state, and back to rest. The caller holds the lock of its directory.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::repair::{State, Step, next_step, state};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    guest::{
+        Guest,
+        ssh::{SshGuest, SshProgram, SshTarget},
+    },
+    lima::{
+        instance::{Event, Facts, Instance},
+        limactl::{Failed, Failure, Limactl, Line},
+        progress::StartProgress,
+        template::{self, Settings},
+    },
+    process::Command,
+    progress::{Phase, RuntimeProgress, Sink},
+};
+
+/// What a new VM is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The template.
+    pub base: String,
+    /// `ssh_port` is replaced by one that is free.
+    pub settings: Settings,
+}
+
+pub struct Machine {
+    limactl: Limactl,
+    instance: Instance,
+    containerd_socket: String,
+}
+
+/// The socket of the system's containerd in a guest.
+pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// How long limactl waits for the guest's requirements. The call has a deadline of its own.
+const BOOT: Duration = Duration::from_secs(25 * 60);
+/// A VM that Lima calls running answers within this time, or is ended and booted again.
+const READY: Duration = Duration::from_secs(60);
+/// A guest that is emulated, on a busy machine, takes its time; the call's own deadline comes first.
+const READY_AFTER_BOOT: Duration = Duration::from_secs(15 * 60);
+/// Until then a silent containerd may still be starting; after it, it is restarted.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A host agent makes its socket within a second of its pid file.
+const AGENT: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(30);
+/// Containers get this long to end by themselves.
+const QUIESCE: Duration = Duration::from_secs(20);
+/// Neither limactl nor a process that ends tells us so: how often we look.
+const LOOK: Duration = Duration::from_millis(200);
+/// More than any chain of repairs takes.
+const STEPS: usize = 16;
+/// One boot, and one more after a repair.
+const BOOTS: usize = 2;
+
+/// Ends what runs in containers before the VM ends. Their restart policies stay as they are: containerd is stopped
+/// first, so it does not see them end and starts them again at the next boot.
+const QUIESCE_SCRIPT: &str = r#"
+systemctl stop containerd.service
+inits() { for shim in $(pgrep -x containerd-shim); do pgrep -P "$shim"; done; }
+pids=$(inits)
+[ -z "$pids" ] || kill -TERM $pids
+n=0
+while [ -n "$(inits)" ] && [ $n -lt 50 ]; do n=$((n + 1)); sleep 0.2; done
+sync
+# The host's file shrinks by what the guest no longer uses.
+timeout 5 fstrim -a || true
+"#;
+
+impl Machine {
+    pub fn new(limactl: Limactl, name: &str) -> Self {
+        let instance = Instance::new(limactl.lima_home(), name);
+        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into() }
+    }
+
+    /// Another socket of the guest's, for tests whose guest is this machine.
+    #[must_use]
+    pub fn with_containerd_socket(self, path: impl Into<String>) -> Self {
+        Self { containerd_socket: path.into(), ..self }
+    }
+
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// From the directory and the host agent's socket alone.
+    pub async fn state(&self) -> Result<(State, Option<&'static str>)> {
+        Ok(state(&self.instance.facts().await?))
+    }
+
+    /// What `lima.yaml` says; `None` while there is no VM.
+    pub async fn shape(&self) -> Option<template::Shape> {
+        template::shape(&tokio::fs::read_to_string(self.instance.path("lima.yaml")).await.ok()?)
+    }
+
+    /// Brings the VM to running from any state, and hands back the way into it: SSH works, containerd answers.
+    /// Codes: `ROOT_USER`, `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`,
+    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`; `details.hostAgentLog`, `details.serialLog` and, of a
+    /// guest without containerd, `details.guestLog` hold the ends of the logs.
+    pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
+        refuse_root()?;
+        let lines = || {
+            let mut progress = StartProgress::default();
+            move |line: Line| {
+                if let Some(event) = progress.of(&line) {
+                    sink(event);
+                }
+            }
+        };
+        let (mut boots, mut failure) = (0, None);
+        for _ in 0..STEPS {
+            let facts = self.instance.facts().await?;
+            match next_step(&facts) {
+                Step::Create => {
+                    sink(RuntimeProgress::new(Phase::Create, "Creating the VM"));
+                    self.create(plan, lines()).await?;
+                }
+                Step::Discard => self.remove_directory().await?,
+                Step::RestoreYaml => self.write_yaml(&Self::render(plan)?).await?,
+                Step::AwaitAgent => {
+                    if !self.becomes(AGENT, |f| next_step(f) != Step::AwaitAgent).await? {
+                        self.end_ours().await?;
+                    }
+                }
+                Step::Join => {
+                    sink(RuntimeProgress::new(Phase::Boot, "Waiting for a start that is under way"));
+                    if !self.becomes(BOOT, |f| next_step(f) != Step::Join).await? {
+                        self.end_ours().await?;
+                    }
+                }
+                Step::AwaitEnd => {
+                    if !self.becomes(END, |f| next_step(f) != Step::AwaitEnd).await? {
+                        self.end_ours().await?;
+                    }
+                }
+                Step::EndOurs => self.end_ours().await?,
+                Step::Boot if boots == BOOTS => break,
+                Step::Boot => {
+                    boots += 1;
+                    if let Err(e) = self.boot(plan, lines()).await {
+                        let retry =
+                            matches!(e.failure, Failure::PortTaken | Failure::HostAgent | Failure::SeemsRunning);
+                        let e = self.with_logs(e.error).await;
+                        if !retry {
+                            return Err(e);
+                        }
+                        failure = Some(e);
+                    }
+                }
+                Step::Verify => match self.ready(boots > 0).await {
+                    // It ended meanwhile.
+                    Ok(None) => {}
+                    // Without Lima's agent in the guest no published port is forwarded. What ran before we came is left
+                    // alone; what we booted ourselves gets a second chance.
+                    Ok(Some(_)) if boots == 1 && facts.event == Event::Degraded => self.stop(sink).await?,
+                    Ok(Some(guest)) => {
+                        let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
+                        event.percent = Some(100.0);
+                        sink(event);
+                        return Ok(guest);
+                    }
+                    Err(e) if boots == BOOTS => return Err(self.with_logs(e).await),
+                    Err(e) => {
+                        failure = Some(self.with_logs(e).await);
+                        self.stop(sink).await?;
+                    }
+                },
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            Error::new(ErrorCode::VmBroken, "The VM could not be brought to running")
+                .hint("Reset it with factoryReset(); this loses what it holds.")
+        }))
+    }
+
+    /// Ends the VM: containers first, then the guest, each with a deadline, and by force what does not end. No VM, or
+    /// one at rest, is no error.
+    pub async fn stop(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        refuse_root()?;
+        let facts = self.instance.facts().await?;
+        if alive(&facts) {
+            sink(RuntimeProgress::new(Phase::Stop, "Stopping the containers"));
+            self.quiesce().await;
+            sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
+            // Lima refuses to stop what it calls broken; then there is only force.
+            let stop = self.limactl.stop(&self.instance.name, false, |_| {});
+            let stopped = tokio::time::timeout(END, stop).await;
+            if !matches!(stopped, Ok(Ok(()))) || alive(&self.instance.facts().await?) {
+                tracing::warn!(?stopped, "the VM is ended by force");
+                self.end_ours().await?;
+            }
+        }
+        if facts.directory {
+            self.instance.remove_leftovers().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the VM and all that it holds. Not by `limactl delete`: that also removes the LaunchAgent of an instance
+    /// of the same name in the user's own Lima.
+    pub async fn delete(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        refuse_root()?;
+        if alive(&self.instance.facts().await?) {
+            // What it holds is about to go: no need to be gentle.
+            self.end_ours().await?;
+        }
+        sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
+        self.remove_directory().await
+    }
+
+    /// The way into the VM as Lima set it up; nothing is connected yet.
+    pub async fn guest(&self) -> Result<SshGuest> {
+        let config = self.instance.ssh_config().await?;
+        Ok(SshGuest::new(SshTarget {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: config.port,
+            user: config.user,
+            identity: config.identity,
+            pin: self.instance.pin(),
+            containerd_socket: self.containerd_socket.clone(),
+            program: Some(SshProgram {
+                config: self.instance.path("ssh.config"),
+                host: format!("lima-{}", self.instance.name),
+                known_hosts: self.known_hosts(),
+            }),
+        }))
+    }
+
+    fn known_hosts(&self) -> PathBuf {
+        self.instance.pin().with_extension("known_hosts")
+    }
+
+    fn render(plan: &Plan) -> Result<String> {
+        template::render(&plan.base, &Settings { ssh_port: free_port()?, ..plan.settings.clone() })
+    }
+
+    async fn create(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<()> {
+        let home = self.limactl.lima_home().to_owned();
+        tokio::fs::create_dir_all(&home).await.map_err(|e| Error::io(e, "creating", &home))?;
+        match self.limactl.create(&self.instance.name, Self::render(plan)?, on_line).await {
+            // Another process was faster; the facts say what it made.
+            Ok(()) | Err(Failed { failure: Failure::AlreadyExists, .. }) => Ok(()),
+            Err(e) => Err(e.error),
+        }
+    }
+
+    async fn boot(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<(), Failed> {
+        self.instance.remove_leftovers().await?;
+        self.prepare_yaml(Some(plan), false).await?;
+        // The guest makes itself new host keys at each boot that Lima starts.
+        remove(&self.instance.pin()).await?;
+        remove(&self.known_hosts()).await?;
+        match self.limactl.start(&self.instance.name, BOOT, on_line).await {
+            Ok(()) => Ok(()),
+            Err(mut failed) if failed.failure == Failure::HostAgent => {
+                // limactl only says that the agent has gone; the agent knew why.
+                let log = self.instance.log_tail("ha.stderr.log", 50).await;
+                match Failure::of(&log) {
+                    Failure::PortTaken => {
+                        self.prepare_yaml(None, true).await?;
+                        failed.failure = Failure::PortTaken;
+                    }
+                    // Another agent was there first.
+                    Failure::SeemsRunning => failed.failure = Failure::SeemsRunning,
+                    Failure::DiskFull => {
+                        failed.failure = Failure::DiskFull;
+                        failed.error = Error::new(ErrorCode::DiskFull, "The disk is full: the VM cannot start")
+                            .hint("Free some disk space, then try again.");
+                    }
+                    _ => {}
+                }
+                Err(failed)
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// The resources may be others than at the last boot. The SSH port stays when it is free, and is replaced when
+    /// somebody else has it.
+    async fn prepare_yaml(&self, plan: Option<&Plan>, another_port: bool) -> Result<()> {
+        let path = self.instance.path("lima.yaml");
+        let old = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
+        let mut text = match plan {
+            Some(plan) => template::with_settings(&old, &plan.settings)?,
+            None => old.clone(),
+        };
+        let taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
+        if another_port || template::ssh_port(&text).is_none_or(taken) {
+            text = template::with_ssh_port(&text, free_port()?)?;
+        }
+        if text == old { Ok(()) } else { self.write_yaml(&text).await }
+    }
+
+    /// Whole or not at all.
+    async fn write_yaml(&self, text: &str) -> Result<()> {
+        let (path, text) = (self.instance.path("lima.yaml"), text.to_owned());
+        blocking(move || {
+            let dir = path.parent().unwrap_or(&path);
+            let write = || -> std::io::Result<()> {
+                let mut file = tempfile::NamedTempFile::new_in(dir)?;
+                std::io::Write::write_all(&mut file, text.as_bytes())?;
+                file.as_file().sync_all()?;
+                file.persist(&path)?;
+                Ok(())
+            };
+            write().map_err(|e| Error::io(e, "writing", &path))
+        })
+        .await
+    }
+
+    async fn remove_directory(&self) -> Result<()> {
+        let dir = self.instance.dir.clone();
+        blocking(move || match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", &dir)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// SSH works and containerd answers. A containerd that stays silent is restarted once. `None` when Lima no longer
+    /// calls the VM running. One that we have just `booted` may be slow, and has as long as the caller waits.
+    async fn ready(&self, booted: bool) -> Result<Option<SshGuest>> {
+        let (ready, patience) = if booted { (READY_AFTER_BOOT, READY) } else { (READY, PATIENCE) };
+        let guest = self.guest().await?;
+        let (began, mut restarted) = (Instant::now(), false);
+        loop {
+            let answer = tokio::time::timeout(READY, probe(&guest)).await;
+            let Err(e) = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY))) else {
+                return Ok(Some(guest));
+            };
+            if next_step(&self.instance.facts().await?) != Step::Verify {
+                return Ok(None);
+            }
+            if began.elapsed() > ready {
+                return Err(e);
+            }
+            if e.code() == ErrorCode::ContainerdNotReady && !restarted && began.elapsed() > patience {
+                restarted = true;
+                let restart = guest.run(Command::new(["systemctl", "restart", "containerd.service"]).root());
+                _ = tokio::time::timeout(READY, restart).await;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// As far as it can be done: a VM that does not answer is ended without it.
+    async fn quiesce(&self) {
+        let work = async {
+            let guest = self.guest().await?;
+            let out = guest.run(Command::new(["sh", "-c", QUIESCE_SCRIPT]).root()).await;
+            guest.disconnect().await;
+            out
+        };
+        match tokio::time::timeout(QUIESCE, work).await {
+            Ok(Ok(_)) => {}
+            other => tracing::warn!(?other, "the containers were not ended first"),
+        }
+    }
+
+    /// Ends the host agent and the driver when they are ours, gently and then by force. Each number is looked at again
+    /// right before it gets a signal: a pid file alone proves nothing.
+    async fn end_ours(&self) -> Result<()> {
+        let facts = self.instance.facts().await?;
+        if !facts.agent.is_ours() && facts.driver.is_ours() {
+            // The guest may be well: let it write what it has.
+            self.quiesce().await;
+        }
+        let signals = [(Signal::INT, AGENT), (Signal::TERM, AGENT / 2), (Signal::KILL, END)];
+        // An agent whose VM is gone would wait in vain for it to shut down.
+        let skip = usize::from(!facts.driver.is_ours());
+        for (signal, patience) in signals.into_iter().skip(skip) {
+            let facts = self.instance.facts().await?;
+            for pid in pids(&facts) {
+                _ = kill_process(pid, signal);
+            }
+            if self.becomes(patience, |f| pids(f).next().is_none()).await? {
+                break;
+            }
+        }
+        self.end_ssh_master().await;
+        if alive(&self.instance.facts().await?) {
+            return Err(Error::new(ErrorCode::VmBroken, "The VM's processes cannot be ended")
+                .hint("Restart the computer, then try again."));
+        }
+        self.instance.remove_leftovers().await?;
+        Ok(())
+    }
+
+    /// A killed agent leaves its ssh behind, which would wait for the VM for ever.
+    async fn end_ssh_master(&self) {
+        let socket = self.instance.path("ssh.sock");
+        if !socket.exists() {
+            return;
+        }
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.arg("-o").arg(format!("ControlPath=\"{}\"", socket.display())).args(["-O", "exit", "lima"]);
+        if let Ok(process) = crate::process::spawn(ssh, bytes::Bytes::new(), None).await {
+            _ = tokio::time::timeout(AGENT, process.output()).await;
+        }
+    }
+
+    /// Whether the facts become so within `patience`.
+    async fn becomes(&self, patience: Duration, so: impl Fn(&Facts) -> bool) -> Result<bool> {
+        let began = Instant::now();
+        loop {
+            if so(&self.instance.facts().await?) {
+                return Ok(true);
+            }
+            if began.elapsed() > patience {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub(super) async fn with_logs(&self, error: Error) -> Error {
+        let agent = self.instance.log_tail("ha.stderr.log", 50).await;
+        let serial = match self.instance.log_tail("serialv.log", 50).await {
+            text if text.is_empty() => self.instance.log_tail("serial.log", 50).await,
+            text => text,
+        };
+        let error = error.detail("hostAgentLog", agent).detail("serialLog", serial);
+        if error.code() != ErrorCode::ContainerdNotReady {
+            return error;
+        }
+        // Lima tells of no boot script that failed (pitfall 5).
+        let tail = Command::new(["tail", "-n", "50", "/var/log/cloud-init-output.log"]).root();
+        let guest = async { self.guest().await?.run(tail).await };
+        match tokio::time::timeout(AGENT, guest).await {
+            Ok(Ok(out)) => error.detail("guestLog", String::from_utf8_lossy(&out.stdout)),
+            _ => error,
+        }
+    }
+}
+
+/// Both what commands need and what the API needs: sudo with containerd behind it, and a socket we may open.
+async fn probe(guest: &SshGuest) -> Result<()> {
+    drop(guest.connect(guest.containerd_socket()).await?);
+    let out = guest.run(Command::new(["ctr", "--address", guest.containerd_socket(), "version"]).root()).await?;
+    if out.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    Err(Error::new(ErrorCode::ContainerdNotReady, "containerd in the VM does not answer").detail("stderr", stderr))
+}
+
+fn alive(facts: &Facts) -> bool {
+    facts.answers || pids(facts).next().is_some()
+}
+
+/// Those of our processes.
+fn pids(facts: &Facts) -> impl Iterator<Item = Pid> + use<> {
+    use crate::lima::instance::Holder::Ours;
+    let (agent, driver) = (facts.agent, facts.driver);
+    // With vz the two are one process.
+    let driver = if driver == agent { None } else { Some(driver) };
+    [Some(agent), driver].into_iter().flatten().filter_map(|holder| match holder {
+        Ours(pid) => Some(pid),
+        _ => None,
+    })
+}
+
+pub(super) fn refuse_root() -> Result<()> {
+    if geteuid().is_root() {
+        return Err(Error::new(ErrorCode::RootUser, "Lima does not run as root")
+            .hint("Run the application as an ordinary user."));
+    }
+    Ok(())
+}
+
+/// The system picks one; nothing keeps it until Lima takes it, so a start that meets a taken port picks again.
+fn free_port() -> Result<u16> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
+    port.map(|a| a.port())
+        .map_err(|e| Error::new(ErrorCode::PortInUse, format!("No free port for the VM's SSH: {e}")).source(e))
+}
+
+async fn remove(path: &std::path::Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", path)),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(Error::internal("a file operation failed").source(e)))
+}

@@ -1,0 +1,293 @@
+//! The Lima runtime: a VM of ours, with containerd in it.
+
+#[cfg(unix)]
+mod diagnose;
+#[cfg(not(unix))]
+mod elsewhere;
+#[cfg(unix)]
+mod engine;
+#[cfg(unix)]
+mod guest;
+mod install;
+#[cfg(unix)]
+mod lifecycle;
+#[cfg(unix)]
+pub mod machine;
+#[cfg(unix)]
+mod nerdctl;
+#[cfg(unix)]
+pub mod ports;
+#[cfg(unix)]
+pub mod repair;
+#[cfg(unix)]
+mod resources;
+mod state;
+#[cfg(unix)]
+mod wrappers;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use install::{InstallOptions, UninstallOptions};
+#[cfg(unix)]
+pub use resources::Resources;
+#[cfg(not(unix))]
+pub type Resources = serde_json::Value;
+pub use state::{Configured, DiagnosticCheck, MountOption, State, Status, Verdict, VmInfo, VmResources};
+
+use crate::{
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    fetch::{Network, install::Home},
+};
+
+/// The application this was made for; `appName` replaces it.
+const APP_NAME: &str = "kai-desktop";
+/// As applications expect it. Lima 1.x would give an instance of that name port 60022: ours gets one of its own.
+const INSTANCE: &str = "default";
+/// nerdctl's own default.
+const NAMESPACE: &str = "default";
+
+/// `LimaRuntimeOptions` of the public API.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Written")]
+pub struct LimaOptions {
+    pub app_name: Option<String>,
+    pub app_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
+    pub bundled_dir: Option<PathBuf>,
+    /// Electron's `process.resourcesPath`, which the facade reads.
+    pub resources_path: Option<PathBuf>,
+    pub instance: Option<String>,
+    pub resources: Resources,
+    /// A Lima template in place of the built-in one.
+    pub template: Option<PathBuf>,
+    /// Of containerd, for `exec_nerdctl` and the wrapper program.
+    pub namespace: Option<String>,
+    #[cfg(unix)]
+    pub vm_type: Option<crate::lima::template::VmType>,
+    pub rosetta: Option<bool>,
+    /// The guest's, for tests whose guest is this machine. Not in the public API.
+    pub containerd_socket: Option<String>,
+    pub network: Network,
+}
+
+/// As the caller writes it: every name is known, since a misspelt option would be a default that nobody wanted. (serde
+/// cannot refuse unknown names beside a flattened struct.)
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct Written {
+    app_name: Option<String>,
+    app_dir: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    bundled_dir: Option<PathBuf>,
+    resources_path: Option<PathBuf>,
+    instance: Option<String>,
+    resources: Resources,
+    template: Option<PathBuf>,
+    namespace: Option<String>,
+    #[cfg(unix)]
+    vm_type: Option<crate::lima::template::VmType>,
+    #[cfg(not(unix))]
+    vm_type: Option<serde::de::IgnoredAny>,
+    rosetta: Option<bool>,
+    containerd_socket: Option<String>,
+    manifest: Option<String>,
+    mirror: Option<String>,
+    proxy: Option<String>,
+    ca_certificates: Vec<String>,
+    idle_timeout_ms: Option<u64>,
+    retries: Option<u32>,
+}
+
+impl From<Written> for LimaOptions {
+    fn from(w: Written) -> Self {
+        #[cfg(not(unix))]
+        let _ = w.vm_type;
+        Self {
+            app_name: w.app_name,
+            app_dir: w.app_dir,
+            data_dir: w.data_dir,
+            bundled_dir: w.bundled_dir,
+            resources_path: w.resources_path,
+            instance: w.instance,
+            resources: w.resources,
+            template: w.template,
+            namespace: w.namespace,
+            #[cfg(unix)]
+            vm_type: w.vm_type,
+            rosetta: w.rosetta,
+            containerd_socket: w.containerd_socket,
+            network: Network {
+                manifest: w.manifest,
+                mirror: w.mirror,
+                proxy: w.proxy,
+                ca_certificates: w.ca_certificates,
+                idle_timeout_ms: w.idle_timeout_ms,
+                retries: w.retries,
+            },
+        }
+    }
+}
+
+/// Cheap to clone; the clones share the connection to the VM.
+#[derive(Clone)]
+pub struct LimaRuntime {
+    options: Arc<LimaOptions>,
+    home: Home,
+    #[cfg(unix)]
+    kept: Arc<tokio::sync::Mutex<Option<guest::Kept>>>,
+    #[cfg(unix)]
+    silent: Arc<std::sync::Mutex<Option<guest::Boot>>>,
+}
+
+/// Where the programs are, or will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimaPaths {
+    /// The raw program.
+    pub limactl: PathBuf,
+    /// Our wrappers: they set `LIMA_HOME` and the instance.
+    pub lima: PathBuf,
+    pub nerdctl: PathBuf,
+    /// On the host, while the VM runs.
+    pub containerd_socket: PathBuf,
+}
+
+/// What `<dataDir>/state.json` remembers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LimaState {
+    /// A short directory in place of `<dataDir>/vms`, where that is too long for a socket's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lima_home: Option<PathBuf>,
+    /// What `configure()` was told; it goes before the options.
+    pub resources: Resources,
+}
+
+impl LimaRuntime {
+    pub fn new(options: LimaOptions) -> Result<Self> {
+        if let Some(name) = options.namespace.as_deref().filter(|name| !is_namespace(name)) {
+            let problem =
+                format!("{name:?} is not made of letters and digits, with single '.', '_' or '-' between them");
+            return Err(Error::invalid("namespace", problem));
+        }
+        let home = Home::new(data_dir(&options)?);
+        Ok(Self {
+            options: Arc::new(options),
+            home,
+            #[cfg(unix)]
+            kept: Arc::default(),
+            #[cfg(unix)]
+            silent: Arc::default(),
+        })
+    }
+
+    pub fn options(&self) -> &LimaOptions {
+        &self.options
+    }
+
+    /// `<dataDir>`.
+    pub fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+
+    /// What is installed.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub fn instance(&self) -> &str {
+        self.options.instance.as_deref().unwrap_or(INSTANCE)
+    }
+
+    /// containerd's.
+    pub fn namespace(&self) -> &str {
+        self.options.namespace.as_deref().unwrap_or(NAMESPACE)
+    }
+
+    pub fn state(&self) -> LimaState {
+        crate::fetch::disk::read_json(&self.dir().join("state.json")).unwrap_or_default()
+    }
+
+    /// `LIMA_HOME`: nothing but instances lies in it.
+    pub fn lima_home(&self) -> PathBuf {
+        self.state().lima_home.unwrap_or_else(|| self.dir().join("vms"))
+    }
+
+    pub fn paths(&self) -> LimaPaths {
+        let bin = self.dir().join("bin");
+        LimaPaths {
+            limactl: bin.join("limactl"),
+            lima: bin.join("lima"),
+            nerdctl: bin.join("nerdctl"),
+            containerd_socket: self.lima_home().join(self.instance()).join("sock").join("containerd.sock"),
+        }
+    }
+}
+
+/// What containerd takes as an identifier.
+fn is_namespace(name: &str) -> bool {
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());
+    name.len() <= 76 && name.split(['.', '_', '-']).all(word)
+}
+
+fn data_dir(options: &LimaOptions) -> Result<PathBuf> {
+    let dir = match &options.data_dir {
+        Some(dir) => dir.clone(),
+        None => app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("lima"),
+    };
+    std::path::absolute(&dir).map_err(|e| Error::invalid("dataDir", e))
+}
+
+/// Where this operating system keeps an application's data.
+pub fn app_dir(app_dir: Option<&Path>, app_name: Option<&str>) -> Result<PathBuf> {
+    if let Some(dir) = app_dir {
+        return Ok(dir.to_owned());
+    }
+    let name = app_name.unwrap_or(APP_NAME);
+    let one_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+    if !one_name {
+        return Err(Error::invalid("appName", format!("{name:?} is not the name of a directory")));
+    }
+    let below_home = |path: &str| home::home_dir().map(|h| h.join(path));
+    let base = if cfg!(target_os = "macos") {
+        below_home("Library/Application Support")
+    } else if cfg!(windows) {
+        env_vars::get(env_vars::LOCALAPPDATA).map(PathBuf::from).or_else(|| below_home("AppData/Local"))
+    } else {
+        // A relative one is invalid by its specification, and ignored.
+        env_vars::get(env_vars::XDG_DATA_HOME)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .or_else(|| below_home(".local/share"))
+    };
+    base.map(|b| b.join(name)).ok_or_else(|| {
+        Error::new(ErrorCode::InvalidArgument, "appDir: this user has no home directory to put it in")
+            .detail("field", "appDir")
+            .hint("Pass appDir or dataDir.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_follow_the_options() {
+        let runtime = |json: serde_json::Value| LimaRuntime::new(serde_json::from_value(json).unwrap());
+        let r = runtime(serde_json::json!({ "dataDir": "/d", "appDir": "/a", "resources": { "cpus": 2 } })).unwrap();
+        assert_eq!(r.dir(), Path::new("/d"));
+        assert_eq!(r.paths().limactl, Path::new("/d/bin/limactl"));
+        assert_eq!(r.paths().containerd_socket, Path::new("/d/vms/default/sock/containerd.sock"));
+        assert_eq!(runtime(serde_json::json!({ "appDir": "/a" })).unwrap().dir(), Path::new("/a/lima"));
+        let named = runtime(serde_json::json!({ "appName": "other" })).unwrap();
+        assert!(named.dir().ends_with("other/lima"));
+        let e = runtime(serde_json::json!({ "appName": "../x" })).map(|_| ()).unwrap_err();
+        assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("appName")));
+    }
+}

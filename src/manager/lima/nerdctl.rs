@@ -1,0 +1,33 @@
+//! nerdctl in the VM, over the warm connection.
+
+use bytes::Bytes;
+
+use super::{
+    LimaRuntime,
+    ports::{self, Publishing},
+};
+use crate::{call::Call, error::Result, guest::Guest, process::Command};
+
+impl LimaRuntime {
+    /// Runs nerdctl as root in the VM, in our namespace, and returns its standard output. No deadline of its own: a pull
+    /// takes what it takes. `VM_NOT_RUNNING` at once without a VM; `ENGINE_ERROR` for every end but exit code 0, with
+    /// `details.exitCode` (or `signal`) and `details.stderr`; `PORT_IN_USE` when `run` is to publish a port that
+    /// another program of the host has. A detached `run` returns once its ports are forwarded, or 10 s later with a
+    /// warning.
+    pub async fn exec_nerdctl(&self, args: &[String], input: Option<Bytes>, call: &Call) -> Result<Vec<u8>> {
+        call.run(None, async {
+            let publishing = Publishing::of(args).unwrap_or_default();
+            let ssh = self.ssh().await?;
+            self.check_host_ports(&publishing.ports).await?;
+            let words = ["nerdctl", "--namespace", self.namespace()].into_iter().chain(args.iter().map(String::as_str));
+            let out = ssh.run(Command::new(words).root().input(input.unwrap_or_default())).await;
+            let out = self.heard(out)?.checked("nerdctl")?;
+            publishing.udp.iter().copied().for_each(|port| crate::call::warn(ports::udp(port)));
+            if publishing.detached && !publishing.ports.is_empty() {
+                self.await_host_ports(&publishing.ports).await?;
+            }
+            Ok(out)
+        })
+        .await
+    }
+}

@@ -1,0 +1,182 @@
+//! What state a VM is in, and what brings it to running: decided from facts alone, so that every fault can be tested
+//! without a VM.
+
+pub use super::state::State;
+use crate::lima::instance::{Event, Facts, Holder};
+
+/// What to do next on the way to running. After each step the facts are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Create,
+    /// A creation was cut before there was a disk: there is nothing to lose, so begin anew.
+    Discard,
+    /// The disk is there, its `lima.yaml` is not: write it again and keep the disk.
+    RestoreYaml,
+    /// The host agent is ours but silent. It is coming up (the pid file is there before the socket), or it hangs.
+    AwaitAgent,
+    /// A start is under way, ours or another's.
+    Join,
+    /// A stop is under way.
+    AwaitEnd,
+    /// Half a VM: end the processes that are ours, then boot.
+    EndOurs,
+    /// Nothing of ours runs. Whatever pid files and sockets there are, are left-overs.
+    Boot,
+    /// Lima says it runs: now ask the VM itself.
+    Verify,
+}
+
+pub fn next_step(facts: &Facts) -> Step {
+    if !facts.directory {
+        return Step::Create;
+    }
+    if facts.answers {
+        return match facts.event {
+            Event::Exiting => Step::AwaitEnd,
+            Event::None | Event::Booting => Step::Join,
+            // The agent did not notice, or does not end.
+            Event::Running | Event::Degraded if matches!(facts.driver, Holder::Gone | Holder::Foreign) => Step::EndOurs,
+            Event::Running | Event::Degraded => Step::Verify,
+        };
+    }
+    if facts.agent.is_ours() {
+        return if facts.event == Event::Exiting { Step::AwaitEnd } else { Step::AwaitAgent };
+    }
+    if facts.driver.is_ours() {
+        return Step::EndOurs;
+    }
+    match (facts.yaml, facts.disk) {
+        (_, false) => Step::Discard,
+        (false, true) => Step::RestoreYaml,
+        (true, true) => Step::Boot,
+    }
+}
+
+/// With a reason when it is not what one would expect.
+pub fn state(facts: &Facts) -> (State, Option<&'static str>) {
+    match next_step(facts) {
+        Step::Create => (State::NotCreated, None),
+        Step::Discard => (State::NotCreated, Some("Its creation was interrupted")),
+        Step::RestoreYaml => (State::Broken, Some("Its lima.yaml is missing")),
+        // A start reads so for its first second; Lima itself would say Broken.
+        Step::AwaitAgent => (State::Starting, Some("The host agent does not answer yet")),
+        Step::Join => (State::Starting, None),
+        Step::AwaitEnd => (State::Stopping, None),
+        Step::EndOurs if facts.answers => (State::Broken, Some("The VM ended under its host agent")),
+        Step::EndOurs => (State::Broken, Some("The VM runs without its host agent")),
+        Step::Boot => (State::Stopped, None),
+        Step::Verify if facts.event == Event::Degraded => (State::Running, Some("Part of its setup failed")),
+        Step::Verify => (State::Running, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::Pid;
+
+    use super::*;
+
+    const STOPPED: Facts = Facts {
+        directory: true,
+        yaml: true,
+        disk: true,
+        agent: Holder::Absent,
+        driver: Holder::Absent,
+        answers: false,
+        event: Event::Exiting,
+    };
+
+    fn ours() -> Holder {
+        Holder::Ours(Pid::INIT)
+    }
+
+    #[test]
+    fn each_fault_has_its_repair() {
+        use Event::*;
+        use Holder::{Absent, Foreign, Gone};
+        let none = Facts { directory: false, yaml: false, disk: false, event: None, ..STOPPED };
+        let running = Facts { agent: ours(), driver: ours(), answers: true, event: Running, ..STOPPED };
+        let table = [
+            ("nothing there", none, Step::Create, State::NotCreated),
+            ("stopped", STOPPED, Step::Boot, State::Stopped),
+            ("never started", Facts { event: None, ..STOPPED }, Step::Boot, State::Stopped),
+            ("running", running, Step::Verify, State::Running),
+            ("degraded", Facts { event: Degraded, ..running }, Step::Verify, State::Running),
+            (
+                "starting, driver not yet up",
+                Facts { event: Booting, driver: Absent, ..running },
+                Step::Join,
+                State::Starting,
+            ),
+            ("starting", Facts { event: None, ..running }, Step::Join, State::Starting),
+            ("stopping", Facts { event: Exiting, ..running }, Step::AwaitEnd, State::Stopping),
+            // The log still holds the last run's words until limactl truncates it.
+            (
+                "pid before socket",
+                Facts { answers: false, event: Booting, ..running },
+                Step::AwaitAgent,
+                State::Starting,
+            ),
+            ("agent hangs", Facts { answers: false, ..running }, Step::AwaitAgent, State::Starting),
+            ("agent ends", Facts { answers: false, event: Exiting, ..running }, Step::AwaitEnd, State::Stopping),
+            // Stale files after a reboot: numbers nobody has, or that are somebody else's now.
+            ("reboot", Facts { agent: Gone, driver: Gone, event: Running, ..STOPPED }, Step::Boot, State::Stopped),
+            (
+                "reboot, recycled",
+                Facts { agent: Foreign, driver: Foreign, event: Running, ..STOPPED },
+                Step::Boot,
+                State::Stopped,
+            ),
+            ("reboot, one recycled", Facts { agent: Foreign, driver: Gone, ..STOPPED }, Step::Boot, State::Stopped),
+            // One of the two was killed.
+            ("agent killed", Facts { agent: Gone, answers: false, ..running }, Step::EndOurs, State::Broken),
+            (
+                "agent killed, recycled",
+                Facts { agent: Foreign, answers: false, ..running },
+                Step::EndOurs,
+                State::Broken,
+            ),
+            ("driver killed", Facts { driver: Gone, ..running }, Step::EndOurs, State::Broken),
+            ("driver killed, recycled", Facts { driver: Foreign, ..running }, Step::EndOurs, State::Broken),
+            // A pid file went missing; the agent answers all the same.
+            ("no pid files", Facts { agent: Absent, driver: Absent, ..running }, Step::Verify, State::Running),
+            // Creation cut at each point.
+            (
+                "only a directory",
+                Facts { yaml: false, disk: false, event: None, ..STOPPED },
+                Step::Discard,
+                State::NotCreated,
+            ),
+            ("no disk yet", Facts { disk: false, event: None, ..STOPPED }, Step::Discard, State::NotCreated),
+            ("lima.yaml lost", Facts { yaml: false, ..STOPPED }, Step::RestoreYaml, State::Broken),
+        ];
+        for (name, facts, step, expected) in table {
+            assert_eq!((next_step(&facts), state(&facts).0), (step, expected), "{name}");
+        }
+    }
+
+    /// Over every combination of facts there are.
+    #[test]
+    fn no_process_of_ours_is_booted_over_and_no_disk_is_discarded() {
+        let flags = [false, true];
+        let holders = [Holder::Absent, Holder::Gone, Holder::Foreign, ours()];
+        let events = [Event::None, Event::Booting, Event::Running, Event::Degraded, Event::Exiting];
+        for (yaml, disk, answers) in
+            flags.iter().flat_map(|y| flags.map(|d| (*y, d))).flat_map(|(y, d)| flags.map(|a| (y, d, a)))
+        {
+            for (agent, driver) in holders.iter().flat_map(|a| holders.map(|d| (*a, d))) {
+                for event in events {
+                    let facts = Facts { directory: true, yaml, disk, agent, driver, answers, event };
+                    let step = next_step(&facts);
+                    let alive = answers || agent.is_ours() || driver.is_ours();
+                    if matches!(step, Step::Boot | Step::Create | Step::Discard | Step::RestoreYaml) {
+                        assert!(!alive, "{facts:?}: {step:?}");
+                    }
+                    assert!(step != Step::Discard || !disk, "{facts:?}");
+                    assert!(step != Step::EndOurs || alive, "{facts:?}: nothing of ours to end");
+                    assert!(step != Step::Create, "{facts:?}");
+                }
+            }
+        }
+    }
+}

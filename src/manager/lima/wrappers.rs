@@ -1,0 +1,144 @@
+//! `bin/lima` and `bin/nerdctl`: programs for people and other programs, who run them without knowing of a VM. They know
+//! one VM by its path, ask nothing, and hand every argument on as it is.
+
+use std::path::Path;
+
+use super::LimaRuntime;
+use crate::{error::Result, fetch::disk};
+
+/// For any POSIX shell. What is in angle brackets is put in as a quoted word. `C`, so that each byte is a character
+/// and every argument can be quoted. No connection of others is shared: one that died with the host's sleep would
+/// hang.
+const SCRIPT: &str = r#"#!/bin/sh
+# Made by lima-runtime's install, which writes it anew.
+LC_ALL=C
+PATH=${PATH:+$PATH:}/usr/bin:/bin
+export LC_ALL PATH
+dir=<dir>
+if ! [ -S "$dir/ha.sock" ] || ! [ -f "$dir/ssh.config" ]; then
+  echo "${0##*/}: the VM is not running" >&2
+  exit 255
+fi
+quote() {
+  rest=$1 word=
+  while :; do
+    case $rest in
+      *\'*)
+        word=$word${rest%%\'*}"'\\''"
+        rest=${rest#*\'}
+        ;;
+      *) break ;;
+    esac
+  done
+  line="$line '$word$rest'"
+}
+tty=-T
+[ -t 0 ] && [ -t 1 ] && tty=-t
+set -- <command>"$@"
+if [ $# -eq 0 ]; then
+  exec ssh -F "$dir/ssh.config" -o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$tty" <host>
+fi
+# The same directory in the guest, where it is mounted there.
+line=cd
+quote "${PWD:-/}"
+line="$line 2>/dev/null; exec"
+for word; do quote "$word"; done
+exec ssh -F "$dir/ssh.config" -o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$tty" <host> -- "$line"
+"#;
+
+impl LimaRuntime {
+    /// Name and text of each.
+    pub(super) fn wrappers(&self) -> [(&'static str, Vec<u8>); 2] {
+        let home = self.choose_lima_home().unwrap_or_else(|_| self.lima_home());
+        let dir = home.join(self.instance());
+        let nerdctl = ["sudo", "-n", "--", "nerdctl", "--namespace", self.namespace()];
+        [("lima", script(&dir, self.instance(), &[])), ("nerdctl", script(&dir, self.instance(), &nerdctl))]
+    }
+}
+
+fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let command = command.iter().flat_map(|word| [quoted(word.as_bytes()), b" ".to_vec()].concat()).collect();
+    let parts = [
+        ("<dir>", quoted(dir.as_os_str().as_bytes())),
+        ("<command>", command),
+        ("<host>", quoted(format!("lima-{instance}").as_bytes())),
+    ];
+    let mut text = Vec::new();
+    let mut rest = SCRIPT;
+    while let Some((at, (name, value))) =
+        parts.iter().filter_map(|p| Some((rest.find(p.0)?, p))).min_by_key(|(at, _)| *at)
+    {
+        text.extend_from_slice(&rest.as_bytes()[..at]);
+        text.extend_from_slice(value);
+        rest = &rest[at + name.len()..];
+    }
+    text.extend_from_slice(rest.as_bytes());
+    text
+}
+
+/// Within single quotes a POSIX shell interprets nothing.
+fn quoted(word: &[u8]) -> Vec<u8> {
+    let inner = word.iter().flat_map(|&b| if b == b'\'' { b"'\\''".to_vec() } else { vec![b] });
+    [b'\''].into_iter().chain(inner).chain([b'\'']).collect()
+}
+
+/// Whether these are there as they should be. What we could not write anyway is taken as it is.
+pub(super) fn are_there(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> bool {
+    let writable = rustix::fs::access(bin, rustix::fs::Access::WRITE_OK).is_ok();
+    wrappers.iter().all(|(name, text)| std::fs::read(bin.join(name)).is_ok_and(|there| there == *text || !writable))
+}
+
+pub(super) fn write(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> Result<()> {
+    wrappers.iter().try_for_each(|(name, text)| disk::write_program(&bin.join(name), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt, process::Command};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A wrapper whose ssh runs the line it is given, as sshd would, in a directory with every trap in its name.
+    fn rig() -> (tempfile::TempDir, std::path::PathBuf) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("it's a \"dir\" $(x) `y` é\n");
+        std::fs::create_dir_all(dir.join("bin")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.join("ha.sock")).unwrap();
+        std::fs::write(dir.join("ssh.config"), "").unwrap();
+        let ssh = "#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n";
+        disk::write_program(&dir.join("bin/ssh"), ssh.as_bytes()).unwrap();
+        write(&dir.join("bin"), &[("nerdctl", script(&dir, "default", &["printf", "%s\\0"]))]).unwrap();
+        (home, dir)
+    }
+
+    fn wrapper(dir: &Path, shell: &str) -> Command {
+        let mut command = Command::new(shell);
+        command.arg(dir.join("bin/nerdctl")).current_dir("/").env("PATH", dir.join("bin"));
+        command
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        #[test]
+        fn every_argument_arrives_as_it_is(words in prop::collection::vec(prop::collection::vec(1u8..=255, 0..40), 1..8)) {
+            let (_home, dir) = rig();
+            let expected: Vec<u8> = words.iter().flat_map(|w| [w, &b"\0"[..]].concat()).collect();
+            for shell in ["/bin/sh", "/bin/bash"] {
+                let out = wrapper(&dir, shell).args(words.iter().map(|w| OsString::from_vec(w.clone()))).output().unwrap();
+                prop_assert_eq!(&out.stdout, &expected, "{}: {}", shell, String::from_utf8_lossy(&out.stderr));
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_vm_it_says_so_and_asks_nothing() {
+        let (_home, dir) = rig();
+        std::fs::remove_file(dir.join("ha.sock")).unwrap();
+        let out = wrapper(&dir, "/bin/sh").arg("ps").output().unwrap();
+        assert_eq!(out.status.code(), Some(255));
+        assert_eq!(String::from_utf8(out.stderr).unwrap(), "nerdctl: the VM is not running\n");
+    }
+}

@@ -1,0 +1,79 @@
+//! A child's three streams, carried between it and a [`super::Process`].
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Chunk, STRAGGLER_GRACE};
+
+pub(super) struct Pipes<I, O, E> {
+    pub(super) stdin: I,
+    pub(super) stdout: O,
+    pub(super) stderr: E,
+}
+
+/// Returns what `exited` comes to, once the output has ended too.
+pub(super) async fn carry<T>(
+    pipes: Pipes<impl AsyncWrite + Unpin, impl AsyncRead + Unpin, impl AsyncRead + Unpin>,
+    input: Bytes,
+    mut more_input: mpsc::Receiver<Bytes>,
+    chunks: &mpsc::Sender<Chunk>,
+    exited: impl Future<Output = T>,
+) -> T {
+    let Pipes { mut stdin, stdout, stderr } = pipes;
+    let gone = CancellationToken::new();
+    let feed = async {
+        // A program need not read its input: a broken pipe is its right.
+        let mut next = Some(input);
+        while let Some(data) = next {
+            if stdin.write_all(&data).await.is_err() || stdin.flush().await.is_err() {
+                return;
+            }
+            next = more_input.recv().await;
+        }
+        drop(stdin);
+    };
+    let exited = async {
+        let done = exited.await;
+        gone.cancel();
+        done
+    };
+    let out = pump(stdout, Chunk::Stdout, chunks, &gone);
+    let work = async { tokio::join!(exited, out, pump(stderr, Chunk::Stderr, chunks, &gone)).0 };
+    tokio::pin!(feed, work);
+    let mut input_done = false;
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = &mut feed, if !input_done => input_done = true,
+        }
+    }
+}
+
+async fn pump(
+    mut pipe: impl AsyncRead + Unpin,
+    wrap: fn(Bytes) -> Chunk,
+    chunks: &mpsc::Sender<Chunk>,
+    gone: &CancellationToken,
+) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(32 * 1024);
+        let late = async {
+            gone.cancelled().await;
+            tokio::time::sleep(STRAGGLER_GRACE).await;
+        };
+        tokio::select! {
+            read = pipe.read_buf(&mut buffer) => match read {
+                Ok(1..) => {}
+                _ => return,
+            },
+            () = late => return,
+        }
+        // Nobody listens any more: read on, so that the program does not hang on a full pipe while it ends.
+        _ = chunks.send(wrap(buffer.split().freeze())).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! Children of this process on Windows, where nobody fights over SIGCHLD. There is no TERM: a child that nobody wants
+//! any more ends at once.
+
+use std::{io, process::Stdio};
+
+use bytes::Bytes;
+use tokio::{
+    process::Child,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BACKLOG, Chunk, Exit, Hold, Process, could_not_start,
+    pipes::{self, Pipes},
+};
+use crate::error::{Error, Result};
+
+/// Without it a console window flashes up in a program that has none.
+const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+
+/// Starts `command` with all three streams piped.
+pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Option<Hold>) -> Result<Process> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NO_WINDOW);
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child =
+        tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(|e| could_not_start(&program, e))?;
+    let (stdin, more_input) = mpsc::channel(BACKLOG);
+    let (chunks, output) = mpsc::channel(BACKLOG);
+    let (ended, exit) = oneshot::channel();
+    let cancel = CancellationToken::new();
+    let kill = cancel.clone().drop_guard();
+    tokio::spawn(async move {
+        let exit = drive(child, input, more_input, chunks, cancel).await;
+        drop(hold);
+        _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));
+    });
+    Ok(Process { stdin: Some(stdin), output, exit, kill })
+}
+
+async fn drive(
+    mut child: Child,
+    input: Bytes,
+    more_input: mpsc::Receiver<Bytes>,
+    chunks: mpsc::Sender<Chunk>,
+    cancel: CancellationToken,
+) -> io::Result<Exit> {
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("a stream is missing")) };
+    let exited = async {
+        tokio::select! {
+            status = child.wait() => return status,
+            () = cancel.cancelled() => {}
+        }
+        child.start_kill()?;
+        child.wait().await
+    };
+    let status = pipes::carry(Pipes { stdin, stdout, stderr }, input, more_input, &chunks, exited).await?;
+    Ok(status.code().map_or_else(|| Exit::Signal("KILL".into()), Exit::Code))
+}

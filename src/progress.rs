@@ -1,0 +1,174 @@
+//! Progress: what long work tells, and how often.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Resolve,
+    Download,
+    Verify,
+    Extract,
+    Create,
+    Boot,
+    Provision,
+    Ready,
+    Stop,
+    Delete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Component {
+    Lima,
+    Image,
+    Nerdctl,
+    Containerd,
+}
+
+/// One event of installing, starting or stopping a runtime. `message` is English, ready to show.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeProgress {
+    pub phase: Phase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Component>,
+    pub message: String,
+    /// 0–100; never goes back within a phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transferred: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<f64>,
+}
+
+impl RuntimeProgress {
+    pub fn new(phase: Phase, message: impl Into<String>) -> Self {
+        Self {
+            phase,
+            component: None,
+            message: message.into(),
+            percent: None,
+            transferred: None,
+            total: None,
+            bytes_per_second: None,
+            eta_seconds: None,
+        }
+    }
+}
+
+/// One event of an image pull.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PullProgress {
+    /// What is happening, ready to show.
+    pub status: String,
+    /// 0–100 over all layers; never goes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// Bytes over all layers known so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+}
+
+/// Where progress goes. It must not block: the work waits for it.
+pub type Sink<P> = Arc<dyn Fn(P) + Send + Sync>;
+
+pub fn ignore<P>() -> Sink<P> {
+    Arc::new(|_| {})
+}
+
+/// Work that is done again, like a boot after a repair, reports from the beginning: what reaches `sink` does not go back.
+pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
+    let furthest = Mutex::new(Vec::<(Phase, f64)>::new());
+    Arc::new(move |mut event: RuntimeProgress| {
+        if let Some(percent) = &mut event.percent {
+            let mut furthest = furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match furthest.iter_mut().find(|(phase, _)| *phase == event.phase) {
+                Some((_, most)) => {
+                    *most = most.max(*percent);
+                    *percent = *most;
+                }
+                None => furthest.push((event.phase, *percent)),
+            }
+        }
+        sink(event);
+    })
+}
+
+/// About ten events a second are what a screen can show and what the JavaScript thread should be asked to handle.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Passes on an event when the last one is [`INTERVAL`] old. What a reader must not miss (a new phase, the last
+/// event) is sent by [`Throttle::always`].
+pub struct Throttle<P> {
+    sink: Sink<P>,
+    last: Mutex<Option<Instant>>,
+}
+
+impl<P> Throttle<P> {
+    pub fn new(sink: Sink<P>) -> Self {
+        Self { sink, last: Mutex::new(None) }
+    }
+
+    /// `event` is only made when it will be sent.
+    pub fn offer(&self, event: impl FnOnce() -> P) {
+        {
+            let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if last.is_some_and(|t| t.elapsed() < INTERVAL) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        (self.sink)(event());
+    }
+
+    pub fn always(&self, event: P) {
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        (self.sink)(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_done_again_does_not_go_back() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let events = seen.clone();
+        let sink = forward_only(Arc::new(move |e: RuntimeProgress| events.lock().unwrap().push(e.percent)));
+        for (phase, percent) in [(Phase::Boot, 50.0), (Phase::Stop, 0.0), (Phase::Boot, 10.0), (Phase::Boot, 60.0)] {
+            sink(RuntimeProgress { percent: Some(percent), ..RuntimeProgress::new(phase, "") });
+        }
+        assert_eq!(*seen.lock().unwrap(), [Some(50.0), Some(0.0), Some(50.0), Some(60.0)]);
+    }
+
+    #[test]
+    fn a_burst_is_one_event_and_the_last_always_arrives() {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let t = Throttle::new(Arc::new(move |_: u32| {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        (0..100_000).for_each(|i| t.offer(|| i));
+        assert!(seen.load(Ordering::Relaxed) < 100);
+        let before = seen.load(Ordering::Relaxed);
+        t.always(1);
+        assert_eq!(seen.load(Ordering::Relaxed), before + 1);
+    }
+}

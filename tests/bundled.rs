@@ -1,0 +1,384 @@
+//! containerd of our own: from an archive on a mirror to a container that answers, and back to nothing.
+#![cfg(target_os = "linux")]
+
+mod support {
+    pub mod nerdctl_full;
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod ordinary;
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod releases;
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod sshd;
+}
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use lima_runtime::{
+    call::Call,
+    engine::{NetworkOptions, containerd::LocalContainerd},
+    error::ErrorCode,
+    fetch::manifest::{Manifest, Part},
+    fetch::platform::Platform,
+    manager::containerd::BundledRuntime,
+    progress::{Phase, ignore},
+};
+use support::{nerdctl_full, releases::Releases, sshd::user};
+
+/// A mirror with the archive, and a runtime that takes it from there.
+struct Site {
+    dir: tempfile::TempDir,
+    runtime: BundledRuntime,
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// `None` where the machine cannot; it has said why.
+fn site() -> Option<Site> {
+    let archive = nerdctl_full::archive()?;
+    let server = Releases::start();
+    let mut wanted = Manifest::built_in().find(Part::NerdctlFull, Platform::current().unwrap()).unwrap();
+    let source = wanted.sources.remove(0);
+    let mirrored = format!("/{}{}", source.url.host_str().unwrap(), source.url.path());
+    // The pinned digest is the real release's; this is another one.
+    let sha256 = support::releases::sha256(&archive);
+    server.file(&mirrored, archive);
+    let dir = tempfile::Builder::new().prefix("lr-b-").tempdir().unwrap();
+    let manifest = serde_json::json!({ "schema": 1, "components": { "nerdctl-full": { "version": wanted.version, "platforms": {
+        Platform::current().unwrap().guest().as_str(): { "sources": [{ "url": source.url, "sha256": sha256 }] },
+    } } } });
+    let path = dir.path().join("manifest.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let options = serde_json::json!({ "appDir": dir.path(), "manifest": path, "mirror": server.url("") });
+    let runtime = BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+    Some(Site { dir, runtime })
+}
+
+impl Site {
+    fn containerd(&self) -> PathBuf {
+        self.dir.path().join("containerd")
+    }
+
+    fn nerdctl(&self, args: &[&str]) -> Output {
+        Command::new(self.runtime.paths().nerdctl).args(args).env("SECRET", "of-the-caller").output().unwrap()
+    }
+
+    fn nerdctl_ok(&self, args: &[&str]) -> String {
+        let out = self.nerdctl(args);
+        assert!(out.status.success(), "nerdctl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    fn ctr(&self, args: &[&str]) -> String {
+        let paths = self.runtime.paths();
+        let out = Command::new(paths.containerd.with_file_name("ctr"))
+            .args(["--address", paths.address.to_str().unwrap()])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "ctr {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// A container that serves `page`; returns its port on this machine.
+    fn serve(&self, page: &str) -> u16 {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        if nerdctl_full::real_nerdctl().is_some() {
+            let image = self.dir.path().join("image.tar");
+            nerdctl_full::image(page, &image);
+            self.nerdctl_ok(&["load", "-i", image.to_str().unwrap()]);
+            let publish = format!("127.0.0.1:{port}:80");
+            let id = self.nerdctl_ok(&["run", "-d", "--restart", "always", "-p", &publish, "web:1"]);
+            assert_eq!(id.len(), 64);
+        } else {
+            // Without nerdctl there is no network of its own; the daemon is the same.
+            let rootfs = self.dir.path().join("rootfs");
+            for dir in ["bin", "proc", "sys", "dev", "etc", "www"] {
+                std::fs::create_dir_all(rootfs.join(dir)).unwrap();
+            }
+            std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
+            std::fs::write(rootfs.join("www/index.html"), page).unwrap();
+            let listen = format!("127.0.0.1:{port}");
+            let rootfs = rootfs.to_str().unwrap();
+            let web = ["/bin/busybox", "httpd", "-f", "-p", &listen, "-h", "/www"];
+            self.ctr(&[&["run", "--detach", "--null-io", "--net-host", "--rootfs", rootfs, "web"][..], &web].concat());
+        }
+        port
+    }
+
+    /// Processes whose command line names our directory.
+    fn processes(&self) -> Vec<String> {
+        let ours = self.containerd();
+        let ours = ours.to_str().unwrap();
+        let line = |e: std::fs::DirEntry| {
+            let bytes = std::fs::read(e.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(line).filter(|l| l.contains(ours)).collect()
+    }
+
+    fn bridge(&self) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(self.runtime.paths().networks.join("nerdctl-bridge.conflist")).ok()?;
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        Some(Path::new("/sys/class/net").join(config["plugins"][0]["bridge"].as_str().unwrap()))
+    }
+
+    fn assert_nothing_runs(&self) {
+        assert_eq!(self.processes(), Vec::<String>::new());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(self.containerd().to_str().unwrap()), "{mounts}");
+        assert!(self.bridge().is_none_or(|b| !b.exists()));
+        assert!(!self.containerd().join("run").exists());
+    }
+}
+
+/// What the page server says, once it listens.
+fn get(port: u16) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            let mut text = String::new();
+            if stream.read_to_string(&mut text).is_ok() && text.starts_with("HTTP/1") {
+                return text.split_once("\r\n\r\n").unwrap().1.to_owned();
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing answers at port {port}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A network attached while the container runs is attached where the daemon is: its lease lies with the daemon's, and the
+/// container has it after a restart, too.
+async fn live_network(site: &Site) {
+    let (call, paths) = (Call::default(), site.runtime.paths());
+    let options = serde_json::json!({
+        "address": paths.address, "nerdctlPath": paths.nerdctl, "dataRoot": paths.data_root, "cniPath": paths.cni,
+        "cniNetconfPath": paths.networks, "insidePath": paths.inside, "namespace": "default", "exclusive": true,
+    });
+    let engine = LocalContainerd::new(serde_json::from_value(options).unwrap()).unwrap().adapter;
+    let id = site.nerdctl_ok(&["ps", "-q", "--no-trunc"]);
+    engine.create_network("live", &NetworkOptions::default(), &call).await.unwrap();
+    engine.connect_network(&id, "live", &call).await.unwrap();
+    let address = async || {
+        let networks = engine.container_details(&id, &call).await.unwrap().networks;
+        networks.into_iter().find(|n| n.name == "live").and_then(|n| n.ip_address)
+    };
+    let leases = site.containerd().join("leases/networks/live");
+    let ip = address().await.unwrap();
+    assert!(leases.join(&ip).exists(), "{ip}: {:?}", support::releases::tree(&site.containerd().join("leases")));
+    assert!(!Path::new("/var/lib/cni/networks/live").join(&ip).exists());
+    engine.restart_container(&id, Some(0.0), &call).await.unwrap();
+    assert!(leases.join(address().await.unwrap()).exists());
+    engine.disconnect_network(&id, "live", &call).await.unwrap();
+    assert_eq!(address().await, None);
+    let left = std::fs::read_dir(&leases).unwrap().flatten().filter(|e| e.file_name().as_encoded_bytes()[0] != b'l');
+    assert_eq!(left.count(), 0, "leases");
+    eprintln!("a network came and went with {ip} while the container ran");
+}
+
+async fn whole_life(site: &Site) {
+    let call = Call::default();
+    let runtime = &site.runtime;
+    let e = runtime.start_daemon(ignore(), &call).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::NotInstalled);
+    let phases = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = phases.clone();
+    let began = Instant::now();
+    runtime
+        .initialize(
+            std::sync::Arc::new(move |p: lima_runtime::progress::RuntimeProgress| seen.lock().unwrap().push(p.phase)),
+            &call,
+        )
+        .await
+        .unwrap();
+    eprintln!("installed and up after {:?}", began.elapsed());
+    let phases = std::mem::take(&mut *phases.lock().unwrap());
+    for phase in [Phase::Download, Phase::Extract, Phase::Boot, Phase::Ready] {
+        assert!(phases.contains(&phase), "{phase:?} in {phases:?}");
+    }
+    assert!(runtime.is_running().await && runtime.is_installed(&call).await.unwrap());
+    runtime.start_daemon(ignore(), &call).await.unwrap();
+
+    if !is_root() && nerdctl_full::real_nerdctl().is_none() {
+        // ctr asks for cgroups that an ordinary user has none of; nerdctl does without.
+        runtime.uninstall(&call).await.unwrap();
+        site.assert_nothing_runs();
+        return;
+    }
+    let port = site.serve("Hello from our own containerd");
+    assert_eq!(get(port), "Hello from our own containerd");
+    eprintln!("a container answers at port {port}");
+    if nerdctl_full::real_nerdctl().is_some() {
+        let spec = site.nerdctl_ok(&["ps", "-q"]);
+        let spec = site.nerdctl_ok(&["container", "inspect", "--mode=native", &spec]);
+        assert!(!spec.contains("of-the-caller"));
+        live_network(site).await;
+        assert_eq!(get(port), "Hello from our own containerd");
+    }
+
+    runtime.stop_daemon(&call).await.unwrap();
+    assert!(!runtime.is_running().await);
+    site.assert_nothing_runs();
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    runtime.stop_daemon(&call).await.unwrap();
+
+    if nerdctl_full::real_nerdctl().is_some() {
+        runtime.start_daemon(ignore(), &call).await.unwrap();
+        assert_eq!(get(port), "Hello from our own containerd", "restart: always");
+        // Uninstalled from running.
+        assert!(runtime.is_running().await);
+    }
+    runtime.uninstall(&call).await.unwrap();
+    site.assert_nothing_runs();
+    assert!(!site.containerd().exists(), "{:?}", support::releases::tree(&site.containerd()));
+    eprintln!("uninstalled: no process, mount, interface or file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_root_from_a_mirror_to_a_container_and_back_to_nothing() {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    if let Some(site) = site() {
+        whole_life(&site).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_stay() {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let Some(site) = site() else { return };
+    let call = Call::default();
+    site.runtime.initialize(ignore(), &call).await.unwrap();
+    let port = site.serve("first");
+    assert_eq!(get(port), "first");
+    let pid: i32 = std::fs::read_to_string(site.containerd().join("run/pid")).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let began = Instant::now();
+    while site.runtime.is_running().await {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+    assert!(!site.processes().is_empty(), "the container goes on without its daemon");
+    site.runtime.start_daemon(ignore(), &call).await.unwrap();
+    assert!(site.runtime.is_running().await);
+
+    // A number that means another process now: it is left alone, and ours is found all the same.
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let record = site.containerd().join("run/daemon.json");
+    let mut daemon: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    daemon["process"]["pid"] = other.id().into();
+    std::fs::write(&record, daemon.to_string()).unwrap();
+    assert!(!site.runtime.is_running().await);
+    site.runtime.uninstall(&call).await.unwrap();
+    assert!(other.try_wait().unwrap().is_none(), "a process that is not ours was ended");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    site.assert_nothing_runs();
+    assert!(!site.containerd().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_given_up_leaves_nothing() {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let Some(site) = site() else { return };
+    site.runtime.install(ignore(), &Call::default()).await.unwrap();
+    let call = Call::default();
+    let cancel = call.cancel.clone();
+    let at_boot = move |p: lima_runtime::progress::RuntimeProgress| {
+        if p.phase == Phase::Boot {
+            cancel.cancel();
+        }
+    };
+    let e = site.runtime.start_daemon(std::sync::Arc::new(at_boot), &call).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Aborted);
+    site.runtime.stop_daemon(&Call::default()).await.unwrap();
+    site.assert_nothing_runs();
+    // What does not come up says why.
+    std::fs::create_dir_all(site.containerd()).unwrap();
+    let bad = site.containerd().join("root");
+    std::fs::remove_dir_all(&bad).ok();
+    std::fs::write(&bad, "in the way").unwrap();
+    let e = site.runtime.start_daemon(ignore(), &Call::default()).await.unwrap_err();
+    assert!(matches!(e.code(), ErrorCode::InvalidArgument | ErrorCode::ContainerdNotReady), "{e}");
+    site.runtime.uninstall(&Call::default()).await.unwrap();
+    site.assert_nothing_runs();
+    assert!(!site.containerd().exists());
+}
+
+/// As the ordinary test user: on this machine as it is, and on one whose `/dev/net/tun` is as systemd makes it.
+#[test]
+fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {
+    const ME: &str = "as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing";
+    if !is_root() {
+        return rootless();
+    }
+    let Some(user) = user() else {
+        eprintln!("SKIPPED: no ordinary user to run as; run `node scripts/setup.mjs test`");
+        return;
+    };
+    let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let tun = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
+    for prepare in ["exec \"$@\"", tun] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", prepare, "sh", "setpriv"]);
+        command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg("--clear-groups");
+        command
+            .arg(&copy)
+            .args(["--exact", ME, "--nocapture"])
+            .current_dir("/")
+            .env("HOME", &user.home)
+            .env("USER", &user.name);
+        if let Some(nerdctl) = nerdctl_full::real_nerdctl() {
+            let reachable = dir.path().join("nerdctl");
+            std::fs::copy(nerdctl, &reachable).unwrap();
+            command.env("LIMA_RUNTIME_TEST_NERDCTL", reachable);
+        }
+        assert!(command.stdin(Stdio::null()).status().unwrap().success());
+    }
+}
+
+#[tokio::main]
+async fn rootless() {
+    let Some(site) = site() else { return };
+    let call = Call::default();
+    site.runtime.install(ignore(), &call).await.unwrap();
+    match site.runtime.start_daemon(ignore(), &call).await {
+        Ok(()) => {
+            eprintln!("rootless: up");
+            site.runtime.uninstall(&call).await.unwrap();
+            whole_life(&site).await;
+        }
+        Err(e) => {
+            assert_eq!(e.code(), ErrorCode::UnsupportedPlatform, "{e} {:?}", e.details());
+            let missing = e.details()["missing"].as_array().unwrap();
+            assert!(!missing.is_empty());
+            for lack in missing {
+                assert!(e.hint_text().unwrap().contains(lack["advice"].as_str().unwrap()));
+            }
+            eprintln!("rootless: {e}\n  hint: {}", e.hint_text().unwrap());
+            site.runtime.uninstall(&call).await.unwrap();
+            site.assert_nothing_runs();
+            assert!(!site.containerd().exists());
+        }
+    }
+}

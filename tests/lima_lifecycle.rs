@@ -1,0 +1,522 @@
+//! The VM's lifecycle against a stand-in for limactl with a real sshd as its guest: every fault, then `start()`.
+#![cfg(unix)]
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use lima_runtime::{
+    call::Call,
+    error::ErrorCode,
+    fetch::platform::Platform,
+    guest::{Guest, ssh::SshGuest},
+    lima::{
+        instance::Holder,
+        limactl::Limactl,
+        template::{Arch, BUILT_IN, Settings, VmType, ssh_port},
+    },
+    manager::lima::{
+        LimaOptions, LimaRuntime,
+        machine::{Machine, Plan},
+        repair::State,
+    },
+    process::Command,
+    progress::{self, Phase, RuntimeProgress},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use support::ordinary;
+use tokio::net::UnixListener;
+
+mod support;
+
+struct Rig {
+    dir: tempfile::TempDir,
+    machine: Machine,
+    plan: Plan,
+    /// What the real lock of the data directory does.
+    lock: Arc<tokio::sync::Mutex<()>>,
+    limactl: Limactl,
+    _containerd: UnixListener,
+}
+
+impl Rig {
+    fn new() -> Option<Self> {
+        if !std::path::Path::new("/usr/sbin/sshd").exists() {
+            eprintln!("SKIPPED: no /usr/sbin/sshd; run `node scripts/setup.mjs test`");
+            return None;
+        }
+        let node = std::env::split_paths(&std::env::var_os("PATH")?).map(|d| d.join("node")).find(|p| p.exists());
+        let Some(node) = node else {
+            eprintln!("SKIPPED: no node on the PATH");
+            return None;
+        };
+        let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("limactl.mjs"), include_str!("support/limactl.mjs")).unwrap();
+        let script = format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", node.display(), at("limactl.mjs").display());
+        std::fs::write(at("limactl"), script).unwrap();
+        std::fs::set_permissions(at("limactl"), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::create_dir(at("vms")).unwrap();
+        let socket = at("containerd.sock");
+        let containerd = UnixListener::bind(&socket).unwrap();
+        let limactl = Limactl::new(at("limactl"), at("vms").canonicalize().unwrap(), None, &[]);
+        let machine = Machine::new(limactl.clone(), "default").with_containerd_socket(socket.to_str().unwrap());
+        let settings = Settings {
+            arch: Arch::X86_64,
+            vm_type: VmType::Qemu,
+            cpus: 1,
+            memory: 1 << 30,
+            disk: 1 << 30,
+            mounts: vec![],
+            images: vec![],
+            nerdctl: vec![],
+            ssh_port: 0,
+            rosetta: false,
+            ca_certificates: vec![],
+        };
+        let plan = Plan { base: BUILT_IN.into(), settings };
+        Some(Self { dir, machine, plan, lock: Arc::default(), limactl, _containerd: containerd })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.machine.instance().path(name)
+    }
+
+    fn fault(&self, name: &str) {
+        std::fs::write(self.path("fault"), name).unwrap();
+    }
+
+    async fn start(&self) -> SshGuest {
+        let guest = self.machine.start(&self.plan, &progress::ignore()).await;
+        let guest = guest.unwrap_or_else(|e| panic!("{e}\n{:#?}", e.details()));
+        assert!(guest.run(Command::new(["true"])).await.unwrap().success());
+        assert_eq!(self.machine.state().await.unwrap().0, State::Running);
+        assert!(self.machine.instance().is_running().await);
+        guest
+    }
+
+    async fn pid(&self, file: &str) -> Pid {
+        let facts = self.machine.instance().facts().await.unwrap();
+        match if file == "ha.pid" { facts.agent } else { facts.driver } {
+            Holder::Ours(pid) => pid,
+            other => panic!("{file}: {other:?}"),
+        }
+    }
+
+    async fn kill(&self, file: &str) {
+        let pid = self.pid(file).await;
+        kill_process(pid, Signal::KILL).unwrap();
+        until(|| !alive(pid)).await;
+    }
+
+    /// The processes whose command line names our directory.
+    fn processes(&self) -> Vec<String> {
+        let dir = self.dir.path().to_str().unwrap();
+        let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+        });
+        lines.filter(|line| line.contains(dir)).collect()
+    }
+
+    async fn finish(self) {
+        self.machine.stop(&progress::ignore()).await.unwrap();
+        assert_eq!(self.machine.state().await.unwrap().0, State::Stopped);
+        until(|| self.processes().is_empty()).await;
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A failed test leaves processes; they name our directory and nobody else's.
+        for file in ["ha.pid", "qemu.pid"] {
+            let pid = std::fs::read_to_string(self.file(file)).ok().and_then(|t| t.trim().parse().ok());
+            let line = pid.map(|pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
+            if line.is_some_and(|line| line.contains(self.dir.path().to_str().unwrap())) {
+                _ = kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL);
+            }
+        }
+    }
+}
+
+fn alive(pid: Pid) -> bool {
+    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).is_ok_and(|line| !line.is_empty())
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never came true");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A process that is nobody's business but the test's.
+struct Bystander(std::process::Child);
+
+impl Bystander {
+    fn new() -> Self {
+        Self(std::process::Command::new("sleep").arg("86400").spawn().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    AgentKilled,
+    DriverKilled,
+    PoweredOff,
+    /// All processes gone, their pid files still there.
+    Reboot,
+    /// The same, and the numbers belong to somebody else.
+    RebootRecycled,
+    /// Everything but the disk is gone from the directory.
+    YamlLost,
+    OnlyDirectory,
+    PortTaken,
+    CreationCut,
+    CreationEmpty,
+    StopHalfWay,
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::AgentKilled,
+    Fault::DriverKilled,
+    Fault::PoweredOff,
+    Fault::Reboot,
+    Fault::RebootRecycled,
+    Fault::YamlLost,
+    Fault::OnlyDirectory,
+    Fault::PortTaken,
+    Fault::CreationCut,
+    Fault::CreationEmpty,
+    Fault::StopHalfWay,
+];
+
+/// From running to broken.
+async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpListener> {
+    let ignore = progress::ignore();
+    match fault {
+        Fault::AgentKilled => rig.kill("ha.pid").await,
+        Fault::DriverKilled => rig.kill("qemu.pid").await,
+        Fault::PoweredOff => {
+            let pid = rig.pid("qemu.pid").await;
+            kill_process(pid, Signal::TERM).unwrap();
+            until(|| !alive(pid)).await;
+        }
+        Fault::Reboot | Fault::RebootRecycled => {
+            let (agent, driver) = (rig.pid("ha.pid").await, rig.pid("qemu.pid").await);
+            for pid in [agent, driver] {
+                kill_process(pid, Signal::KILL).unwrap();
+                until(|| !alive(pid)).await;
+            }
+            if matches!(fault, Fault::RebootRecycled) {
+                for file in ["ha.pid", "qemu.pid"] {
+                    std::fs::write(rig.file(file), format!("{}\n", bystander.0.id())).unwrap();
+                }
+            }
+        }
+        Fault::YamlLost => {
+            rig.machine.stop(&ignore).await.unwrap();
+            std::fs::remove_file(rig.file("lima.yaml")).unwrap();
+        }
+        Fault::OnlyDirectory => {
+            rig.machine.delete(&ignore).await.unwrap();
+            std::fs::create_dir(&rig.machine.instance().dir).unwrap();
+        }
+        Fault::PortTaken => {
+            rig.machine.stop(&ignore).await.unwrap();
+            let port = ssh_port(&std::fs::read_to_string(rig.file("lima.yaml")).unwrap()).unwrap();
+            return Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+        }
+        Fault::CreationCut | Fault::CreationEmpty => {
+            rig.machine.delete(&ignore).await.unwrap();
+            rig.fault(if matches!(fault, Fault::CreationCut) { "create-cut" } else { "create-empty" });
+            assert!(rig.machine.start(&rig.plan, &ignore).await.is_err());
+            assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
+        }
+        Fault::StopHalfWay => kill_process(rig.pid("ha.pid").await, Signal::INT).unwrap(),
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_ends_in_running_after_every_fault() {
+    if !ordinary::here("start_ends_in_running_after_every_fault") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    let rounds: usize = std::env::var("LIMA_RUNTIME_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let mut faults: Vec<Fault> = FAULTS.iter().copied().cycle().take(FAULTS.len() * rounds).collect();
+    // A fixed shuffle: a failure can be repeated.
+    let mut seed = 0x9E37_79B9_u64;
+    for i in (1..faults.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        faults.swap(i, usize::try_from(seed >> 33).unwrap() % (i + 1));
+    }
+    rig.start().await;
+    let mut bystander = Bystander::new();
+    let mut count = 0;
+    for fault in faults {
+        // Whatever else is repaired, the disk is the user's.
+        let disk = rig.file("diffdisk");
+        std::fs::write(&disk, format!("{fault:?} {count}")).unwrap();
+        let _held = inject(&rig, fault, &bystander).await;
+        let began = Instant::now();
+        rig.start().await;
+        eprintln!("{fault:?}: running again after {:?}", began.elapsed());
+        assert!(bystander.0.try_wait().unwrap().is_none(), "{fault:?}: a process that is not ours was ended");
+        if !matches!(fault, Fault::OnlyDirectory | Fault::CreationCut | Fault::CreationEmpty) {
+            assert_eq!(std::fs::read_to_string(&disk).unwrap(), format!("{fault:?} {count}"));
+        }
+        count += 1;
+    }
+    let gentle = std::fs::read_to_string(rig.path("stops")).unwrap_or_default();
+    assert!(!gentle.contains("force"), "limactl stop -f kills by pid files unread");
+    eprintln!("{count} faults repaired");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_is_created_started_stopped_and_deleted() {
+    if !ordinary::here("a_vm_is_created_started_stopped_and_deleted") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    let ignore = progress::ignore();
+    assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
+    // Nothing there: nothing to stop or delete.
+    rig.machine.stop(&ignore).await.unwrap();
+    rig.machine.delete(&ignore).await.unwrap();
+
+    let seen = Arc::new(Mutex::new(Vec::<RuntimeProgress>::new()));
+    let events = seen.clone();
+    let sink: progress::Sink<RuntimeProgress> = Arc::new(move |e| events.lock().unwrap().push(e));
+    rig.machine.start(&rig.plan, &sink).await.unwrap();
+    let events = std::mem::take(&mut *seen.lock().unwrap());
+    let mut phases: Vec<Phase> = events.iter().map(|e| e.phase).collect();
+    phases.dedup();
+    assert_eq!(phases, [Phase::Create, Phase::Boot, Phase::Provision, Phase::Ready]);
+    assert!(events.windows(2).all(|p| p[0].phase != p[1].phase || p[0].percent <= p[1].percent), "{events:#?}");
+
+    // A second start finds it running.
+    let (agent, guest) = (rig.pid("ha.pid").await, rig.start().await);
+    assert_eq!(rig.pid("ha.pid").await, agent);
+
+    rig.machine.stop(&sink).await.unwrap();
+    assert_eq!(rig.machine.state().await.unwrap().0, State::Stopped);
+    assert_eq!(guest.run(Command::new(["true"])).await.unwrap_err().code(), ErrorCode::VmNotRunning);
+    let asked = std::fs::read_to_string(rig.path("guest.log")).unwrap();
+    assert!(asked.contains("systemctl stop containerd.service"), "the containers were not ended first: {asked}");
+    rig.machine.stop(&sink).await.unwrap();
+
+    rig.start().await;
+    rig.machine.delete(&sink).await.unwrap();
+    assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
+    until(|| rig.processes().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_repaired_is_told_with_the_log() {
+    if !ordinary::here("what_cannot_be_repaired_is_told_with_the_log") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    rig.fault("disk-full");
+    let e = rig.machine.start(&rig.plan, &progress::ignore()).await.map(drop).unwrap_err();
+    assert_eq!(e.code(), ErrorCode::DiskFull);
+    assert!(e.hint_text().is_some() && e.details()["hostAgentLog"].as_str().unwrap().contains("No space left"));
+    // The user made room.
+    rig.start().await;
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_containerd_is_restarted() {
+    if !ordinary::here("a_silent_containerd_is_restarted") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    rig.start().await;
+    std::fs::write(rig.path("containerd-dead"), "").unwrap();
+    let agent = rig.pid("ha.pid").await;
+    rig.start().await;
+    assert_eq!(rig.pid("ha.pid").await, agent, "the VM need not be restarted for it");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_hangs_is_ended_by_force() {
+    if !ordinary::here("a_stop_that_hangs_is_ended_by_force") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    rig.start().await;
+    rig.fault("stop-hangs");
+    let began = Instant::now();
+    rig.machine.stop(&progress::ignore()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_given_up_at_any_moment_can_be_repeated() {
+    if !ordinary::here("a_start_given_up_at_any_moment_can_be_repeated") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    let began = Instant::now();
+    rig.start().await;
+    let whole = began.elapsed();
+    for i in 0..10_u32 {
+        if i % 2 == 0 {
+            rig.machine.delete(&progress::ignore()).await.unwrap();
+        } else {
+            rig.machine.stop(&progress::ignore()).await.unwrap();
+        }
+        let socket = rig.path("containerd.sock");
+        let held: Arc<dyn std::any::Any + Send + Sync> = Arc::new(rig.lock.clone().lock_owned().await);
+        let machine =
+            Machine::new(rig.limactl.holding(held), "default").with_containerd_socket(socket.to_str().unwrap());
+        let cut = whole * i / 10;
+        let given_up = tokio::time::timeout(cut, machine.start(&rig.plan, &progress::ignore())).await;
+        drop(machine);
+        // As the next caller would: wait until limactl is gone.
+        drop(rig.lock.lock().await);
+        eprintln!("given up after {cut:?}: {}", if given_up.is_err() { "cut" } else { "was done" });
+        rig.start().await;
+    }
+    rig.finish().await;
+}
+
+/// A data directory as an installation leaves it, with the stand-in for Lima.
+fn runtime(rig: &Rig, options: &serde_json::Value) -> LimaRuntime {
+    let data = rig.path("data");
+    let bin = data.join("versions/1.2.1/bin");
+    if !bin.exists() {
+        let platform = Platform::current().unwrap().as_str();
+        let digest = "0".repeat(64);
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::create_dir_all(data.join("cache")).unwrap();
+        std::fs::copy(rig.path("limactl"), bin.join("limactl")).unwrap();
+        std::os::unix::fs::symlink("versions/1.2.1", data.join("current")).unwrap();
+        std::fs::create_dir(data.join("bin")).unwrap();
+        std::os::unix::fs::symlink("../current/bin/limactl", data.join("bin/limactl")).unwrap();
+        let record = |dir: &str, files: serde_json::Value| json!({ "version": "1.2.1", "source": "test", "sha256": digest, "installedAt": 0, "dir": dir, "files": files });
+        let file = |name: &str| {
+            std::fs::write(data.join("cache").join(name), "").unwrap();
+            record("cache", json!([{ "path": name, "size": 0, "sha256": digest, "mode": 0o644 }]))
+        };
+        let components = json!({
+            "lima": record("versions/1.2.1", json!([])), "image": file("image"), "nerdctl-full": file("nerdctl"),
+        });
+        let inventory = json!({ "schema": 1, "platform": platform, "components": components });
+        std::fs::write(data.join("install.json"), inventory.to_string()).unwrap();
+        let sources = json!({ "sources": [{ "url": "https://example.invalid/x", "sha256": digest }] });
+        let part = json!({ "version": "1.2.1", "platforms": { platform: sources } });
+        let manifest = json!({ "schema": 1, "components": { "lima": part, "image": part, "nerdctl-full": part } });
+        std::fs::write(rig.path("manifest.json"), manifest.to_string()).unwrap();
+    }
+    let mut all = json!({
+        "dataDir": data, "manifest": rig.path("manifest.json"),
+        "resources": { "cpus": 1, "memory": "512MiB", "mounts": [] },
+    });
+    all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let mut options: LimaOptions = serde_json::from_value(all).unwrap();
+    options.containerd_socket = Some(rig.path("containerd.sock").to_str().unwrap().into());
+    LimaRuntime::new(options).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_runtime_needs_its_options_only() {
+    if !ordinary::here("the_runtime_needs_its_options_only") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    let (call, ignore) = (Call::default(), progress::ignore::<RuntimeProgress>);
+
+    // Refused before anything is made.
+    for bad in [
+        json!({ "resources": { "cpus": 0 } }),
+        json!({ "resources": { "memory": "4GB" } }),
+        json!({ "instance": "a/b" }),
+        json!({ "instance": "x".repeat(80) }),
+    ] {
+        let e = runtime(&rig, &bad).start(ignore(), &call).await.map(drop).unwrap_err();
+        assert_eq!(e.code(), ErrorCode::InvalidArgument, "{bad}");
+        assert!(!rig.path("data/vms").exists(), "{bad}");
+    }
+
+    let runtime = Arc::new(runtime(&rig, &json!({})));
+    assert_eq!(runtime.status(&call).await.unwrap().state, State::NotCreated);
+    assert!(!runtime.is_running().await);
+    // One way in for the life of the application, whatever the VM does meanwhile.
+    let way_in = runtime.guest();
+    let answers = async || way_in.run(Command::new(["true"])).await.map(|out| out.success()).map_err(|e| e.code());
+    assert_eq!(answers().await, Err(ErrorCode::VmNotRunning));
+
+    // Two at once: one works, the other waits and finds it done.
+    let (one, two) = tokio::join!(runtime.start(ignore(), &call), runtime.start(ignore(), &call));
+    let (one, two) = (one.unwrap_or_else(|e| panic!("{e} {:#?}", e.details())), two.unwrap());
+    assert!(one.run(Command::new(["true"])).await.unwrap().success());
+    assert!(two.run(Command::new(["true"])).await.unwrap().success());
+    let status = runtime.status(&call).await.unwrap();
+    assert_eq!((status.state, status.lima_version.as_deref()), (State::Running, Some("1.2.1")));
+    assert!(status.ssh_port.is_some() && runtime.is_running().await);
+    assert_eq!(answers().await, Ok(true));
+    let yaml = std::fs::read_to_string(rig.path("data/vms/default/lima.yaml")).unwrap();
+    assert!(yaml.contains("data/cache/image") && yaml.contains("memory: 512MiB"), "{yaml}");
+    assert_ne!(ssh_port(&yaml), Some(60022), "Lima's own choice for an instance called default");
+
+    // Somebody else works here.
+    let lock = runtime.lock(&call).await.unwrap();
+    let soon = Call { timeout: Some(Duration::from_millis(50)), ..Call::default() };
+    assert_eq!(runtime.stop(ignore(), &soon).await.unwrap_err().code(), ErrorCode::Locked);
+    drop(lock);
+
+    // Given up: at once, and the next call goes on from there.
+    let abort = Call::default();
+    let restarting = tokio::spawn({
+        let (runtime, abort) = (runtime.clone(), abort.clone());
+        async move { runtime.restart(progress::ignore(), &abort).await.map(drop) }
+    });
+    let log = rig.path("data/vms/default/ha.stdout.log");
+    until(|| std::fs::read_to_string(&log).unwrap_or_default().contains("exiting")).await;
+    let given_up = Instant::now();
+    abort.cancel.cancel();
+    assert_eq!(restarting.await.unwrap().unwrap_err().code(), ErrorCode::Aborted);
+    eprintln!("aborted after {:?}", given_up.elapsed());
+    runtime.start(ignore(), &call).await.unwrap_or_else(|e| panic!("{e} {:#?}", e.details()));
+
+    runtime.factory_reset(ignore(), &call).await.unwrap();
+    assert_eq!(runtime.status(&call).await.unwrap().state, State::Running);
+    assert_eq!(answers().await, Ok(true));
+    runtime.stop(ignore(), &call).await.unwrap();
+    assert_eq!(runtime.status(&call).await.unwrap().state, State::Stopped);
+    assert_eq!(answers().await, Err(ErrorCode::VmNotRunning));
+
+    // A deadline that passes says what it waited for.
+    std::fs::write(rig.path("data/fault"), "ssh-hangs").unwrap();
+    let soon = Call { timeout: Some(Duration::from_secs(2)), ..Call::default() };
+    let e = runtime.start(ignore(), &soon).await.map(drop).unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Timeout);
+    assert!(e.details()["hostAgentLog"].is_string() && e.details()["serialLog"].is_string(), "{:#?}", e.details());
+    runtime.delete(ignore(), &call).await.unwrap();
+    assert_eq!(runtime.status(&call).await.unwrap().state, State::NotCreated);
+    until(|| rig.processes().is_empty()).await;
+}

@@ -1,0 +1,345 @@
+// Stands in for limactl 1.2.1 where the real one cannot run: the same commands, messages, exit codes and files, with a
+// real sshd as the guest. What it prints is recorded in tests/fixtures/limactl-1.2.1; the sequence of a start, the pid
+// files and the sockets are lima-contract §1.3 and §2. The file <LIMA_HOME>/../fault names a fault to have, once; the
+// file guest beside it has the words, a line each, that a command begins with which runs in a guest with a real containerd.
+import { spawn, spawnSync } from 'node:child_process'
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:http'
+import { createServer as createTcp } from 'node:net'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+const home = process.env.LIMA_HOME
+const work = dirname(home)
+const log = (level, msg, fields = {}) =>
+  process.stderr.write(`${JSON.stringify({ ...fields, level, msg, time: new Date().toISOString() })}\n`)
+const info = (msg, fields) => log('info', msg, fields)
+const fatal = (msg) => {
+  log('fatal', msg)
+  process.exit(1)
+}
+const read = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : '')
+const published = join(work, 'published')
+/** Empty: sshd runs on this machine, and what it would do as root is made up. */
+const guest = read(join(work, 'guest')).split('\n').filter(Boolean)
+const dirOf = (name) => join(home, name)
+
+/** The fault asked for, when it is one of `names`; it happens once. */
+function fault(...names) {
+  const path = join(work, 'fault')
+  const asked = read(path).trim()
+  if (!names.includes(asked)) return undefined
+  rmSync(path)
+  return asked
+}
+
+/** As limactl does it: by the number alone. */
+function alive(pidFile) {
+  const pid = Number.parseInt(read(pidFile), 10)
+  if (!(pid > 0)) return 0
+  try {
+    process.kill(pid, 0)
+    return pid
+  } catch (e) {
+    return e.code === 'EPERM' ? pid : 0
+  }
+}
+
+function status(dir) {
+  if (!existsSync(join(dir, 'lima.yaml'))) fatal(`open ${dir}/lima.yaml: no such file or directory`)
+  const agent = alive(join(dir, 'ha.pid'))
+  const driver = alive(join(dir, 'qemu.pid'))
+  if (agent && driver) return 'Running'
+  return agent || driver ? 'Broken' : 'Stopped'
+}
+
+async function create(name) {
+  const dir = dirOf(name)
+  if (existsSync(dir)) fatal(`instance "${name}" already exists`)
+  let yaml = ''
+  for await (const chunk of process.stdin) yaml += chunk
+  info('Terminal is not available, proceeding without opening an editor')
+  if (fault('create-empty')) {
+    mkdirSync(dir, { recursive: true })
+    process.kill(process.pid, 'SIGKILL')
+  }
+  mkdirSync(dir, { recursive: true })
+  writeFileSync(join(dir, 'lima.yaml'), yaml)
+  writeFileSync(join(dir, 'lima-version'), '1.2.1')
+  info('Attempting to download the image', { arch: 'x86_64', digest: '', location: '/srv/images/guest.qcow2' })
+  if (fault('create-cut')) process.kill(process.pid, 'SIGKILL')
+  info('Downloaded the image from "/srv/images/guest.qcow2"')
+  writeFileSync(join(dir, 'basedisk'), '')
+  writeFileSync(join(dir, 'diffdisk'), 'the disk')
+}
+
+async function start(name) {
+  const dir = dirOf(name)
+  const now = status(dir)
+  info(`Using the existing instance "${name}"`)
+  if (now === 'Running') {
+    info(`The instance "${name}" is already running. Run \`lima\` to open the shell.`)
+    return
+  }
+  if (now === 'Broken') fatal(`errors inspecting instance: [failed to get Info from "${dir}/ha.sock"]`)
+  if (existsSync(join(dir, 'ha.pid'))) {
+    fatal(`instance "${name}" seems running (hint: remove "${dir}/ha.pid" if the instance is not actually running)`)
+  }
+  info(`Starting the instance "${name}" with VM driver "qemu"`)
+  const [out, err] = ['ha.stdout.log', 'ha.stderr.log'].map((f) => openSync(join(dir, f), 'w'))
+  const args = [
+    fileURLToPath(import.meta.url),
+    'hostagent',
+    '--pidfile',
+    join(dir, 'ha.pid'),
+    '--socket',
+    join(dir, 'ha.sock'),
+    name,
+  ]
+  const agent = spawn(process.execPath, args, { detached: true, stdio: ['ignore', out, err] })
+  closeSync(out)
+  closeSync(err)
+  let exited = false
+  agent.on('exit', () => (exited = true))
+  let seen = 0
+  for (;;) {
+    // First: what was said before the deciding event is passed on before it.
+    const events = read(join(dir, 'ha.stdout.log'))
+      .replaceAll('\0', '')
+      .split('\n')
+      .slice(0, -1)
+      .map((l) => JSON.parse(l).status)
+    const lines = read(join(dir, 'ha.stderr.log')).replaceAll('\0', '').split('\n').slice(0, -1)
+    for (const line of lines.slice(seen)) {
+      const { level, msg, ...fields } = JSON.parse(line)
+      if (level !== 'debug') log(level, `[hostagent] ${msg}`, fields)
+    }
+    seen = lines.length
+    if (events.some((e) => e.running)) {
+      info('READY. Run `lima` to open the shell.')
+      agent.unref()
+      return process.exit(0)
+    }
+    if (exited) fatal('host agent process has exited: exit status 1')
+    await sleep(20)
+  }
+}
+
+async function hostagent(name) {
+  const dir = dirOf(name)
+  const file = (f) => join(dir, f)
+  const event = (s) => process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), status: s })}\n`)
+  if (existsSync(file('ha.pid'))) fatal(`pidfile "${file('ha.pid')}" already exists`)
+  writeFileSync(file('ha.pid'), `${process.pid}\n`)
+  // The agent's socket comes a moment after its pid.
+  await sleep(30)
+  const port = Number(/localPort: (\d+)/.exec(read(file('lima.yaml')))[1])
+  const server = createServer((request, response) => {
+    if (request.url !== '/v1/info') return response.writeHead(404).end()
+    response.setHeader('content-type', 'application/json')
+    response.end(JSON.stringify({ sshLocalPort: port }))
+  })
+  rmSync(file('ha.sock'), { force: true })
+  server.listen(file('ha.sock'))
+  info(`hostagent socket created at ${file('ha.sock')}`)
+  info('Starting QEMU (hint: to watch the boot progress, see "serial*.log")')
+  const give_up = (why) => {
+    log('debug', `qemu[stderr]: ${why}`)
+    event({ exiting: true })
+    rmSync(file('ha.pid'), { force: true })
+    process.exit(1)
+  }
+  if (fault('disk-full')) give_up('qemu-system-x86_64: write: No space left on device: no space left on device')
+  guestFiles(dir, port, name)
+  const self = fileURLToPath(import.meta.url)
+  const serial = openSync(file('serial.log'), 'a')
+  const driver = spawn(process.execPath, [self, 'qemu', '-pidfile', file('qemu.pid'), String(port), dir], {
+    detached: true,
+    stdio: ['ignore', serial, serial, 'ipc'],
+  })
+  writeFileSync(file('qemu.pid'), `${driver.pid}\n`)
+  const booted = await new Promise((resolve) => {
+    driver.once('message', () => resolve(true))
+    driver.once('exit', () => resolve(false))
+  })
+  if (!booted) {
+    rmSync(file('qemu.pid'))
+    give_up(`Could not set up host forwarding rule 'tcp:127.0.0.1:${port}-:22'`)
+  }
+  driver.disconnect()
+  const end = () => {
+    event({ exiting: true })
+    for (const f of ['ha.pid', 'qemu.pid', 'ga.sock']) rmSync(file(f), { force: true })
+    process.exit(0)
+  }
+  const shutDown = () => {
+    info('Received SIGINT, shutting down the host agent')
+    info('Shutting down QEMU with the power button')
+    driver.once('exit', end)
+    driver.kill('SIGTERM')
+  }
+  process.on('SIGINT', shutDown)
+  event({ sshLocalPort: port })
+  info(`SSH Local Port: ${port}`)
+  info('Waiting for the essential requirement 1 of 2: "ssh"')
+  // Network, VPN, a bad image: it waits for minutes (pitfall 3).
+  if (fault('ssh-hangs')) return
+  info('The essential requirement 1 of 2 is satisfied')
+  info('The essential requirement 2 of 2 is satisfied')
+  info('Waiting for the optional requirement 2 of 2: "containerd binaries to be installed"')
+  info('The optional requirement 2 of 2 is satisfied')
+  info('The final requirement 1 of 1 is satisfied')
+  event({ running: true, sshLocalPort: port })
+  forwardPorts()
+  setInterval(() => {}, 1 << 30)
+}
+
+/** As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens (lima-contract §4). */
+function forwardPorts() {
+  mkdirSync(published, { recursive: true })
+  const open = new Map()
+  const look = () => {
+    const wanted = readdirSync(published)
+    for (const port of wanted.filter((p) => !open.has(p))) {
+      info(`Forwarding TCP from 0.0.0.0:${port} to 127.0.0.1:${port}`)
+      const server = createServer((_request, response) => response.end('from the container\n'))
+      server.on('error', () =>
+        log('error', `failed to listen to TCP connection: listen tcp 127.0.0.1:${port}: bind: address already in use`),
+      )
+      open.set(port, server.listen(Number(port), '127.0.0.1'))
+    }
+    for (const [port, server] of [...open].filter(([p]) => !wanted.includes(p))) {
+      server.close()
+      server.closeAllConnections()
+      open.delete(port)
+      log('debug', `Port forwarding closed proto:tcp host:127.0.0.1:${port} guest:0.0.0.0:${port}`)
+    }
+  }
+  setInterval(look, 300).unref()
+}
+
+/** The VM: everything that talks to the guest ends with this process. */
+function qemu(port, dir) {
+  // Neither does QEMU's own forwarding wait for more.
+  const [program, ...args] = [...guest, '/usr/sbin/sshd', '-i', '-f', join(dir, 'sshd_config')]
+  const server = createTcp({ noDelay: true }, (socket) => {
+    const sshd = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    socket.pipe(sshd.stdin)
+    sshd.stdout.pipe(socket)
+    for (const stream of [socket, sshd.stdin, sshd.stdout]) stream.on('error', () => {})
+    sshd.on('exit', () => socket.destroy())
+    socket.on('close', () => sshd.kill())
+  })
+  server.on('error', () => process.exit(1))
+  server.listen(port, '127.0.0.1', () => process.send('booted'))
+}
+
+/** The guest: sshd with new host keys, as cloud-init makes them at each boot, and programs of its own. */
+function guestFiles(dir, port, name) {
+  const key = join(home, '_config', 'user')
+  const keygen = (path) => spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
+  if (!existsSync(key)) {
+    mkdirSync(dirname(key), { recursive: true })
+    keygen(key)
+  }
+  for (const f of ['hostkey', 'hostkey.pub']) rmSync(join(dir, f), { force: true })
+  keygen(join(dir, 'hostkey'))
+  const bin = join(dir, 'bin')
+  mkdirSync(bin, { recursive: true })
+  // Nothing that runs "as root in the guest" may touch this machine.
+  const sudo = `#!/bin/sh
+shift 2
+echo "$*" >> '${join(work, 'guest.log')}'
+case "$1 $*" in
+  nerdctl*) shift 3; . '${join(bin, 'nerdctl.sh')}' ;;
+  ctr*version) test -e '${join(work, 'containerd-dead')}' && { echo 'ctr: connection refused' >&2; exit 1; }; echo Server: ;;
+  systemctl*restart*containerd*) rm -f '${join(work, 'containerd-dead')}' ;;
+esac
+`
+  writeFileSync(join(bin, 'sudo'), sudo, { mode: 0o755 })
+  mkdirSync(published, { recursive: true })
+  // No nerdctl: what a test asks for. \`run\` and \`rm\` tell the host agent of a container's port.
+  const nerdctl = `case "$1" in
+  argv) shift; printf '%s\\0' "$@" ;;
+  cat) cat ;;
+  exit) echo 'time="now" level=fatal msg="no such container: x"' >&2; exit "$2" ;;
+  sleep) exec sleep 1000 ;;
+  run) for word; do case "$word" in *:*/udp) ;; *:*) : > '${published}'/"\${word%%:*}" ;; esac; done; printf '%064d\\n' 7 ;;
+  rm) rm -f '${published}'/* ;;
+esac
+`
+  writeFileSync(join(bin, 'nerdctl.sh'), nerdctl)
+  writeFileSync(
+    join(dir, 'sshd_config'),
+    `HostKey "${dir}/hostkey"
+AuthorizedKeysFile "${key}.pub"
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+SetEnv PATH="${guest.length > 0 ? '/usr/local/bin' : bin}:/usr/bin:/bin"
+`,
+  )
+  const user = spawnSync('id', ['-un'], { encoding: 'utf8' }).stdout.trim()
+  writeFileSync(
+    join(dir, 'ssh.config'),
+    `Host lima-${name}
+  IdentityFile "${key}"
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  BatchMode yes
+  IdentitiesOnly yes
+  User ${user}
+  ControlMaster auto
+  ControlPath "${join(dir, 'ssh.sock')}"
+  Hostname 127.0.0.1
+  Port ${port}
+`,
+    { mode: 0o600 },
+  )
+}
+
+async function stop(name, force) {
+  const dir = dirOf(name)
+  const now = status(dir)
+  if (!force && now !== 'Running') fatal(`expected status "Running", got "${now}" (maybe use \`limactl stop -f\`?)`)
+  appendFileSync(join(work, 'stops'), `${force ? 'force' : 'gentle'}\n`)
+  if (force) throw new Error('nobody may ask for this: it kills by pid files unread')
+  if (fault('stop-hangs')) for (;;) await sleep(1000)
+  const pid = alive(join(dir, 'ha.pid'))
+  info(`Sending SIGINT to hostagent process ${pid}`)
+  process.kill(pid, 'SIGINT')
+  info('Waiting for the host agent and the driver processes to shut down')
+  while (status(dir) !== 'Stopped') await sleep(20)
+  info(`The instance ${name} has shut down`)
+}
+
+/** One object a line (lima-contract §1.2); of its fields those that somebody reads. */
+function list() {
+  for (const name of readdirSync(home).filter((entry) => !/^[._]/.test(entry))) {
+    const dir = dirOf(name)
+    process.stdout.write(`${JSON.stringify({ name, status: status(dir), dir, vmType: 'qemu', arch: 'x86_64' })}\n`)
+  }
+}
+
+const args = process.argv.slice(2).filter((a) => !['--tty=false', '--log-format', 'json'].includes(a))
+const last = args.at(-1)
+if (args[0] === '--version') process.stdout.write('limactl version 1.2.1\n')
+else if (args[0] === 'list') list()
+else if (args[0] === 'create') await create(args[args.indexOf('--name') + 1])
+else if (args[0] === 'start') await start(last)
+else if (args[0] === 'hostagent') await hostagent(last)
+else if (args[0] === 'qemu') qemu(Number(args.at(-2)), last)
+else if (args[0] === 'stop') await stop(last, args.includes('--force'))
+else fatal(`unknown command "${args[0]}" for "limactl"`)

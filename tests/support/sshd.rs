@@ -1,0 +1,200 @@
+//! A real sshd on loopback, run by an ordinary user, as the end of a guest.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use lima_runtime::guest::ssh::{SshGuest, SshProgram, SshTarget};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+/// As root the tests run sshd as this user (`scripts/setup.mjs` makes it).
+const TEST_USER: &str = "lima-runtime-test";
+
+pub struct User {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: String,
+}
+
+/// Who the guest's user is: ourselves, or the test user when we are root.
+pub fn user() -> Option<User> {
+    let want = if geteuid().is_root() { TEST_USER.into() } else { geteuid().as_raw().to_string() };
+    let out = Command::new("getent").args(["passwd", &want]).output().ok()?;
+    let line = String::from_utf8(out.stdout).ok()?;
+    let mut fields = line.trim().split(':');
+    let name = fields.next().filter(|n| !n.is_empty())?.to_owned();
+    let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(User { name, uid, gid, home: fields.nth(1)?.to_owned() })
+}
+
+pub struct Sshd {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    user: User,
+    child: Option<Child>,
+    /// The kinds of the host's key and of the user's.
+    kinds: [&'static str; 2],
+}
+
+impl Sshd {
+    /// `None`, with the reason on stderr, on a machine that cannot run one.
+    pub fn start() -> Option<Self> {
+        Self::with_keys(["ed25519", "ed25519"])
+    }
+
+    pub fn with_keys(kinds: [&'static str; 2]) -> Option<Self> {
+        let skip = |why: &str| eprintln!("SKIPPED: {why}; run `node scripts/setup.mjs test`");
+        if !Path::new("/usr/sbin/sshd").exists() {
+            skip("no /usr/sbin/sshd");
+            return None;
+        }
+        let Some(user) = user() else {
+            skip(&format!("no user {TEST_USER}"));
+            return None;
+        };
+        let dir = tempfile::Builder::new().prefix("lr-sshd-").tempdir().unwrap();
+        let this = Self { dir, port: free_port(), user, child: None, kinds };
+        this.key("host", kinds[0]);
+        this.key("user", kinds[1]);
+        std::fs::copy(this.path("user.pub"), this.path("authorized_keys")).unwrap();
+        let mut this = this;
+        this.config();
+        this.give("");
+        this.up();
+        Some(this)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Hands a file of the directory, or the directory itself, to the guest's user.
+    pub fn give(&self, name: &str) {
+        if !geteuid().is_root() {
+            return;
+        }
+        let owner = format!("{}:{}", self.user.uid, self.user.gid);
+        assert!(Command::new("chown").args(["-R", &owner]).arg(self.path(name)).status().unwrap().success());
+    }
+
+    fn key(&self, name: &str, kind: &str) {
+        _ = std::fs::remove_file(self.path(name));
+        let made = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(self.path(name)).status();
+        assert!(made.unwrap().success());
+    }
+
+    fn config(&self) {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "ListenAddress 127.0.0.1:{}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized_keys\n\
+             PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+             MaxSessions 10\nLogLevel INFO\n",
+            self.port
+        );
+        std::fs::write(self.path("sshd_config"), text).unwrap();
+    }
+
+    pub fn new_host_key(&self) {
+        self.key("host", self.kinds[0]);
+        self.give("");
+    }
+
+    /// Starts the server and waits until it says that it listens.
+    pub fn up(&mut self) {
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f"]).arg(self.path("sshd_config"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if geteuid().is_root() {
+            command.uid(self.user.uid).gid(self.user.gid);
+        }
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("Server listening on") {
+            assert!(log.read_line(&mut said).unwrap() > 0, "sshd did not start: {said}");
+        }
+        // Drained, so that the server never waits for its log.
+        std::thread::spawn(move || log.lines().for_each(drop));
+        self.child = Some(child);
+    }
+
+    /// To the server and to all that it started: a process for each connection, in a session of its own.
+    pub fn signal(&self, signal: Signal) {
+        let mut all: Vec<i32> = self.child.iter().map(|c| i32::try_from(c.id()).unwrap()).collect();
+        let parents = parents();
+        let mut i = 0;
+        while i < all.len() {
+            let this = all[i];
+            all.extend(parents.iter().filter(|(_, parent)| *parent == this).map(|(pid, _)| *pid));
+            i += 1;
+        }
+        for pid in all.into_iter().filter_map(Pid::from_raw) {
+            _ = kill_process(pid, signal);
+        }
+    }
+
+    /// The server and every connection to it, at once.
+    pub fn down(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(mut child) = self.child.take() {
+            _ = child.wait();
+        }
+    }
+
+    pub fn target(&self) -> SshTarget {
+        SshTarget {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: self.port,
+            user: self.user.name.clone(),
+            identity: self.path("user"),
+            pin: self.path("pin"),
+            containerd_socket: self.path("containerd.sock").display().to_string(),
+            program: None,
+        }
+    }
+
+    /// With the ssh program to fall back to, and a configuration as Lima writes it (lima-contract §5).
+    pub fn guest_with_program(&self) -> SshGuest {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "Host lima-default\n  IdentityFile \"{dir}/user\"\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  \
+             NoHostAuthenticationForLocalhost yes\n  PreferredAuthentications publickey\n  BatchMode yes\n  \
+             IdentitiesOnly yes\n  User {}\n  ControlMaster auto\n  ControlPath \"{dir}/ssh.sock\"\n  \
+             ControlPersist yes\n  Hostname 127.0.0.1\n  Port {}\n",
+            self.user.name, self.port
+        );
+        let config = self.path("ssh.config");
+        std::fs::write(&config, text).unwrap();
+        let program = SshProgram { config, host: "lima-default".into(), known_hosts: self.path("known hosts") };
+        SshGuest::new(SshTarget { program: Some(program), ..self.target() })
+    }
+
+    pub fn guest(&self) -> SshGuest {
+        SshGuest::new(self.target())
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+/// Every process here with its parent.
+fn parents() -> Vec<(i32, i32)> {
+    let stat = |entry: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, parent))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(stat).collect()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}

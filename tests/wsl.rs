@@ -1,0 +1,264 @@
+//! containerd of our own as it is on Windows, over a stand-in for `wsl.exe`: from archives on a mirror to a container in
+//! a distribution, and back to nothing. The containerd, runc and all else in the distribution are real.
+#![cfg(target_os = "linux")]
+
+mod support {
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod nerdctl_full;
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod releases;
+    #[allow(dead_code, reason = "other tests use more of it")]
+    pub mod wsl;
+}
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use lima_runtime::{
+    call::Call,
+    engine::{
+        Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, RuntimeType,
+        containerd::{
+            ContainerdEngine, ContainerdOptions,
+            wsl::{answering, settings},
+        },
+    },
+    error::ErrorCode,
+    fetch::platform::Platform,
+    guest::Guest,
+    manager::containerd::wsl::{WslRuntime, WslState},
+    process::Command,
+    progress::{Phase, RuntimeProgress, ignore},
+};
+use support::{nerdctl_full, releases, releases::Releases, wsl::Computer};
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(120), work).await.expect("hangs")
+}
+
+struct Site {
+    computer: Computer,
+    runtime: WslRuntime,
+    _server: Releases,
+}
+
+/// `None` where the machine cannot; it has said why.
+fn site() -> Option<Site> {
+    let computer = Computer::start()?;
+    if let Some(program) = ["/usr/bin/containerd", "/usr/sbin/runc"].iter().find(|p| !std::path::Path::new(p).exists())
+    {
+        eprintln!("SKIPPED: no {program}; run `node scripts/setup.mjs test`");
+        return None;
+    }
+    let server = Releases::start();
+    let source = |name: &str, archive: Vec<u8>| {
+        let sha256 = releases::sha256(&archive);
+        server.file(&format!("/files.example/{name}"), archive);
+        let sources = serde_json::json!([{ "url": format!("https://files.example/{name}"), "sha256": sha256 }]);
+        serde_json::json!({ "version": "1.0", "platforms": { Platform::current().unwrap().guest().as_str(): { "sources": sources } } })
+    };
+    let manifest = serde_json::json!({ "schema": 1, "components": {
+        "nerdctl-full": source("nerdctl-full.tar.gz", programs()),
+        "wsl-rootfs": source("rootfs.wsl", support::wsl::rootfs()),
+    } });
+    let path = computer.path("manifest.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let options = serde_json::json!({ "appDir": computer.path("kai"), "manifest": path, "mirror": server.url("") });
+    let runtime = WslRuntime::over(serde_json::from_value(options).unwrap(), computer.wsl()).unwrap();
+    Some(Site { computer, runtime, _server: server })
+}
+
+/// Laid out as nerdctl-full is (nerdctl-contract §6), small: the machine's own programs under its names.
+fn programs() -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let mut add = |path: &str, data: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o755);
+        header.set_size(data.len() as u64);
+        tar.append_data(&mut header, path, data).unwrap();
+    };
+    let calls = |program: &str| format!("#!/bin/sh\nexec {program} \"$@\"\n").into_bytes();
+    for program in ["/usr/bin/containerd", "/usr/bin/containerd-shim-runc-v2", "/usr/bin/ctr", "/usr/sbin/runc"] {
+        add(&format!("bin/{}", program.rsplit('/').next().unwrap()), &calls(program));
+    }
+    for plugin in ["bridge", "firewall", "host-local", "loopback", "portmap", "tuning"] {
+        add(&format!("libexec/cni/{plugin}"), &calls(&format!("/usr/lib/cni/{plugin}")));
+    }
+    if let Some(nerdctl) = nerdctl_full::real_nerdctl() {
+        add("bin/nerdctl", &std::fs::read(nerdctl).unwrap());
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+impl Site {
+    fn adapter(&self) -> Adapter {
+        let options = ContainerdOptions { address: Some(self.runtime.address()), ..ContainerdOptions::default() };
+        let mut settings = settings(&options, self.computer.wsl(), "kai", "kai").unwrap();
+        settings.nerdctl = self.runtime.nerdctl();
+        settings.cni_path = Some(self.runtime.cni());
+        let find = move || -> lima_runtime::engine::containerd::Finding {
+            let settings = settings.clone();
+            Box::pin(answering(settings))
+        };
+        Adapter::new(Arc::new(ContainerdEngine::new(RuntimeType::Containerd, Box::new(find))), "kai")
+    }
+
+    async fn inside(&self, script: &str) -> String {
+        let out = within(self.runtime.guest().run(Command::new(["sh", "-c", script]))).await.unwrap();
+        assert!(out.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn name(&self) -> &str {
+        self.runtime.distribution()
+    }
+}
+
+/// A container as nerdctl labels them, made without it: `ctr` has no networks.
+const RUN: &str = "set -e
+mkdir -p /root/web/bin /root/web/proc /root/web/sys /root/web/dev /root/web/etc
+cp /usr/bin/busybox /root/web/bin/busybox
+ctr --namespace kai run --detach --null-io --label nerdctl/name=web --rootfs /root/web web \\
+  /bin/busybox sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.2; done'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_life_in_a_distribution() {
+    let Some(site) = site() else { return };
+    let (call, runtime) = (Call::default(), &site.runtime);
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Installable));
+    let e = within(runtime.start_daemon(ignore(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::NotInstalled);
+
+    let phases = Arc::new(Mutex::new(Vec::new()));
+    let seen = phases.clone();
+    let note = move |p: RuntimeProgress| seen.lock().unwrap().push(p.phase);
+    let began = Instant::now();
+    within(runtime.initialize(Arc::new(note), &call)).await.unwrap();
+    eprintln!("installed and up after {:?}", began.elapsed());
+    let phases = std::mem::take(&mut *phases.lock().unwrap());
+    for phase in [Phase::Download, Phase::Create, Phase::Extract, Phase::Boot, Phase::Ready] {
+        assert!(phases.contains(&phase), "{phase:?} in {phases:?}");
+    }
+    assert!(runtime.is_installed() && runtime.is_running().await);
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Ready(_)));
+    assert!(!site.computer.path("kai/containerd/cache").exists(), "the archives have served their purpose");
+    let first = site.computer.init(site.name());
+    within(runtime.initialize(ignore(), &call)).await.unwrap();
+    assert_eq!(site.computer.init(site.name()), first, "what runs is left alone");
+    let wrapper = std::fs::read_to_string(runtime.wrapper()).unwrap();
+    assert!(wrapper.contains(&format!("--distribution {} ", site.name())) && wrapper.contains("%*"), "{wrapper}");
+
+    // The engine, over the bridge.
+    let adapter = site.adapter();
+    site.inside(RUN).await;
+    let info = within(adapter.system_info(&call)).await.unwrap();
+    assert!(!info.runtime_version.is_empty() && !info.degraded);
+    let began = Instant::now();
+    let list = within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap();
+    eprintln!("containerd {}; a list took {:?}", info.runtime_version, began.elapsed());
+    assert_eq!(list.iter().map(|c| (c.name.as_str(), c.state)).collect::<Vec<_>>(), [("web", ContainerState::Running)]);
+    within(adapter.kill_container(&list[0].id, None, &call)).await.unwrap();
+    let ended = within(adapter.wait_container(&list[0].id, &call)).await.unwrap();
+    assert_eq!(ended.exit_code, 137);
+
+    if nerdctl_full::real_nerdctl().is_some() {
+        let image = site.computer.path("image.tar");
+        nerdctl_full::image("hello", &image);
+        within(adapter.load_image_file(&image, &call)).await.unwrap();
+        let spec =
+            serde_json::json!({ "name": "real", "image": "web:1", "command": ["/bin/busybox", "sleep", "1000"] });
+        let spec: ContainerSpec = serde_json::from_value(spec).unwrap();
+        let id = within(adapter.start_container(spec, &call)).await.unwrap();
+        let argv = ["/bin/busybox", "sh", "-c", "echo out; exit 7"].map(str::to_owned);
+        let out = within(adapter.exec(&id, &argv, &ExecOptions::default(), None, &call)).await.unwrap();
+        assert_eq!((out.exit_code, &out.stdout[..]), (7, &b"out\n"[..]));
+        let spec = site.inside("cat /run/containerd/io.containerd.runtime.v2.task/kai/*/config.json").await;
+        assert!(spec.contains("ociVersion") && !spec.contains("WSL_"), "nothing of WSL's own environment: {spec}");
+        eprintln!("a container of the real nerdctl ran, and exec's code came through");
+    } else {
+        site.inside("ctr --namespace kai task rm web; ctr --namespace kai container rm web").await;
+        site.inside(RUN).await;
+    }
+
+    // Stopped with a container that runs; nothing starts it by asking.
+    within(runtime.stop_daemon(&call)).await.unwrap();
+    assert!(!runtime.is_running().await && site.computer.init(site.name()).is_none());
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Stopped));
+    let e = within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmNotRunning, "{e}");
+    assert!(site.computer.init(site.name()).is_none());
+    within(runtime.stop_daemon(&call)).await.unwrap();
+
+    // And again: what it kept is there, on the same adapter.
+    within(runtime.start_daemon(ignore(), &call)).await.unwrap();
+    let all = ListOptions { all: true, ..ListOptions::default() };
+    assert!(!within(adapter.list_containers(&all, &call)).await.unwrap().is_empty());
+
+    // Removed while it runs.
+    within(runtime.uninstall(&call)).await.unwrap();
+    assert!(!runtime.is_installed() && !site.computer.path("kai/containerd").exists());
+    assert_eq!(within(site.computer.wsl().distributions()).await.unwrap(), Vec::<String>::new());
+    within(runtime.uninstall(&call)).await.unwrap();
+    let e = within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::NotInstalled, "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_left_alone_and_what_cannot_run_is_not_fetched() {
+    let Some(site) = site() else { return };
+    let (call, runtime) = (Call::default(), &site.runtime);
+    for (fact, hint) in [("missing", "wsl --install"), ("novm", "firmware")] {
+        site.computer.set(fact, true);
+        let e = within(runtime.install(ignore(), &call)).await.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
+        assert!(e.hint_text().unwrap().contains(hint), "{e}");
+        let WslState::Unavailable(e) = within(runtime.state(Duration::from_secs(10))).await else { panic!("{fact}") };
+        assert!(e.hint_text().unwrap().contains(hint));
+        site.computer.set(fact, false);
+    }
+    assert!(!site.computer.path("kai/containerd/cache").exists(), "nothing was fetched");
+
+    // Somebody else's distribution of our name.
+    let archive = site.computer.path("other.tar.gz");
+    std::fs::write(&archive, support::wsl::rootfs()).unwrap();
+    let theirs = site.computer.path("theirs");
+    within(site.computer.wsl().import(site.name(), &theirs, &archive)).await.unwrap();
+    let e = within(runtime.install(ignore(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::NameInUse, "{e}");
+    within(runtime.stop_daemon(&call)).await.unwrap();
+    within(runtime.uninstall(&call)).await.unwrap();
+    assert_eq!(within(site.computer.wsl().distributions()).await.unwrap(), [site.name()]);
+    assert!(theirs.join("ext4.vhdx").exists());
+    within(site.computer.wsl().unregister(site.name())).await.unwrap();
+
+    // One that was left half-made is made anew; a start that is given up leaves nothing running.
+    let ours = site.computer.path("kai/containerd/wsl");
+    std::fs::create_dir_all(&ours).unwrap();
+    within(site.computer.wsl().import(site.name(), &ours, &archive)).await.unwrap();
+    std::fs::write(ours.join("rootfs/left"), "").unwrap();
+    assert!(!runtime.is_installed());
+    within(runtime.install(ignore(), &call)).await.unwrap();
+    assert!(runtime.is_installed() && !ours.join("rootfs/left").exists());
+
+    let abort = Call::default();
+    let cancel = abort.cancel.clone();
+    let at_boot = move |p: RuntimeProgress| {
+        if p.phase == Phase::Boot {
+            cancel.cancel();
+        }
+    };
+    let e = within(runtime.start_daemon(Arc::new(at_boot), &abort)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Aborted);
+
+    // What does not come up says why.
+    std::fs::write(ours.join("rootfs/var/lib/containerd"), "in the way").unwrap();
+    let e = within(runtime.start_daemon(ignore(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::ContainerdNotReady, "{e}");
+    assert!(e.details()["log"].as_str().unwrap().contains("/var/lib/containerd"), "{:?}", e.details());
+    within(runtime.uninstall(&call)).await.unwrap();
+    assert!(!site.computer.path("kai/containerd").exists());
+}

@@ -1,0 +1,143 @@
+/**
+ * Two screens for an app that brings its own container runtime, as custom elements without a framework. Importing this
+ * module registers them. Colours and shapes are CSS custom properties (`--runtime-accent`, `--runtime-on-accent`,
+ * `--runtime-text`, `--runtime-muted`, `--runtime-surface`, `--runtime-line`, `--runtime-track`, `--runtime-error`,
+ * `--runtime-done`, `--runtime-radius`, `--runtime-font`); the scheme follows the system unless `theme="light"` or `theme="dark"` is set.
+ */
+
+export type RuntimeType = 'docker' | 'containerd' | 'lima'
+
+/** One runtime, as `detectAvailableRuntimes()` reports it. */
+export interface RuntimeDetail {
+  type: RuntimeType
+  state: 'ready' | 'stopped' | 'installable' | 'unavailable'
+  version?: string
+  endpoint?: string
+  /** Why it cannot be used; shown and read out. */
+  reason?: string
+  /** What would make it available; shown after the reason. */
+  hint?: string
+  /** Bytes to download before it can be used. */
+  downloadBytes?: number
+  /** Bytes that it takes at most while it runs. */
+  memoryBytes?: number
+  diskBytes?: number
+  lastStartMs?: number
+}
+
+/** What `detectAvailableRuntimes()` answers. */
+export interface Detection {
+  docker: boolean
+  containerd: boolean
+  lima: boolean
+  current: RuntimeType | 'none'
+  details: RuntimeDetail[]
+}
+
+/** What `onProgress` reports. */
+export interface SetupProgress {
+  phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
+  /** Of what is fetched or set up. */
+  component?: string
+  message: string
+  /** 0–100; without it the bar shows that something goes on, not how far. */
+  percent?: number
+  /** Bytes. */
+  transferred?: number
+  total?: number
+  bytesPerSecond?: number
+  etaSeconds?: number
+}
+
+/**
+ * A `RuntimeError`, or the plain object that crosses Electron's IPC. `details.logTail` is shown as the log. A table of
+ * strings may have words of its own for a code; then message and hint are shown with the log.
+ */
+export interface SetupError {
+  code?: string
+  message: string
+  hint?: string
+  details?: Record<string, unknown>
+}
+
+export interface SetupState {
+  status: 'idle' | 'running' | 'ready' | 'failed' | 'cancelled'
+  /** Milliseconds since the Unix epoch. */
+  startedAt?: number
+  progress?: SetupProgress
+  error?: SetupError
+}
+
+/** A set-up that lives longer than the element that shows it. */
+export interface SetupSession {
+  readonly state: SetupState
+  /** Calls `listener` at every change; returns what ends that. */
+  subscribe(listener: () => void): () => void
+  /** Begins, or begins again after an end. Does nothing while one runs. */
+  start(): void
+  /** Aborts the run. What was downloaded is kept by the runtime. */
+  cancel(): void
+}
+
+/**
+ * A set-up outside any element: close the screen, open it again, and it goes on where it is.
+ *
+ * @param run what Continue does, for example `(options) => window.kai.runtime.start(options)`. It ends as `cancelled`
+ *   when it rejects with the code `ABORTED`, as `failed` when it rejects with anything else. `options` holds functions
+ *   alone, which cross Electron's bridge; `signal` says the same as `onCancel`, for what runs on this side of it.
+ */
+export function createSetupSession(
+  run: (
+    options: { onProgress: (progress: SetupProgress) => void; onCancel: (cancel: () => void) => void },
+    signal: AbortSignal,
+  ) => Promise<unknown>,
+): SetupSession
+
+/**
+ * `<runtime-mode-selector>`: user mode (Lima, or containerd where there is no Lima) or development mode (Docker).
+ * A mode that cannot be used stays reachable by keyboard, and its reason is read out.
+ *
+ * Events: `runtime-change` (`detail: { runtime }`), when the person chooses.
+ * Slot: the default one, below the modes. Parts: `option`, `badge`, `dialog`, `button`, `primary`.
+ */
+export class RuntimeModeSelector extends HTMLElement {
+  /** Until it is set, the element says that it is looking. */
+  detection: Detection | undefined
+  /** The runtime chosen; the one in use, else the first usable one, until somebody chooses. */
+  value: RuntimeType | undefined
+  /** How many containers run in the runtime in use: `confirm` asks before they are left behind. Default: 0. */
+  running: number
+  /** What a Continue button awaits: asks where containers that run would be left behind. False when the person stays. */
+  confirm(): Promise<boolean>
+}
+
+/**
+ * `<runtime-setup-progress>`: the first start, step by step, with cancel, retry and the details of an error.
+ *
+ * Attributes: `runtime` (which one is set up, for the steps; default: `lima`); `docker-available` offers "Use Docker
+ * instead" after a failure, `open-logs` "Open the logs".
+ * Events: `runtime-ready`; `runtime-use-docker`; `runtime-open-logs` (`detail: { error }`).
+ * Slots: the default one, above the steps; `actions`, beside the buttons after a failure or a cancel; `ready`, below the
+ * end. Parts: `bar`, `fill`, `error`, `dialog`, `button`, `primary`.
+ *
+ * Escape asks before it cancels. An error takes the focus, and gives it back to where it was when the person tries again.
+ */
+export class RuntimeSetupProgress extends HTMLElement {
+  session: SetupSession | undefined
+}
+
+/**
+ * Every text, in English; the key says where it stands. `{name}` marks a value. Beside these keys a table may have
+ * `error.<code>`, to be said in place of an error's own message.
+ */
+export const en: Readonly<Record<string, string>>
+/** The same in Traditional Chinese. */
+export const zhHant: Readonly<Record<string, string>>
+export type Strings = typeof en
+
+/**
+ * Replaces texts on every element, now and later.
+ *
+ * @param locale for numbers, sizes and times, for example `zh-TW`; stays as it is when left out (at first `en`).
+ */
+export function setStrings(strings: Partial<Strings>, locale?: string): void

@@ -1,0 +1,160 @@
+import { Base, define, facts, h } from './element'
+import type { Detection, RuntimeDetail, RuntimeType } from './index.mjs'
+import { bytes, duration, number, text } from './strings'
+
+interface Option {
+  runtime: RuntimeType
+  label: string
+  description: string
+  recommended: boolean
+  detail: RuntimeDetail | undefined
+}
+
+/** `<runtime-mode-selector>`: see index.d.mts of this folder. */
+export class RuntimeModeSelector extends Base {
+  running = 0
+  #detection: Detection | undefined
+  #value: RuntimeType | undefined
+  #chosen = false
+
+  get detection(): Detection | undefined {
+    return this.#detection
+  }
+
+  set detection(detection: Detection | undefined) {
+    this.#detection = detection
+    if (!this.#chosen) this.#value = detection && initial(detection)
+    this.redraw()
+  }
+
+  get value(): RuntimeType | undefined {
+    return this.#value
+  }
+
+  set value(value: RuntimeType | undefined) {
+    this.#chosen = value !== undefined
+    this.#value = value
+    this.redraw()
+  }
+
+  /** Asks where containers would be left behind; true when the person wants what is chosen. */
+  async confirm(): Promise<boolean> {
+    const { current } = this.#detection ?? {}
+    if (!this.running || !current || current === 'none' || this.#value === current) return true
+    return this.ask(text('askSwitch', { count: number(this.running) }), text('askSwitchYes'), text('askSwitchNo'))
+  }
+
+  protected draw(): void {
+    const focused = (this.root.activeElement as HTMLInputElement | null)?.value
+    this.body.replaceChildren(this.#body())
+    if (focused) this.root.querySelector<HTMLInputElement>(`input[value="${CSS.escape(focused)}"]`)?.focus()
+  }
+
+  #body(): HTMLElement {
+    const detection = this.#detection
+    if (!detection) {
+      this.say(text('detecting'))
+      return h('p', { 'aria-busy': 'true' }, text('detecting'))
+    }
+    this.say('')
+    return h(
+      'fieldset',
+      {},
+      h('legend', {}, text('modeLegend')),
+      ...choices(detection).map((o) => this.#option(o, detection)),
+      h('p', { class: 'muted' }, text('switchNote')),
+      h('slot'),
+    )
+  }
+
+  #option(option: Option, detection: Detection): HTMLElement {
+    const { runtime, detail } = option
+    const off = detail?.state === 'unavailable' || !detail
+    const reason = off ? text('notFound', { reason: detail?.reason ?? text('unknownReason') }) : ''
+    const why = [reason, off && detail?.hint].filter(Boolean).join('. ')
+    const { version, downloadBytes, memoryBytes, diskBytes, lastStartMs } = detail ?? {}
+    const input = h('input', {
+      type: 'radio',
+      name: 'mode',
+      id: runtime,
+      value: runtime,
+      'aria-describedby': `${runtime}-what ${runtime}-why ${runtime}-facts`,
+      // Not `disabled`: a screen reader must be able to reach it and read why.
+      'aria-disabled': off && 'true',
+      onchange: () => {
+        if (off) {
+          this.say(why)
+          for (const other of this.root.querySelectorAll<HTMLInputElement>('input'))
+            other.checked = other.value === this.#value
+          return
+        }
+        this.#chosen = true
+        this.#value = runtime
+        this.emit('runtime-change', { runtime })
+      },
+    })
+    input.checked = runtime === this.#value
+    return h(
+      'div',
+      { class: off ? 'option off' : 'option', part: 'option' },
+      input,
+      h(
+        'div',
+        {},
+        h('label', { for: runtime }, option.label),
+        option.recommended && h('span', { class: 'badge', part: 'badge' }, text('recommended')),
+        detection.current === runtime && h('span', { class: 'badge' }, text('current')),
+      ),
+      h('p', { class: 'text what', id: `${runtime}-what` }, option.description),
+      h('p', { class: 'text why', id: `${runtime}-why` }, why),
+      h(
+        'p',
+        { class: 'text muted', id: `${runtime}-facts` },
+        ...facts(
+          ' ',
+          version && text('found', { version }),
+          detail?.state === 'installable' && downloadBytes && text('willDownload', { size: bytes(downloadBytes) }),
+          memoryBytes && diskBytes && text('uses', { memory: bytes(memoryBytes, 1024), disk: bytes(diskBytes, 1024) }),
+          lastStartMs && text('lastStart', { time: duration(lastStartMs / 1000) }),
+          runtime === 'docker' && text('dockerLicence'),
+        ),
+      ),
+    )
+  }
+}
+
+/** containerd where it needs no VM; Lima on macOS, where there is none. */
+function userRuntime(detection: Detection): RuntimeType {
+  const usable = (type: RuntimeType) => detection.details.some((d) => d.type === type && d.state !== 'unavailable')
+  return usable('containerd') && !(usable('lima') && detection.current === 'lima') ? 'containerd' : 'lima'
+}
+
+function choices(detection: Detection): Option[] {
+  const detail = (type: RuntimeType) => detection.details.find((d) => d.type === type)
+  const user = userRuntime(detection)
+  return [
+    {
+      runtime: user,
+      label: text('modeUser'),
+      description: text(user === 'lima' ? 'modeUserLima' : 'modeUserContainerd'),
+      recommended: true,
+      detail: detail(user),
+    },
+    {
+      runtime: 'docker',
+      label: text('modeDevelopment'),
+      description: text('modeDevelopmentText'),
+      recommended: false,
+      detail: detail('docker'),
+    },
+  ]
+}
+
+/** What is in use; else the first that could be. */
+function initial(detection: Detection): RuntimeType | undefined {
+  const offered = choices(detection)
+  const usable = offered.filter((o) => o.detail && o.detail.state !== 'unavailable')
+  return (usable.find((o) => o.runtime === detection.current) ?? usable[0])?.runtime
+}
+
+define('runtime-mode-selector', RuntimeModeSelector)

@@ -1,0 +1,318 @@
+import { Base, button, define, facts, h } from './element'
+import type { RuntimeType, SetupError, SetupProgress, SetupSession, SetupState } from './index.mjs'
+import { bytes, duration, errorText, percent, type Strings, text } from './strings'
+
+type Phase = SetupProgress['phase']
+type Key = Exclude<keyof Strings, `error.${string}`>
+type Stage = [key: Key, ...phases: Phase[]]
+
+const FETCH: Stage = ['stageDownload', 'resolve', 'download', 'verify', 'extract']
+const STAGES: Record<RuntimeType, Stage[]> = {
+  lima: [FETCH, ['stageCreate', 'create'], ['stageBoot', 'boot'], ['stageProvision', 'provision', 'ready']],
+  containerd: [FETCH, ['stageStart', 'create', 'boot', 'provision', 'ready']],
+  docker: [['stageConnect', 'resolve', 'boot', 'ready']],
+}
+const DOING: Partial<Record<Phase, Key>> = {
+  ...{ resolve: 'doResolve', download: 'doDownload', verify: 'doVerify', extract: 'doExtract' },
+  ...{ create: 'doCreate', boot: 'doBoot', provision: 'doProvision' },
+}
+const PARTS: Record<string, Key> = {
+  ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
+}
+
+/** `<runtime-setup-progress>`: see index.d.mts of this folder. */
+export class RuntimeSetupProgress extends Base {
+  static readonly observedAttributes = ['docker-available', 'open-logs', 'runtime']
+
+  #session: SetupSession | undefined
+  #unsubscribe: (() => void) | undefined
+  #shown: SetupState['status'] | undefined
+  #clock: ReturnType<typeof setInterval> | undefined
+  /** Of the page, where an alert took the focus from. */
+  #back: HTMLElement | undefined
+  #asking = false
+  // Parts that change while it runs: updated in place, so that focus and the bar's motion survive.
+  #parts:
+    | {
+        stages: HTMLElement
+        now: HTMLElement
+        bar: HTMLElement
+        fill: HTMLElement
+        message: HTMLElement
+        numbers: HTMLElement
+      }
+    | undefined
+  #stage = -1
+  #toldStage = -1
+
+  get session(): SetupSession | undefined {
+    return this.#session
+  }
+
+  set session(session: SetupSession | undefined) {
+    this.#unsubscribe?.()
+    this.#session = session
+    this.#shown = undefined
+    if (this.isConnected) this.#watch()
+    this.redraw()
+  }
+
+  override connectedCallback(): void {
+    this.#watch()
+    this.#shown = undefined
+    super.connectedCallback()
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback()
+    this.#unsubscribe?.()
+    clearInterval(this.#clock)
+  }
+
+  attributeChangedCallback(): void {
+    this.#shown = undefined
+    this.redraw()
+  }
+
+  #watch(): void {
+    this.#unsubscribe?.()
+    this.#unsubscribe = this.#session?.subscribe(() => this.redraw())
+  }
+
+  protected draw(): void {
+    const state = this.#session?.state ?? { status: 'idle' as const }
+    if (state.status === 'running' && this.#shown === 'running') {
+      this.#update(state)
+      return
+    }
+    const before = this.#shown
+    const focused = (this.getRootNode() as Document | ShadowRoot).activeElement
+    const elsewhere = focused instanceof HTMLElement && focused !== this && focused !== document.body
+    this.#shown = state.status
+    this.#parts = undefined
+    this.#stage = this.#toldStage = -1
+    clearInterval(this.#clock)
+    this.root.querySelector('dialog')?.remove()
+    this.#asking = false
+    this.body.replaceChildren(this.#screen(state))
+    if (state.status === 'running') {
+      this.#update(state)
+      // The one figure that moves without an event.
+      this.#clock = setInterval(() => this.#update(this.#session?.state ?? state), 1000)
+    } else this.say(state.status === 'ready' ? text('readyText') : '')
+    // A screen just opened takes no focus from the page.
+    if (before !== undefined) this.#focus(before, state.status, elsewhere ? focused : undefined)
+    if (before !== undefined && state.status === 'ready') this.emit('runtime-ready')
+  }
+
+  /** To the heading of what has come, where the person is here, or must know; and back where an alert took it from. */
+  #focus(before: SetupState['status'], now: SetupState['status'], elsewhere: HTMLElement | undefined): void {
+    const back = this.#back
+    this.#back = now === 'failed' ? elsewhere : undefined
+    if (before === 'failed' && back?.isConnected && back.checkVisibility()) back.focus()
+    else if (!elsewhere || now === 'failed') this.root.querySelector<HTMLElement>('h2')?.focus()
+  }
+
+  #screen(state: SetupState): HTMLElement {
+    const heading = (key: Key) => h('h2', { tabindex: '-1', id: 'heading' }, text(key))
+    const start = () => this.#session?.start()
+    const useDocker =
+      this.hasAttribute('docker-available') && button(text('useDocker'), () => this.emit('runtime-use-docker'))
+    const actions = h('slot', { name: 'actions' })
+    switch (state.status) {
+      case 'idle':
+        return h(
+          'section',
+          {},
+          heading('setupHeading'),
+          h('slot'),
+          h('div', { class: 'row' }, button(text('begin'), start, 'primary')),
+        )
+      case 'ready':
+        return h(
+          'section',
+          { class: 'ready' },
+          heading('readyHeading'),
+          h('p', {}, text('readyText')),
+          h('slot', { name: 'ready' }),
+        )
+      case 'cancelled':
+        return h(
+          'section',
+          {},
+          heading('cancelledHeading'),
+          h('p', {}, text('cancelledText')),
+          h('div', { class: 'row' }, button(text('retry'), start, 'primary'), useDocker, actions),
+        )
+      case 'failed':
+        return this.#failure(state.error ?? { message: '' }, heading('failedHeading'), start, useDocker, actions)
+      case 'running':
+        return this.#running(heading('setupHeading'))
+    }
+  }
+
+  #failure(
+    error: SetupError,
+    heading: HTMLElement,
+    start: () => void,
+    useDocker: HTMLElement | false,
+    actions: HTMLElement,
+  ): HTMLElement {
+    const { code, message, hint, details } = error
+    const tail = details?.logTail
+    const translated = errorText(code)
+    const log = [
+      // Where the table has words of its own, the original is for whoever helps.
+      ...(translated ? [message, hint] : []),
+      ...(Array.isArray(tail) ? tail : [tail]),
+    ].filter((line) => typeof line === 'string' && line)
+    const copy = () => {
+      const lines = [code, message, hint, details && JSON.stringify(details, null, 2)]
+      const written = navigator.clipboard?.writeText(lines.filter(Boolean).join('\n')) ?? Promise.reject()
+      written.then(
+        () => this.say(text('copied')),
+        () => this.say(text('notCopied')),
+      )
+    }
+    return h(
+      'section',
+      { class: 'error', part: 'error' },
+      h(
+        'div',
+        { role: 'alert' },
+        heading,
+        h('p', {}, translated ?? message),
+        !translated && hint && h('p', {}, hint),
+        code && h('p', { class: 'muted' }, `${text('errorCode')}: ${code}`),
+      ),
+      log.length > 0 &&
+        h(
+          'details',
+          {},
+          h('summary', {}, text('log')),
+          h('pre', { tabindex: '0', role: 'region', 'aria-label': text('log') }, log.join('\n')),
+        ),
+      h(
+        'div',
+        { class: 'row' },
+        button(text('retry'), start, 'primary'),
+        useDocker,
+        button(text('copy'), copy),
+        this.hasAttribute('open-logs') && button(text('openLogs'), () => this.emit('runtime-open-logs', { error })),
+        actions,
+      ),
+    )
+  }
+
+  #running(heading: HTMLElement): HTMLElement {
+    const fill = h('div', { part: 'fill' })
+    const bar = h(
+      'div',
+      {
+        class: 'bar',
+        part: 'bar',
+        role: 'progressbar',
+        'aria-label': text('progressLabel'),
+        'aria-valuemin': 0,
+        'aria-valuemax': 100,
+      },
+      fill,
+    )
+    const message = h('p', {})
+    const numbers = h('p', { class: 'muted numbers' })
+    const now = h('div', { class: 'now' }, message, bar, numbers)
+    const stages = h('ol', { 'aria-label': text('stages') })
+    this.#parts = { stages, now, bar, fill, message, numbers }
+    return h(
+      'section',
+      {
+        'aria-labelledby': 'heading',
+        'aria-busy': 'true',
+        onkeydown: (event) => {
+          if ((event as KeyboardEvent).key !== 'Escape' || this.#asking) return
+          event.preventDefault()
+          void this.#askToCancel()
+        },
+      },
+      heading,
+      h('slot'),
+      stages,
+      h(
+        'div',
+        { class: 'row' },
+        button(text('cancel'), () => this.#session?.cancel()),
+      ),
+    )
+  }
+
+  async #askToCancel(): Promise<void> {
+    this.#asking = true
+    const stop = await this.ask(text('askCancel'), text('askCancelYes'), text('askCancelNo'))
+    this.#asking = false
+    if (stop) this.#session?.cancel()
+  }
+
+  #stages(): Stage[] {
+    return STAGES[this.getAttribute('runtime') as RuntimeType] ?? STAGES.lima
+  }
+
+  #update(state: SetupState): void {
+    const parts = this.#parts
+    if (!parts || state.status !== 'running') return
+    const p = state.progress
+    // What is not among them comes before all of them.
+    const stage = Math.max(0, p ? this.#stages().findIndex(([, ...phases]) => phases.includes(p.phase)) : 0)
+    const doing = p && DOING[p.phase]
+    const part = text(PARTS[p?.component ?? ''] ?? 'partAll')
+    const message = doing ? text(doing, { message: p.message, part }) : (p?.message ?? '')
+    if (stage !== this.#stage) {
+      this.#stage = stage
+      const steps = this.#stages().map(([key], i) =>
+        h(
+          'li',
+          { class: i < stage && 'done', 'aria-current': i === stage && 'step' },
+          h(
+            'span',
+            { class: 'step' },
+            text(key),
+            i < stage && h('span', { class: 'hidden' }, ` (${text('stageDone')})`),
+          ),
+          i === stage && parts.now,
+        ),
+      )
+      parts.stages.replaceChildren(...steps)
+    }
+    // Stages only: percentages read out ten times a second would drown everything else.
+    if (p && stage !== this.#toldStage) {
+      this.#toldStage = stage
+      const [name] = this.#stages()[stage] as Stage
+      this.say(`${text(name)}: ${message}`)
+    }
+    parts.message.textContent = message
+    const amount =
+      p?.percent !== undefined && p.transferred !== undefined && p.total !== undefined
+        ? text('bytes', { percent: percent(p.percent), done: bytes(p.transferred), total: bytes(p.total) })
+        : p?.percent === undefined
+          ? ''
+          : percent(p.percent)
+    const figures = facts(
+      ' · ',
+      amount,
+      p?.bytesPerSecond && text('rate', { rate: bytes(p.bytesPerSecond) }),
+      p?.etaSeconds !== undefined && text('left', { time: duration(p.etaSeconds) }),
+      state.startedAt && text('elapsed', { time: duration((Date.now() - state.startedAt) / 1000) }),
+    )
+    parts.numbers.replaceChildren(h('span', {}, ...figures))
+    parts.bar.classList.toggle('unknown', p?.percent === undefined)
+    if (p?.percent === undefined) {
+      parts.bar.removeAttribute('aria-valuenow')
+      parts.fill.style.inlineSize = ''
+    } else {
+      parts.bar.setAttribute('aria-valuenow', String(Math.floor(p.percent)))
+      parts.fill.style.inlineSize = `${p.percent}%`
+    }
+    parts.bar.setAttribute('aria-valuetext', [message, amount].filter(Boolean).join(', '))
+  }
+}
+
+define('runtime-setup-progress', RuntimeSetupProgress)
