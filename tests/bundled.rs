@@ -139,6 +139,20 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    /// A test that fails leaves no daemon behind.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let uninstall = || {
+            let ended = tokio::runtime::Runtime::new().map(|r| r.block_on(self.runtime.uninstall(&Call::default())));
+            eprintln!("uninstalled after the failure: {ended:?}");
+        };
+        std::thread::scope(|s| s.spawn(uninstall).join()).ok();
+    }
+}
+
 /// What the page server says, once it listens.
 fn get(port: u16) -> String {
     let began = Instant::now();

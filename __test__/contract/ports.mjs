@@ -29,6 +29,17 @@ export const ports = subject('ports', (ctx, test) => {
     ])
   })
 
+  test('a published port answers while networks come and go', { needs: 'liveNetworks' }, async () => {
+    const [port, { name }] = [await freePort(), await ctx.network()]
+    const id = await ctx.start({ command: SERVE, ports: { 80: `127.0.0.1:${port}` } })
+    await ctx.adapter.connectContainerToNetwork(id, name)
+    assert.equal(await page(ctx, id, port), 'hello\n', 'connected')
+    await ctx.adapter.restartContainer(id, 0)
+    assert.equal(await page(ctx, id, port), 'hello\n', 'restarted')
+    await ctx.adapter.disconnectContainerFromNetwork(id, name)
+    assert.equal(await page(ctx, id, port), 'hello\n', 'disconnected')
+  })
+
   test('udp', { needs: 'udp' }, async () => {
     const port = await freePort()
     const id = await ctx.start({ ports: { '9/udp': `127.0.0.1:${port}` } })

@@ -12,7 +12,7 @@ use super::{
     Containerd,
     alone::Alone,
     api::{Container, Task},
-    containers,
+    containers, files,
     nerdctl::On,
 };
 use crate::{
@@ -183,7 +183,7 @@ pub(super) async fn connect(c: &Containerd, container: &str, network: &str) -> R
     let hosts = Hosts::read(c).await?;
     let interface = free_interface(&hosts, &container.id, names.len() - 1);
     let endpoint = Endpoint { c, network: &network, container: &container.id, interface: &interface, pid: Some(pid) };
-    let result = endpoint.attach().await?;
+    let result = endpoint.attach(&json!({ "portMappings": files::port_mappings(c, &container).await? })).await?;
     let kept = async {
         record(c, &container, &names).await?;
         hosts.with(&container.id, &network.name, Some(result)).write(c).await
@@ -269,15 +269,16 @@ impl Endpoint<'_> {
             .hint("Install containernetworking-plugins, or nerdctl-full."))
     }
 
-    /// Runs the network's plugins one after the other, each with the result of the one before.
-    async fn attach(&self) -> Result<Value> {
+    /// Runs the network's plugins one after the other, each with the result of the one before. `capabilities`: what
+    /// those get of it that ask for it; as nerdctl's hook does, every network has the published ports.
+    async fn attach(&self, capabilities: &Value) -> Result<Value> {
         let path = self.plugins().await?;
         let mut result = Value::Null;
         for plugin in &self.network.plugins {
-            match self.run(&path, "ADD", plugin, &result).await {
+            match self.run(&path, "ADD", plugin, &result, capabilities).await {
                 Ok(output) => result = serde_json::from_slice(&output).unwrap_or(result),
                 Err(e) => {
-                    let _ = self.detach_with(&path, &result).await;
+                    let _ = self.detach_with(&path, &result, capabilities).await;
                     return Err(e);
                 }
             }
@@ -286,7 +287,7 @@ impl Endpoint<'_> {
         let cached = json!({
             "kind": "cniCacheV1", "containerId": self.cni_id(), "config": STANDARD.encode(&self.network.text),
             "ifName": self.interface, "networkName": self.network.name, "cniArgs": [["IgnoreUnknown", "1"]],
-            "result": result,
+            "capabilityArgs": capabilities, "result": result,
         });
         write(self.c, &self.cache(), cached.to_string()).await?;
         Ok(result)
@@ -295,24 +296,37 @@ impl Endpoint<'_> {
     async fn detach(&self) -> Result<()> {
         let cached = self.c.guest().run(self.c.inside(["cat", "--", &self.cache()])).await?;
         let cached: Value = serde_json::from_slice(&cached.stdout).unwrap_or_default();
-        self.detach_with(&self.plugins().await?, &cached["result"]).await?;
+        self.detach_with(&self.plugins().await?, &cached["result"], &cached["capabilityArgs"]).await?;
         self.c.guest().run(self.c.inside(["rm", "-f", "--", &self.cache()])).await?.checked("rm").map(drop)
     }
 
-    async fn detach_with(&self, path: &str, result: &Value) -> Result<()> {
+    async fn detach_with(&self, path: &str, result: &Value, capabilities: &Value) -> Result<()> {
         for plugin in self.network.plugins.iter().rev() {
-            self.run(path, "DEL", plugin, result).await?;
+            self.run(path, "DEL", plugin, result, capabilities).await?;
         }
         Ok(())
     }
 
-    async fn run(&self, path: &str, verb: &str, plugin: &Value, result: &Value) -> Result<Vec<u8>> {
+    async fn run(
+        &self,
+        path: &str,
+        verb: &str,
+        plugin: &Value,
+        result: &Value,
+        capabilities: &Value,
+    ) -> Result<Vec<u8>> {
         let kind = plugin["type"].as_str().filter(|t| !t.contains('/')).unwrap_or_default();
         let mut config = plugin.clone();
         config["name"] = self.network.name.clone().into();
         config["cniVersion"] = self.network.version.clone().into();
         if !result.is_null() {
             config["prevResult"] = result.clone();
+        }
+        // portmap takes its rules back only from who names the ports (CNI plugins 1.1 and 1.8).
+        for (name, value) in capabilities.as_object().into_iter().flatten() {
+            if plugin["capabilities"][name] == true && !value.is_null() {
+                config["runtimeConfig"][name] = value.clone();
+            }
         }
         let netns = self.pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default();
         let command: Command = self
