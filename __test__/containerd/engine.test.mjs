@@ -57,6 +57,17 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     await adapter.removeContainer(id, true)
   })
 
+  it('what the restart monitor has no policy for, it leaves alone', async () => {
+    // containerd 1.6: a label of its own status makes it start the container, without a log, also one that ended well.
+    const id = await adapter.startContainer({ name: 'well', image, command: ['true'], restart: 'on-failure' })
+    assert.deepEqual(await adapter.waitContainer(id), { exitCode: 0 })
+    const { Labels } = JSON.parse(await engine.ctr('containers', 'info', id))
+    if (!('containerd.io/restart.policy' in Labels)) assert.ok(!('containerd.io/restart.status' in Labels))
+    const { state, labels } = await adapter.getContainerDetails(id)
+    assert.deepEqual([state, labels], ['exited', {}])
+    await adapter.removeContainer(id)
+  })
+
   it('a container takes the port of one that has ended, and of one that was stopped', async () => {
     const server = createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => server.once('listening', resolve))

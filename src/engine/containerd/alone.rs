@@ -97,7 +97,7 @@ impl Alone {
         let known = objects::<NativeContainer>(&out)?.into_iter().map(|found| {
             let (mut container, task) = found.split();
             if let Some(status) = meant.get(&container.id) {
-                container.labels.insert(containers::MONITOR_STATUS.to_owned(), status.clone());
+                container.labels.insert(containers::OUR_STATUS.to_owned(), status.clone());
             }
             (container, task)
         });
@@ -129,7 +129,8 @@ impl Alone {
 
     /// Of all labels, nerdctl can change the restart policy alone: there is none for one that is stopped.
     pub(super) async fn set_labels(&self, id: &str, labels: &HashMap<String, String>) -> Result<()> {
-        let Some(status) = labels.get(containers::MONITOR_STATUS) else { return Err(Self::lacks("set labels")) };
+        let status = labels.get(containers::MONITOR_STATUS).or_else(|| labels.get(containers::OUR_STATUS));
+        let Some(status) = status else { return Err(Self::lacks("set labels")) };
         let (container, _) = self.one(id).await?;
         let policy = container.labels.get(containers::MONITOR_POLICY).map(String::as_str);
         let policy = match (policy, status.as_str()) {

@@ -31,6 +31,9 @@ const EMPTY: &str = "lima-runtime.empty-labels";
 /// containerd's restart monitor: what it does, and whether the container is meant to run.
 pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
 pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
+/// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
+/// policy, without its log (containerd 1.6, runtime/restart/monitor).
+pub(super) const OUR_STATUS: &str = "lima-runtime.restart-status";
 
 /// nerdctl's own, which `nerdctl container healthcheck` reads and writes (nerdctl-contract §2).
 const HEALTHCHECK: &str = "nerdctl/healthcheck";
@@ -180,6 +183,19 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
     Ok(id)
 }
 
+/// The policy by which containerd's monitor does what is wanted, where it has one.
+async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'static str>> {
+    let known = c.restart_policies().await?;
+    let has = |name: &str| known.iter().any(|k| k == name);
+    // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status label, and
+    // `on-failure` of our own watching.
+    Ok(match policy {
+        RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
+        _ if has("unless-stopped") => Some("unless-stopped"),
+        _ => Some("always"),
+    })
+}
+
 /// Labels that nerdctl does not let anybody give.
 async fn complete(c: &Containerd, spec: &ContainerSpec, id: &str) -> Result<()> {
     if c.is_alone() {
@@ -189,9 +205,10 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, id: &str) -> Result<()> 
     if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
         labels.insert(HEALTHCHECK.to_owned(), healthcheck(check));
     }
-    if spec.restart.is_some_and(|p| p != RestartPolicy::No) {
+    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
         // Else the monitor starts what was only created.
-        labels.insert(MONITOR_STATUS.to_owned(), "stopped".to_owned());
+        let label = if monitored(c, policy).await?.is_some() { MONITOR_STATUS } else { OUR_STATUS };
+        labels.insert(label.to_owned(), "stopped".to_owned());
     }
     if labels.is_empty() { Ok(()) } else { c.api.set_labels(id, labels).await }
 }
@@ -245,16 +262,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec) -> Result<Vec<String>> 
     let mut labels = spec.labels.clone();
     labels.insert(IMAGE.into(), spec.image.clone());
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
-        let known = c.restart_policies().await?;
-        let has = |name: &str| known.iter().any(|k| k == name);
-        // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status
-        // label, and `on-failure` of our own watching.
-        let theirs = match policy {
-            RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
-            _ if has("unless-stopped") => Some("unless-stopped"),
-            _ => Some("always"),
-        };
-        args.extend(theirs.map(|t| format!("--restart={t}")));
+        args.extend(monitored(c, policy).await?.map(|p| format!("--restart={p}")));
         labels.insert(RESTART.into(), word(policy).into());
     }
     match spec.healthcheck.as_ref() {
@@ -417,9 +425,17 @@ fn watched(container: &Container) -> bool {
 /// What the monitor, or our own watching, makes of an end of the container.
 async fn set_status(c: &Containerd, container: &Container, status: &str) -> Result<()> {
     if container.labels.contains_key(MONITOR_POLICY) || container.labels.contains_key(RESTART) {
-        c.api.set_labels(&container.id, [(MONITOR_STATUS.to_owned(), status.to_owned())].into()).await?;
+        c.api.set_labels(&container.id, [(status_label(container).to_owned(), status.to_owned())].into()).await?;
     }
     Ok(())
+}
+
+fn status_label(container: &Container) -> &'static str {
+    if watched(container) { OUR_STATUS } else { MONITOR_STATUS }
+}
+
+fn meant_to_run(container: &Container) -> bool {
+    container.labels.get(status_label(container)).is_some_and(|s| s == "running")
 }
 
 /// What failed while nobody watched.
@@ -434,8 +450,7 @@ pub(super) async fn resume(c: &Containerd) {
 /// A container ended: starts it again where that is ours to do.
 pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
     let Ok(container) = c.api.container(id).await else { return };
-    let meant = container.labels.get(MONITOR_STATUS).is_some_and(|s| s == "running");
-    if exit_code == 0 || !watched(&container) || !meant {
+    if exit_code == 0 || !watched(&container) || !meant_to_run(&container) {
         return;
     }
     // Docker's back-off.
@@ -444,7 +459,7 @@ pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
         tokio::time::sleep(delay).await;
         delay *= 2;
         let again = c.api.container(id).await;
-        if !again.is_ok_and(|a| a.labels.get(MONITOR_STATUS).is_some_and(|s| s == "running")) {
+        if !again.is_ok_and(|a| meant_to_run(&a)) {
             return;
         }
         match start(c, id).await {
@@ -738,7 +753,7 @@ fn comes_back(container: &Container, task: &Task) -> bool {
     let label = |key: &str| container.labels.get(key).map(String::as_str);
     let failed = task.exit_code.is_some_and(|code| code != 0);
     let policy = label(MONITOR_POLICY).or_else(|| label(RESTART)).unwrap_or("no");
-    label(MONITOR_STATUS) == Some("running") && policy != "no" && (failed || !policy.starts_with("on-failure"))
+    meant_to_run(container) && policy != "no" && (failed || !policy.starts_with("on-failure"))
 }
 
 /// The words of `docker ps`.
@@ -948,7 +963,7 @@ pub(super) fn labels_of(container: &Container) -> Labels {
         k.starts_with("nerdctl/")
             || k.starts_with("containerd.io/restart.")
             || k == "io.containerd.image.config.stop-signal"
-            || [RESTART, IMAGE, EMPTY].contains(&k)
+            || [RESTART, OUR_STATUS, IMAGE, EMPTY, networks::CHANGED].contains(&k)
             || k.starts_with("lima-runtime/")
     };
     let empty: Vec<String> = container.labels.get(EMPTY).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();

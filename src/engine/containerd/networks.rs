@@ -26,7 +26,7 @@ const NETWORKS: &str = "nerdctl/networks";
 /// nerdctl knows no such flag: it is remembered, because Docker's callers may look for it.
 const ATTACHABLE: &str = "lima-runtime.attachable";
 /// On a container that was attached to something later: its leases may not be where nerdctl expects them.
-const CHANGED: &str = "lima-runtime.networks-changed";
+pub(super) const CHANGED: &str = "lima-runtime.networks-changed";
 /// Where nerdctl looks for the plugins (nerdctl-contract §3).
 const PLUGINS: [&str; 5] =
     ["/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"];
