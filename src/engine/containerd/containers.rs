@@ -187,12 +187,12 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
 async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'static str>> {
     let known = c.restart_policies().await?;
     let has = |name: &str| known.iter().any(|k| k == name);
-    // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status label, and
-    // `on-failure` of our own watching.
+    // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status label, which
+    // nerdctl alone cannot change, or of our own watching.
     Ok(match policy {
         RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
         _ if has("unless-stopped") => Some("unless-stopped"),
-        _ => Some("always"),
+        _ => (!c.is_alone()).then_some("always"),
     })
 }
 
@@ -450,7 +450,8 @@ pub(super) async fn resume(c: &Containerd) {
 /// A container ended: starts it again where that is ours to do.
 pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
     let Ok(container) = c.api.container(id).await else { return };
-    if exit_code == 0 || !watched(&container) || !meant_to_run(&container) {
+    let enough = exit_code != 0 || container.labels.get(RESTART).is_some_and(|p| p != word(RestartPolicy::OnFailure));
+    if !enough || !watched(&container) || !meant_to_run(&container) {
         return;
     }
     // Docker's back-off.

@@ -214,7 +214,9 @@ fn verdict(exit: &Exit, last: Bytes) -> Verdict {
             }
             // Before containerd 2, `: unknown` follows.
             let of_runc = |words: &str| said.contains("OCI runtime exec failed") && said.contains(words);
-            if said.contains("executable file not found") || of_runc("no such file or directory") {
+            // Not of the program: the container ended while the exec began.
+            let too_late = of_runc("namespace path: lstat /proc/");
+            if said.contains("executable file not found") || of_runc("no such file or directory") && !too_late {
                 return Verdict::Ended(127, format!("{said}\n").into());
             }
             if of_runc("permission denied") || of_runc("is a directory") {
@@ -261,5 +263,19 @@ mod tests {
         assert_eq!(passed(&[words, "more\n"]), (format!("{words}more\n"), String::new()));
         assert!(matches!(verdict(&Exit::Code(1), words.into()), Verdict::Ended(7, rest) if rest.is_empty()));
         assert!(matches!(verdict(&Exit::Code(0), words.into()), Verdict::Ended(0, rest) if rest == words.as_bytes()));
+    }
+
+    #[test]
+    fn what_is_missing_is_the_program_or_the_container() {
+        let level =
+            |msg: &str| format!("time=\"2026-11-26T10:12:02Z\" level=fatal msg=\"OCI runtime exec failed: {msg}\"\n");
+        let missing = level("exec failed: unable to start container process: exec: stat /x: no such file or directory");
+        assert!(matches!(verdict(&Exit::Code(1), missing.into()), Verdict::Ended(127, _)));
+        // containerd 1.6 with runc 1.1, of a container killed as the exec began.
+        let ended = level(
+            "exec failed: unable to create new parent process: namespace path: lstat /proc/6680/ns/ipc: no such file or \
+             directory: unknown",
+        );
+        assert!(matches!(verdict(&Exit::Code(1), ended.into()), Verdict::Failed(_)));
     }
 }
