@@ -133,6 +133,7 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
     throttle.always(transfer.progress(format!("Resolving {image}")));
     let (mut moved, mut unpacking) = (Instant::now(), false);
     let mut look = tokio::time::interval(LOOK);
+    let mut listening = c.hub.standing();
     loop {
         let idle = if unpacking { UNPACK_IDLE } else { call::IDLE };
         let mut looked = false;
@@ -160,12 +161,20 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
             _ = look.tick() => looked = true,
             () = tokio::time::sleep_until(moved + idle) => return Err(silent(image, idle)),
         }
-        // nerdctl waits for the registry, and does not see that its daemon is gone.
-        if looked
-            && let Err(e) = c.api.arriving().await
-            && matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning)
-        {
-            return Err(e);
+        // nerdctl waits for the registry, and does not see that its daemon is gone. Alone, the end of the events is a sign.
+        if looked {
+            let standing = c.hub.standing();
+            let answer = if c.is_alone() && standing != listening {
+                listening = standing;
+                c.api.version().await.map(drop)
+            } else {
+                c.api.arriving().await.map(drop)
+            };
+            if let Err(e) = answer
+                && matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning)
+            {
+                return Err(e);
+            }
         }
         if transfer.is_complete() && !unpacking {
             unpacking = true;
