@@ -68,6 +68,19 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     await adapter.removeContainer(id)
   })
 
+  it('a list, kept from the last one, never lags behind what another client did', async () => {
+    const id = await adapter.createContainer({ name: 'labelled', image })
+    for (let turn = 0; turn < 20; turn++) {
+      const label = [`turn=${turn}`]
+      const found = () => adapter.listContainers({ all: true, filters: { label } })
+      assert.deepEqual(await found(), [])
+      await engine.ctr('containers', 'label', id, ...label)
+      assert.equal((await found())[0]?.id, id)
+    }
+    await adapter.removeContainer(id)
+    assert.deepEqual(await adapter.listContainers({ all: true, filters: { id: [id] } }), [])
+  })
+
   it('a container takes the port of one that has ended, and of one that was stopped', async () => {
     const server = createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => server.once('listening', resolve))

@@ -43,6 +43,8 @@ export function contract(backend) {
       completeness,
     ]
     const wanted = process.env.LIMA_RUNTIME_TEST_SUBJECTS?.split(',')
-    for (const subject of subjects) if (wanted?.includes(subject.title) ?? true) subject(ctx)
+    // A title has commas, its beginning has none.
+    const isWanted = ({ title }) => wanted?.some((begins) => title.startsWith(begins)) ?? true
+    for (const subject of subjects) if (isWanted(subject)) subject(ctx)
   })
 }

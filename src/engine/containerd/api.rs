@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{
     Code, Request, Status,
@@ -18,6 +19,7 @@ use tonic::{
 
 use super::{
     alone::Alone,
+    events::Subject,
     metrics,
     proto::containerd::{
         events::{TaskExit, TaskStart},
@@ -328,12 +330,15 @@ impl Api {
         self.service.clone()
     }
 
-    /// Says [`SIGN`] on the daemon's stream of events.
-    pub(super) async fn publish(&self) -> Result<()> {
+    /// Says [`SIGN`] on the daemon's stream of events, with `mark` for its subject.
+    pub(super) async fn publish(&self, mark: &str) -> Result<()> {
         if let Some(alone) = &self.alone {
             return alone.publish().await;
         }
-        let event = prost_types::Any { type_url: "containerd.events.ContainerUpdate".into(), value: vec![] };
+        let event = prost_types::Any {
+            type_url: "containerd.events.ContainerUpdate".into(),
+            value: Subject { id: mark.to_owned() }.encode_to_vec(),
+        };
         let request = PublishRequest { topic: SIGN.to_owned(), event: Some(event) };
         EventsClient::new(self.service.clone()).publish(request).await.map(drop).map_err(refused)
     }

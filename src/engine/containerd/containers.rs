@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -385,10 +385,22 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
         set_status(c, &container, "running").await?;
     }
     let mut result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
-    if container.labels.contains_key(MONITOR_POLICY) && result.as_ref().is_err_and(|e| e.message().contains(OVERTAKEN))
-    {
-        // The monitor takes a start that is under way for an end, and starts it again itself: once more is no harm.
-        result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
+    // The monitor takes a start that is under way for an end, kills it, and starts it again itself.
+    let overtaken = |e: &Error| OVERTAKEN.iter().any(|words| e.message().contains(words));
+    for _ in 0..OVERTAKEN_AGAIN {
+        if !container.labels.contains_key(MONITOR_POLICY) || result.as_ref().is_err_and(|e| !overtaken(e)) {
+            break;
+        }
+        match c.api.task(&container.id).await? {
+            Some(task) if task.state == ContainerState::Running => {
+                result = Ok(());
+                break;
+            }
+            Some(task) if result.is_ok() && task.exit_code != Some(KILLED) => break,
+            _ if result.is_ok() => {}
+            _ => result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop),
+        }
+        tokio::time::sleep(OVERTAKEN_LOOK).await;
     }
     c.files.forget(&container.id);
     result.map_err(|e| match e.code() {
@@ -401,8 +413,18 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
     started(c, &container).await
 }
 
-/// runc's word when somebody else has ended what it was about to start.
-const OVERTAKEN: &str = "container process is already dead";
+/// runc's words when somebody else has ended what it was about to start, and containerd's when somebody has made it anew.
+const OVERTAKEN: [&str; 4] = [
+    "container process is already dead",
+    "cannot start a container that has stopped",
+    "already exists",
+    "failed to start shim: mkdir",
+];
+/// The monitor is done with one start before its next round, ten seconds later.
+const OVERTAKEN_AGAIN: usize = 10;
+const OVERTAKEN_LOOK: Duration = Duration::from_millis(200);
+/// The exit code of what was killed.
+const KILLED: i64 = 137;
 
 /// What follows on each start.
 async fn started(c: &Containerd, container: &Container) -> Result<()> {
@@ -623,18 +645,24 @@ pub(super) async fn wait(c: &Containerd, id: &str) -> Result<WaitResult> {
 
 // ---- what is known about them -----------------------------------------------------------------------------------
 
-pub(super) async fn everything(c: &Containerd) -> Result<Vec<(Container, Option<Task>)>> {
-    let (containers, mut tasks) = c.api.everything().await?;
-    Ok((containers.into_iter())
-        .map(|container| {
+/// A container's record, and its task where it has one.
+pub(super) type Known = (Arc<Container>, Option<Task>);
+
+pub(super) async fn everything(c: &Containerd) -> Result<Vec<Known>> {
+    if c.is_alone() {
+        let (containers, mut tasks) = c.api.everything().await?;
+        let with_task = |container: Container| {
             let task = tasks.remove(&container.id);
-            (container, task)
-        })
-        .collect())
+            (Arc::new(container), task)
+        };
+        return Ok(containers.into_iter().map(with_task).collect());
+    }
+    let (containers, mut tasks) = tokio::try_join!(c.records.all(c), c.api.tasks())?;
+    Ok(containers.iter().map(|container| (container.clone(), tasks.remove(&container.id))).collect())
 }
 
 async fn kept(c: &Containerd, container: &Container, task: Option<Task>) -> Result<files::Kept> {
-    let one = [(container.clone(), task)];
+    let one = [(Arc::new(container.clone()), task)];
     Ok(c.files.of(c, &one, false).await?.remove(&container.id).unwrap_or_default())
 }
 
@@ -683,7 +711,7 @@ fn matches(
     container: &Container,
     task: Option<&Task>,
     shown: &ContainerInfo,
-    all: &[(Container, Option<Task>)],
+    all: &[Known],
 ) -> bool {
     let any = |fits: &dyn Fn(&str) -> bool| values.is_empty() || values.iter().any(|v| fits(v));
     match key {

@@ -4,7 +4,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +32,8 @@ use crate::{
 const MEMORY: usize = 4096;
 /// How often the sign is sent until it is seen.
 const AGAIN: Duration = Duration::from_millis(50);
+/// A stream that lags more than this costs more than it saves.
+const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// An event, with what the filters ask for.
 #[derive(Debug, Clone)]
@@ -45,18 +51,47 @@ struct Log {
     /// How many subscriptions have ended, and why the last one did.
     ended: u64,
     why: Option<(ErrorCode, String)>,
+    /// How often a container's record was made, changed or removed.
+    changes: u64,
+}
+
+/// Of the containers' records: the subscription, and the changes it has told of.
+pub(super) type Version = (u64, u64);
+
+/// What we say ourselves on the daemon's stream, to know that all that was said before has arrived.
+struct Marks {
+    /// Ours among those of others.
+    prefix: String,
+    said: AtomicU64,
+    heard: watch::Sender<u64>,
+}
+
+impl Marks {
+    fn number(&self, envelope: &Envelope) -> Option<u64> {
+        let data = envelope.event.as_ref().filter(|_| envelope.topic == api::SIGN)?.value.as_slice();
+        Subject::decode(data).ok()?.id.strip_prefix(&self.prefix)?.parse().ok()
+    }
 }
 
 pub(super) struct Hub {
     log: Arc<Mutex<Log>>,
     changed: Arc<watch::Sender<()>>,
+    marks: Arc<Marks>,
     /// Fills the log while it runs.
     listener: AsyncMutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { log: Arc::default(), changed: Arc::new(watch::Sender::new(())), listener: AsyncMutex::default() }
+        // Each is made with another key.
+        let random = RandomState::new().hash_one(std::process::id());
+        let marks = Marks { prefix: format!("{random:x}-"), said: AtomicU64::new(1), heard: watch::Sender::new(0) };
+        Self {
+            log: Arc::default(),
+            changed: Arc::new(watch::Sender::new(())),
+            marks: Arc::new(marks),
+            listener: AsyncMutex::default(),
+        }
     }
 }
 
@@ -69,6 +104,11 @@ impl Hub {
     pub(super) fn standing(&self) -> Option<u64> {
         let stands = self.listener.try_lock().is_ok_and(|l| l.as_ref().is_some_and(|l| !l.is_finished()));
         stands.then(|| lock(&self.log).ended)
+    }
+
+    /// As far as has been heard.
+    pub(super) fn version(&self) -> Option<Version> {
+        self.standing().map(|subscription| (subscription, lock(&self.log).changes))
     }
 
     fn add(&self, known: Known) {
@@ -107,7 +147,7 @@ impl Containerd {
         let mut stream = self.api.envelopes();
         let ask = async {
             loop {
-                self.api.publish().await?;
+                self.api.publish("").await?;
                 tokio::time::sleep(AGAIN).await;
             }
         };
@@ -128,13 +168,23 @@ impl Containerd {
         }
         let names = containers_by_id(&self.api).await?;
         let (api, engine) = (self.api.clone(), Arc::downgrade(&self.0));
-        let (log, changed) = (self.hub.log.clone(), self.hub.changed.clone());
+        let (log, changed, marks) = (self.hub.log.clone(), self.hub.changed.clone(), self.hub.marks.clone());
         let work = async move {
             let mut names = names;
             let mut stream = futures_util::stream::iter(early.into_iter().map(Ok)).chain(stream);
             let why = loop {
                 match stream.next().await {
                     Some(Ok(envelope)) => {
+                        if let Some(number) = marks.number(&envelope) {
+                            marks.heard.send_if_modified(|heard| {
+                                let further = number > *heard;
+                                *heard = number.max(*heard);
+                                further
+                            });
+                        }
+                        if envelope.topic.starts_with("/containers/") && api.is_mine(&envelope) {
+                            lock(&log).changes += 1;
+                        }
                         if let Some(known) = read(&api, &envelope, &mut names).await {
                             follow_up(&engine, &known.event);
                             add(&log, &changed, known);
@@ -161,6 +211,20 @@ impl Containerd {
         if let Err(e) = self.listening().await {
             tracing::warn!(%e, "containerd's events cannot be followed");
         }
+    }
+
+    /// The version of the containers' records, once everything said before this call was heard: the daemon tells of a
+    /// change before it answers to it, and all in one order. `None` where nobody listens, or it takes too long.
+    pub(super) async fn caught_up(&self) -> Option<Version> {
+        self.hub.standing()?;
+        let marks = &self.hub.marks;
+        let mine = marks.said.fetch_add(1, Ordering::Relaxed);
+        let heard = async {
+            self.api.publish(&format!("{}{mine}", marks.prefix)).await.ok()?;
+            marks.heard.subscribe().wait_for(|heard| *heard >= mine).await.ok()?;
+            self.hub.version()
+        };
+        tokio::time::timeout(CATCH_UP, heard).await.ok().flatten()
     }
 
     /// Something was done that containerd does not know of.
@@ -219,9 +283,9 @@ fn named(c: &api::Container) -> Named {
 
 /// Every event's first field names its subject.
 #[derive(Clone, PartialEq, Message)]
-struct Subject {
+pub(super) struct Subject {
     #[prost(string, tag = "1")]
-    id: String,
+    pub(super) id: String,
 }
 
 async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>) -> Option<Known> {

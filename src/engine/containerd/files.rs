@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Containerd,
     api::{Container, Task},
+    containers::Known,
 };
 use crate::{
     engine::{Millis, Port, Protocol, time},
@@ -47,12 +48,7 @@ pub(super) struct Files(Mutex<HashMap<String, Entry>>);
 
 impl Files {
     /// For these containers; `whole` when there are no others.
-    pub(super) async fn of(
-        &self,
-        c: &Containerd,
-        containers: &[(Container, Option<Task>)],
-        whole: bool,
-    ) -> Result<HashMap<String, Kept>> {
+    pub(super) async fn of(&self, c: &Containerd, containers: &[Known], whole: bool) -> Result<HashMap<String, Kept>> {
         let listening = c.hub.standing();
         let mut found = HashMap::with_capacity(containers.len());
         let mut missing = Vec::new();

@@ -35,6 +35,7 @@ mod nerdctl;
 mod networks;
 mod prune;
 mod pull;
+mod records;
 mod reference;
 mod stats;
 mod store;
@@ -151,6 +152,7 @@ pub struct Inner {
     images: images::Cache,
     restart_policies: OnceCell<Vec<String>>,
     hub: events::Hub,
+    records: records::Records,
     execs: exec::Execs,
     health: health::Health,
 }
@@ -191,6 +193,7 @@ impl Containerd {
             images: images::Cache::default(),
             restart_policies: OnceCell::new(),
             hub: events::Hub::default(),
+            records: records::Records::default(),
             execs: exec::Execs::default(),
             health: health::Health::default(),
         })))

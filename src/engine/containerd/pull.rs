@@ -54,10 +54,15 @@ IFS= read -r config
 printf '%s\n' "$config" >"$dir/config.json"
 mkdir -p "$dir/certs.d/$1"
 cat >"$dir/certs.d/$1/ca.crt"
+# What the guest says of a registry, a hosts.toml with a mirror or plain HTTP, a directory of ours would hide.
+said=
+for root in /etc/containerd/certs.d /etc/docker/certs.d; do
+  for name in "$1" "${1%:*}_${1##*:}_" _default; do [ ! -d "$root/$name" ] || said=yes; done
+done
 shift
 program=$1
 shift
-if [ -s "$dir"/certs.d/*/ca.crt ]; then
+if [ -z "$said" ] && [ -s "$dir"/certs.d/*/ca.crt ]; then
   set -- --hosts-dir "$dir/certs.d" --hosts-dir /etc/containerd/certs.d --hosts-dir /etc/docker/certs.d "$@"
 fi
 DOCKER_CONFIG=$dir "$program" "$@" </dev/null &
