@@ -69,7 +69,7 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
   })
 
   it('a list, kept from the last one, never lags behind what another client did', async () => {
-    const id = await adapter.createContainer({ name: 'labelled', image })
+    const id = await adapter.startContainer({ name: 'labelled', image, command: ['sleep', '1000'] })
     for (let turn = 0; turn < 20; turn++) {
       const label = [`turn=${turn}`]
       const found = () => adapter.listContainers({ all: true, filters: { label } })
@@ -77,7 +77,7 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
       await engine.ctr('containers', 'label', id, ...label)
       assert.equal((await found())[0]?.id, id)
     }
-    await adapter.removeContainer(id)
+    await adapter.removeContainer(id, true)
     assert.deepEqual(await adapter.listContainers({ all: true, filters: { id: [id] } }), [])
   })
 
