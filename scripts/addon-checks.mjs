@@ -18,9 +18,10 @@ const WINDOWS_LIBRARIES =
 export function addonProblems(target, path) {
   const { facts, problems } = FORMATS[target.os](target, path)
   const text = readFileSync(path)
-  for (const private_ of new Set([root, homedir(), CACHE, `${tmpdir()}/`])) {
-    // A home of "/" says nothing about a machine.
-    if (private_.length > 2 && text.includes(private_))
+  for (const directory of new Set([root, homedir(), CACHE, tmpdir()])) {
+    // With what follows it: "/root" alone ends a path of /proc, too. A home of "/" says nothing about a machine.
+    const private_ = `${directory}/`
+    if (directory.length > 1 && text.includes(private_))
       problems.push(`names ${private_}, a path of the machine it was built on`)
   }
   return { facts: [`${(statSync(path).size / 1e6).toFixed(1)} MB`, ...facts], problems }
