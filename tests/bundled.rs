@@ -350,7 +350,9 @@ fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {
     let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let copy = dir.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // By a process of its own: what this one has open for writing, another test's fork holds on to, and it cannot be run.
+    let cp = Command::new("cp").arg("--").args([std::env::current_exe().unwrap(), copy.clone()]).status().unwrap();
+    assert!(cp.success());
     let tun = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
     for prepare in ["exec \"$@\"", tun] {
         let mut command = Command::new("unshare");

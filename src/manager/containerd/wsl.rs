@@ -377,7 +377,7 @@ impl WslRuntime {
         Call { timeout, ..call.clone() }.run(START, self.start_under(&lock, &sink)).await
     }
 
-    async fn start_under(&self, _lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
+    async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
         if !self.is_installed() {
             return Err(Error::new(ErrorCode::NotInstalled, "containerd is not installed")
                 .detail("distribution", self.distribution.clone())
@@ -398,7 +398,8 @@ impl WslRuntime {
             self.wsl.terminate(&self.distribution).await?;
         }
         self.write("/run/lima-runtime.env", &proxies()).await?;
-        let launched = Launched { wsl: self.wsl.clone(), distribution: self.distribution.clone(), kept: false };
+        let (wsl, distribution) = (self.wsl.clone(), self.distribution.clone());
+        let launched = Launched { wsl, distribution, lock: lock.clone(), kept: false };
         let mut ended = self.launch()?;
         loop {
             let answer = tokio::time::timeout(ANSWER, self.version());
@@ -516,6 +517,8 @@ impl WslRuntime {
 struct Launched {
     wsl: Wsl,
     distribution: String,
+    /// Nobody else starts it before it has ended.
+    lock: Lock,
     kept: bool,
 }
 
@@ -528,8 +531,13 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         if !self.kept {
-            let (wsl, distribution) = (self.wsl.clone(), self.distribution.clone());
-            tokio::spawn(async move { wsl.terminate(&distribution).await });
+            let (wsl, distribution, lock) = (self.wsl.clone(), self.distribution.clone(), self.lock.clone());
+            tokio::spawn(async move {
+                if let Err(error) = wsl.terminate(&distribution).await {
+                    tracing::warn!(%error, distribution, "what a start left that was given up was not ended");
+                }
+                drop(lock);
+            });
         }
     }
 }
