@@ -90,7 +90,10 @@ impl Api {
             .http1_read_buf_exact_size(64 * 1024)
             .build::<_, Body>(connector.clone());
         let ping = request(Method::GET, "/_ping", empty()).map_err(|e| e.at(&endpoint))?;
-        let answer = http.request(ping).await.map_err(|e| Failure::from(e).at(&endpoint))?;
+        let answer = http.request(ping).await.map_err(|e| match connector.refusal() {
+            Some(refusal) if !e.is_connect() => Failure::from(refusal).at(&endpoint),
+            _ => Failure::from(e).at(&endpoint),
+        })?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         // `Docker/20.10.24 (linux)`
         let engine_version = header("server").and_then(|s| {

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -28,15 +28,18 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to an engine.
-pub(super) struct Stream(TokioIo<Box<dyn Duplex>>);
+pub(super) struct Stream {
+    io: TokioIo<Box<dyn Duplex>>,
+    refusal: Refusal,
+}
+
+/// Why the other end broke a connection off. Under TLS 1.3 it looks at our certificate once the handshake is over for us:
+/// its word may come before the first request, and hyper then only says that the connection was not ready.
+type Refusal = Arc<Mutex<Option<io::Error>>>;
 
 impl Stream {
-    fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(TokioIo::new(Box::new(io)))
-    }
-
     pub(super) fn into_inner(self) -> impl AsyncRead + AsyncWrite + Send + Unpin {
-        self.0.into_inner()
+        self.io.into_inner()
     }
 }
 
@@ -48,39 +51,56 @@ impl Connection for Stream {
 
 impl hyper::rt::Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Poll::Ready(Err(e)) = &read {
+            let e = io::Error::new(e.kind(), e.to_string());
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        }
+        read
     }
 }
 
 impl hyper::rt::Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
 /// Makes connections to one endpoint, whatever address the request names.
 #[derive(Clone)]
-pub(super) struct Connector(Arc<Endpoint>);
+pub(super) struct Connector {
+    endpoint: Arc<Endpoint>,
+    refusal: Refusal,
+}
 
 impl Connector {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self(Arc::new(endpoint))
+        Self { endpoint: Arc::new(endpoint), refusal: Refusal::default() }
+    }
+
+    /// What the last connection that was broken off was told.
+    pub(super) fn refusal(&self) -> Option<io::Error> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn stream(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
+        Stream { io: TokioIo::new(Box::new(io)), refusal: self.refusal.clone() }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {
-        match self.0.as_ref() {
+        match self.endpoint.as_ref() {
             #[cfg(windows)]
-            Endpoint::Npipe(path) => npipe(path).await,
+            Endpoint::Npipe(path) => npipe(path).await.map(|pipe| self.stream(pipe)),
             #[cfg(unix)]
-            Endpoint::Unix(path) => tokio::net::UnixStream::connect(path).await.map(Stream::new),
+            Endpoint::Unix(path) => tokio::net::UnixStream::connect(path).await.map(|unix| self.stream(unix)),
             #[cfg(not(windows))]
             Endpoint::Npipe(_) => Err(unsupported("named pipes")),
             #[cfg(not(unix))]
@@ -88,13 +108,13 @@ impl Connector {
             Endpoint::Tcp { host, port, tls } => {
                 let tcp = TcpStream::connect((host.as_str(), *port)).await?;
                 tcp.set_nodelay(true)?;
-                let Some(tls) = tls else { return Ok(Stream::new(tcp)) };
+                let Some(tls) = tls else { return Ok(self.stream(tcp)) };
                 // Read at each connect: certificates may be renewed while we run.
                 let config = Arc::new(client_config(tls).map_err(io::Error::other)?);
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                Ok(Stream::new(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?))
+                Ok(self.stream(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?))
             }
-            Endpoint::Ssh(target) => ssh::connect(target).await.map(Stream::new),
+            Endpoint::Ssh(target) => ssh::connect(target).await.map(|ssh| self.stream(ssh)),
         }
     }
 }
@@ -119,12 +139,12 @@ fn unsupported(what: &str) -> io::Error {
 }
 
 #[cfg(windows)]
-async fn npipe(path: &str) -> io::Result<Stream> {
+async fn npipe(path: &str) -> io::Result<tokio::net::windows::named_pipe::NamedPipeClient> {
     /// All instances of the pipe are taken; the server makes a new one at once.
     const ERROR_PIPE_BUSY: i32 = 231;
     loop {
         match tokio::net::windows::named_pipe::ClientOptions::new().open(path) {
-            Ok(pipe) => return Ok(Stream::new(pipe)),
+            Ok(pipe) => return Ok(pipe),
             // Windows' own WaitNamedPipe blocks the thread; tokio documents this loop instead.
             Err(e) if e.raw_os_error() == Some(ERROR_PIPE_BUSY) => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
