@@ -384,24 +384,7 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
         c.watch().await;
         set_status(c, &container, "running").await?;
     }
-    let mut result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
-    // The monitor takes a start that is under way for an end, kills it, and starts it again itself.
-    let overtaken = |e: &Error| OVERTAKEN.iter().any(|words| e.message().contains(words));
-    for _ in 0..OVERTAKEN_AGAIN {
-        if !container.labels.contains_key(MONITOR_POLICY) || result.as_ref().is_err_and(|e| !overtaken(e)) {
-            break;
-        }
-        match c.api.task(&container.id).await? {
-            Some(task) if task.state == ContainerState::Running => {
-                result = Ok(());
-                break;
-            }
-            Some(task) if result.is_ok() && task.exit_code != Some(KILLED) => break,
-            _ if result.is_ok() => {}
-            _ => result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop),
-        }
-        tokio::time::sleep(OVERTAKEN_LOOK).await;
-    }
+    let result = nerdctl_start(c, id, &container).await;
     c.files.forget(&container.id);
     result.map_err(|e| match e.code() {
         // What is missing is inside the message of runc: the program, a mount's source.
@@ -411,6 +394,30 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
         _ => e,
     })?;
     started(c, &container).await
+}
+
+/// `nerdctl start`, seen through: the monitor takes a start that is under way for an end, kills it, and starts the
+/// container again itself.
+async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Result<()> {
+    let start = async || c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
+    let mut result = start().await;
+    if !container.labels.contains_key(MONITOR_POLICY) {
+        return result;
+    }
+    for _ in 0..OVERTAKEN_AGAIN {
+        if result.as_ref().is_err_and(|e| !OVERTAKEN.iter().any(|words| e.message().contains(words))) {
+            break;
+        }
+        match c.api.task(&container.id).await? {
+            Some(task) if task.state == ContainerState::Running => return Ok(()),
+            // It ended by itself, unless it was killed.
+            Some(task) if result.is_ok() && task.exit_code != Some(KILLED) => break,
+            _ if result.is_ok() => {}
+            _ => result = start().await,
+        }
+        tokio::time::sleep(OVERTAKEN_LOOK).await;
+    }
+    result
 }
 
 /// runc's words when somebody else has ended what it was about to start, and containerd's when somebody has made it anew.
@@ -649,15 +656,12 @@ pub(super) async fn wait(c: &Containerd, id: &str) -> Result<WaitResult> {
 pub(super) type Known = (Arc<Container>, Option<Task>);
 
 pub(super) async fn everything(c: &Containerd) -> Result<Vec<Known>> {
-    if c.is_alone() {
-        let (containers, mut tasks) = c.api.everything().await?;
-        let with_task = |container: Container| {
-            let task = tasks.remove(&container.id);
-            (Arc::new(container), task)
-        };
-        return Ok(containers.into_iter().map(with_task).collect());
-    }
-    let (containers, mut tasks) = tokio::try_join!(c.records.all(c), c.api.tasks())?;
+    let (containers, mut tasks) = if c.is_alone() {
+        let (containers, tasks) = c.api.everything().await?;
+        (containers.into_iter().map(Arc::new).collect(), tasks)
+    } else {
+        tokio::try_join!(c.records.all(c), c.api.tasks())?
+    };
     Ok(containers.iter().map(|container| (container.clone(), tasks.remove(&container.id))).collect())
 }
 

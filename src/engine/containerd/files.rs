@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Containerd,
@@ -112,13 +112,12 @@ pub(super) async fn dir(c: &Containerd, container: &Container) -> Result<String>
     }
 }
 
-/// A container's published ports, as the CNI plugin portmap wants them.
-pub(super) async fn port_mappings(c: &Containerd, container: &Container) -> Result<Vec<Value>> {
+/// A container's published ports, in the words in which nerdctl hands them to the CNI plugins.
+pub(super) async fn port_mappings(c: &Containerd, container: &Container) -> Result<Value> {
     let path = format!("{}/network-config.json", dir(c, container).await?);
     let read = c.guest().read_files(&[path], c.settings.root).await?.pop().flatten();
-    let config: NetworkConfig = read.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-    let mapping = |m: PortMapping| json!({ "hostPort": m.host_port, "containerPort": m.container_port, "protocol": m.protocol, "hostIP": m.host_ip });
-    Ok(config.port_mappings.unwrap_or_default().into_iter().map(mapping).collect())
+    let mut config: Value = read.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    Ok(config["portMappings"].take())
 }
 
 #[derive(Deserialize, Default)]
@@ -133,8 +132,6 @@ struct PortMapping {
     host_port: u16,
     container_port: u16,
     protocol: String,
-    #[serde(rename = "HostIP", default)]
-    host_ip: String,
 }
 
 #[derive(Deserialize, Default)]

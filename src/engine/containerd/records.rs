@@ -18,16 +18,15 @@ impl Records {
 
     /// All of them, as they are at the call.
     pub(super) async fn all(&self, c: &Containerd) -> Result<All> {
-        let version = c.hub.version().filter(|_| !c.is_alone());
         // What has changed already need not be waited for.
-        if version.is_some_and(|v| self.kept(v).is_some())
+        if c.hub.version().is_some_and(|v| self.kept(v).is_some())
             && let Some(now) = c.caught_up().await
             && let Some(all) = self.kept(now)
         {
             return Ok(all);
         }
         // The version of before: what changes while they are read is a later one.
-        let version = c.hub.version().filter(|_| !c.is_alone());
+        let version = c.hub.version();
         let all: All = c.api.containers(vec![]).await?.into_iter().map(Arc::new).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = version.map(|v| (v, all.clone()));
         Ok(all)
