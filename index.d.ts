@@ -618,7 +618,8 @@ export interface IContainerRuntime {
   /**
    * The container's output, standard output and standard error in the order they came, as bytes. A slow reader slows
    * the engine down and costs no memory; `destroy()` closes the connection. An error on the way, an aborted `signal`
-   * included, ends the stream with a `RuntimeError`.
+   * included, ends the stream with a `RuntimeError`. nerdctl before 2.3.4 may drop the last words of a container that
+   * prints faster than its logger reads and then ends: they are in no log.
    *
    * @throws `CONTAINER_NOT_FOUND`
    * @example

@@ -68,6 +68,27 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     await adapter.removeContainer(id)
   })
 
+  it('what is to be restarted starts once, whenever the restart monitor looks', async () => {
+    // Its rounds are ten seconds apart; these starts take longer.
+    for (let turn = 0; turn < 25; turn++) {
+      const config = {
+        name: `once-${turn}`,
+        image,
+        restart: 'always',
+        command: ['sh', '-c', 'echo up; exec sleep 1000'],
+      }
+      const id = await adapter.startContainer(config)
+      const lines = (await adapter.getContainerLogs(id, { follow: true }))[Symbol.asyncIterator]()
+      assert.equal(String((await lines.next()).value), 'up\n')
+      await lines.return()
+      const { Labels } = JSON.parse(await engine.ctr('containers', 'info', id))
+      assert.equal(Labels['containerd.io/restart.status'], 'running')
+      assert.match(Labels['containerd.io/restart.policy'], /always|unless-stopped/)
+      assert.equal(await text(id), 'up\n')
+      await adapter.removeContainer(id, true)
+    }
+  })
+
   it('a list, kept from the last one, never lags behind what another client did', async () => {
     const id = await adapter.startContainer({ name: 'labelled', image, command: ['sleep', '1000'] })
     for (let turn = 0; turn < 20; turn++) {

@@ -59,7 +59,7 @@ export const stats = subject('stats', (ctx, test) => {
     const id = await ctx.start()
     const first = await ctx.adapter.getContainerStats(id)
     assert.ok(first.cpu < 50, `an idle container reads ${first.cpu}`)
-    await ctx.exec(id, 'sh', '-c', 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done')
+    await ctx.exec(id, 'sh', '-c', 'timeout 2 sh -c "while :; do :; done" || true')
     assert.ok((await ctx.adapter.getContainerStats(id)).cpu > 5)
   })
 

@@ -129,23 +129,27 @@ impl Alone {
 
     /// Of all labels, nerdctl can change the restart policy alone: there is none for one that is stopped.
     pub(super) async fn set_labels(&self, id: &str, labels: &HashMap<String, String>) -> Result<()> {
+        let update = async |policy: &str| {
+            let args = ["update", &format!("--restart={policy}"), id];
+            self.nerdctl.write(On::Container(id), args).await.map(drop)
+        };
+        if let Some(policy) = labels.get(containers::MONITOR_POLICY) {
+            return update(if policy.is_empty() { "no" } else { policy }).await;
+        }
         let status = labels.get(containers::MONITOR_STATUS).or_else(|| labels.get(containers::OUR_STATUS));
         let Some(status) = status else { return Err(Self::lacks("set labels")) };
         let (container, _) = self.one(id).await?;
-        let policy = container.labels.get(containers::MONITOR_POLICY).map(String::as_str);
-        let policy = match (policy, status.as_str()) {
-            (Some("always"), "stopped") => "no",
-            (Some("no"), "running") => "always",
+        match (container.labels.get(containers::MONITOR_POLICY).map(String::as_str), status.as_str()) {
+            (Some("always"), "stopped") => update("no").await,
+            (Some("no"), "running") => update("always").await,
             (None, _) => {
                 let mut meant = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
                 meant.insert(id.to_owned(), status.clone());
-                return Ok(());
+                Ok(())
             }
             // `nerdctl stop` leaves a note that the others heed.
-            _ => return Ok(()),
-        };
-        let args = ["update", &format!("--restart={policy}"), id];
-        self.nerdctl.write(On::Container(id), args).await.map(drop)
+            _ => Ok(()),
+        }
     }
 
     /// nerdctl knows signals by their names.

@@ -396,42 +396,69 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
     started(c, &container).await
 }
 
-/// `nerdctl start`, seen through: the monitor takes a start that is under way for an end, kills it, and starts the
-/// container again itself.
+/// `nerdctl start`, out of the restart monitor's sight: nerdctl 2.1 tells it that the container runs before it does (2.3.2
+/// after), and a round that falls in between takes the start for an end, kills it and starts the container again.
 async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Result<()> {
-    let start = async || c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
-    let mut result = start().await;
-    if !container.labels.contains_key(MONITOR_POLICY) {
-        return result;
+    let policy = match (container.labels.get(MONITOR_POLICY), container.labels.get(RESTART)) {
+        (Some(policy), _) => Some(policy.clone()).filter(|p| p != "no"),
+        // Or it was taken off by a start that was killed.
+        (None, Some(asked)) => monitored(c, policy(Some(asked))).await?.map(str::to_owned),
+        (None, None) => None,
+    };
+    let mut hidden = match policy {
+        Some(policy) => Some(Hidden::new(c, &container.id, policy).await?),
+        None => None,
+    };
+    let result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await;
+    if let Some(hidden) = &mut hidden {
+        hidden.show(result.is_ok()).await?;
     }
-    for _ in 0..OVERTAKEN_AGAIN {
-        if result.as_ref().is_err_and(|e| !OVERTAKEN.iter().any(|words| e.message().contains(words))) {
-            break;
-        }
-        match c.api.task(&container.id).await? {
-            Some(task) if task.state == ContainerState::Running => return Ok(()),
-            // It ended by itself, unless it was killed.
-            Some(task) if result.is_ok() && task.exit_code != Some(KILLED) => break,
-            _ if result.is_ok() => {}
-            _ => result = start().await,
-        }
-        tokio::time::sleep(OVERTAKEN_LOOK).await;
-    }
-    result
+    result.map(drop)
 }
 
-/// runc's words when somebody else has ended what it was about to start, and containerd's when somebody has made it anew.
-const OVERTAKEN: [&str; 4] = [
-    "container process is already dead",
-    "cannot start a container that has stopped",
-    "already exists",
-    "failed to start shim: mkdir",
-];
-/// The monitor is done with one start before its next round, ten seconds later.
-const OVERTAKEN_AGAIN: usize = 10;
-const OVERTAKEN_LOOK: Duration = Duration::from_millis(200);
-/// The exit code of what was killed.
-const KILLED: i64 = 137;
+/// A container that the monitor does not see, until it is shown again or this is dropped.
+struct Hidden {
+    c: Containerd,
+    id: String,
+    /// What the monitor goes by.
+    labels: HashMap<String, String>,
+}
+
+impl Hidden {
+    async fn new(c: &Containerd, id: &str, policy: String) -> Result<Self> {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        // Our own status says what a stop wanted meanwhile. containerd keeps no label without a value.
+        let labels = [label(MONITOR_POLICY, &policy), label(MONITOR_STATUS, "stopped"), label(OUR_STATUS, "")];
+        let hidden = Self { c: c.clone(), id: id.to_owned(), labels: labels.into() };
+        c.api.set_labels(id, hidden.labels.keys().map(|key| label(key, "")).collect()).await?;
+        Ok(hidden)
+    }
+
+    async fn show(&mut self, running: bool) -> Result<()> {
+        let meanwhile = self.c.api.container(&self.id).await?;
+        if running && meanwhile.labels.get(OUR_STATUS).is_none_or(|s| s != "stopped") {
+            self.labels.insert(MONITOR_STATUS.to_owned(), "running".to_owned());
+        }
+        self.c.api.set_labels(&self.id, self.labels.clone()).await?;
+        self.labels.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let labels = std::mem::take(&mut self.labels);
+        if labels.is_empty() {
+            return;
+        }
+        let (c, id) = (self.c.clone(), std::mem::take(&mut self.id));
+        tokio::spawn(async move {
+            if let Err(e) = c.api.set_labels(&id, labels).await {
+                tracing::warn!(id, %e, "the restart policy of a container whose start was given up is lost until its next start");
+            }
+        });
+    }
+}
 
 /// What follows on each start.
 async fn started(c: &Containerd, container: &Container) -> Result<()> {
