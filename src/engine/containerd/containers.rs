@@ -31,6 +31,8 @@ const EMPTY: &str = "lima-runtime.empty-labels";
 /// containerd's restart monitor: what it does, and whether the container is meant to run.
 pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
 pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
+/// `nerdctl stop` says so there; the policies of containerd 2 heed it.
+const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
 /// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
 /// policy, without its log (containerd 1.6, runtime/restart/monitor).
 pub(super) const OUR_STATUS: &str = "lima-runtime.restart-status";
@@ -491,7 +493,8 @@ fn status_label(container: &Container) -> &'static str {
 }
 
 fn meant_to_run(container: &Container) -> bool {
-    container.labels.get(status_label(container)).is_some_and(|s| s == "running")
+    let says = |label: &str, word: &str| container.labels.get(label).is_some_and(|s| s == word);
+    says(status_label(container), "running") && !says(EXPLICITLY_STOPPED, "true")
 }
 
 /// What failed while nobody watched.
