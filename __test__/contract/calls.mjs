@@ -36,5 +36,5 @@ export const CALLS = {
   listVolumes: (a, _, o) => a.listVolumes(o),
   getSystemInfo: (a, _, o) => a.getSystemInfo(o),
   diskUsage: (a, _, o) => a.diskUsage(o),
-  prune: (a, _, o) => a.prune({ containers: false, ...o }),
+  prune: (a, _, o) => a.prune({ networks: true, scope: 'app', ...o }),
 }

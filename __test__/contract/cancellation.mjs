@@ -59,7 +59,7 @@ export const cancellation = subject('cancellation', (ctx, test) => {
     await Promise.all(
       Object.entries(CALLS).map(async ([method, call]) => {
         const { ms, value, reason } = await timed(call(adapter, mine, { timeoutMs: 200 }))
-        assert.ok(ms >= 195, `${method} after ${ms} ms`)
+        assert.ok(ms >= 195, `${method} after ${ms} ms: ${reason?.message ?? 'resolved'}`)
         if (method === 'isAvailable') return assert.equal(value, false)
         assert.equal(reason?.code, 'TIMEOUT', `${method}: ${reason?.message ?? 'resolved'}`)
         assert.equal(reason.details.timeoutMs, 200)
