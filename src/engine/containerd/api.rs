@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use futures_util::StreamExt;
@@ -52,16 +52,19 @@ pub(super) const SIGN: &str = "/lima-runtime/subscribed";
 /// A list of a few hundred containers with their specs goes past tonic's 4 MiB.
 pub(super) const LARGEST_ANSWER: usize = 64 << 20;
 
-/// An answer this old was meant for somebody else.
-const OLD: Duration = Duration::from_millis(100);
-
-/// Sends `containerd-namespace` with every request (nerdctl-contract §2).
+/// Sends `containerd-namespace` with every request (nerdctl-contract §2), and knows when the last one was made.
 #[derive(Clone)]
-pub(super) struct Namespace(MetadataValue<Ascii>);
+pub(super) struct Namespace {
+    name: MetadataValue<Ascii>,
+    asked: Asked,
+}
+
+type Asked = Arc<Mutex<Instant>>;
 
 impl Interceptor for Namespace {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("containerd-namespace", self.0.clone());
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        request.metadata_mut().insert("containerd-namespace", self.name.clone());
         Ok(request)
     }
 }
@@ -76,18 +79,17 @@ pub struct Api {
 }
 
 /// An attempt goes on when the request that began it was given up, and the next request gets what came of it: when that
-/// is a failure of some time ago, it is tried again.
-async fn connect(guest: Arc<dyn Guest>) -> Result<Socket> {
+/// is a failure from before it was made, it is tried again.
+async fn connect(guest: Arc<dyn Guest>, asked: Asked) -> Result<Socket> {
     let attempt = async || {
         let guest = guest.clone();
         let work = async move { (guest.connect(guest.containerd_socket()).await, Instant::now()) };
         let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
         done.map_err(|e| Error::internal("connecting to containerd failed").source(e))
     };
-    match attempt().await? {
-        (Err(_), ended) if ended.elapsed() > OLD => attempt().await?.0,
-        (done, _) => done,
-    }
+    let (done, ended) = attempt().await?;
+    let old = done.is_err() && ended < *asked.lock().unwrap_or_else(PoisonError::into_inner);
+    if old { attempt().await?.0 } else { done }
 }
 
 /// What a container's task says of it.
@@ -122,17 +124,15 @@ impl Api {
         let header = namespace
             .parse()
             .map_err(|_| Error::invalid("namespace", format!("{namespace:?} is not a containerd namespace")))?;
+        let asked: Asked = Arc::new(Mutex::new(Instant::now()));
+        let headers = Namespace { name: header, asked: asked.clone() };
         let connect = tower::service_fn(move |_| {
-            let guest = guest.clone();
-            async move { connect(guest).await.map(TokioIo::new) }
+            let (guest, asked) = (guest.clone(), asked.clone());
+            async move { connect(guest, asked).await.map(TokioIo::new) }
         });
         // The name is never looked up: the connector knows where to go.
         let channel = Endpoint::from_static("http://containerd").connect_with_connector_lazy(connect);
-        Ok(Self {
-            service: InterceptedService::new(channel, Namespace(header)),
-            namespace: namespace.into(),
-            alone: None,
-        })
+        Ok(Self { service: InterceptedService::new(channel, headers), namespace: namespace.into(), alone: None })
     }
 
     /// The same questions, answered by nerdctl.
