@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorCode, Result};
@@ -18,6 +19,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Replaces the method's own deadline.
     pub timeout: Option<Duration>,
+    /// From when it counts, where several steps have it together; else each [`Call::run`] has all of it.
+    pub since: Option<Instant>,
 }
 
 /// The deadline of an ordinary container call.
@@ -26,6 +29,12 @@ pub const CONTAINER_CALL: Duration = Duration::from_secs(60);
 pub const IDLE: Duration = Duration::from_secs(60);
 
 impl Call {
+    /// For a method of several steps: `timeout` is theirs together, from now on.
+    #[must_use]
+    pub fn in_steps(&self) -> Self {
+        Self { since: Some(self.since.unwrap_or_else(Instant::now)), ..self.clone() }
+    }
+
     /// Runs `work` until it ends, the caller aborts, or the deadline passes. `work` is dropped then: whatever must
     /// happen all the same (removing what was half made) belongs in a guard or a task of its own.
     pub async fn run<T>(
@@ -34,8 +43,12 @@ impl Call {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let deadline = self.timeout.or(deadline.into());
+        let left = match (self.timeout, self.since) {
+            (Some(timeout), Some(since)) => Some(timeout.saturating_sub(since.elapsed())),
+            _ => deadline,
+        };
         let timer = async {
-            match deadline {
+            match left {
                 Some(d) => tokio::time::sleep(d).await,
                 None => std::future::pending().await,
             }
@@ -106,6 +119,18 @@ mod tests {
         let call = Call { timeout: Some(Duration::from_millis(10)), ..Call::default() };
         let e = call.run::<()>(None, std::future::pending()).await.unwrap_err();
         assert_eq!(e.details()["timeoutMs"], 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_have_the_timeout_together_and_its_error_names_all_of_it() {
+        let call = Call { timeout: Some(Duration::from_millis(200)), ..Call::default() }.in_steps();
+        let step = async || {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Ok(())
+        };
+        call.run(None, step()).await.unwrap();
+        let e = call.in_steps().run(None, step()).await.unwrap_err();
+        assert_eq!(e.details()["timeoutMs"], 200);
     }
 
     #[tokio::test]

@@ -52,9 +52,8 @@ export async function startRealLima(Manager) {
   // What tests lay in temporary directories for a container, the guest must see.
   process.env.TMPDIR = shared
   const { server, options: source } = await serveLima(dir, limaArchive())
-  // Where it is emulated a second one mostly waits for a lock whose holder is not running.
   const resources = {
-    cpus: SLOWNESS > 1 ? 1 : 2,
+    cpus: 2,
     memory: '2GiB',
     disk: '8GiB',
     mounts: [{ location: shared, writable: true }],

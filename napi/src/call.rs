@@ -63,6 +63,6 @@ impl FromNapiValue for NativeCall {
             .map_or_else(CancellationToken::new, |h| h.token.clone());
         // The facade has checked that it is a finite number above zero.
         let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
-        Ok(Self(Call { cancel, timeout }))
+        Ok(Self(Call { cancel, timeout, since: None }))
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Signal, geteuid};
@@ -92,10 +92,9 @@ impl BundledRuntime {
     /// Resolves once containerd answers; at once when it does. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what
     /// an ordinary user's containerd lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         let lock = self.home.lock(call).await?;
-        let timeout = call.timeout.map(|t| t.saturating_sub(began.elapsed()));
-        Call { timeout, ..call.clone() }.run(START, self.start_under(&lock, &sink)).await
+        call.run(START, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! nerdctl-full on this machine.
 
-use std::{fs, time::Instant};
+use std::fs;
 
 use super::BundledRuntime;
 use crate::{
@@ -36,10 +36,9 @@ impl BundledRuntime {
 
     /// Brings what is missing. Nothing is there half: it is the old state or the new one.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         let lock = self.home.lock(call).await?;
-        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
-        rest.run(None, self.install_under(&lock, sink)).await
+        call.run(None, self.install_under(&lock, sink)).await
     }
 
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
@@ -99,15 +98,14 @@ impl BundledRuntime {
 
     /// Installs what is missing, and starts the daemon.
     pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         // Known before anything is downloaded for nothing.
         #[cfg(target_os = "linux")]
         if let Some(obstacle) = self.obstacle(false) {
             return Err(obstacle);
         }
         self.install(sink.clone(), call).await?;
-        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
-        self.start_daemon(sink, &rest).await
+        self.start_daemon(sink, call).await
     }
 
     /// Ends the daemon and its containers, and removes them, their images and volumes, and the programs.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -204,10 +204,9 @@ impl WslRuntime {
 
     /// Makes the distribution and puts nerdctl-full into it; at once when that is there.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         let lock = self.home.lock(call).await?;
-        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
-        rest.run(None, self.install_under(&lock, sink)).await
+        call.run(None, self.install_under(&lock, sink)).await
     }
 
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
@@ -363,18 +362,16 @@ impl WslRuntime {
 
     /// Installs what is missing, and starts containerd.
     pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         self.install(sink.clone(), call).await?;
-        let rest = Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
-        self.start_daemon(sink, &rest).await
+        self.start_daemon(sink, call).await
     }
 
     /// Resolves once containerd answers; at once when it does.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let began = Instant::now();
+        let call = &call.in_steps();
         let lock = self.home.lock(call).await?;
-        let timeout = call.timeout.map(|t| t.saturating_sub(began.elapsed()));
-        Call { timeout, ..call.clone() }.run(START, self.start_under(&lock, &sink)).await
+        call.run(START, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 #[cfg(unix)]
 use std::path::Path;
-use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc, time::Instant};
+use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc};
 
 use serde::Deserialize;
 
@@ -82,9 +82,8 @@ impl LimaRuntime {
     /// Brings what is missing. Nothing is there half: it is the old state or the new one. Where nothing is missing,
     /// nothing is written: an administrator's installation may lie on a read-only disk.
     pub async fn install(&self, options: InstallOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let started = Instant::now();
+        let call = &call.in_steps();
         let meter = Meter::new(sink);
-        let rest = || Call { timeout: call.timeout.map(|t| t.saturating_sub(started.elapsed())), ..call.clone() };
         meter.say(Phase::Resolve, None, LOOKING);
         let mut survey = Survey::default();
         // A repair reads every byte, and does that once.
@@ -95,8 +94,8 @@ impl LimaRuntime {
                 return Ok(());
             }
         }
-        let lock = self.lock(&rest()).await?;
-        rest().run(None, self.carry_out(&lock, &options, survey, &meter)).await?;
+        let lock = self.lock(call).await?;
+        call.run(None, self.carry_out(&lock, &options, survey, &meter)).await?;
         meter.say(Phase::Ready, None, INSTALLED);
         Ok(())
     }

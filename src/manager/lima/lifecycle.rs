@@ -1,10 +1,7 @@
 //! What a caller does with the VM: one process at a time in a data directory, with a deadline, and given up at once when
 //! the caller gives up. What is left then can be continued from.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
@@ -108,20 +105,19 @@ impl LimaRuntime {
     /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those
     /// of `install` and of [`Machine::start`]; `LOCKED` when another process works here longer than `timeoutMs`.
     pub async fn start(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
-        let (began, sink) = (Instant::now(), forward_only(sink));
+        let (call, sink) = (&call.in_steps(), forward_only(sink));
         // What cannot be is refused before anything is changed.
         refuse_root()?;
         self.resources()?;
         let lima_home = self.choose_lima_home()?;
         let lock = self.lock(call).await?;
         self.remember_lima_home(&lima_home)?;
-        let rest = || Call { timeout: call.timeout.map(|t| t.saturating_sub(began.elapsed())), ..call.clone() };
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
-        rest().run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
+        call.run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
         let plan = self.plan().await?;
         let machine = self.machine(lima_home, Some(lock));
         let deadline = if created { WARM_START } else { FIRST_BOOT };
-        let guest = match rest().run(deadline, machine.start(&plan, &sink)).await {
+        let guest = match call.run(deadline, machine.start(&plan, &sink)).await {
             // What it waited for stands in the logs alone (lima-contract, pitfall 3).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
