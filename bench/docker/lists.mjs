@@ -10,7 +10,7 @@ const round = async (note) => {
     const from = performance.now()
     const found = await client.list()
     if (note) times[names[i]].push(performance.now() - from)
-    if (found.length !== 50) throw new Error(`${found.length} containers`)
+    if (found && found.length !== 50) throw new Error(`${found.length} containers`)
   }
 }
 for (let i = 0; i < 100; i++) await round(false)
