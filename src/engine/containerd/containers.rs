@@ -398,8 +398,11 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
     started(c, &container).await
 }
 
-/// `nerdctl start`, out of the restart monitor's sight: nerdctl 2.1 tells it that the container runs before it does (2.3.2
-/// after), and a round that falls in between takes the start for an end, kills it and starts the container again.
+/// `nerdctl start`, with what it makes too much of out of its sight:
+/// - nerdctl 2.1 tells the restart monitor that the container runs before it does (2.3.2 after), and a round that falls in
+///   between takes the start for an end, kills it and starts the container again;
+/// - where there is systemd it makes timers of its own for healthchecks, without our namespace and address, and no setting
+///   of 2.1's keeps it from that.
 async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Result<()> {
     let policy = match (container.labels.get(MONITOR_POLICY), container.labels.get(RESTART)) {
         (Some(policy), _) => Some(policy.clone()).filter(|p| p != "no"),
@@ -407,41 +410,51 @@ async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Resul
         (None, Some(asked)) => monitored(c, policy(Some(asked))).await?.map(str::to_owned),
         (None, None) => None,
     };
-    let mut hidden = match policy {
-        Some(policy) => Some(Hidden::new(c, &container.id, policy).await?),
-        None => None,
-    };
-    let result = c.nerdctl.write(On::Container(id), ["start", &container.id]).await;
-    if let Some(hidden) = &mut hidden {
-        hidden.show(result.is_ok()).await?;
+    let mut labels = HashMap::new();
+    if let Some(policy) = policy {
+        labels.insert(MONITOR_POLICY, policy);
+        labels.insert(MONITOR_STATUS, "stopped".to_owned());
+        // Says what a stop wanted meanwhile.
+        labels.insert(OUR_STATUS, String::new());
     }
-    result.map(drop)
+    if let Some(check) = container.labels.get(HEALTHCHECK).filter(|_| !c.is_alone())
+        && health::driver(c).await == HealthcheckDriver::Timer
+    {
+        labels.insert(HEALTHCHECK, check.clone());
+    }
+    let start = async || c.nerdctl.write(On::Container(id), ["start", &container.id]).await.map(drop);
+    if labels.is_empty() {
+        return start().await;
+    }
+    let mut hidden = Hidden::new(c, &container.id, labels).await?;
+    let result = start().await;
+    hidden.show(result.is_ok()).await?;
+    result
 }
 
-/// A container that the monitor does not see, until it is shown again or this is dropped.
+/// Labels taken off a container, until they are shown again or this is dropped.
 struct Hidden {
     c: Containerd,
     id: String,
-    /// What the monitor goes by.
-    labels: HashMap<String, String>,
+    labels: HashMap<&'static str, String>,
 }
 
 impl Hidden {
-    async fn new(c: &Containerd, id: &str, policy: String) -> Result<Self> {
-        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        // Our own status says what a stop wanted meanwhile. containerd keeps no label without a value.
-        let labels = [label(MONITOR_POLICY, &policy), label(MONITOR_STATUS, "stopped"), label(OUR_STATUS, "")];
-        let hidden = Self { c: c.clone(), id: id.to_owned(), labels: labels.into() };
-        c.api.set_labels(id, hidden.labels.keys().map(|key| label(key, "")).collect()).await?;
+    async fn new(c: &Containerd, id: &str, labels: HashMap<&'static str, String>) -> Result<Self> {
+        let hidden = Self { c: c.clone(), id: id.to_owned(), labels };
+        // containerd keeps no label without a value.
+        c.api.set_labels(id, hidden.labels.keys().map(|key| ((*key).to_owned(), String::new())).collect()).await?;
         Ok(hidden)
     }
 
     async fn show(&mut self, running: bool) -> Result<()> {
-        let meanwhile = self.c.api.container(&self.id).await?;
-        if running && meanwhile.labels.get(OUR_STATUS).is_none_or(|s| s != "stopped") {
-            self.labels.insert(MONITOR_STATUS.to_owned(), "running".to_owned());
+        if running && let Some(status) = self.labels.get_mut(MONITOR_STATUS) {
+            let meanwhile = self.c.api.container(&self.id).await?;
+            if meanwhile.labels.get(OUR_STATUS).is_none_or(|s| s != "stopped") {
+                "running".clone_into(status);
+            }
         }
-        self.c.api.set_labels(&self.id, self.labels.clone()).await?;
+        self.c.api.set_labels(&self.id, owned(self.labels.clone())).await?;
         self.labels.clear();
         Ok(())
     }
@@ -455,11 +468,15 @@ impl Drop for Hidden {
         }
         let (c, id) = (self.c.clone(), std::mem::take(&mut self.id));
         tokio::spawn(async move {
-            if let Err(e) = c.api.set_labels(&id, labels).await {
-                tracing::warn!(id, %e, "the restart policy of a container whose start was given up is lost until its next start");
+            if let Err(e) = c.api.set_labels(&id, owned(labels)).await {
+                tracing::warn!(id, %e, "a start was given up, and the container's restart policy or healthcheck is lost");
             }
         });
     }
+}
+
+fn owned(labels: HashMap<&'static str, String>) -> HashMap<String, String> {
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// What follows on each start.
