@@ -37,6 +37,8 @@ export const stats = subject('stats', (ctx, test) => {
       const truth = ((after.used - before.used) / (after.at - before.at)) * 100
       t.diagnostic(`${cpu.toFixed(1)} %, the kernel ${truth.toFixed(1)} %`)
       assert.ok(cpu < Math.max(110, cpus * 10 + 100), `${cpu} %`)
+      // One that the machine starves may get nothing between two readings.
+      assert.ok(cpu > 0 || truth < 50, `${cpu} %, the kernel ${truth} %`)
       if (truth < 95) continue
       assert.ok(cpu >= 90 && cpu <= 110, `${cpu} % of one core, the kernel says ${truth} %`)
       return

@@ -167,7 +167,7 @@ mod tests {
             async move { Lock::acquire(&path, &call).await.unwrap_err().code() }
         });
         aborted.cancel.cancel();
-        // While the lock is held: within 100 ms is for `__test__/fetch` to see.
+        // While the lock is held.
         assert_eq!(waiting.await.unwrap(), ErrorCode::Aborted);
         drop(held);
         Lock::acquire(&path, &call(5_000)).await.unwrap();
