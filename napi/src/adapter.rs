@@ -5,12 +5,13 @@ use lima_runtime::engine::{
     docker::{self, DockerOptions},
     *,
 };
-use napi::{Result, bindgen_prelude::Buffer};
+use napi::{Env, Result, bindgen_prelude::Buffer};
 use napi_derive::napi;
 
 use crate::{
     call::NativeCall,
     convert::{Json, OrThrow, ProgressCallback, with_progress},
+    promise::{Answer, Promised, promise},
     stream::{ByteStream, ItemStream, Upload},
 };
 
@@ -50,15 +51,18 @@ impl NativeAdapter {
         Ok(Self { adapter: local.adapter.clone(), local: Some(local) })
     }
 
-    #[napi(ts_args_type = "path: string, call: NativeCall")]
-    pub async fn set_nerdctl_path(&self, path: String, call: NativeCall) -> Result<()> {
-        let set = async {
-            match &self.local {
-                Some(local) => local.set_nerdctl_path(path).await,
-                None => Ok(()),
-            }
-        };
-        call.0.run(None, set).await.or_throw()
+    #[napi(ts_args_type = "path: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn set_nerdctl_path<'e>(&self, env: &'e Env, path: String, call: NativeCall) -> Promised<'e> {
+        let local = self.local.clone();
+        promise(env, async move {
+            let set = async {
+                match local {
+                    Some(local) => local.set_nerdctl_path(path).await,
+                    None => Ok(()),
+                }
+            };
+            call.0.run(None, set).await
+        })
     }
 
     #[napi(ts_return_type = "string")]
@@ -66,214 +70,302 @@ impl NativeAdapter {
         Json(self.adapter.runtime_type())
     }
 
-    #[napi(ts_args_type = "call: NativeCall")]
-    pub async fn ping(&self, call: NativeCall) -> Result<()> {
-        self.adapter.ping(&call.0).await.or_throw()
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn ping<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.ping(&call.0).await })
     }
 
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn system_info(&self, call: NativeCall) -> Result<Json<SystemInfo>> {
-        Ok(Json(self.adapter.system_info(&call.0).await.or_throw()?))
+    pub fn system_info<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.system_info(&call.0).await.map(Json) })
     }
 
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn disk_usage(&self, call: NativeCall) -> Result<Json<DiskUsage>> {
-        Ok(Json(self.adapter.disk_usage(&call.0).await.or_throw()?))
+    pub fn disk_usage<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.disk_usage(&call.0).await.map(Json) })
     }
 
-    #[napi(ts_args_type = "spec: string, call: NativeCall")]
-    pub async fn start_container(&self, spec: Json<ContainerSpec>, call: NativeCall) -> Result<String> {
-        self.adapter.start_container(spec.0, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, timeout: number | undefined | null, call: NativeCall")]
-    pub async fn stop_container(&self, id: String, timeout: Option<f64>, call: NativeCall) -> Result<()> {
-        self.adapter.stop_container(&id, timeout, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, timeout: number | undefined | null, call: NativeCall")]
-    pub async fn restart_container(&self, id: String, timeout: Option<f64>, call: NativeCall) -> Result<()> {
-        self.adapter.restart_container(&id, timeout, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, signal: string | undefined | null, call: NativeCall")]
-    pub async fn kill_container(&self, id: String, signal: Option<String>, call: NativeCall) -> Result<()> {
-        self.adapter.kill_container(&id, signal.as_deref(), &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, force: boolean, call: NativeCall")]
-    pub async fn remove_container(&self, id: String, force: bool, call: NativeCall) -> Result<()> {
-        self.adapter.remove_container(&id, force, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall")]
-    pub async fn pause_container(&self, id: String, call: NativeCall) -> Result<()> {
-        self.adapter.pause_container(&id, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall")]
-    pub async fn unpause_container(&self, id: String, call: NativeCall) -> Result<()> {
-        self.adapter.unpause_container(&id, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn wait_container(&self, id: String, call: NativeCall) -> Result<Json<WaitResult>> {
-        Ok(Json(self.adapter.wait_container(&id, &call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn inspect_container(&self, id: String, call: NativeCall) -> Result<Json<ContainerInfo>> {
-        Ok(Json(self.adapter.inspect_container(&id, &call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn container_details(&self, id: String, call: NativeCall) -> Result<Json<ContainerDetails>> {
-        Ok(Json(self.adapter.container_details(&id, &call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn list_containers(
-        &self,
-        options: Json<ListOptions>,
-        call: NativeCall,
-    ) -> Result<Json<Vec<ContainerInfo>>> {
-        Ok(Json(self.adapter.list_containers(&options.0, &call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn container_stats(&self, id: String, call: NativeCall) -> Result<Json<ContainerStats>> {
-        Ok(Json(self.adapter.container_stats(&id, &call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn list_images(&self, call: NativeCall) -> Result<Json<Vec<ImageInfo>>> {
-        Ok(Json(self.adapter.list_images(&call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "image: string, call: NativeCall")]
-    pub async fn image_exists(&self, image: String, call: NativeCall) -> Result<bool> {
-        self.adapter.image_exists(&image, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "image: string, force: boolean, call: NativeCall")]
-    pub async fn remove_image(&self, image: String, force: bool, call: NativeCall) -> Result<()> {
-        self.adapter.remove_image(&image, force, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "image: string, target: string, call: NativeCall")]
-    pub async fn tag_image(&self, image: String, target: String, call: NativeCall) -> Result<()> {
-        self.adapter.tag_image(&image, &target, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "name: string, options: string, call: NativeCall")]
-    pub async fn create_network(
-        &self,
-        name: String,
-        options: Json<NetworkOptions>,
-        call: NativeCall,
-    ) -> Result<String> {
-        self.adapter.create_network(&name, &options.0, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "id: string, call: NativeCall")]
-    pub async fn remove_network(&self, id: String, call: NativeCall) -> Result<()> {
-        self.adapter.remove_network(&id, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn list_networks(&self, call: NativeCall) -> Result<Json<Vec<NetworkInfo>>> {
-        Ok(Json(self.adapter.list_networks(&call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "container: string, network: string, call: NativeCall")]
-    pub async fn connect_network(&self, container: String, network: String, call: NativeCall) -> Result<()> {
-        self.adapter.connect_network(&container, &network, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "container: string, network: string, call: NativeCall")]
-    pub async fn disconnect_network(&self, container: String, network: String, call: NativeCall) -> Result<()> {
-        self.adapter.disconnect_network(&container, &network, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "name: string, options: string, call: NativeCall")]
-    pub async fn create_volume(&self, name: String, options: Json<VolumeOptions>, call: NativeCall) -> Result<String> {
-        self.adapter.create_volume(&name, options.0, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "name: string, force: boolean, call: NativeCall")]
-    pub async fn remove_volume(&self, name: String, force: bool, call: NativeCall) -> Result<()> {
-        self.adapter.remove_volume(&name, force, &call.0).await.or_throw()
-    }
-
-    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn list_volumes(&self, call: NativeCall) -> Result<Json<Vec<VolumeInfo>>> {
-        Ok(Json(self.adapter.list_volumes(&call.0).await.or_throw()?))
-    }
-
-    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn prune(&self, options: Json<PruneOptions>, call: NativeCall) -> Result<Json<PruneResult>> {
-        Ok(Json(self.adapter.prune(options.0, &call.0).await.or_throw()?))
+    #[napi(ts_args_type = "spec: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn start_container<'e>(&self, env: &'e Env, spec: Json<ContainerSpec>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.start_container(spec.0, &call.0).await })
     }
 
     #[napi(
-        ts_args_type = "image: string, options: string, progress: ((event: string) => void) | undefined, call: NativeCall"
+        ts_args_type = "id: string, timeout: number | undefined | null, call: NativeCall",
+        ts_return_type = "Promise<void>"
     )]
-    pub async fn pull_image(
+    pub fn stop_container<'e>(&self, env: &'e Env, id: String, timeout: Option<f64>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.stop_container(&id, timeout, &call.0).await })
+    }
+
+    #[napi(
+        ts_args_type = "id: string, timeout: number | undefined | null, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn restart_container<'e>(
         &self,
+        env: &'e Env,
+        id: String,
+        timeout: Option<f64>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.restart_container(&id, timeout, &call.0).await })
+    }
+
+    #[napi(
+        ts_args_type = "id: string, signal: string | undefined | null, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn kill_container<'e>(
+        &self,
+        env: &'e Env,
+        id: String,
+        signal: Option<String>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.kill_container(&id, signal.as_deref(), &call.0).await })
+    }
+
+    #[napi(ts_args_type = "id: string, force: boolean, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn remove_container<'e>(&self, env: &'e Env, id: String, force: bool, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.remove_container(&id, force, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn pause_container<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.pause_container(&id, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn unpause_container<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.unpause_container(&id, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn wait_container<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.wait_container(&id, &call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn inspect_container<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.inspect_container(&id, &call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn container_details<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.container_details(&id, &call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn list_containers<'e>(&self, env: &'e Env, options: Json<ListOptions>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.list_containers(&options.0, &call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn container_stats<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.container_stats(&id, &call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn list_images<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.list_images(&call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "image: string, call: NativeCall", ts_return_type = "Promise<boolean>")]
+    pub fn image_exists<'e>(&self, env: &'e Env, image: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.image_exists(&image, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "image: string, force: boolean, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn remove_image<'e>(&self, env: &'e Env, image: String, force: bool, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.remove_image(&image, force, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "image: string, target: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn tag_image<'e>(&self, env: &'e Env, image: String, target: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.tag_image(&image, &target, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "name: string, options: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn create_network<'e>(
+        &self,
+        env: &'e Env,
+        name: String,
+        options: Json<NetworkOptions>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.create_network(&name, &options.0, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn remove_network<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.remove_network(&id, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn list_networks<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.list_networks(&call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "container: string, network: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn connect_network<'e>(
+        &self,
+        env: &'e Env,
+        container: String,
+        network: String,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.connect_network(&container, &network, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "container: string, network: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn disconnect_network<'e>(
+        &self,
+        env: &'e Env,
+        container: String,
+        network: String,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.disconnect_network(&container, &network, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "name: string, options: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn create_volume<'e>(
+        &self,
+        env: &'e Env,
+        name: String,
+        options: Json<VolumeOptions>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.create_volume(&name, options.0, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "name: string, force: boolean, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn remove_volume<'e>(&self, env: &'e Env, name: String, force: bool, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.remove_volume(&name, force, &call.0).await })
+    }
+
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn list_volumes<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.list_volumes(&call.0).await.map(Json) })
+    }
+
+    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn prune<'e>(&self, env: &'e Env, options: Json<PruneOptions>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.prune(options.0, &call.0).await.map(Json) })
+    }
+
+    #[napi(
+        ts_args_type = "image: string, options: string, progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn pull_image<'e>(
+        &self,
+        env: &'e Env,
         image: String,
         options: Json<PullOptions>,
         progress: Option<ProgressCallback>,
         call: NativeCall,
-    ) -> Result<()> {
-        with_progress(progress, |sink| self.adapter.pull_image(&image, &options.0, sink, &call.0)).await.or_throw()
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move {
+            with_progress(progress, |sink| adapter.pull_image(&image, &options.0, sink, &call.0)).await
+        })
     }
 
     #[napi(ts_args_type = "path: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn load_image_file(&self, path: String, call: NativeCall) -> Result<Json<Vec<String>>> {
-        Ok(Json(self.adapter.load_image_file(path.as_ref(), &call.0).await.or_throw()?))
+    pub fn load_image_file<'e>(&self, env: &'e Env, path: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.load_image_file(path.as_ref(), &call.0).await.map(Json) })
     }
 
     #[napi(ts_args_type = "upload: Upload, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn load_image(&self, upload: &Upload, call: NativeCall) -> Result<Json<Vec<String>>> {
-        Ok(Json(self.adapter.load_image(upload.reader().or_throw()?, &call.0).await.or_throw()?))
+    pub fn load_image<'e>(&self, env: &'e Env, upload: &Upload, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        let reader = upload.reader();
+        promise(env, async move { adapter.load_image(reader?, &call.0).await.map(Json) })
     }
 
-    #[napi(ts_args_type = "images: string[], call: NativeCall")]
-    pub async fn save_image(&self, images: Vec<String>, call: NativeCall) -> Result<ByteStream> {
-        Ok(ByteStream::new(self.adapter.save_image(&images, &call.0).await.or_throw()?))
+    #[napi(ts_args_type = "images: string[], call: NativeCall", ts_return_type = "Promise<ByteStream>")]
+    pub fn save_image<'e>(&self, env: &'e Env, images: Vec<String>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(
+            env,
+            async move { Ok(Answer::ByteStream(ByteStream::new(adapter.save_image(&images, &call.0).await?))) },
+        )
     }
 
-    #[napi(ts_args_type = "id: string, options: string, call: NativeCall")]
-    pub async fn logs(&self, id: String, options: Json<LogOptions>, call: NativeCall) -> Result<ByteStream> {
-        let chunks = self.adapter.logs(&id, &options.0, &call.0).await.or_throw()?;
-        Ok(ByteStream::new(chunks.map_ok(|c| c.data)))
+    #[napi(ts_args_type = "id: string, options: string, call: NativeCall", ts_return_type = "Promise<ByteStream>")]
+    pub fn logs<'e>(&self, env: &'e Env, id: String, options: Json<LogOptions>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move {
+            let chunks = adapter.logs(&id, &options.0, &call.0).await?;
+            Ok(Answer::ByteStream(ByteStream::new(chunks.map_ok(|c| c.data))))
+        })
     }
 
-    #[napi(ts_args_type = "id: string, call: NativeCall")]
-    pub async fn stream_stats(&self, id: String, call: NativeCall) -> Result<ItemStream> {
-        Ok(ItemStream::new(self.adapter.stream_stats(&id, &call.0).await.or_throw()?))
+    #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<ItemStream>")]
+    pub fn stream_stats<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { Ok(Answer::ItemStream(ItemStream::new(adapter.stream_stats(&id, &call.0).await?))) })
     }
 
-    #[napi(ts_args_type = "options: string, call: NativeCall")]
-    pub async fn events(&self, options: Json<EventOptions>, call: NativeCall) -> Result<ItemStream> {
-        Ok(ItemStream::new(self.adapter.events(&options.0, &call.0).await.or_throw()?))
+    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<ItemStream>")]
+    pub fn events<'e>(&self, env: &'e Env, options: Json<EventOptions>, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { Ok(Answer::ItemStream(ItemStream::new(adapter.events(&options.0, &call.0).await?))) })
     }
 
-    #[napi(ts_args_type = "id: string, argv: string[], options: string, input: Buffer | undefined, call: NativeCall")]
-    pub async fn exec(
+    #[napi(
+        ts_args_type = "id: string, argv: string[], options: string, input: Buffer | undefined, call: NativeCall",
+        ts_return_type = "Promise<NativeExecOutput>"
+    )]
+    pub fn exec<'e>(
         &self,
+        env: &'e Env,
         id: String,
         argv: Vec<String>,
         options: Json<ExecOptions>,
         input: Option<Buffer>,
         call: NativeCall,
-    ) -> Result<NativeExecOutput> {
-        let input = input.map(|b| Bytes::copy_from_slice(&b));
-        let out = self.adapter.exec(&id, &argv, &options.0, input, &call.0).await.or_throw()?;
-        Ok(NativeExecOutput {
-            exit_code: out.exit_code,
-            stdout: Vec::from(out.stdout).into(),
-            stderr: Vec::from(out.stderr).into(),
+    ) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move {
+            let input = input.map(|b| Bytes::copy_from_slice(&b));
+            let out = adapter.exec(&id, &argv, &options.0, input, &call.0).await?;
+            Ok(Answer::Output(NativeExecOutput {
+                exit_code: out.exit_code,
+                stdout: Vec::from(out.stdout).into(),
+                stderr: Vec::from(out.stderr).into(),
+            }))
         })
     }
 }

@@ -1,13 +1,14 @@
 use lima_runtime::{
-    fetch::bundle::{self, DownloadOptions, DownloadReport},
-    progress::RuntimeProgress,
+    fetch::bundle::{self, DownloadOptions},
+    progress::{RuntimeProgress, Sink},
 };
-use napi::Result;
+use napi::Env;
 use napi_derive::napi;
 
 use crate::{
     call::NativeCall,
-    convert::{Json, OrThrow, ProgressCallback, with_progress},
+    convert::{Json, ProgressCallback, with_progress},
+    promise::{Promised, promise},
 };
 
 /// What `npx lima-runtime download` does.
@@ -16,13 +17,14 @@ use crate::{
     ts_args_type = "options: string, progress: ((event: string) => void) | undefined, call: NativeCall",
     ts_return_type = "Promise<string>"
 )]
-pub async fn download_bundle(
+pub fn download_bundle(
+    env: &Env,
     options: Json<DownloadOptions>,
     progress: Option<ProgressCallback>,
     call: NativeCall,
-) -> Result<Json<Vec<DownloadReport>>> {
-    let done = with_progress(progress, |sink: lima_runtime::progress::Sink<RuntimeProgress>| {
-        bundle::download(options.0, sink, &call.0)
-    });
-    Ok(Json(done.await.or_throw()?))
+) -> Promised<'_> {
+    promise(env, async move {
+        let work = |sink: Sink<RuntimeProgress>| bundle::download(options.0, sink, &call.0);
+        with_progress(progress, work).await.map(Json)
+    })
 }

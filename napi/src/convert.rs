@@ -1,6 +1,6 @@
 //! What crosses the boundary, and how.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use lima_runtime::{
     error::{Error, ErrorCode},
@@ -15,6 +15,7 @@ use napi::{
 use napi_derive::napi;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_path_to_error::Segment;
+use tokio::sync::mpsc;
 
 /// An error on its way to the facade, as JSON in the message: napi drops custom codes of async functions, and the
 /// facade makes the real `RuntimeError` anyway, because only there it gets a JavaScript stack.
@@ -59,6 +60,12 @@ pub fn error_codes() -> Vec<&'static str> {
 
 /// A value that crosses as JSON text.
 pub struct Json<T>(pub T);
+
+impl<T: Serialize> Json<T> {
+    pub fn into_text(self) -> lima_runtime::error::Result<String> {
+        serde_json::to_string(&self.0).map_err(|e| Error::internal(format!("Cannot serialise an answer: {e}")))
+    }
+}
 
 impl<T> TypeName for Json<T> {
     fn type_name() -> &'static str {
@@ -113,8 +120,7 @@ fn readable(message: &str) -> String {
 
 impl<T: Serialize> ToNapiValue for Json<T> {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
-        let text = serde_json::to_string(&value.0)
-            .map_err(|e| Failure(Error::new(ErrorCode::Internal, format!("Cannot serialise an answer: {e}"))))?;
+        let text = value.into_text().map_err(Failure)?;
         // SAFETY: napi passes a live env.
         unsafe { String::to_napi_value(env, text) }
     }
@@ -127,31 +133,42 @@ pub type ProgressCallback = ThreadsafeFunction<String, UnknownReturnValue, Strin
 /// settles through another queue than callbacks do and could overtake them.
 pub async fn with_progress<P, T, F>(callback: Option<ProgressCallback>, work: impl FnOnce(Sink<P>) -> F) -> T
 where
-    P: Serialize + Send + 'static,
-    F: Future<Output = T>,
+    P: Serialize + 'static,
+    F: Future<Output = T> + Send,
 {
-    let Some(callback) = callback else { return work(lima_runtime::progress::ignore()).await };
-    let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<P>();
-    let sink: Sink<P> = Arc::new(move |p| {
-        let _ = send.send(p);
-    });
+    let (send, receive) = mpsc::unbounded_channel();
+    let sink: Sink<P> = match callback {
+        Some(_) => Arc::new(move |event| {
+            if let Ok(text) = serde_json::to_string(&event) {
+                let _ = send.send(text);
+            }
+        }),
+        None => lima_runtime::progress::ignore(),
+    };
+    deliver(callback, receive, Box::pin(work(sink))).await
+}
+
+async fn deliver<T>(
+    callback: Option<ProgressCallback>,
+    mut events: mpsc::UnboundedReceiver<String>,
+    mut work: Pin<Box<dyn Future<Output = T> + Send + '_>>,
+) -> T {
+    let Some(callback) = callback else { return work.await };
     let forward = async move {
-        while let Some(event) = receive.recv().await {
-            let Ok(text) = serde_json::to_string(&event) else { continue };
+        while let Some(text) = events.recv().await {
             if callback.call_async_catch(text).await.is_err() {
                 return;
             }
         }
     };
     tokio::pin!(forward);
-    let work = work(sink);
-    tokio::pin!(work);
     let done = tokio::select! {
         done = &mut work => done,
         // The callback's end is not the work's.
         () = &mut forward => return work.await,
     };
-    // The sink is gone with the work, which ends `forward`; a sink kept by a detached task must not hold the answer.
+    // The sink goes with the work, which ends `forward`; a sink kept by a detached task must not hold the answer.
+    drop(work);
     let _ = tokio::time::timeout(LAST_EVENTS, forward).await;
     done
 }

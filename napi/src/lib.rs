@@ -14,4 +14,5 @@ mod call;
 mod container_manager;
 mod convert;
 mod lima_manager;
+mod promise;
 mod stream;

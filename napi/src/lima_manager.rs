@@ -1,18 +1,16 @@
 use bytes::Bytes;
 use lima_runtime::{
-    manager::lima::{
-        Configured, DiagnosticCheck, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, Status,
-        UninstallOptions, VmInfo,
-    },
+    manager::lima::{InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
     progress::{RuntimeProgress, Sink},
 };
-use napi::{Result, bindgen_prelude::Buffer};
+use napi::{Env, Result, bindgen_prelude::Buffer};
 use napi_derive::napi;
 
 use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
     convert::{Json, OrThrow, ProgressCallback, with_progress},
+    promise::{Promised, promise},
 };
 
 #[napi]
@@ -34,106 +32,174 @@ impl LimaManager {
         Ok(NativeAdapter::of(self.runtime.adapter(app_name.as_deref()).or_throw()?))
     }
 
-    #[napi(ts_args_type = "call: NativeCall")]
-    pub async fn is_installed(&self, call: NativeCall) -> Result<bool> {
-        self.runtime.is_installed(&call.0).await.or_throw()
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<boolean>")]
+    pub fn is_installed<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.is_installed(&call.0).await })
     }
 
-    #[napi(ts_args_type = "call: NativeCall")]
-    pub async fn has_pre_bundled(&self, call: NativeCall) -> Result<bool> {
-        self.runtime.has_pre_bundled(&call.0).await.or_throw()
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<boolean>")]
+    pub fn has_pre_bundled<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.has_pre_bundled(&call.0).await })
     }
 
-    #[napi(ts_args_type = "call: NativeCall")]
-    pub async fn is_running(&self, call: NativeCall) -> Result<bool> {
-        call.0.run(None, async { Ok(self.runtime.is_running().await) }).await.or_throw()
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<boolean>")]
+    pub fn is_running<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { call.0.run(None, async { Ok(runtime.is_running().await) }).await })
     }
 
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn status(&self, call: NativeCall) -> Result<Json<Status>> {
-        Ok(Json(self.runtime.status(&call.0).await.or_throw()?))
+    pub fn status<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.status(&call.0).await.map(Json) })
     }
 
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn info(&self, call: NativeCall) -> Result<Json<VmInfo>> {
-        Ok(Json(self.runtime.info(&call.0).await.or_throw()?))
+    pub fn info<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.info(&call.0).await.map(Json) })
     }
 
-    #[napi(ts_args_type = "options: string, progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn install(
+    #[napi(
+        ts_args_type = "options: string, progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn install<'e>(
         &self,
+        env: &'e Env,
         options: Json<InstallOptions>,
         progress: Option<ProgressCallback>,
         call: NativeCall,
-    ) -> Result<()> {
-        with_progress(progress, |sink: Sink<RuntimeProgress>| self.runtime.install(options.0, sink, &call.0))
-            .await
-            .or_throw()
+    ) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            with_progress(progress, |sink: Sink<RuntimeProgress>| runtime.install(options.0, sink, &call.0)).await
+        })
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn start(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, async |sink| self.runtime.start(sink, &call.0).await.map(drop)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn start<'e>(&self, env: &'e Env, progress: Option<ProgressCallback>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(
+            env,
+            async move { with_progress(progress, async |sink| runtime.start(sink, &call.0).await.map(drop)).await },
+        )
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn stop(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, |sink| self.runtime.stop(sink, &call.0)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn stop<'e>(&self, env: &'e Env, progress: Option<ProgressCallback>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { with_progress(progress, |sink| runtime.stop(sink, &call.0)).await })
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn restart(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, async |sink| self.runtime.restart(sink, &call.0).await.map(drop)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn restart<'e>(&self, env: &'e Env, progress: Option<ProgressCallback>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            with_progress(progress, async |sink| runtime.restart(sink, &call.0).await.map(drop)).await
+        })
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn delete(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, |sink| self.runtime.delete(sink, &call.0)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn delete<'e>(&self, env: &'e Env, progress: Option<ProgressCallback>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { with_progress(progress, |sink| runtime.delete(sink, &call.0)).await })
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn factory_reset(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, async |sink| self.runtime.factory_reset(sink, &call.0).await.map(drop)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn factory_reset<'e>(
+        &self,
+        env: &'e Env,
+        progress: Option<ProgressCallback>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            with_progress(progress, async |sink| runtime.factory_reset(sink, &call.0).await.map(drop)).await
+        })
     }
 
     #[napi(ts_args_type = "resources: string, call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn configure(&self, resources: Json<Resources>, call: NativeCall) -> Result<Json<Configured>> {
-        Ok(Json(self.runtime.configure(resources.0, &call.0).await.or_throw()?))
+    pub fn configure<'e>(&self, env: &'e Env, resources: Json<Resources>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.configure(resources.0, &call.0).await.map(Json) })
     }
 
-    #[napi]
-    pub async fn suspend(&self) {
-        self.runtime.suspend().await;
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn suspend<'e>(&self, env: &'e Env) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            runtime.suspend().await;
+            Ok(())
+        })
     }
 
-    #[napi(ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall")]
-    pub async fn resume(&self, progress: Option<ProgressCallback>, call: NativeCall) -> Result<()> {
-        with_progress(progress, |sink| self.runtime.resume(sink, &call.0)).await.or_throw()
+    #[napi(
+        ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn resume<'e>(&self, env: &'e Env, progress: Option<ProgressCallback>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { with_progress(progress, |sink| runtime.resume(sink, &call.0)).await })
     }
 
     /// What nerdctl printed, read as UTF-8.
-    #[napi(ts_args_type = "args: string[], input: Buffer | undefined, call: NativeCall")]
-    pub async fn exec_nerdctl(&self, args: Vec<String>, input: Option<Buffer>, call: NativeCall) -> Result<String> {
-        let input = input.map(|b| Bytes::copy_from_slice(&b));
-        let out = self.runtime.exec_nerdctl(&args, input, &call.0).await.or_throw()?;
-        Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    #[napi(
+        ts_args_type = "args: string[], input: Buffer | undefined, call: NativeCall",
+        ts_return_type = "Promise<string>"
+    )]
+    pub fn exec_nerdctl<'e>(
+        &self,
+        env: &'e Env,
+        args: Vec<String>,
+        input: Option<Buffer>,
+        call: NativeCall,
+    ) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            let input = input.map(|b| Bytes::copy_from_slice(&b));
+            let out = runtime.exec_nerdctl(&args, input, &call.0).await?;
+            Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        })
     }
 
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<string>")]
-    pub async fn diagnose(&self, call: NativeCall) -> Result<Json<Vec<DiagnosticCheck>>> {
-        Ok(Json(self.runtime.diagnose(&call.0).await.or_throw()?))
+    pub fn diagnose<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.diagnose(&call.0).await.map(Json) })
     }
 
     /// The absolute path.
-    #[napi(ts_args_type = "path: string, call: NativeCall")]
-    pub async fn collect_diagnostics(&self, path: String, call: NativeCall) -> Result<String> {
-        let path = self.runtime.collect_diagnostics(path.as_ref(), &call.0).await.or_throw()?;
-        Ok(path.to_string_lossy().into_owned())
+    #[napi(ts_args_type = "path: string, call: NativeCall", ts_return_type = "Promise<string>")]
+    pub fn collect_diagnostics<'e>(&self, env: &'e Env, path: String, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move {
+            let path = runtime.collect_diagnostics(path.as_ref(), &call.0).await?;
+            Ok(path.to_string_lossy().into_owned())
+        })
     }
 
-    #[napi(ts_args_type = "options: string, call: NativeCall")]
-    pub async fn uninstall(&self, options: Json<UninstallOptions>, call: NativeCall) -> Result<()> {
-        self.runtime.uninstall(options.0, &call.0).await.or_throw()
+    #[napi(ts_args_type = "options: string, call: NativeCall", ts_return_type = "Promise<void>")]
+    pub fn uninstall<'e>(&self, env: &'e Env, options: Json<UninstallOptions>, call: NativeCall) -> Promised<'e> {
+        let runtime = self.runtime.clone();
+        promise(env, async move { runtime.uninstall(options.0, &call.0).await })
     }
 
     #[napi(ts_return_type = "string")]

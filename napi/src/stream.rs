@@ -1,7 +1,7 @@
 //! Streams are pulled: `read()` and `close()`. Node's Readable and async iterators are made of these in the facade;
 //! napi's web streams cannot cancel a pull that waits for a quiet source.
 
-use std::task::Poll;
+use std::{sync::Arc, task::Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, StreamExt, stream::BoxStream};
@@ -11,7 +11,7 @@ use lima_runtime::{
 };
 
 use napi::{
-    Result,
+    Env,
     bindgen_prelude::{Buffer, within_runtime_if_available},
 };
 use napi_derive::napi;
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::convert::OrThrow;
+use crate::promise::{Answer, Promised, promise};
 
 struct Source<T> {
     /// None once it has ended: a source is dropped (and its connection closed) as soon as nobody will read it.
@@ -80,7 +80,9 @@ impl<T> Source<T> {
 
 /// Bytes: a log, a saved image.
 #[napi]
-pub struct ByteStream {
+pub struct ByteStream(Arc<Pieces>);
+
+struct Pieces {
     source: Source<Bytes>,
     rest: Mutex<Rest>,
 }
@@ -93,8 +95,8 @@ struct Rest {
     error: Option<Error>,
 }
 
-impl ByteStream {
-    pub fn new(stream: impl Stream<Item = CoreResult<Bytes>> + Send + 'static) -> Self {
+impl Pieces {
+    fn new(stream: impl Stream<Item = CoreResult<Bytes>> + Send + 'static) -> Self {
         Self { source: Source::new(stream), rest: Mutex::default() }
     }
 
@@ -136,40 +138,48 @@ impl ByteStream {
     }
 }
 
+impl ByteStream {
+    pub fn new(stream: impl Stream<Item = CoreResult<Bytes>> + Send + 'static) -> Self {
+        Self(Arc::new(Pieces::new(stream)))
+    }
+}
+
 #[napi]
 impl ByteStream {
     /// At least one byte and at most `max`, joining pieces that are there already; `null` at the end.
-    #[napi]
-    pub async fn read(&self, max: u32) -> Result<Option<Buffer>> {
-        Ok(self.take(max as usize).await.or_throw()?.map(Into::into))
+    #[napi(ts_return_type = "Promise<Buffer | null>")]
+    pub fn read<'e>(&self, env: &'e Env, max: u32) -> Promised<'e> {
+        let pieces = self.0.clone();
+        promise(env, async move { pieces.take(max as usize).await.map(Answer::Bytes) })
     }
 
     #[napi]
     pub fn close(&self) {
-        self.source.close();
+        self.0.source.close();
     }
 }
 
 /// Items as JSON: events, stats.
 #[napi]
 pub struct ItemStream {
-    source: Source<String>,
+    source: Arc<Source<String>>,
 }
 
 impl ItemStream {
     pub fn new<T: Serialize + 'static>(stream: impl Stream<Item = CoreResult<T>> + Send + 'static) -> Self {
         let text = stream
             .map(|item| item.and_then(|item| serde_json::to_string(&item).map_err(|e| Error::internal(e.to_string()))));
-        Self { source: Source::new(text) }
+        Self { source: Arc::new(Source::new(text)) }
     }
 }
 
 #[napi]
 impl ItemStream {
     /// The next item, or `null` at the end.
-    #[napi]
-    pub async fn next(&self) -> Result<Option<String>> {
-        self.source.next().await.transpose().or_throw()
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn next<'e>(&self, env: &'e Env) -> Promised<'e> {
+        let source = self.source.clone();
+        promise(env, async move { source.next().await.transpose().map(Answer::Text) })
     }
 
     #[napi]
@@ -182,7 +192,7 @@ impl ItemStream {
 /// next one, which is the back-pressure.
 #[napi]
 pub struct Upload {
-    write: Mutex<Option<DuplexStream>>,
+    write: Arc<Mutex<Option<DuplexStream>>>,
     read: std::sync::Mutex<Option<DuplexStream>>,
 }
 
@@ -192,21 +202,28 @@ impl Upload {
     #[allow(clippy::new_without_default, reason = "made by JavaScript only")]
     pub fn new() -> Self {
         let (write, read) = tokio::io::duplex(256 * 1024);
-        Self { write: Mutex::new(Some(write)), read: std::sync::Mutex::new(Some(read)) }
+        Self { write: Arc::new(Mutex::new(Some(write))), read: std::sync::Mutex::new(Some(read)) }
     }
 
     /// False when nobody reads any more: stop writing.
-    #[napi]
-    pub async fn write(&self, chunk: Buffer) -> bool {
-        match self.write.lock().await.as_mut() {
-            Some(w) => w.write_all(&chunk).await.is_ok(),
-            None => false,
-        }
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn write<'e>(&self, env: &'e Env, chunk: Buffer) -> Promised<'e> {
+        let write = self.write.clone();
+        promise(env, async move {
+            match write.lock().await.as_mut() {
+                Some(w) => Ok(w.write_all(&chunk).await.is_ok()),
+                None => Ok(false),
+            }
+        })
     }
 
-    #[napi]
-    pub async fn end(&self) {
-        *self.write.lock().await = None;
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn end<'e>(&self, env: &'e Env) -> Promised<'e> {
+        let write = self.write.clone();
+        promise(env, async move {
+            *write.lock().await = None;
+            Ok(())
+        })
     }
 }
 
@@ -219,7 +236,7 @@ impl Upload {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::Pin, sync::Arc};
+    use std::pin::Pin;
 
     use futures_util::stream;
     use tokio::sync::mpsc;
@@ -241,7 +258,7 @@ mod tests {
         (watched, dropped)
     }
 
-    async fn all(s: &ByteStream, max: usize) -> (Vec<String>, Option<Error>) {
+    async fn all(s: &Pieces, max: usize) -> (Vec<String>, Option<Error>) {
         let mut out = Vec::new();
         loop {
             match s.take(max).await {
@@ -254,9 +271,9 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_that_are_there_are_joined_and_none_is_lost() {
-        let s = ByteStream::new(stream::iter(pieces(&["ab", "", "cdefg", "h", "ijklmnop"])));
+        let s = Pieces::new(stream::iter(pieces(&["ab", "", "cdefg", "h", "ijklmnop"])));
         assert_eq!(all(&s, 4).await.0, ["abcd", "efgh", "ijkl", "mnop"]);
-        let s = ByteStream::new(stream::iter(pieces(&["", "a"])));
+        let s = Pieces::new(stream::iter(pieces(&["", "a"])));
         assert_eq!(all(&s, 4).await.0, ["a"]);
     }
 
@@ -264,7 +281,7 @@ mod tests {
     async fn an_error_behind_bytes_comes_after_them_once() {
         let mut list = pieces(&["abc", "de"]);
         list.push(Err(Error::internal("cut")));
-        let s = ByteStream::new(stream::iter(list));
+        let s = Pieces::new(stream::iter(list));
         let (read, error) = all(&s, 4).await;
         assert_eq!((read.concat().as_str(), error.unwrap().message()), ("abcde", "cut"));
         assert!(matches!(s.take(4).await, Ok(None)));
@@ -273,11 +290,11 @@ mod tests {
     #[tokio::test]
     async fn close_wakes_a_read_that_waits_and_drops_the_source() {
         let (stream, dropped) = watched(stream::pending::<CoreResult<Bytes>>());
-        let s = Arc::new(ByteStream::new(stream));
+        let s = Arc::new(Pieces::new(stream));
         let reader = s.clone();
         let read = tokio::spawn(async move { reader.take(1).await });
         tokio::task::yield_now().await;
-        s.close();
+        s.source.close();
         assert!(matches!(read.await.unwrap(), Ok(None)));
         assert!(dropped.await.is_err());
     }
@@ -288,13 +305,13 @@ mod tests {
             let (send, receive) = mpsc::unbounded_channel::<CoreResult<Bytes>>();
             let (stream, dropped) =
                 watched(stream::unfold(receive, |mut r| async { r.recv().await.map(|item| (item, r)) }));
-            let s = Arc::new(ByteStream::new(stream));
+            let s = Arc::new(Pieces::new(stream));
             let reader = s.clone();
             let read = tokio::spawn(async move { reader.take(64).await });
             for piece in pieces(&["a", "b", "c"]) {
                 let _ = send.send(piece);
             }
-            s.close();
+            s.source.close();
             let _ = read.await.unwrap();
             assert!(dropped.await.is_err());
         }

@@ -40,6 +40,7 @@ pid=$(cat "$1") && shift && exec nsenter --target "$pid" --user --preserve-crede
 "#;
 
 /// An adapter whose nerdctl can be named later.
+#[derive(Clone)]
 pub struct LocalContainerd {
     pub adapter: Adapter,
     engine: Arc<ContainerdEngine>,

@@ -1,0 +1,90 @@
+//! What asynchronous methods hand to JavaScript.
+
+use std::{future::Future, pin::Pin};
+
+use lima_runtime::error::Result as CoreResult;
+use napi::{
+    Env, Result,
+    bindgen_prelude::{Buffer, PromiseRaw, ToNapiValue},
+    sys,
+};
+use serde::Serialize;
+
+use crate::{
+    adapter::NativeExecOutput,
+    convert::{Json, OrThrow},
+    stream::{ByteStream, ItemStream},
+};
+
+pub type Promised<'e> = Result<PromiseRaw<'e, Answer>>;
+
+/// Runs `work` on the runtime's threads. One kind of future and one of answer for all methods: napi and tokio make a
+/// copy of their machinery for each kind they are given, which for napi's own `async fn` was a tenth of the addon.
+pub fn promise<T: IntoAnswer>(env: &Env, work: impl Future<Output = CoreResult<T>> + Send + 'static) -> Promised<'_> {
+    let work: Pin<Box<dyn Future<Output = Result<Answer>> + Send>> =
+        Box::pin(async { work.await.and_then(T::into_answer).or_throw() });
+    env.spawn_future(work)
+}
+
+/// Everything a method can answer with.
+pub enum Answer {
+    Nothing,
+    Flag(bool),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+    Output(NativeExecOutput),
+    ByteStream(ByteStream),
+    ItemStream(ItemStream),
+}
+
+impl ToNapiValue for Answer {
+    unsafe fn to_napi_value(env: sys::napi_env, answer: Self) -> Result<sys::napi_value> {
+        // SAFETY: napi passes a live env.
+        unsafe {
+            match answer {
+                Self::Nothing => <()>::to_napi_value(env, ()),
+                Self::Flag(flag) => bool::to_napi_value(env, flag),
+                Self::Text(text) => Option::to_napi_value(env, text),
+                Self::Bytes(bytes) => Option::to_napi_value(env, bytes.map(Buffer::from)),
+                Self::Output(output) => NativeExecOutput::to_napi_value(env, output),
+                Self::ByteStream(stream) => ByteStream::to_napi_value(env, stream),
+                Self::ItemStream(stream) => ItemStream::to_napi_value(env, stream),
+            }
+        }
+    }
+}
+
+/// Called where the work was done, not on JavaScript's thread.
+pub trait IntoAnswer {
+    fn into_answer(self) -> CoreResult<Answer>;
+}
+
+impl IntoAnswer for Answer {
+    fn into_answer(self) -> CoreResult<Answer> {
+        Ok(self)
+    }
+}
+
+impl IntoAnswer for () {
+    fn into_answer(self) -> CoreResult<Answer> {
+        Ok(Answer::Nothing)
+    }
+}
+
+impl IntoAnswer for bool {
+    fn into_answer(self) -> CoreResult<Answer> {
+        Ok(Answer::Flag(self))
+    }
+}
+
+impl IntoAnswer for String {
+    fn into_answer(self) -> CoreResult<Answer> {
+        Ok(Answer::Text(Some(self)))
+    }
+}
+
+impl<T: Serialize> IntoAnswer for Json<T> {
+    fn into_answer(self) -> CoreResult<Answer> {
+        self.into_text().map(|text| Answer::Text(Some(text)))
+    }
+}
