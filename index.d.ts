@@ -887,7 +887,7 @@ export interface BundledRuntimeOptions {
   bundledDir?: string
   /** Path or address of a manifest in place of the built-in one. */
   manifest?: string
-  /** `https://host/path` is fetched as `<mirror>/host/path`. */
+  /** `https://host/path` is fetched as `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`. */
   mirror?: string
 }
 
@@ -1170,7 +1170,10 @@ export interface LimaRuntimeOptions {
    * manifest of this package; its form is `templates/manifest.schema.json`. Default: `LIMA_RUNTIME_MANIFEST`.
    */
   manifest?: string
-  /** `https://host/path` is fetched from `<mirror>/host/path`. Default: `LIMA_RUNTIME_MIRROR`. */
+  /**
+   * `https://host/path` is fetched from `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`.
+   * Default: `LIMA_RUNTIME_MIRROR`.
+   */
   mirror?: string
   /**
    * An http(s) proxy for downloads, for Lima, and for the guest and its containerd. Default: the environment's and the

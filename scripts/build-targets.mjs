@@ -54,7 +54,9 @@ function link(target) {
       RUSTC_BOOTSTRAP: '1',
       __CARGO_TESTS_ONLY_SRC_ROOT: source,
       CARGO_TARGET_DIR: build,
-      CARGO_ENCODED_RUSTFLAGS: releaseFlags(target.cross === target.triple ? target : {}, { [source]: 'rust-src' }),
+      CARGO_ENCODED_RUSTFLAGS: releaseFlags(target.cross === target.triple ? target : { os: target.os }, {
+        [source]: 'rust-src',
+      }),
       LIBNODE_PATH: libnode,
       SDKROOT: sdk,
       MACOSX_DEPLOYMENT_TARGET: MACOS,

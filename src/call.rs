@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -37,12 +38,22 @@ impl Call {
 
     /// Runs `work` until it ends, the caller aborts, or the deadline passes. `work` is dropped then: whatever must
     /// happen all the same (removing what was half made) belongs in a guard or a task of its own.
-    pub async fn run<T>(
+    pub async fn run<T: Send>(
         &self,
         deadline: impl Into<Option<Duration>>,
-        work: impl Future<Output = Result<T>>,
+        work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        let deadline = self.timeout.or(deadline.into());
+        let mut outcome = None;
+        {
+            let work = std::pin::pin!(async { outcome = Some(work.await) });
+            self.until(deadline.into(), work).await?;
+        }
+        outcome.expect("the work has ended")
+    }
+
+    /// Apart from [`Call::run`] and its many kinds of work: once in the program.
+    async fn until(&self, deadline: Option<Duration>, work: Pin<&mut (dyn Future<Output = ()> + Send)>) -> Result<()> {
+        let deadline = self.timeout.or(deadline);
         let left = match (self.timeout, self.since) {
             (Some(timeout), Some(since)) => Some(timeout.saturating_sub(since.elapsed())),
             _ => deadline,
@@ -58,7 +69,7 @@ impl Call {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(aborted()),
-            done = work => done.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+            done = work => done.map_err(|panic| panicked(panic.as_ref())),
             () = timer => Err(timed_out(deadline.unwrap_or_default())),
         }
     }

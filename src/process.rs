@@ -4,7 +4,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::DropGuard, task::AbortOnDropHandle};
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    task,
+};
 
 #[cfg(unix)]
 mod child;
@@ -190,7 +193,7 @@ impl Process {
     /// stall the connection, which may be shared.
     pub async fn output(mut self) -> Result<Output> {
         self.stdin = None;
-        AbortOnDropHandle::new(tokio::spawn(async move {
+        AbortOnDropHandle::new(task::spawn(async move {
             let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
             while let Some(chunk) = self.next().await {
                 match chunk {

@@ -12,6 +12,7 @@ use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
     progress::{self, PullProgress, Sink},
+    task,
 };
 
 /// A backend as callers use it. Cheap to clone.
@@ -75,7 +76,7 @@ impl Adapter {
         let engine = self.engine.clone();
         let gone = tokio_util::sync::CancellationToken::new();
         let stopped = gone.clone();
-        let mut work = tokio::spawn(async move {
+        let mut work = task::spawn(async move {
             let id = engine.create(&spec).await?;
             let started = if stopped.is_cancelled() { Err(crate::call::aborted()) } else { engine.start(&id).await };
             match started {
@@ -154,12 +155,13 @@ impl Adapter {
 
     pub async fn list_containers(&self, options: &ListOptions, call: &Call) -> Result<Vec<ContainerInfo>> {
         validate::container_filters("filters", &options.filters)?;
-        let mut found = call.run(CONTAINER_CALL, self.engine.list(options)).await?;
+        let found = call.run(CONTAINER_CALL, self.engine.list(options)).await?;
         // Docker matches names by substring; callers take `[0]` and mean the exact one.
-        if let Some(names) = options.filters.get("name") {
-            found.sort_by_key(|c| !names.iter().any(|n| n.trim_start_matches('/') == c.name));
-        }
-        Ok(found)
+        let Some(names) = options.filters.get("name") else { return Ok(found) };
+        let exact = |c: &ContainerInfo| names.iter().any(|n| n.trim_start_matches('/') == c.name);
+        let (mut exact, others): (Vec<_>, Vec<_>) = found.into_iter().partition(exact);
+        exact.extend(others);
+        Ok(exact)
     }
 
     pub async fn logs(&self, id: &str, options: &LogOptions, call: &Call) -> Result<BoxStream<OutputChunk>> {

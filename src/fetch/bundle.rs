@@ -26,6 +26,7 @@ use crate::{
     call::Call,
     error::{Error, ErrorCode, Result},
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 const INVENTORY: &str = "bundle.json";
@@ -240,7 +241,7 @@ async fn download_into(
     let work = out.join(".download");
     let items = {
         let (out, work, lock) = (out.clone(), work.clone(), lock.clone());
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = lock;
             disk::create_dir(&work)?;
             disk::remove_leftovers(&work)?;
@@ -283,7 +284,7 @@ async fn download_into(
     let fetched: BTreeMap<String, Fetched> = jobs.iter().map(|(w, _)| key(w)).zip(fetched).collect();
     drop(jobs);
 
-    disk::blocking(move || {
+    task::blocking(move || {
         let mut reports = Vec::new();
         for item in items {
             let downloaded = item.record.is_none();

@@ -231,15 +231,6 @@ pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
     hash(File::open(path)?, |_| Ok(()))
 }
 
-/// Runs blocking work where blocking is allowed. The work goes on when the caller's future is dropped.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(_) => Err(crate::call::aborted()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,7 @@ use crate::{
     call,
     error::{Error, ErrorCode, Result},
     progress::Phase,
+    task,
 };
 
 /// Pieces under way between two threads. A piece is what the connection gave at once, up to some 400 KiB.
@@ -93,10 +94,10 @@ pub async fn fetch_all(jobs: &[Job<'_>]) -> Result<Vec<Fetched>> {
         }
         result
     }));
-    let (done, mut failed): (Vec<_>, Vec<_>) = results.await.into_iter().partition(Result::is_ok);
-    // Not the ones that were only stopped.
-    failed.sort_by_key(|r| r.as_ref().is_err_and(|e| e.code() == ErrorCode::Aborted));
-    done.into_iter().chain(failed).collect()
+    let stopped = |r: &Result<_>| r.as_ref().is_err_and(|e: &Error| e.code() == ErrorCode::Aborted);
+    // What failed comes first: the others were only stopped by it.
+    let (stopped, ended): (Vec<_>, Vec<_>) = results.await.into_iter().partition(stopped);
+    ended.into_iter().chain(stopped).collect()
 }
 
 /// From the cache, or from the first source that has it.
@@ -327,7 +328,7 @@ impl Transfer<'_> {
     /// Beside this future: it waits for the disk, and an abort must not.
     async fn write_note(&self, note: Note) -> Result<()> {
         let (path, held) = (self.note.clone(), self.job.lock.clone());
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = held;
             if let Some(dir) = path.parent() {
                 disk::create_dir(dir)?;

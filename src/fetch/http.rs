@@ -12,13 +12,11 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{
-    disk,
-    retry::{self, Ended, Head, Next},
-};
+use super::retry::{self, Ended, Head, Next};
 use crate::{
     call, env_vars,
     error::{Error, ErrorCode, Result},
+    task,
 };
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -56,7 +54,7 @@ impl Http {
         let idle = options.idle.unwrap_or(call::IDLE);
         let retries = options.retries.unwrap_or(retry::RETRIES);
         // Reading the system's certificates takes tens of milliseconds.
-        let client = disk::blocking(move || client(&options)).await?;
+        let client = task::blocking(move || client(&options)).await?;
         Ok(Self { client, idle, retries })
     }
 
@@ -156,9 +154,6 @@ fn client(options: &HttpOptions) -> Result<Client> {
             .default_headers(headers)
             .referer(false)
             .connect_timeout(CONNECT)
-            // What the network has under way must stay a small part of 32 MiB.
-            .http2_initial_stream_window_size(2 << 20)
-            .http2_initial_connection_window_size(4 << 20)
             .redirect(Policy::custom(|attempt| {
                 let from_https = attempt.previous().last().is_some_and(|u| u.scheme() == "https");
                 if from_https && attempt.url().scheme() != "https" {

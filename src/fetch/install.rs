@@ -17,7 +17,7 @@ use super::{
     progress::{Meter, Share},
     record::{Content, FileRecord, Inventory, Look, Record, damaged},
 };
-use crate::{call::Call, error::Result, progress::Phase};
+use crate::{call::Call, error::Result, progress::Phase, task};
 
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -104,7 +104,7 @@ impl Home {
         let held = lock.clone();
         {
             let (versions, cache) = (versions.clone(), cache.clone());
-            disk::blocking(move || {
+            task::blocking(move || {
                 let _held = held;
                 disk::create_dir(&versions)?;
                 disk::create_dir(&cache)?;
@@ -119,7 +119,7 @@ impl Home {
                 Some(bundle) if bundle.has(request) => {
                     meter.say(Phase::Extract, Some(request.part), format!("Copying {}", request.part.title()));
                     let (home, bundle, held) = (self.clone(), bundle.clone(), lock.clone());
-                    let copied = disk::blocking(move || {
+                    let copied = task::blocking(move || {
                         let _held = held;
                         home.copy_from(&bundle, request)
                     });
@@ -168,7 +168,7 @@ impl Home {
         }
         let (home, held) = (self.clone(), lock.clone());
         // Not to be interrupted half-way by an abort; it takes milliseconds.
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = held;
             home.commit(ready, platform)
         })

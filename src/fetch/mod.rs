@@ -20,7 +20,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    task,
+};
 use manifest::{Manifest, Origin, Part, Wanted};
 
 /// What a caller may say about where things come from; part of the options of everything that downloads.
@@ -67,7 +70,7 @@ impl Network {
             }
             Some(at) => {
                 let path = PathBuf::from(at);
-                let text = disk::blocking(move || {
+                let text = task::blocking(move || {
                     std::fs::read_to_string(&path).map_err(|e| {
                         Error::invalid("manifest", format!("cannot read {}: {e}", path.display())).source(e)
                     })

@@ -13,7 +13,10 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    task,
+};
 
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -90,9 +93,9 @@ impl Instance {
 
     pub async fn facts(&self) -> Result<Facts> {
         let this = self.clone();
-        let files = tokio::task::spawn_blocking(move || this.files());
+        let files = task::blocking(move || Ok(this.files()));
         let (files, answers) = tokio::join!(files, self.info());
-        let mut facts = files.map_err(|e| Error::internal("reading the instance's directory failed").source(e))?;
+        let mut facts = files?;
         facts.answers = answers.is_some();
         Ok(facts)
     }
@@ -103,7 +106,7 @@ impl Instance {
             return false;
         }
         let log = self.path("ha.stdout.log");
-        let event = tokio::task::spawn_blocking(move || last_event(&log)).await;
+        let event = task::blocking(move || Ok(last_event(&log))).await;
         matches!(event, Ok(Event::Running | Event::Degraded))
     }
 
@@ -200,13 +203,13 @@ impl Instance {
             }
             Ok(removed)
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal("cleaning up failed").source(e)))
+        task::blocking(work).await
     }
 
     /// The last lines of one of the instance's logs, for an error's details.
     pub async fn log_tail(&self, file: &str, lines: usize) -> String {
         let path = self.path(file);
-        let text = tokio::task::spawn_blocking(move || tail(&path)).await.ok().flatten().unwrap_or_default();
+        let text = task::blocking(move || Ok(tail(&path))).await.ok().flatten().unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
@@ -237,7 +240,7 @@ async fn ask(socket: &Path) -> Result<HostAgentInfo, Box<dyn std::error::Error +
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // A task of its own: it may see the end of the connection before we have read the answer.
-    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let _connection = AbortOnDropHandle::new(task::spawn(connection));
     let request = hyper::Request::get("/v1/info")
         .header("host", "lima-hostagent")
         .body(http_body_util::Empty::<bytes::Bytes>::new())?;

@@ -22,7 +22,10 @@ use super::{
     BACKLOG, Chunk, Exit, Hold, Process, TERM_GRACE, could_not_start,
     pipes::{self, Pipes},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    task,
+};
 
 /// Starts `command` in a process group of its own, all three streams piped.
 pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Option<Hold>) -> Result<Process> {
@@ -38,7 +41,7 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     let (ended, exit) = oneshot::channel();
     let cancel = CancellationToken::new();
     let kill = cancel.clone().drop_guard();
-    tokio::spawn(async move {
+    task::spawn(async move {
         let exit = drive(group, input, more_input, chunks, cancel).await;
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));

@@ -14,7 +14,10 @@ use super::{
     BACKLOG, Chunk, Exit, Hold, Process, could_not_start,
     pipes::{self, Pipes},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    task,
+};
 
 /// Without it a console window flashes up in a program that has none.
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
@@ -31,7 +34,7 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     let (ended, exit) = oneshot::channel();
     let cancel = CancellationToken::new();
     let kill = cancel.clone().drop_guard();
-    tokio::spawn(async move {
+    task::spawn(async move {
         let exit = drive(child, input, more_input, chunks, cancel).await;
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));

@@ -29,8 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         files.push(protos.join(format!("github.com/containerd/cgroups/cgroup{version}/stats/metrics.proto")));
     }
     tonic_prost_build::configure()
+        // Messages only: src/engine/containerd/rpc.rs has the methods.
         .build_server(false)
-        .build_transport(false)
+        .build_client(false)
         .include_file("mod.rs")
         .out_dir(&out)
         .compile_protos(&files, &[protos.to_owned(), protoc_bin_vendored::include_path()?])?;

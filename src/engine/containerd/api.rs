@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, TryFutureExt, TryStreamExt};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,21 +24,22 @@ use super::{
     proto::containerd::{
         events::{TaskExit, TaskStart},
         services::{
-            containers::v1::{self as containers, containers_client::ContainersClient},
-            events::v1::{PublishRequest, SubscribeRequest, events_client::EventsClient},
-            images::v1::{self as images, images_client::ImagesClient},
-            introspection::v1::{PluginsRequest, introspection_client::IntrospectionClient},
-            tasks::v1::{self as tasks, tasks_client::TasksClient},
-            version::v1::version_client::VersionClient,
+            containers::v1::{self as containers},
+            events::v1::{PublishRequest, SubscribeRequest},
+            images::v1::{self as images},
+            introspection::v1::PluginsRequest,
+            tasks::v1::{self as tasks},
         },
         types::Envelope,
         v1::types::{Process, Status as ProcessStatus},
     },
+    rpc::{self, Method},
 };
 use crate::{
     engine::{BoxStream, ContainerState, Millis, StatsSample},
     error::{Error, ErrorCode, Result},
     guest::{Guest, Socket},
+    task,
 };
 
 pub use containers::Container;
@@ -48,9 +49,6 @@ pub(super) type Service = InterceptedService<Channel, Namespace>;
 
 /// Our own sign that a subscription stands: containerd gives none (ssh-trial §D).
 pub(super) const SIGN: &str = "/lima-runtime/subscribed";
-
-/// A list of a few hundred containers with their specs goes past tonic's 4 MiB.
-pub(super) const LARGEST_ANSWER: usize = 64 << 20;
 
 /// Sends `containerd-namespace` with every request (nerdctl-contract §2), and knows when the last one was made.
 #[derive(Clone)]
@@ -84,7 +82,7 @@ async fn connect(guest: Arc<dyn Guest>, asked: Asked) -> Result<Socket> {
     let attempt = async || {
         let guest = guest.clone();
         let work = async move { (guest.connect(guest.containerd_socket()).await, Instant::now()) };
-        let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
+        let done = AbortOnDropHandle::new(task::spawn(work)).await;
         done.map_err(|e| Error::internal("connecting to containerd failed").source(e))
     };
     let (done, ended) = attempt().await?;
@@ -149,8 +147,8 @@ impl Api {
         if let Some(alone) = &self.alone {
             return alone.version().await;
         }
-        let answer = VersionClient::new(self.service.clone()).version(()).await.map_err(refused)?;
-        Ok(answer.into_inner().version)
+        let answer = self.ask(()).await.map_err(refused)?;
+        Ok(answer.version)
     }
 
     /// Restart policies that the daemon's restart monitor knows; containerd 1.6 names none and knows `always` alone
@@ -160,8 +158,8 @@ impl Api {
             alone.restart_policies().await?
         } else {
             let request = PluginsRequest { filters: vec!["id==restart".to_owned()] };
-            let answer = IntrospectionClient::new(self.service.clone()).plugins(request).await.map_err(refused)?;
-            answer.into_inner().plugins.into_iter().flat_map(|p| p.capabilities).collect()
+            let answer = self.ask(request).await.map_err(refused)?;
+            answer.plugins.into_iter().flat_map(|p| p.capabilities).collect()
         };
         if policies.is_empty() {
             policies.push("always".to_owned());
@@ -174,9 +172,8 @@ impl Api {
         if let Some(alone) = &self.alone {
             return Ok(alone.everything().await?.into_iter().map(|(container, _)| container).collect());
         }
-        let mut client = ContainersClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER);
-        let answer = client.list(containers::ListContainersRequest { filters }).await.map_err(refused)?;
-        Ok(answer.into_inner().containers)
+        let answer = self.ask(containers::ListContainersRequest { filters }).await.map_err(refused)?;
+        Ok(answer.containers)
     }
 
     /// Those of this name, or with an id that begins with it.
@@ -204,8 +201,8 @@ impl Api {
             return Ok(alone.one(id).await?.0);
         }
         let request = containers::GetContainerRequest { id: id.to_owned() };
-        let answer = ContainersClient::new(self.service.clone()).get(request).await.map_err(|s| of_container(s, id))?;
-        answer.into_inner().container.ok_or_else(|| not_found(id))
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        answer.container.ok_or_else(|| not_found(id))
     }
 
     /// Sets labels, and leaves the others.
@@ -218,7 +215,7 @@ impl Api {
             container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
             update_mask: Some(prost_types::FieldMask { paths }),
         };
-        ContainersClient::new(self.service.clone()).update(request).await.map_err(|s| of_container(s, id))?;
+        self.ask(request).await.map_err(|s| of_container(s, id))?;
         Ok(())
     }
 
@@ -228,8 +225,8 @@ impl Api {
             return Ok(by_id(alone.everything().await?).1);
         }
         let request = tasks::ListTasksRequest::default();
-        let answer = self.task_client().list(request).await.map_err(refused)?;
-        Ok(answer.into_inner().tasks.into_iter().map(|p| (p.id.clone(), task(&p))).collect())
+        let answer = self.ask(request).await.map_err(refused)?;
+        Ok(answer.tasks.into_iter().map(|p| (p.id.clone(), task(&p))).collect())
     }
 
     pub async fn task(&self, id: &str) -> Result<Option<Task>> {
@@ -240,8 +237,8 @@ impl Api {
             };
         }
         let request = tasks::GetRequest { container_id: id.to_owned(), ..tasks::GetRequest::default() };
-        match self.task_client().get(request).await {
-            Ok(answer) => Ok(answer.into_inner().process.as_ref().map(task)),
+        match self.ask(request).await {
+            Ok(answer) => Ok(answer.process.as_ref().map(task)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(refused(status)),
         }
@@ -252,7 +249,7 @@ impl Api {
             return alone.tell(id, &["pause"]).await;
         }
         let request = tasks::PauseTaskRequest { container_id: id.to_owned() };
-        self.task_client().pause(request).await.map(drop).map_err(|s| of_container(s, id))
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     pub async fn resume(&self, id: &str) -> Result<()> {
@@ -260,7 +257,7 @@ impl Api {
             return alone.tell(id, &["unpause"]).await;
         }
         let request = tasks::ResumeTaskRequest { container_id: id.to_owned() };
-        self.task_client().resume(request).await.map(drop).map_err(|s| of_container(s, id))
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     pub async fn kill(&self, id: &str, signal: u32) -> Result<()> {
@@ -268,7 +265,7 @@ impl Api {
             return alone.kill(id, signal).await;
         }
         let request = tasks::KillRequest { container_id: id.to_owned(), signal, ..tasks::KillRequest::default() };
-        self.task_client().kill(request).await.map(drop).map_err(|s| of_container(s, id))
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     /// Waits for the container's own process; answers at once when it has ended.
@@ -277,8 +274,8 @@ impl Api {
             return alone.wait(id).await;
         }
         let request = tasks::WaitRequest { container_id: id.to_owned(), ..tasks::WaitRequest::default() };
-        let answer = self.task_client().wait(request).await.map_err(|s| of_container(s, id))?;
-        Ok(i64::from(answer.into_inner().exit_status))
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        Ok(i64::from(answer.exit_status))
     }
 
     /// One reading of a running container's counters. Network counters are not containerd's to know.
@@ -287,9 +284,9 @@ impl Api {
             return alone.sample(id).await;
         }
         let request = tasks::MetricsRequest { filters: vec![format!("id=={id}")] };
-        let answer = self.task_client().metrics(request).await.map_err(|s| of_container(s, id))?;
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
         let at = Instant::now();
-        let data = answer.into_inner().metrics.into_iter().find(|m| m.id == id).and_then(|m| m.data);
+        let data = answer.metrics.into_iter().find(|m| m.id == id).and_then(|m| m.data);
         let data = data.ok_or_else(|| {
             Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
         })?;
@@ -300,9 +297,8 @@ impl Api {
         if let Some(alone) = &self.alone {
             return alone.images().await;
         }
-        let mut client = ImagesClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER);
-        let answer = client.list(images::ListImagesRequest::default()).await.map_err(refused)?;
-        Ok(answer.into_inner().images)
+        let answer = self.ask(images::ListImagesRequest::default()).await.map_err(refused)?;
+        Ok(answer.images)
     }
 
     /// What happens in every namespace, from now on, as containerd says it.
@@ -310,24 +306,19 @@ impl Api {
         if let Some(alone) = &self.alone {
             return alone.clone().envelopes(SIGN);
         }
-        let mut client = EventsClient::new(self.service.clone());
-        futures_util::stream::once(async move {
-            client
-                .subscribe(SubscribeRequest { filters: vec![] })
-                .await
-                .map(tonic::Response::into_inner)
-                .map_err(refused)
-        })
-        .flat_map(|subscribed| match subscribed {
-            Ok(stream) => stream.map(|event| event.map_err(refused)).boxed(),
-            Err(e) => futures_util::stream::once(async { Err(e) }).boxed(),
-        })
-        .boxed()
+        let subscribed = rpc::open(self.service.clone(), SubscribeRequest { filters: vec![] });
+        subscribed.try_flatten_stream().map_err(refused).boxed()
     }
 
-    /// For what is not containers, tasks or events.
-    pub(super) fn service(&self) -> Service {
-        self.service.clone()
+    pub(super) async fn ask<M: Method>(&self, request: M) -> Result<M::Answer, Status> {
+        rpc::ask(self.service.clone(), request).await
+    }
+
+    pub(super) async fn open<M: Method>(
+        &self,
+        request: M,
+    ) -> Result<impl Stream<Item = Result<M::Answer, Status>> + Send + Unpin + use<M>, Status> {
+        rpc::open(self.service.clone(), request).await
     }
 
     /// Says [`SIGN`] on the daemon's stream of events, with `mark` for its subject.
@@ -340,7 +331,7 @@ impl Api {
             value: Subject { id: mark.to_owned() }.encode_to_vec(),
         };
         let request = PublishRequest { topic: SIGN.to_owned(), event: Some(event) };
-        EventsClient::new(self.service.clone()).publish(request).await.map(drop).map_err(refused)
+        self.ask(request).await.map(drop).map_err(refused)
     }
 
     pub(super) fn is_mine(&self, envelope: &Envelope) -> bool {
@@ -362,10 +353,6 @@ impl Api {
                 std::future::ready(event)
             })
             .boxed()
-    }
-
-    fn task_client(&self) -> TasksClient<Service> {
-        TasksClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     engine::{time, types::*, validate},
     error::{Error, ErrorCode, Result},
+    task,
 };
 
 /// The policy the caller asked for, where containerd's own is another.
@@ -467,7 +468,7 @@ impl Drop for Hidden {
             return;
         }
         let (c, id) = (self.c.clone(), std::mem::take(&mut self.id));
-        tokio::spawn(async move {
+        task::spawn(async move {
             if let Err(e) = c.api.set_labels(&id, owned(labels)).await {
                 tracing::warn!(id, %e, "a start was given up, and the container's restart policy or healthcheck is lost");
             }

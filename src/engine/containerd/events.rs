@@ -26,6 +26,7 @@ use super::{
 use crate::{
     engine::{time, types::*},
     error::{Error, ErrorCode, Result},
+    task,
 };
 
 /// How many events are remembered.
@@ -134,7 +135,7 @@ impl Containerd {
         let busy = self.hub.listener.try_lock().map_or(true, |l| l.as_ref().is_some_and(|l| !l.is_finished()));
         if !busy {
             let this = self.clone();
-            tokio::spawn(async move { _ = this.listening().await });
+            task::spawn(async move { _ = this.listening().await });
         }
     }
 
@@ -201,7 +202,7 @@ impl Containerd {
             }
             changed.send_replace(());
         };
-        *listener = Some(AbortOnDropHandle::new(tokio::spawn(work)));
+        *listener = Some(AbortOnDropHandle::new(task::spawn(work)));
         resume(self.clone());
         Ok(())
     }
@@ -246,7 +247,7 @@ fn closed() -> Error {
 }
 
 fn resume(engine: Containerd) {
-    tokio::spawn(async move { containers::resume(&engine).await });
+    task::spawn(async move { containers::resume(&engine).await });
 }
 
 fn follow_up(engine: &Weak<Inner>, event: &RuntimeEvent) {
@@ -259,7 +260,7 @@ fn follow_up(engine: &Weak<Inner>, event: &RuntimeEvent) {
     let ("die", Some(code)) = (event.action.as_str(), event.exit_code) else { return };
     inner.ends.remember(&event.id, code, event.time);
     let id = event.id.clone();
-    tokio::spawn(async move { containers::ended(&Containerd(inner), &id, code).await });
+    task::spawn(async move { containers::ended(&Containerd(inner), &id, code).await });
 }
 
 /// What the filters and the name need, by container id.
@@ -415,7 +416,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (send, receive) = tokio::sync::mpsc::channel(16);
-    let task = AbortOnDropHandle::new(tokio::spawn(fill(send)));
+    let task = AbortOnDropHandle::new(task::spawn(fill(send)));
     futures_util::stream::unfold((receive, task), |(mut receive, task)| async move {
         receive.recv().await.map(|item| (item, (receive, task)))
     })

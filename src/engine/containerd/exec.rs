@@ -31,6 +31,7 @@ use crate::{
     engine::types::*,
     error::{Error, ErrorCode, Result},
     process::{Chunk, Exit, Output},
+    task,
 };
 
 /// The execs under way and those whose exit code nobody has asked for, by their number.
@@ -74,7 +75,7 @@ pub(super) async fn exec(
     let mut events = events::of_container(c, &container.id).await?;
     let begun = CancellationToken::new();
     let exec = attached(c, &container.id, c.nerdctl.command(args), begun.clone()).await?;
-    tokio::spawn(async move {
+    task::spawn(async move {
         let started = async {
             while let Some(Ok(event)) = events.next().await {
                 if event.action == "exec_start" {
@@ -102,7 +103,7 @@ async fn attached(
     let stdin = process.stdin.take().map(|stdin| {
         let (send, mut input) = mpsc::channel(1);
         let begun = begun.clone();
-        tokio::spawn(async move {
+        task::spawn(async move {
             while let Some(data) = input.recv().await {
                 if stdin.send(data).await.is_err() {
                     return;

@@ -15,6 +15,7 @@ use super::{Containerd, api::Container, nerdctl::On};
 use crate::{
     engine::{ContainerState, HealthcheckDriver},
     error::Result,
+    task,
 };
 
 const LABEL: &str = "nerdctl/healthcheck";
@@ -101,7 +102,7 @@ async fn begin(c: &Containerd, id: &str, check: &Check) -> Result<()> {
         return Ok(());
     }
     let (this, name) = (c.clone(), id.to_owned());
-    let task = tokio::spawn(async move {
+    let task = task::spawn(async move {
         loop {
             tokio::time::sleep(interval).await;
             if !matches!(this.api.task(&name).await, Ok(Some(t)) if t.exit_code.is_none()) {

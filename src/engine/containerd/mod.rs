@@ -18,6 +18,7 @@ use crate::{
     guest::Guest,
     process::Command,
     progress::{PullProgress, Sink},
+    task,
 };
 
 mod alone;
@@ -37,6 +38,7 @@ mod prune;
 mod pull;
 mod records;
 mod reference;
+mod rpc;
 mod stats;
 mod store;
 mod system;
@@ -266,7 +268,7 @@ impl ContainerdEngine {
         } else {
             let fresh = found.insert((self.find)().await?).clone();
             let c = fresh.clone();
-            tokio::spawn(async move {
+            task::spawn(async move {
                 if let Err(error) = health::adopt(&c).await {
                     tracing::debug!(%error, "healthchecks of what runs already");
                 }

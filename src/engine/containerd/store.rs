@@ -2,26 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::TryStreamExt;
 use prost_types::{Any, FieldMask};
 use tonic::Code;
 
 use super::{
     alone::Alone,
-    api::{Api, Image, LARGEST_ANSWER, refused},
+    api::{Api, Image, refused},
     proto::containerd::services::{
-        containers::v1::{Container, UpdateContainerRequest, containers_client::ContainersClient},
-        content::v1::{InfoRequest, ListStatusesRequest, ReadContentRequest, Status, content_client::ContentClient},
-        images::v1::{
-            CreateImageRequest, DeleteImageRequest, GetImageRequest, UpdateImageRequest, images_client::ImagesClient,
-        },
+        containers::v1::{Container, UpdateContainerRequest},
+        content::v1::{InfoRequest, ListStatusesRequest, ReadContentRequest, Status},
+        images::v1::{CreateImageRequest, DeleteImageRequest, GetImageRequest, UpdateImageRequest},
         leases::v1::{
             DeleteRequest as DeleteLeaseRequest, Lease, ListRequest as ListLeasesRequest, ListResourcesRequest,
-            leases_client::LeasesClient,
         },
-        snapshots::v1::{
-            Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest,
-            snapshots_client::SnapshotsClient,
-        },
+        snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest},
     },
 };
 use crate::error::{Error, Result};
@@ -46,8 +41,8 @@ impl Api {
             return alone.image(name).await;
         }
         let request = GetImageRequest { name: name.to_owned() };
-        let answer = optional(ImagesClient::new(self.service()).get(request).await)?;
-        Ok(answer.and_then(|a| a.into_inner().image))
+        let answer = optional(self.ask(request).await)?;
+        Ok(answer.and_then(|a| a.image))
     }
 
     /// Gives `name` to what `image` is, whatever had it before.
@@ -56,13 +51,12 @@ impl Api {
             return alone.name_image(name, &image).await;
         }
         let image = Some(Image { name: name.to_owned(), created_at: None, updated_at: None, ..image });
-        let mut client = ImagesClient::new(self.service());
         let create = CreateImageRequest { image: image.clone(), source_date_epoch: None };
-        match client.create(create).await {
+        match self.ask(create).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::AlreadyExists => {
                 let update = UpdateImageRequest { image, update_mask: None, source_date_epoch: None };
-                client.update(update).await.map(drop).map_err(refused)
+                self.ask(update).await.map(drop).map_err(refused)
             }
             Err(status) => Err(refused(status)),
         }
@@ -74,7 +68,7 @@ impl Api {
             return alone.delete_image(name).await;
         }
         let request = DeleteImageRequest { name: name.to_owned(), sync: true, target: None };
-        Ok(optional(ImagesClient::new(self.service()).delete(request).await)?.is_some())
+        Ok(optional(self.ask(request).await)?.is_some())
     }
 
     /// What the container's next start is made from, and labels beside the ones it has.
@@ -88,7 +82,7 @@ impl Api {
             container: Some(Container { id: id.to_owned(), labels, spec: Some(spec), ..Container::default() }),
             update_mask: Some(FieldMask { paths }),
         };
-        ContainersClient::new(self.service()).update(request).await.map(drop).map_err(refused)
+        self.ask(request).await.map(drop).map_err(refused)
     }
 
     /// A small blob, whole; `None` where it is not there.
@@ -100,12 +94,10 @@ impl Api {
         if size > LARGEST_BLOB {
             return Err(Error::internal(format!("{digest} has {size} bytes, more than any manifest")));
         }
-        let mut client = ContentClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
         let request = ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
-        let Some(answer) = optional(client.read(request).await)? else { return Ok(None) };
-        let mut stream = answer.into_inner();
+        let Some(mut stream) = optional(self.open(request).await)? else { return Ok(None) };
         let mut all = Vec::new();
-        while let Some(piece) = stream.message().await.map_err(refused)? {
+        while let Some(piece) = stream.try_next().await.map_err(refused)? {
             all.extend_from_slice(&piece.data);
         }
         Ok(Some(all))
@@ -114,8 +106,8 @@ impl Api {
     /// Bytes of a blob that is there whole.
     pub(super) async fn blob_size(&self, digest: &str) -> Result<Option<u64>> {
         let request = InfoRequest { digest: digest.to_owned() };
-        let answer = optional(ContentClient::new(self.service()).info(request).await)?;
-        Ok(answer.and_then(|a| a.into_inner().info).map(|i| unsigned(i.size)))
+        let answer = optional(self.ask(request).await)?;
+        Ok(answer.and_then(|a| a.info).map(|i| unsigned(i.size)))
     }
 
     /// The blobs on their way in: `ref` is `layer-sha256:…`, `offset` what has arrived.
@@ -123,9 +115,8 @@ impl Api {
         if self.alone().is_some() {
             return Ok(Vec::new());
         }
-        let mut client = ContentClient::new(self.service());
-        let answer = client.list_statuses(ListStatusesRequest { filters: vec![] }).await.map_err(refused)?;
-        Ok(answer.into_inner().statuses)
+        let answer = self.ask(ListStatusesRequest { filters: vec![] }).await.map_err(refused)?;
+        Ok(answer.statuses)
     }
 
     /// Bytes and the parent of an unpacked layer, or of a container's own; `None` where there is none.
@@ -135,8 +126,8 @@ impl Api {
             return if key.starts_with("sha256:") { Ok(None) } else { alone.layer_size(key).await };
         }
         let request = UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
-        let answer = optional(SnapshotsClient::new(self.service()).usage(request).await)?;
-        Ok(answer.map(|a| unsigned(a.into_inner().size)))
+        let answer = optional(self.ask(request).await)?;
+        Ok(answer.map(|a| unsigned(a.size)))
     }
 
     pub(super) async fn has_snapshot(&self, key: &str) -> Result<bool> {
@@ -144,7 +135,7 @@ impl Api {
             return Ok(false);
         }
         let request = StatSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
-        Ok(optional(SnapshotsClient::new(self.service()).stat(request).await)?.is_some())
+        Ok(optional(self.ask(request).await)?.is_some())
     }
 
     pub(super) async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
@@ -152,10 +143,9 @@ impl Api {
             return Ok(Vec::new());
         }
         let request = ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), filters: vec![] };
-        let mut client = SnapshotsClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
-        let mut stream = client.list(request).await.map_err(refused)?.into_inner();
+        let mut stream = self.open(request).await.map_err(refused)?;
         let mut all = Vec::new();
-        while let Some(part) = stream.message().await.map_err(refused)? {
+        while let Some(part) = stream.try_next().await.map_err(refused)? {
             all.extend(part.info);
         }
         Ok(all)
@@ -166,30 +156,29 @@ impl Api {
         if self.alone().is_some() {
             return Ok(HashSet::new());
         }
-        let answer = LeasesClient::new(self.service()).list(ListLeasesRequest { filters: vec![] }).await;
-        Ok(answer.map_err(refused)?.into_inner().leases.into_iter().map(|Lease { id, .. }| id).collect())
+        let answer = self.ask(ListLeasesRequest { filters: vec![] }).await;
+        Ok(answer.map_err(refused)?.leases.into_iter().map(|Lease { id, .. }| id).collect())
     }
 
     /// Digests of the blobs that a lease keeps.
     pub(super) async fn leased(&self, id: &str) -> Result<HashSet<String>> {
         let request = ListResourcesRequest { id: id.to_owned() };
-        let answer = optional(LeasesClient::new(self.service()).list_resources(request).await)?;
-        Ok(answer.into_iter().flat_map(|a| a.into_inner().resources).map(|r| r.id).collect())
+        let answer = optional(self.ask(request).await)?;
+        Ok(answer.into_iter().flat_map(|a| a.resources).map(|r| r.id).collect())
     }
 
     /// Returns once what only this lease held is gone.
     pub(super) async fn delete_lease(&self, id: &str) -> Result<()> {
         let request = DeleteLeaseRequest { id: id.to_owned(), sync: true };
-        optional(LeasesClient::new(self.service()).delete(request).await).map(drop)
+        optional(self.ask(request).await).map(drop)
     }
 
     /// Bytes of all blobs: what images keep beside their unpacked layers.
     pub(super) async fn blobs_size(&self) -> Result<u64> {
         use super::proto::containerd::services::content::v1::ListContentRequest;
-        let mut client = ContentClient::new(self.service()).max_decoding_message_size(LARGEST_ANSWER);
-        let mut stream = client.list(ListContentRequest { filters: vec![] }).await.map_err(refused)?.into_inner();
+        let mut stream = self.open(ListContentRequest { filters: vec![] }).await.map_err(refused)?;
         let mut sum = 0;
-        while let Some(part) = stream.message().await.map_err(refused)? {
+        while let Some(part) = stream.try_next().await.map_err(refused)? {
             sum += part.info.iter().map(|i| unsigned(i.size)).sum::<u64>();
         }
         Ok(sum)

@@ -222,7 +222,8 @@ fn bollard(http: Client<Connector, Body>, version: ApiVersion) -> Result<bollard
             let tail = request.uri().path_and_query().map_or("/", |p| p.as_str());
             let path = format!("{BASE}/v{}.{}{tail}", version.0, version.1);
             *request.uri_mut() = path.parse::<Uri>().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-            Ok(http.request(request).await?)
+            // Only with an HTTP client of its own does bollard have a place for the errors of one.
+            http.request(request).await.map_err(|e| io::Error::other(Failure::from(e)).into())
         }
     };
     let version = ClientVersion { major_version: version.0, minor_version: version.1 };

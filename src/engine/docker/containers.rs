@@ -154,6 +154,11 @@ pub(super) async fn raw(api: &Api, id: &str) -> Result<Value> {
     api.get_json(&format!("containers/{}/json", api::encode(bare(id))), &[]).await.on(On::Container(id))
 }
 
+/// A paused one, or one that is about to be restarted, does not count.
+pub(super) async fn is_running(api: &Api, id: &str) -> Result<bool> {
+    Ok(read(&raw(api, id).await?)?.state.status == "running")
+}
+
 pub(super) async fn inspect(api: Api, id: &str) -> Result<ContainerInfo> {
     let raw = raw(&api, id).await?;
     read(&raw).map(|i| info(&i, time::now()))

@@ -83,7 +83,6 @@ impl From<bollard::errors::Error> for Failure {
             E::DockerStreamError { error } => Self::in_stream(error),
             E::IOError { err } => err.into(),
             E::HyperResponseError { err } => err.into(),
-            E::HyperLegacyError { err } => err.into(),
             other => Self::Strange(other.to_string()),
         }
     }

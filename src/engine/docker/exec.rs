@@ -2,13 +2,14 @@
 
 use bollard::{models::ExecConfig, query_parameters as q};
 use futures_util::StreamExt;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::ReaderStream;
 
 use super::{
     api::{self, Api},
-    containers::bare,
+    containers::{self, bare},
     error::{Failure, On, OnExt},
     events,
     logs::{self, Framing},
@@ -78,24 +79,30 @@ pub(super) async fn exit_code(api: Api, exec: &str) -> Result<i64> {
     ended(&api, exec).await?.ok_or_else(unknown)
 }
 
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct State {
+    running: bool,
+    exit_code: Option<i64>,
+    pid: i64,
+    #[serde(rename = "ContainerID")]
+    container_id: Option<String>,
+}
+
 async fn ended(api: &Api, exec: &str) -> Result<Option<i64>> {
-    let state = api.bollard().inspect_exec(exec).await.on(On::Engine)?;
-    let Some(code) = state.exit_code.filter(|_| state.running != Some(true)) else { return Ok(None) };
+    let path = format!("exec/{}/json", api::encode(exec));
+    let state: State = api.get_json(&path, &[]).await.on(On::Engine)?;
+    let Some(code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
     // A process that never began: there is no such program, or its container ended first. Both are 126 to Docker.
     if code == 126
-        && state.pid.is_none_or(|pid| pid == 0)
+        && state.pid == 0
         && let Some(id) = state.container_id
-        && !is_running(api, &id).await?
+        && !containers::is_running(api, &id).await?
     {
         let message = format!("Container {id} ended before the command could run");
         return Err(Error::new(ErrorCode::InvalidState, message).detail("id", id));
     }
     Ok(Some(code))
-}
-
-async fn is_running(api: &Api, id: &str) -> Result<bool> {
-    let container = api.bollard().inspect_container(id, None).await.on(On::Container(id))?;
-    Ok(container.state.and_then(|s| s.running).unwrap_or_default())
 }
 
 pub(super) async fn resize(api: Api, exec: &str, columns: u16, rows: u16) -> Result<()> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::{Adapter, Attached, BoxStream, Engine, time, types::*, validate};
@@ -69,6 +70,8 @@ struct DockerEngine {
     api: tokio::sync::Mutex<Option<Api>>,
 }
 
+type Work<'a, T> = Box<dyn Fn(Api) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a>;
+
 impl DockerEngine {
     async fn api(&self) -> Result<Api> {
         // Held while it searches: callers at the same time share one search.
@@ -84,10 +87,22 @@ impl DockerEngine {
 
     /// Runs one call. When it finds the engine gone, the next call looks for it anew; this one does so itself where the
     /// engine was never reached.
-    async fn with<T, F: Future<Output = Result<T>>>(&self, work: impl Fn(Api) -> F) -> Result<T> {
-        match self.once(&work).await {
-            Err(e) if error::never_reached(&e) => self.once(&work).await,
-            outcome => outcome,
+    fn with<'a, T, F>(&'a self, work: impl Fn(Api) -> F + Send + Sync + 'a) -> BoxFuture<'a, Result<T>>
+    where
+        T: Send + 'a,
+        F: Future<Output = Result<T>> + Send + 'a,
+    {
+        Box::pin(self.twice(Box::new(move |api| Box::pin(work(api)))))
+    }
+
+    /// Apart from [`Self::with`] and its many kinds of work: once for each kind of answer.
+    async fn twice<'a, T>(&'a self, work: Work<'a, T>) -> Result<T> {
+        let mut tried = false;
+        loop {
+            match self.once(&work).await {
+                Err(e) if !tried && error::never_reached(&e) => tried = true,
+                outcome => return outcome,
+            }
         }
     }
 
@@ -95,12 +110,16 @@ impl DockerEngine {
         let api = self.api().await?;
         let outcome = work(api.clone()).await;
         if outcome.as_ref().is_err_and(|e| e.code() == ErrorCode::EngineUnreachable) {
-            let mut current = self.api.lock().await;
-            if current.as_ref().is_some_and(|c| c.is(&api)) {
-                *current = None;
-            }
+            self.forget(&api).await;
         }
         outcome
+    }
+
+    async fn forget(&self, api: &Api) {
+        let mut current = self.api.lock().await;
+        if current.as_ref().is_some_and(|c| c.is(api)) {
+            *current = None;
+        }
     }
 }
 

@@ -9,6 +9,13 @@ use super::{
 };
 use crate::{engine::types::*, error::Result};
 
+/// Not bollard's `Volume`, four fifths of which is about clusters.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Created {
+    name: String,
+}
+
 /// A volume of that name and driver is taken as it is: Docker's own rule, and nerdctl's.
 pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Result<String> {
     let request = VolumeCreateRequest {
@@ -17,7 +24,8 @@ pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Res
         labels: Some(options.labels.clone().into_iter().collect()),
         ..VolumeCreateRequest::default()
     };
-    Ok(api.bollard().create_volume(request).await.on(On::Volume(name))?.name)
+    let created: Created = api.post_json("volumes/create", &[], &request).await.on(On::Volume(name))?;
+    Ok(created.name)
 }
 
 pub(super) async fn remove(api: Api, name: &str, force: bool) -> Result<()> {

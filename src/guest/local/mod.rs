@@ -9,6 +9,7 @@ use super::{Guest, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{self, Command, Output, Process},
+    task,
 };
 
 #[derive(Debug, Clone)]
@@ -60,8 +61,8 @@ impl Guest for LocalGuest {
             return super::read_files(self, paths, root).await;
         }
         let paths = paths.to_vec();
-        let read = move || paths.iter().map(|path| std::fs::read(path).ok()).collect();
-        tokio::task::spawn_blocking(read).await.map_err(|e| Error::internal("reading files failed").source(e))
+        let read = move || Ok(paths.iter().map(|path| std::fs::read(path).ok()).collect());
+        task::blocking(read).await
     }
 
     fn containerd_socket(&self) -> &str {

@@ -10,7 +10,7 @@ use std::{
 
 use russh::{
     ChannelMsg, Disconnect, Preferred, cipher, client,
-    keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate},
+    keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -132,7 +132,8 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Handle, Refusal> {
 
 async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
     let identity = read(&target.identity, "reading").await?.unwrap_or_default();
-    let identity = russh::keys::decode_secret_key(&identity, None).map_err(|e| {
+    // Lima makes it with ssh-keygen; whatever else a user puts there is for the ssh program.
+    let identity = PrivateKey::from_openssh(&identity).map_err(|e| {
         let text = format!("{} is no usable SSH key: {e}", target.identity.display());
         Refusal::Foreign(Error::new(ErrorCode::VmBroken, text).source(e))
     })?;

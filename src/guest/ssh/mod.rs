@@ -21,6 +21,7 @@ use super::{Guest, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{BACKLOG, Chunk, Command, Exit, Output, Process, STRAGGLER_GRACE, TERM_GRACE},
+    task,
 };
 
 mod link;
@@ -125,7 +126,7 @@ impl SshGuest {
         let kill = cancel.clone().drop_guard();
         let guest = self.0.clone();
         // A task, not this future: whoever drops this future must not leave a session open behind it.
-        tokio::spawn(async move {
+        task::spawn(async move {
             let permit = tokio::select! {
                 permit = guest.session(own_connection) => permit,
                 () = cancel.cancelled() => return,

@@ -20,6 +20,7 @@ use super::{Socket, link::CONNECT, quote};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{self, BACKLOG, Chunk, Exit, Process, TERM_GRACE},
+    task,
 };
 
 /// What `ssh -F` needs.
@@ -96,7 +97,7 @@ impl SshProgram {
         let cancel = CancellationToken::new();
         let kill = cancel.clone().drop_guard();
         let this = self.clone();
-        tokio::spawn(async move {
+        task::spawn(async move {
             let _permit = permit;
             let (found, pid) = watch::channel(None);
             let mut filter = quote::PidFilter::default();

@@ -21,6 +21,7 @@ use super::{Guest, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{BACKLOG, Chunk, Command, Exit, Output, Process, TERM_GRACE},
+    task,
 };
 
 mod frame;
@@ -90,7 +91,7 @@ impl WslGuest {
         let kill = cancel.clone().drop_guard();
         let session = Session { guest: self.0.clone(), child, filter: frame::Filter::new(&mark), chunks, cancel };
         // A task, not this future: whoever drops this future must not leave a command behind it.
-        tokio::spawn(session.drive(line, command.input, more_input, started, ended));
+        task::spawn(session.drive(line, command.input, more_input, started, ended));
         answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
         Ok(Process { stdin: Some(stdin), output, exit, kill })
     }
@@ -271,7 +272,7 @@ impl Session {
                 },
                 () = &mut feed, if !input_done => input_done = true,
                 () = self.cancel.cancelled(), if !asked => {
-                    ending = Some(tokio::spawn(end_group(self.guest.clone(), pid, true)));
+                    ending = Some(task::spawn(end_group(self.guest.clone(), pid, true)));
                 }
                 // Whatever is left of it, wsl.exe is ours.
                 () = end => break,
@@ -286,7 +287,7 @@ impl Session {
         }
         if ending.is_none() {
             // wsl.exe has gone, and perhaps only wsl.exe: nobody is to go on working for a caller who is told of a failure.
-            tokio::spawn(end_group(self.guest.clone(), pid, false));
+            task::spawn(end_group(self.guest.clone(), pid, false));
         }
         let text = format!("The WSL distribution {} stopped under a command, or wsl.exe did", self.guest.distribution);
         Err(Error::new(ErrorCode::VmNotRunning, text)

@@ -12,6 +12,7 @@ use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{disk, lock::Lock},
+    task,
 };
 
 /// Who wants it.
@@ -144,7 +145,7 @@ fn file(app_dir: &Path) -> PathBuf {
 /// The saved choice; and what was wrong with it, ready to show.
 pub(super) async fn read(app_dir: &Path) -> Result<(Option<Preference>, Option<String>)> {
     let path = file(app_dir);
-    disk::blocking(move || Ok(read_now(&path))).await
+    task::blocking(move || Ok(read_now(&path))).await
 }
 
 fn read_now(path: &Path) -> (Option<Preference>, Option<String>) {
@@ -195,7 +196,7 @@ pub(super) async fn write_start(app_dir: &Path, runtime: RuntimeType, ms: u64, c
 pub(super) async fn starts(app_dir: &Path) -> Result<impl Fn(RuntimeType) -> Option<u64> + use<>> {
     let path = file(app_dir);
     // A broken one is left to whom it concerns: `read` tells of it.
-    let values = disk::blocking(move || Ok(disk::read_json::<Map<String, Value>>(&path).unwrap_or_default())).await?;
+    let values = task::blocking(move || Ok(disk::read_json::<Map<String, Value>>(&path).unwrap_or_default())).await?;
     Ok(move |runtime| values.get(STARTS)?.get(key(runtime))?.as_u64())
 }
 
@@ -211,7 +212,7 @@ async fn change(
     let lock = Lock::acquire(&app_dir.join("runtime.lock"), call).await?;
     let path = file(app_dir);
     // Not broken off half-way: what is begun here takes no time worth it.
-    disk::blocking(move || {
+    task::blocking(move || {
         let _lock = lock;
         let mut values = load(&path).unwrap_or_default();
         edit(&mut values);

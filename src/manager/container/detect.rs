@@ -11,6 +11,7 @@ use crate::{
         types::RuntimeType,
     },
     manager::{containerd::BundledRuntime, lima::LimaRuntime},
+    task,
 };
 
 /// A little above what Docker's own probe takes for a socket that hangs; the whole is to stay below 300 ms.
@@ -232,9 +233,9 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
     if detail.state != State::Ready {
         let home = runtime.home().clone();
         let bundled = detail.bundled;
-        let look = tokio::task::spawn_blocking(move || {
+        let look = task::blocking(move || {
             let absent = |part: &Part| !(bundled && *part == Part::Lima) && home.whole(*part, Look::Stat).is_none();
-            [Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>()
+            Ok([Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>())
         });
         let missing = look.await.unwrap_or_default();
         detail.download_bytes = size(&runtime.options().network, &missing);

@@ -27,6 +27,7 @@ use crate::{
     guest::{Guest, local::LocalGuest},
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 /// A cold start of containerd on a slow disk.
@@ -171,7 +172,7 @@ impl BundledRuntime {
         self.end_processes(lock, daemon).await?;
         if geteuid().is_root() {
             let networks = self.paths().networks;
-            let idle = disk::blocking(move || Ok(network::idle_bridges(&networks))).await?;
+            let idle = task::blocking(move || Ok(network::idle_bridges(&networks))).await?;
             for bridge in idle {
                 let command = Command::new(["ip", "link", "delete", "dev", &bridge, "type", "bridge"]);
                 if let Err(e) = LocalGuest::new("").run(command).await.and_then(|o| o.checked("ip")) {
@@ -180,7 +181,7 @@ impl BundledRuntime {
             }
         }
         let run = self.run_dir();
-        disk::blocking(move || disk::remove(&run)).await?;
+        task::blocking(move || disk::remove(&run)).await?;
         for place in started.map(|s| s.made).unwrap_or_default() {
             // Only where nobody else has put anything into it.
             let _ = fs::remove_dir(place);
@@ -195,7 +196,7 @@ impl BundledRuntime {
         let mut left = Vec::new();
         for path in all.map(|name| self.dir().join(name)) {
             let target = path.clone();
-            match disk::blocking(move || disk::remove(&target)).await {
+            match task::blocking(move || disk::remove(&target)).await {
                 Err(e) if e.code() == ErrorCode::PermissionDenied && !geteuid().is_root() => left.push(path),
                 done => done?,
             }
@@ -252,7 +253,7 @@ impl BundledRuntime {
     async fn end_processes(&self, lock: &Lock, daemon: Option<Identity>) -> Result<()> {
         // With the slash: a directory whose name begins with ours is another's.
         let (ours, held) = (self.dir().join(""), lock.clone());
-        let left = disk::blocking(move || {
+        let left = task::blocking(move || {
             let _held = held;
             // Held open until the end, so that the namespace's number stays its own.
             let spaces = spaces(&ours);

@@ -17,6 +17,7 @@ use crate::{
         record::Look,
     },
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 const PART: Part = Part::NerdctlFull;
@@ -25,13 +26,13 @@ impl BundledRuntime {
     /// Whether the programs are there, whole as far as can be seen without reading them.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let home = self.home.clone();
-        call.run(None, disk::blocking(move || Ok(current(&home)))).await
+        call.run(None, task::blocking(move || Ok(current(&home)))).await
     }
 
     /// Whether the application ships nerdctl-full.
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
         let dirs = self.options.bundle_dirs();
-        call.run(None, disk::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART).is_some()))).await
+        call.run(None, task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART).is_some()))).await
     }
 
     /// Brings what is missing. Nothing is there half: it is the old state or the new one.
@@ -50,7 +51,7 @@ impl BundledRuntime {
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, "Looking up what is installed");
         let (home, dirs) = (self.home.clone(), self.options.bundle_dirs());
-        let (installed, bundle) = disk::blocking(move || {
+        let (installed, bundle) = task::blocking(move || {
             let installed = if current(&home) { home.whole(PART, Look::Stat) } else { None };
             Ok((installed, Bundle::find(&dirs, platform, PART)))
         })
@@ -84,7 +85,7 @@ impl BundledRuntime {
             .bring(&[Request { part: PART, unpacked: true }], platform, bundle.as_ref(), open, &meter, lock)
             .await?;
         let (home, held) = (self.home.clone(), lock.clone());
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = held;
             // Containers hold the path of the nerdctl that made them: an old version stays as long as there may be one
             // (nerdctl-contract §0.10). The archive has served its purpose.
@@ -115,7 +116,7 @@ impl BundledRuntime {
             self.stop_under(&lock).await?;
             self.remove_data().await?;
             let (home, lock) = (self.home.clone(), lock.clone());
-            disk::blocking(move || {
+            task::blocking(move || {
                 let dir = home.dir();
                 // The record first: whatever happens after it, what is left is no installation.
                 for name in ["install.json", "current", "bin", "versions", "cache"] {

@@ -9,6 +9,7 @@ use crate::{
     fetch::disk,
     guest::wsl::Wsl,
     progress::{RuntimeProgress, Sink},
+    task,
 };
 
 impl BundledRuntime {
@@ -31,12 +32,12 @@ impl BundledRuntime {
 
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let wsl = self.wsl();
-        call.run(None, disk::blocking(move || Ok(wsl.is_installed()))).await
+        call.run(None, task::blocking(move || Ok(wsl.is_installed()))).await
     }
 
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
         let wsl = self.wsl();
-        call.run(None, disk::blocking(move || Ok(wsl.has_pre_bundled()))).await
+        call.run(None, task::blocking(move || Ok(wsl.has_pre_bundled()))).await
     }
 
     pub async fn is_running(&self) -> bool {

@@ -34,6 +34,7 @@ use crate::{
     guest::wsl::{Wsl, WslGuest, arguments, text},
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 /// A distribution is made of the first; the second goes into it.
@@ -264,7 +265,7 @@ impl WslRuntime {
         let made = Made { distribution: self.distribution.clone(), rootfs, nerdctl };
         let (path, cache, held) = (self.record(), self.home.dir().join("cache"), lock.clone());
         let wrapper = (self.wrapper(), self.wrapper_text());
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = held;
             disk::create_dir(wrapper.0.parent().unwrap_or(Path::new("")))?;
             disk::write_program(&wrapper.0, wrapper.1.as_bytes())?;
@@ -293,7 +294,7 @@ impl WslRuntime {
         // One that was left half-made.
         self.remove_distribution().await?;
         let dir = self.disk_dir();
-        disk::blocking({
+        task::blocking({
             let dir = dir.clone();
             move || disk::create_dir(&dir)
         })
@@ -487,7 +488,7 @@ impl WslRuntime {
             self.stop_under().await?;
             self.remove_distribution().await?;
             let (home, lock) = (self.home.clone(), lock.clone());
-            disk::blocking(move || {
+            task::blocking(move || {
                 let dir = home.dir();
                 for name in ["wsl.json", "install.json", "wsl", "bin", "versions", "cache"] {
                     disk::remove(&dir.join(name))?;

@@ -12,7 +12,6 @@ use crate::{
     call::Call,
     error::{Error, ErrorCode, Result},
     fetch::{
-        disk,
         manifest::Part,
         platform::Platform,
         record::{Inventory, Look},
@@ -20,6 +19,7 @@ use crate::{
     guest::Guest,
     lima::{instance::Instance, limactl::Limactl, paths, template},
     process::Command,
+    task,
 };
 
 mod collect;
@@ -80,7 +80,7 @@ impl LimaRuntime {
     async fn checks(&self, system: Arc<dyn System>) -> Result<Vec<DiagnosticCheck>> {
         let this = self.clone();
         let (host, installed, vm) =
-            tokio::join!(disk::blocking(move || Ok(this.host_checks(&*system))), self.installation(), self.vm_checks());
+            tokio::join!(task::blocking(move || Ok(this.host_checks(&*system))), self.installation(), self.vm_checks());
         let mut all = host?;
         all.push(installed.check("installation", "Installation"));
         all.extend(vm);
@@ -125,7 +125,7 @@ impl LimaRuntime {
             let recorded = Inventory::read(&home.inventory_path()).and_then(|mut i| i.components.remove(&Part::Lima));
             Ok((recorded, home.whole(Part::Lima, Look::Stat)))
         };
-        let (recorded, whole) = match disk::blocking(read).await {
+        let (recorded, whole) = match task::blocking(read).await {
             Ok(found) => found,
             Err(e) => return e.into(),
         };

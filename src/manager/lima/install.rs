@@ -22,6 +22,7 @@ use crate::{
         record::{Look, Record},
     },
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 #[derive(Debug, Clone, Deserialize)]
@@ -57,13 +58,13 @@ impl LimaRuntime {
     /// Whether Lima is there, whole as far as can be seen without reading it.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let home = self.home.clone();
-        call.run(None, disk::blocking(move || Ok(installed(&home, Look::Stat).is_some()))).await
+        call.run(None, task::blocking(move || Ok(installed(&home, Look::Stat).is_some()))).await
     }
 
     /// Whether the application ships Lima.
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
         let dirs = self.bundle_dirs();
-        let work = disk::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, Part::Lima).is_some()));
+        let work = task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, Part::Lima).is_some()));
         call.run(None, work).await
     }
 
@@ -128,7 +129,7 @@ impl LimaRuntime {
         let changed = !requests.is_empty();
         self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await?;
         let (this, home, homes, held) = (self.clone(), self.home.clone(), self.instance_homes(), lock.clone());
-        disk::blocking(move || {
+        task::blocking(move || {
             let _held = held;
             this.put_programs_there()?;
             if changed {
@@ -154,7 +155,7 @@ impl LimaRuntime {
         parts.sort();
         parts.dedup();
         let dirs = self.bundle_dirs();
-        survey.bundle = disk::blocking(move || Ok(Bundle::find(&dirs, platform, Part::Lima))).await?;
+        survey.bundle = task::blocking(move || Ok(Bundle::find(&dirs, platform, Part::Lima))).await?;
 
         // The network is asked for nothing that is there: a manifest of its own is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
@@ -180,7 +181,7 @@ impl LimaRuntime {
                 meter.say(Phase::Verify, Some(part), format!("Checking {}", part.title()));
             }
             let (home, homes) = (self.home.clone(), self.instance_homes());
-            let facts = disk::blocking(move || {
+            let facts = task::blocking(move || {
                 let record = home.whole(part, depth);
                 let current = part != Part::Lima || record.as_ref().map(|r| &r.dir) == home.current_version().as_ref();
                 Ok(Facts { record, current, running: running(&homes), instances: instances(&homes).next().is_some() })
@@ -199,7 +200,7 @@ impl LimaRuntime {
     pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
         let lock = self.lock(call).await?;
         let (home, homes) = (self.home.clone(), self.instance_homes());
-        let work = disk::blocking(move || {
+        let work = task::blocking(move || {
             if running(&homes) {
                 return Err(Error::new(ErrorCode::InUse, "The VM is running").hint("Stop it first."));
             }

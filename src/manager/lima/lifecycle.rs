@@ -26,6 +26,7 @@ use crate::{
     },
     process::Command,
     progress::{RuntimeProgress, Sink, forward_only},
+    task,
 };
 
 /// Without the downloads, which have an idle timeout of their own.
@@ -55,7 +56,7 @@ impl LimaRuntime {
                 let mut lima_version = instance.lima_version().await;
                 if state == State::NotCreated {
                     let home = self.home().clone();
-                    let record = disk::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
+                    let record = task::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
                     if !self.is_installed(&Call::default()).await? {
                         state = State::NotInstalled;
                     } else if lima_version.is_none() {
@@ -191,7 +192,7 @@ impl LimaRuntime {
             }
             let home = self.dir().join("state.json");
             let state = LimaState { resources: resources.clone().over(&state.resources), ..state };
-            disk::blocking(move || {
+            task::blocking(move || {
                 let _held = lock;
                 disk::write_json(&home, &state)
             })
@@ -284,7 +285,7 @@ impl LimaRuntime {
             return Ok(Vec::new());
         }
         let home = self.home().clone();
-        let found = disk::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
+        let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
         let Some((path, record)) = found else { return Ok(Vec::new()) };
         let location = path.to_string_lossy().into_owned();
         let mut source = Source { location, arch, digest: None, kernel: None, initrd: None };

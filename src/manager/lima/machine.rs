@@ -23,6 +23,7 @@ use crate::{
     },
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
+    task,
 };
 
 /// What a new VM is made of.
@@ -304,7 +305,7 @@ impl Machine {
     /// Whole or not at all.
     async fn write_yaml(&self, text: &str) -> Result<()> {
         let (path, text) = (self.instance.path("lima.yaml"), text.to_owned());
-        blocking(move || {
+        task::blocking(move || {
             let dir = path.parent().unwrap_or(&path);
             let write = || -> std::io::Result<()> {
                 let mut file = tempfile::NamedTempFile::new_in(dir)?;
@@ -320,7 +321,7 @@ impl Machine {
 
     async fn remove_directory(&self) -> Result<()> {
         let dir = self.instance.dir.clone();
-        blocking(move || match std::fs::remove_dir_all(&dir) {
+        task::blocking(move || match std::fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", &dir)),
             _ => Ok(()),
         })
@@ -490,10 +491,4 @@ async fn remove(path: &std::path::Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", path)),
         _ => Ok(()),
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|e| Err(Error::internal("a file operation failed").source(e)))
 }

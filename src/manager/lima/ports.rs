@@ -16,7 +16,7 @@ use super::LimaRuntime;
 use crate::{
     call,
     error::{Error, ErrorCode, Result},
-    fetch::disk,
+    task,
 };
 
 /// How long a published port may take to appear on the host.
@@ -136,7 +136,7 @@ impl Forwards {
     }
 
     async fn more(mut self) -> Result<Self> {
-        disk::blocking(move || {
+        task::blocking(move || {
             let text = from(&self.log, self.read).map_err(|e| Error::io(e, "reading", &self.log))?;
             // The last line may be half written.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);

@@ -19,6 +19,7 @@ use crate::{
     lima::instance::Instance,
     manager::lima::LimaRuntime,
     process::Command,
+    task,
 };
 
 const DEADLINE: Duration = Duration::from_secs(2 * 60);
@@ -58,7 +59,7 @@ impl LimaRuntime {
             }
             let instance = Instance::new(&self.lima_home(), self.instance());
             let (dir, proxy) = (self.dir().to_owned(), self.options().network.proxy.clone());
-            disk::blocking(move || {
+            task::blocking(move || {
                 files.extend(host_files(&dir, &instance));
                 write(&path, files, &Scrubber::of_this_machine(proxy.as_deref()))?;
                 Ok(path)

@@ -1,0 +1,30 @@
+//! Work handed to the runtime. Its type is erased on the way: tokio makes a copy of a task's whole machinery for each
+//! kind of work it is given, two for each kind of future.
+
+use std::{any::Any, future::Future, pin::Pin};
+
+use tokio::task::JoinHandle;
+
+use crate::error::Result;
+
+/// As [`tokio::spawn`].
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
+    tokio::spawn(work)
+}
+
+type Value = Box<dyn Any + Send>;
+
+/// Runs blocking work where blocking is allowed. The work goes on when the caller's future is dropped.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let value = erased(Box::new(|| work().map(|value| Box::new(value) as Value))).await?;
+    Ok(*value.downcast().expect("what the work returned"))
+}
+
+async fn erased(work: Box<dyn FnOnce() -> Result<Value> + Send>) -> Result<Value> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => Err(crate::call::aborted()),
+    }
+}
