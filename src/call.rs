@@ -38,20 +38,29 @@ impl Call {
 
     /// Runs `work` until it ends, the caller aborts, or the deadline passes. `work` is dropped then: whatever must
     /// happen all the same (removing what was half made) belongs in a guard or a task of its own.
-    pub async fn run<T: Send>(
-        &self,
+    pub fn run<'a, T: Send + 'a>(
+        &'a self,
         deadline: impl Into<Option<Duration>>,
-        work: impl Future<Output = Result<T>> + Send,
+        work: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T>> + Send + 'a {
+        // On the heap: the caller's own future would hold it twice, here and where it is polled.
+        self.within(deadline.into(), Box::pin(work))
+    }
+
+    async fn within<T: Send>(
+        &self,
+        deadline: Option<Duration>,
+        work: Pin<Box<dyn Future<Output = Result<T>> + Send + '_>>,
     ) -> Result<T> {
         let mut outcome = None;
         {
             let work = std::pin::pin!(async { outcome = Some(work.await) });
-            self.until(deadline.into(), work).await?;
+            self.until(deadline, work).await?;
         }
         outcome.expect("the work has ended")
     }
 
-    /// Apart from [`Call::run`] and its many kinds of work: once in the program.
+    /// Apart from [`Call::run`] and its many kinds of work and answer: once in the program.
     async fn until(&self, deadline: Option<Duration>, work: Pin<&mut (dyn Future<Output = ()> + Send)>) -> Result<()> {
         let deadline = self.timeout.or(deadline);
         let left = match (self.timeout, self.since) {

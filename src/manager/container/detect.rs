@@ -11,7 +11,6 @@ use crate::{
         types::RuntimeType,
     },
     manager::{containerd::BundledRuntime, lima::LimaRuntime},
-    task,
 };
 
 /// A little above what Docker's own probe takes for a socket that hangs; the whole is to stay below 300 ms.
@@ -233,7 +232,7 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
     if detail.state != State::Ready {
         let home = runtime.home().clone();
         let bundled = detail.bundled;
-        let look = task::blocking(move || {
+        let look = crate::task::blocking(move || {
             let absent = |part: &Part| !(bundled && *part == Part::Lima) && home.whole(*part, Look::Stat).is_none();
             Ok([Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>())
         });

@@ -6,7 +6,6 @@ use super::{BundledPaths, BundledRuntime, wsl::WslRuntime};
 use crate::{
     call::Call,
     error::Result,
-    fetch::disk,
     guest::wsl::Wsl,
     progress::{RuntimeProgress, Sink},
     task,
