@@ -443,6 +443,20 @@ async fn nothing_is_left_on_the_server_when_the_guest_is_dropped() {
     until("connections stay open", || connections() == 0).await;
 }
 
+#[tokio::test]
+async fn a_key_in_another_form_is_for_the_ssh_program() {
+    let Some(sshd) = Sshd::with_keys(["ed25519", "ecdsa"]) else { return };
+    assert!(within(sshd.guest().run(Command::new(["true"]))).await.unwrap().success());
+    sshd.rewrite_key("", &["-m", "PEM"]);
+    let e = within(sshd.guest().run(Command::new(["true"]))).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmBroken);
+    assert!(e.message().contains("no usable SSH key"), "{e}");
+    assert!(within(sshd.guest_with_program().run(Command::new(["true"]))).await.unwrap().success());
+    sshd.rewrite_key("a passphrase", &[]);
+    let e = within(sshd.guest().run(Command::new(["true"]))).await.unwrap_err();
+    assert!(e.message().contains("encrypted"), "{e}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_library_cannot_log_in_the_ssh_program_does() {
     // A host key that we do not take: one kind is pinned, and every sshd of today has it.

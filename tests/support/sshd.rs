@@ -88,6 +88,13 @@ impl Sshd {
         assert!(made.unwrap().success());
     }
 
+    /// The user's key under another passphrase, or in another form: what `ssh-keygen -p` is told.
+    pub fn rewrite_key(&self, passphrase: &str, form: &[&str]) {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-p", "-P", "", "-N", passphrase, "-f"]).arg(self.path("user")).args(form);
+        assert!(keygen.stdout(Stdio::null()).status().unwrap().success());
+    }
+
     fn config(&self) {
         let dir = self.dir.path().display();
         let text = format!(

@@ -24,11 +24,11 @@ use super::{
     proto::containerd::{
         events::{TaskExit, TaskStart},
         services::{
-            containers::v1::{self as containers},
+            containers::v1 as containers,
             events::v1::{PublishRequest, SubscribeRequest},
-            images::v1::{self as images},
+            images::v1 as images,
             introspection::v1::PluginsRequest,
-            tasks::v1::{self as tasks},
+            tasks::v1 as tasks,
         },
         types::Envelope,
         v1::types::{Process, Status as ProcessStatus},

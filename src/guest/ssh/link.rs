@@ -10,7 +10,7 @@ use std::{
 
 use russh::{
     ChannelMsg, Disconnect, Preferred, cipher, client,
-    keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate},
+    keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, ssh_key},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -132,8 +132,7 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Handle, Refusal> {
 
 async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
     let identity = read(&target.identity, "reading").await?.unwrap_or_default();
-    // Lima makes it with ssh-keygen; whatever else a user puts there is for the ssh program.
-    let identity = PrivateKey::from_openssh(&identity).map_err(|e| {
+    let identity = key(&identity).map_err(|e| {
         let text = format!("{} is no usable SSH key: {e}", target.identity.display());
         Refusal::Foreign(Error::new(ErrorCode::VmBroken, text).source(e))
     })?;
@@ -205,6 +204,12 @@ async fn record(pin: &Path, key: PublicKey) -> Result<()> {
     };
     let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     done.map_err(|e| Error::io(e, "recording the guest's host key in", pin))
+}
+
+/// As ssh-keygen writes it for Lima, without a passphrase. Whatever else a user puts there is for the ssh program.
+fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
+    let key = PrivateKey::from_openssh(text)?;
+    if key.is_encrypted() { Err(ssh_key::Error::Encrypted) } else { Ok(key) }
 }
 
 /// What the two ends could not agree on, as opposed to a connection that failed.
