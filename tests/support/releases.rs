@@ -41,6 +41,8 @@ struct State {
     faults: VecDeque<Fault>,
     requests: Vec<Request>,
     sent: usize,
+    /// How often it was taken: a connection that a client has left may still be writing then.
+    taken: usize,
 }
 
 #[derive(Clone)]
@@ -83,9 +85,10 @@ impl Releases {
         self.state.lock().unwrap().faults = faults.into_iter().collect();
     }
 
-    /// What was asked for since the last call, and how many bytes of bodies went out.
+    /// What was asked for since the last call, and how many bytes of those answers' bodies went out.
     pub fn take(&self) -> (Vec<Request>, usize) {
         let mut state = self.state.lock().unwrap();
+        state.taken += 1;
         (std::mem::take(&mut state.requests), std::mem::take(&mut state.sent))
     }
 
@@ -114,10 +117,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             }
         }
     }
-    let (fault, found) = {
+    let (fault, found, taken) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
-        (state.faults.pop_front().unwrap_or(Fault::None), state.files.get(&request.path).cloned())
+        (state.faults.pop_front().unwrap_or(Fault::None), state.files.get(&request.path).cloned(), state.taken)
     };
     let mut out = stream;
     if let Fault::Status(status, headers) = fault {
@@ -146,7 +149,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     };
     for chunk in part[..end].chunks(16 << 10) {
         out.write_all(chunk)?;
-        state.lock().unwrap().sent += chunk.len();
+        let mut state = state.lock().unwrap();
+        if state.taken == taken {
+            state.sent += chunk.len();
+        }
     }
     if matches!(fault, Fault::Stall(_)) {
         // Until the client closes its end.
