@@ -28,3 +28,17 @@ async fn erased(work: Box<dyn FnOnce() -> Result<Value> + Send>) -> Result<Value
         Err(_) => Err(crate::call::aborted()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[tokio::test]
+    async fn blocking_work_hands_over_its_value_its_error_and_its_panic() {
+        assert_eq!(blocking(|| Ok("a value".to_owned())).await.unwrap(), "a value");
+        assert_eq!(blocking::<()>(|| Err(Error::internal("an error"))).await.unwrap_err().message(), "an error");
+        let panic = spawn(blocking::<()>(|| panic!("a panic"))).await.unwrap_err().into_panic();
+        assert_eq!(panic.downcast_ref(), Some(&"a panic"));
+    }
+}

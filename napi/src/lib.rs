@@ -4,7 +4,6 @@
 //! Values cross as JSON text, bytes as `Buffer`: the domain types have one definition (serde, in the core), and V8
 //! parses a text faster than it builds the same object property by property over Node-API.
 
-// napi-derive needs owned arguments in async functions.
 #![allow(clippy::needless_pass_by_value, reason = "napi-derive hands arguments over by value")]
 
 mod adapter;

@@ -114,7 +114,7 @@ pub(crate) async fn stored(docker_dir: Option<PathBuf>, image: &str) -> Result<O
     let Some(dir) = docker_dir else { return Ok(None) };
     let registry = registry(image).to_owned();
     // The helper's deadline ends its process; the thread ends with it.
-    tokio::task::spawn_blocking(move || look_up(&dir, &registry, HELPER)).await.map_err(|e| e.to_string())?
+    crate::task::blocking(move || Ok(look_up(&dir, &registry, HELPER))).await.map_err(|e| e.to_string())?
 }
 
 fn look_up(docker_dir: &Path, registry: &str, deadline: Duration) -> Result<Option<Credentials>, String> {

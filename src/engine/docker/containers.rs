@@ -154,9 +154,9 @@ pub(super) async fn raw(api: &Api, id: &str) -> Result<Value> {
     api.get_json(&format!("containers/{}/json", api::encode(bare(id))), &[]).await.on(On::Container(id))
 }
 
-/// A paused one, or one that is about to be restarted, does not count.
+/// As Docker means it: a paused one runs, too.
 pub(super) async fn is_running(api: &Api, id: &str) -> Result<bool> {
-    Ok(read(&raw(api, id).await?)?.state.status == "running")
+    Ok(read(&raw(api, id).await?)?.state.running)
 }
 
 pub(super) async fn inspect(api: Api, id: &str) -> Result<ContainerInfo> {
@@ -195,6 +195,7 @@ struct Inspect {
 #[serde(rename_all = "PascalCase", default)]
 struct State {
     status: String,
+    running: bool,
     exit_code: i64,
     started_at: String,
     finished_at: String,

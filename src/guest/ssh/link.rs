@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::SshTarget;
-use crate::error::{Error, ErrorCode, Result};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    task,
+};
 
 pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
@@ -193,17 +196,16 @@ async fn read(path: &Path, doing: &str) -> Result<Option<String>> {
 /// Whole or not at all, and never over one that another process recorded meanwhile.
 async fn record(pin: &Path, key: PublicKey) -> Result<()> {
     let path = pin.to_owned();
-    let write = move || {
+    let write = move |path: &Path| {
         let text = key.to_openssh().map_err(std::io::Error::other)?;
         let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
-        match file.persist_noclobber(&path) {
+        match file.persist_noclobber(path) {
             Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             other => other.map(drop).map_err(|e| e.error),
         }
     };
-    let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-    done.map_err(|e| Error::io(e, "recording the guest's host key in", pin))
+    task::blocking(move || write(&path).map_err(|e| Error::io(e, "recording the guest's host key in", &path))).await
 }
 
 /// As ssh-keygen writes it for Lima, without a passphrase. Whatever else a user puts there is for the ssh program.
