@@ -304,7 +304,11 @@ fn command_line(pid: Pid) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::process::CommandExt};
+    use std::{
+        io::{Read, Write},
+        os::unix::process::CommandExt,
+        process::Stdio,
+    };
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -333,8 +337,16 @@ mod tests {
     fn pretend(line: &[&str]) -> Running {
         // `sh -c 'read x'` waits for its input, and takes any further words.
         let mut command = std::process::Command::new("/bin/sh");
-        command.arg0(line[0]).args(["-c", "read x"]).args(&line[1..]).stdin(std::process::Stdio::piped());
-        Running(command.spawn().unwrap())
+        command
+            .arg0(line[0])
+            .args(["-c", "echo; read x"])
+            .args(&line[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Spawned, it has for a moment no command line at all.
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        Running(child)
     }
 
     #[tokio::test]
