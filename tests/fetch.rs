@@ -160,7 +160,7 @@ async fn an_install_downloads_once_and_is_complete() {
 
 #[tokio::test]
 async fn all_that_a_boot_needs_comes_at_once_and_is_installed_together_or_not_at_all() {
-    let bench = Bench::new(2 * MB);
+    let mut bench = Bench::new(2 * MB);
     let (image, full) = (vec![1; 3 * MB], vec![2; MB]);
     let all = bench.archive.len() + image.len() + full.len();
     bench.publish_for_boot(&image, "2.1.6", &full);
@@ -170,8 +170,9 @@ async fn all_that_a_boot_needs_comes_at_once_and_is_installed_together_or_not_at
     bench.assert_nothing_installed().await;
 
     let kept = bench.cached();
-    bench.server.take();
-    bench.server.file(IMAGE, image.clone());
+    // Another server: the first may still be answering who has been stopped.
+    bench.server = Releases::start();
+    bench.publish_for_boot(&image, "2.1.6", &full);
     let events = Arc::new(Mutex::new(Vec::<RuntimeProgress>::new()));
     let into = events.clone();
     bench.install_for_boot(Arc::new(move |e| into.lock().unwrap().push(e))).await.unwrap();
@@ -431,10 +432,13 @@ async fn a_newer_version_replaces_the_old_one_but_not_under_a_running_vm() {
     fs::write(vm.join("lima.yaml"), "").unwrap();
     let pid_file = vm.canonicalize().unwrap().join("ha.pid");
     let mut agent = std::process::Command::new("/bin/sh")
-        .args(["-c", "read x", "limactl", "hostagent", "--pidfile", pid_file.to_str().unwrap()])
+        .args(["-c", "echo; read x", "limactl", "hostagent", "--pidfile", pid_file.to_str().unwrap()])
         .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
+    // Spawned, it has for a moment no command line at all.
+    std::io::Read::read_exact(&mut agent.stdout.take().unwrap(), &mut [0]).unwrap();
     fs::write(&pid_file, agent.id().to_string()).unwrap();
     bench.install().await.unwrap();
     bench.assert_installed("1.2.1").await;

@@ -41,8 +41,6 @@ struct State {
     faults: VecDeque<Fault>,
     requests: Vec<Request>,
     sent: usize,
-    /// How often it was taken: a connection that a client has left may still be writing then.
-    taken: usize,
 }
 
 #[derive(Clone)]
@@ -85,10 +83,10 @@ impl Releases {
         self.state.lock().unwrap().faults = faults.into_iter().collect();
     }
 
-    /// What was asked for since the last call, and how many bytes of those answers' bodies went out.
+    /// What was asked for since the last call, and how many bytes of bodies went out. Connections that the client has
+    /// left may still be served, and counted later.
     pub fn take(&self) -> (Vec<Request>, usize) {
         let mut state = self.state.lock().unwrap();
-        state.taken += 1;
         (std::mem::take(&mut state.requests), std::mem::take(&mut state.sent))
     }
 
@@ -117,10 +115,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             }
         }
     }
-    let (fault, found, taken) = {
+    let (fault, found) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
-        (state.faults.pop_front().unwrap_or(Fault::None), state.files.get(&request.path).cloned(), state.taken)
+        (state.faults.pop_front().unwrap_or(Fault::None), state.files.get(&request.path).cloned())
     };
     let mut out = stream;
     if let Fault::Status(status, headers) = fault {
@@ -148,11 +146,9 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         _ => part.len(),
     };
     for chunk in part[..end].chunks(16 << 10) {
+        // First: who has the last of them may look at once.
+        state.lock().unwrap().sent += chunk.len();
         out.write_all(chunk)?;
-        let mut state = state.lock().unwrap();
-        if state.taken == taken {
-            state.sent += chunk.len();
-        }
     }
     if matches!(fault, Fault::Stall(_)) {
         // Until the client closes its end.
