@@ -375,7 +375,7 @@ export interface ExecOptions extends CallOptions {
   workdir?: string
   /** A user, or user and group, by name or number: `'www-data'`, `'1000:1000'`. Default: the container's own. */
   user?: string
-  /** Written to the program's standard input, which is then closed; text as UTF-8. Default: nothing. */
+  /** Written to the program's standard input, which is then closed; text as UTF-8, bytes as they are now. Default: nothing. */
   input?: string | Uint8Array
 }
 
@@ -1277,7 +1277,7 @@ export interface DiagnosticCheck {
 
 /** Options of {@link LimaRuntimeManager.execNerdctl}. */
 export interface NerdctlOptions extends CallOptions {
-  /** Written to nerdctl's standard input. */
+  /** Written to nerdctl's standard input; bytes as they are now. */
   input?: string | Uint8Array
 }
 

@@ -127,7 +127,8 @@ function quietly(listener: Listener, value: unknown): void {
 }
 
 function broken(name: string, error: unknown): WireError {
-  const message = error instanceof Error ? error.message : String(error)
+  // By its shape: Electron's errors may be of the page's realm or the preload script's.
+  const message = String((error as Error | undefined)?.message ?? error)
   // Structured clone's refusal: a function, a symbol, a proxy.
   const cloned = /cloned/.test(message)
   return {

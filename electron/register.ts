@@ -214,5 +214,7 @@ async function pump(
 /** A status holds an error, of which Electron would keep the message alone. */
 function crossing(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
-  return 'error' in value && value.error instanceof Error ? { ...value, error: wire(value.error) } : value
+  return 'error' in value && typeof value.error === 'object' && value.error !== null
+    ? { ...value, error: wire(value.error) }
+    : value
 }

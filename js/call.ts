@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import type { CallOptions, Progress, RuntimeProgress } from '../index'
 import { fromNative, invalid, RuntimeError } from './errors'
 import { type CancelHandle, native } from './native'
@@ -128,11 +129,21 @@ export function optionalString(field: string, value: unknown): string | undefine
 }
 
 /** What a program gets on its standard input. */
-export function inputBytes(input: string | Uint8Array | undefined): Buffer | undefined {
-  if (input === undefined) return undefined
-  if (typeof input === 'string') return Buffer.from(input)
-  if (input instanceof Uint8Array) return Buffer.from(input.buffer, input.byteOffset, input.byteLength)
-  throw invalid('input', 'must be a string or a Uint8Array')
+export function inputBytes(input: unknown): Uint8Array | undefined {
+  return input === undefined ? undefined : bytes('input', input)
+}
+
+/** Text or bytes for the native side, which copies them before its method returns. */
+export function bytes(field: string, value: unknown): Uint8Array {
+  if (typeof value === 'string') return Buffer.from(value)
+  // Not `instanceof`: test runners and vm contexts have a Uint8Array of another realm.
+  if (!types.isUint8Array(value)) throw invalid(field, `must be a string or a Uint8Array, not ${kind(value)}`)
+  try {
+    return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  } catch {
+    // It would be sent as nothing.
+    throw invalid(field, 'has no memory any more: it was transferred')
+  }
 }
 
 export function flag(field: string, value: unknown): boolean {

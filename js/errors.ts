@@ -35,10 +35,16 @@ export function atOnce<T>(ask: () => T): T {
   }
 }
 
+/** What an error says. By its shape: test runners and vm contexts have an Error of another realm. */
+export function messageOf(error: unknown): string {
+  const message = (error as { message?: unknown } | null | undefined)?.message
+  return typeof message === 'string' ? message : String(error)
+}
+
 /** The native side sends `{code, message, hint, details, causes}` as JSON in the message; the stack is made here. */
 export function fromNative(error: unknown): Error {
   if (error instanceof RuntimeError) return error
-  const text = error instanceof Error ? error.message : String(error)
+  const text = messageOf(error)
   let data: { code: RuntimeErrorCode; message: string; hint?: string; details: RuntimeErrorDetails; causes: string[] }
   try {
     data = JSON.parse(text)

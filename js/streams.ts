@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { CallOptions } from '../index'
-import { checked, type NativeCall } from './call'
-import { fromNative, RuntimeError } from './errors'
+import { bytes, checked, type NativeCall } from './call'
+import { fromNative, messageOf, RuntimeError } from './errors'
 import { type ByteStream, type ItemStream, native, type Upload } from './native'
 import { aborted, onAbort } from './signal'
 
@@ -134,10 +134,13 @@ export async function uploading<T>(
   let failure: RuntimeError | undefined
   const feed = async () => {
     try {
-      for await (const chunk of archive) if (!(await upload.write(Buffer.from(chunk as Buffer)))) break
+      for await (const chunk of archive) if (!(await upload.write(bytes('archive', chunk)))) break
     } catch (cause) {
-      const message = `archive: cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
-      failure = new RuntimeError('INVALID_ARGUMENT', message, { details: { field: 'archive' }, cause })
+      const unread = () => {
+        const message = `archive: cannot be read: ${messageOf(cause)}`
+        return new RuntimeError('INVALID_ARGUMENT', message, { details: { field: 'archive' }, cause })
+      }
+      failure = cause instanceof RuntimeError ? cause : unread()
       handle.cancel()
     } finally {
       await upload.end()

@@ -94,6 +94,7 @@ test('from nothing to a container that answers, and back', { skip }, async (t) =
   const args = ['', ' ', "it's", '"$(id)"', '`x`', '\\', '\n', '-n', 'é\u{1f600}']
   assert.equal(await call('execNerdctl', ['argv', ...args]), args.map((a) => `${a}\0`).join(''))
   assert.equal(await call('execNerdctl', ['cat'], { input: 'text' }), 'text')
+  assert.deepEqual(await call('spoilt'), Array(10).fill(true))
   const failed = await rejected(call('execNerdctl', ['exit', '7']), 'ENGINE_ERROR')
   assert.equal(failed.details.exitCode, 7)
   assert.match(failed.details.stderr, /no such container/)

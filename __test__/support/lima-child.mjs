@@ -57,6 +57,13 @@ const run = {
     await m.lima[method]({ ...options, onProgress: (event) => events.push(event) })
     return events
   },
+  /** Input that is changed as soon as the calls are made; whether each of them sent it as it was. */
+  spoilt: async (m) => {
+    const input = Buffer.alloc(1 << 20, 'a')
+    const calls = Array.from({ length: 10 }, () => m.lima.execNerdctl(['cat'], { input }))
+    input.fill('b')
+    return (await Promise.all(calls)).map((said) => said === 'a'.repeat(1 << 20))
+  },
 }
 
 process.on('message', async ({ id, options, method, args = [], abortAfterMs }) => {

@@ -1,16 +1,15 @@
-use bytes::Bytes;
 use futures_util::TryStreamExt;
 use lima_runtime::engine::{
     containerd::{ContainerdOptions, LocalContainerd},
     docker::{self, DockerOptions},
     *,
 };
-use napi::{Env, Result, bindgen_prelude::Buffer};
+use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::{
     call::NativeCall,
-    convert::{Json, OrThrow, ProgressCallback, with_progress},
+    convert::{Copied, Json, OrThrow, ProgressCallback, with_progress},
     promise::{Answer, Promised, promise},
     stream::{ByteStream, ItemStream, Upload},
 };
@@ -32,8 +31,10 @@ impl NativeAdapter {
 #[napi(object, object_from_js = false)]
 pub struct NativeExecOutput {
     pub exit_code: i64,
-    pub stdout: Buffer,
-    pub stderr: Buffer,
+    #[napi(ts_type = "Buffer")]
+    pub stdout: Copied,
+    #[napi(ts_type = "Buffer")]
+    pub stderr: Copied,
 }
 
 #[napi]
@@ -345,7 +346,7 @@ impl NativeAdapter {
     }
 
     #[napi(
-        ts_args_type = "id: string, argv: string[], options: string, input: Buffer | undefined, call: NativeCall",
+        ts_args_type = "id: string, argv: string[], options: string, input: Uint8Array | undefined, call: NativeCall",
         ts_return_type = "Promise<NativeExecOutput>"
     )]
     pub fn exec<'e>(
@@ -354,17 +355,16 @@ impl NativeAdapter {
         id: String,
         argv: Vec<String>,
         options: Json<ExecOptions>,
-        input: Option<Buffer>,
+        input: Option<Copied>,
         call: NativeCall,
     ) -> Promised<'e> {
         let adapter = self.adapter.clone();
         promise(env, async move {
-            let input = input.map(|b| Bytes::copy_from_slice(&b));
-            let out = adapter.exec(&id, &argv, &options.0, input, &call.0).await?;
+            let out = adapter.exec(&id, &argv, &options.0, input.map(|b| b.0), &call.0).await?;
             Ok(Answer::Output(NativeExecOutput {
                 exit_code: out.exit_code,
-                stdout: Vec::from(out.stdout).into(),
-                stderr: Vec::from(out.stderr).into(),
+                stdout: Copied(out.stdout),
+                stderr: Copied(out.stderr),
             }))
         })
     }

@@ -2,13 +2,14 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use lima_runtime::{
     error::{Error, ErrorCode},
     progress::Sink,
 };
 use napi::{
-    Status,
-    bindgen_prelude::{FromNapiValue, ToNapiValue, TypeName, ValidateNapiValue},
+    Env, Status,
+    bindgen_prelude::{BufferSlice, FromNapiValue, JsValue, ToNapiValue, TypeName, ValidateNapiValue},
     sys,
     threadsafe_function::{ThreadsafeFunction, UnknownReturnValue},
 };
@@ -123,6 +124,42 @@ impl<T: Serialize> ToNapiValue for Json<T> {
         let text = value.into_text().map_err(Failure)?;
         // SAFETY: napi passes a live env.
         unsafe { String::to_napi_value(env, text) }
+    }
+}
+
+/// Bytes, copied on JavaScript's thread while they cross, in either direction. Inwards: what a call still refers to
+/// when it has returned can be changed, transferred to another thread and freed. Outwards: Electron takes no memory
+/// that is not V8's, and no bytes beside these may be behind what a window gets.
+pub struct Copied(pub Bytes);
+
+impl TypeName for Copied {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+
+    fn value_type() -> napi::ValueType {
+        napi::ValueType::Object
+    }
+}
+
+impl ValidateNapiValue for Copied {
+    unsafe fn validate(env: sys::napi_env, value: sys::napi_value) -> napi::Result<sys::napi_value> {
+        // SAFETY: napi passes a live env and value.
+        unsafe { BufferSlice::validate(env, value) }
+    }
+}
+
+impl FromNapiValue for Copied {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        // SAFETY: napi passes a live env and value, and the slice does not outlive this function.
+        let slice = unsafe { BufferSlice::from_napi_value(env, value) }?;
+        Ok(Self(Bytes::copy_from_slice(&slice)))
+    }
+}
+
+impl ToNapiValue for Copied {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        Ok(BufferSlice::copy_from(&Env::from_raw(env), value.0)?.raw())
     }
 }
 

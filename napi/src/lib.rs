@@ -1,7 +1,7 @@
 //! Node-API glue: one file per exported class. It converts and never decides; the public API is the TypeScript facade
 //! in `js/`, which is the only caller.
 //!
-//! Values cross as JSON text, bytes as `Buffer`: the domain types have one definition (serde, in the core), and V8
+//! Values cross as JSON text, bytes are copied: the domain types have one definition (serde, in the core), and V8
 //! parses a text faster than it builds the same object property by property over Node-API.
 
 #![allow(clippy::needless_pass_by_value, reason = "napi-derive hands arguments over by value")]

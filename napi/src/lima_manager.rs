@@ -1,15 +1,14 @@
-use bytes::Bytes;
 use lima_runtime::{
     manager::lima::{InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
     progress::{RuntimeProgress, Sink},
 };
-use napi::{Env, Result, bindgen_prelude::Buffer};
+use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
-    convert::{Json, OrThrow, ProgressCallback, with_progress},
+    convert::{Copied, Json, OrThrow, ProgressCallback, with_progress},
     promise::{Promised, promise},
 };
 
@@ -162,20 +161,19 @@ impl LimaManager {
 
     /// What nerdctl printed, read as UTF-8.
     #[napi(
-        ts_args_type = "args: string[], input: Buffer | undefined, call: NativeCall",
+        ts_args_type = "args: string[], input: Uint8Array | undefined, call: NativeCall",
         ts_return_type = "Promise<string>"
     )]
     pub fn exec_nerdctl<'e>(
         &self,
         env: &'e Env,
         args: Vec<String>,
-        input: Option<Buffer>,
+        input: Option<Copied>,
         call: NativeCall,
     ) -> Promised<'e> {
         let runtime = self.runtime.clone();
         promise(env, async move {
-            let input = input.map(|b| Bytes::copy_from_slice(&b));
-            let out = runtime.exec_nerdctl(&args, input, &call.0).await?;
+            let out = runtime.exec_nerdctl(&args, input.map(|b| b.0), &call.0).await?;
             Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
         })
     }

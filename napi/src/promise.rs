@@ -5,14 +5,14 @@ use std::{future::Future, pin::Pin};
 use lima_runtime::error::Result as CoreResult;
 use napi::{
     Env, Result,
-    bindgen_prelude::{Buffer, PromiseRaw, ToNapiValue},
+    bindgen_prelude::{PromiseRaw, ToNapiValue},
     sys,
 };
 use serde::Serialize;
 
 use crate::{
     adapter::NativeExecOutput,
-    convert::{Json, OrThrow},
+    convert::{Copied, Json, OrThrow},
     stream::{ByteStream, ItemStream},
 };
 
@@ -31,7 +31,7 @@ pub enum Answer {
     Nothing,
     Flag(bool),
     Text(Option<String>),
-    Bytes(Option<Vec<u8>>),
+    Bytes(Option<Copied>),
     Output(NativeExecOutput),
     ByteStream(ByteStream),
     ItemStream(ItemStream),
@@ -45,7 +45,7 @@ impl ToNapiValue for Answer {
                 Self::Nothing => <()>::to_napi_value(env, ()),
                 Self::Flag(flag) => bool::to_napi_value(env, flag),
                 Self::Text(text) => Option::to_napi_value(env, text),
-                Self::Bytes(bytes) => Option::to_napi_value(env, bytes.map(Buffer::from)),
+                Self::Bytes(bytes) => Option::to_napi_value(env, bytes),
                 Self::Output(output) => NativeExecOutput::to_napi_value(env, output),
                 Self::ByteStream(stream) => ByteStream::to_napi_value(env, stream),
                 Self::ItemStream(stream) => ItemStream::to_napi_value(env, stream),

@@ -10,10 +10,7 @@ use lima_runtime::{
     error::{Error, Result as CoreResult},
 };
 
-use napi::{
-    Env,
-    bindgen_prelude::{Buffer, within_runtime_if_available},
-};
+use napi::{Env, bindgen_prelude::within_runtime_if_available};
 use napi_derive::napi;
 use serde::Serialize;
 use tokio::{
@@ -22,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::promise::{Answer, Promised, promise};
+use crate::{
+    convert::Copied,
+    promise::{Answer, Promised, promise},
+};
 
 struct Source<T> {
     /// None once it has ended: a source is dropped (and its connection closed) as soon as nobody will read it.
@@ -100,7 +100,7 @@ impl Pieces {
         Self { source: Source::new(stream), rest: Mutex::default() }
     }
 
-    async fn take(&self, max: usize) -> CoreResult<Option<Vec<u8>>> {
+    async fn take(&self, max: usize) -> CoreResult<Option<Bytes>> {
         let mut rest = self.rest.lock().await;
         if rest.bytes.is_empty() {
             if let Some(error) = rest.error.take() {
@@ -115,7 +115,7 @@ impl Pieces {
             }
         }
         if rest.bytes.len() >= max {
-            return Ok(Some(rest.bytes.split_to(max).to_vec()));
+            return Ok(Some(rest.bytes.split_to(max)));
         }
         let mut out = BytesMut::from(std::mem::take(&mut rest.bytes));
         while out.len() < max {
@@ -134,7 +134,7 @@ impl Pieces {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        Ok(Some(out.into()))
+        Ok(Some(out.freeze()))
     }
 }
 
@@ -150,7 +150,7 @@ impl ByteStream {
     #[napi(ts_return_type = "Promise<Buffer | null>")]
     pub fn read<'e>(&self, env: &'e Env, max: u32) -> Promised<'e> {
         let pieces = self.0.clone();
-        promise(env, async move { pieces.take(max as usize).await.map(Answer::Bytes) })
+        promise(env, async move { pieces.take(max as usize).await.map(|bytes| Answer::Bytes(bytes.map(Copied))) })
     }
 
     #[napi]
@@ -206,12 +206,12 @@ impl Upload {
     }
 
     /// False when nobody reads any more: stop writing.
-    #[napi(ts_return_type = "Promise<boolean>")]
-    pub fn write<'e>(&self, env: &'e Env, chunk: Buffer) -> Promised<'e> {
+    #[napi(ts_args_type = "chunk: Uint8Array", ts_return_type = "Promise<boolean>")]
+    pub fn write<'e>(&self, env: &'e Env, chunk: Copied) -> Promised<'e> {
         let write = self.write.clone();
         promise(env, async move {
             match write.lock().await.as_mut() {
-                Some(w) => Ok(w.write_all(&chunk).await.is_ok()),
+                Some(w) => Ok(w.write_all(&chunk.0).await.is_ok()),
                 None => Ok(false),
             }
         })
@@ -262,7 +262,7 @@ mod tests {
         let mut out = Vec::new();
         loop {
             match s.take(max).await {
-                Ok(Some(b)) => out.push(String::from_utf8(b).unwrap()),
+                Ok(Some(b)) => out.push(String::from_utf8(b.into()).unwrap()),
                 Ok(None) => return (out, None),
                 Err(e) => return (out, Some(e)),
             }
