@@ -259,7 +259,12 @@ export interface ContainerConfig {
   }
   /** What the engine does when the container ends. Default: `'no'`. */
   restart?: 'no' | 'always' | 'on-failure' | 'unless-stopped'
-  /** The label `lima-runtime.app` is added: it tells `prune` what is ours. */
+  /**
+   * The label `lima-runtime.app` is added: it tells `prune` what is ours. Names that engines act on are refused, on every
+   * engine: those that begin with `com.docker.`, `containerd.io/`, `io.containerd.`, `io.cri-containerd`, `nerdctl/`,
+   * `lima-runtime.` or `lima-runtime/`. On containerd an image's own labels of these names do not reach the container; a warning
+   * of the process says so.
+   */
   labels?: Record<string, string>
   /** `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Default: the engine's own. */
   platform?: string
@@ -459,7 +464,7 @@ export interface VolumeInfo {
 export interface VolumeOptions extends CallOptions {
   /** Default: `'local'`. */
   driver?: string
-  /** The label `lima-runtime.app` is added. */
+  /** The label `lima-runtime.app` is added. The names that a container's labels may not have are refused here, too. */
   labels?: Record<string, string>
 }
 

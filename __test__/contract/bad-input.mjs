@@ -2,6 +2,16 @@ import { CALLS } from './calls.mjs'
 import { assert, fails, subject } from './kit.mjs'
 
 const GARBAGE = 'x'.repeat(10 << 20)
+/** Labels on which an engine, or a program beside it, acts. */
+const ENGINES_LABELS = [
+  'containerd.io/restart.loguri',
+  'io.containerd.image.config.stop-signal',
+  'io.cri-containerd.kind',
+  'nerdctl/pid-file',
+  'com.docker.compose.project',
+  'lima-runtime.app',
+  'lima-runtime/x',
+]
 const MANY = Object.fromEntries(
   Array.from({ length: 50_000 }, (_, i) => [`key${i}`, 'a value of some length, again and again']),
 )
@@ -162,6 +172,11 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...start('labels', [null, 'a=b', 42, []], (labels) => ({ labels })),
       ...start('labels.a', [1, null, {}, 'a\0b', GARBAGE], (l) => ({ labels: { a: l } })),
       ['labels.', '', () => a.startContainer(config({ labels: { '': 'x' } }))],
+      ...ENGINES_LABELS.map((key) => [
+        `labels.${key}`,
+        key,
+        () => a.startContainer(config({ labels: { [key]: 'x' } })),
+      ]),
       ['labels', MANY, () => a.startContainer(config({ labels: MANY }))],
       ...start('platform', ['', 'linux', 'linux/', '/amd64', 'a/b/c/d', 'linux/amd 64', GARBAGE, 42], (platform) => ({
         platform,
@@ -272,6 +287,11 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...each('options', [null, 'x', 42, []], (o) => a.createVolume('never-made', o)),
       ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createVolume('never-made', { driver })),
       ...each('labels', [null, 'a=b', []], (labels) => a.createVolume('never-made', { labels })),
+      ...ENGINES_LABELS.map((key) => [
+        `labels.${key}`,
+        key,
+        () => a.createVolume('never-made', { labels: { [key]: 'x' } }),
+      ]),
       ...each('labels.a', [1, null, GARBAGE], (l) => a.createVolume('never-made', { labels: { a: l } })),
       ...each('name', NOT_NAMES, (name) => a.removeVolume(name)),
       ...each('force', NOT_FLAGS, (force) => a.removeVolume('some-volume', force)),

@@ -96,6 +96,21 @@ export const volumes = subject('volumes', (ctx, test) => {
     })
   }
 
+  test('a path in the container with a colon is that path or is refused, for a directory and for a volume', async () => {
+    const dir = tempDir('contract')
+    for (const host of [dir, await ctx.volume()]) {
+      let id
+      try {
+        id = await ctx.start({ volumes: [{ host, container: '/data:ro' }] })
+      } catch (error) {
+        assert.equal(error.code, 'INVALID_ARGUMENT', error.message)
+        assert.equal(error.details.field, 'volumes[0].container')
+        continue
+      }
+      await ctx.exec(id, 'touch', '/data:ro/file')
+    }
+  })
+
   test("the engine's own socket", { needs: 'dockerSocket' }, async () => {
     const id = await ctx.start({ volumes: [{ host: ctx.backend.dockerSocket(), container: '/var/run/docker.sock' }] })
     await ctx.exec(id, 'test', '-S', '/var/run/docker.sock')

@@ -26,8 +26,11 @@ export function noContainerd() {
   return undefined
 }
 
-/** @returns the daemon: `options` are what an adapter needs to find it */
-export async function startContainerd() {
+/**
+ * @param {{ monitor?: string }} [settings] `monitor`: how often the restart monitor looks, in place of every ten seconds
+ * @returns the daemon: `options` are what an adapter needs to find it
+ */
+export async function startContainerd({ monitor } = {}) {
   for (const dir of orphans('containerd')) remove(dir)
   const dir = makeOwned('containerd')
   const address = join(dir, 'sock')
@@ -52,6 +55,7 @@ export async function startContainerd() {
     "disabled_plugins = ['io.containerd.grpc.v1.cri']",
     '[grpc]',
     `address = '${address}'`,
+    ...(monitor ? ['[plugins."io.containerd.internal.v1.restart"]', `interval = '${monitor}'`] : []),
   ]
   writeFileSync(join(dir, 'config.toml'), `${config.join('\n')}\n`)
   const env = { PATH: own ? `${own}:${PATH}` : PATH, HOME: join(dir, 'home'), LANG: 'C.UTF-8' }

@@ -227,11 +227,35 @@ pub(super) fn driver(driver: Option<&str>) -> Result<()> {
     }
 }
 
+/// Beginnings of labels that an engine, or a program beside it, acts on: containerd's restart monitor runs what its labels
+/// say, nerdctl's hook writes files, `docker compose down` removes what carries its project. Docker keeps `com.docker.` for
+/// itself (docs.docker.com/engine/manage-resources/labels), and nerdctl's compose reads the same. One rule for all engines: a
+/// configuration means the same on each.
+const RESERVED: &[&str] = &[
+    "com.docker.",
+    "containerd.io/",
+    "io.containerd.",
+    "io.cri-containerd",
+    "lima-runtime.",
+    "lima-runtime/",
+    "nerdctl/",
+];
+
+/// The reserved beginning that a label's name has.
+pub(super) fn reserved(key: &str) -> Option<&'static str> {
+    RESERVED.iter().copied().find(|prefix| key.starts_with(prefix))
+}
+
+/// Those a caller gives.
 pub(super) fn labels(field: &str, labels: &Labels) -> Result<()> {
     for (k, v) in labels {
         let field = format!("{field}.{}", shown_key(k));
         if k.is_empty() || k.contains(['=', '\0', '\n']) {
             return Err(Error::invalid(field, "a label's name may not be empty, nor hold =, NUL or a newline"));
+        }
+        if let Some(prefix) = reserved(k) {
+            return Err(Error::invalid(field, format!("labels that begin with {prefix} are the engine's own"))
+                .hint("Choose another name, for example com.example.tier."));
         }
         text(&field, v, VALUE)?;
     }
@@ -460,6 +484,17 @@ mod tests {
         assert_eq!(field(container_filters("filters", &filters("status", "flying"))), "filters.status");
         assert_eq!(field(container_filters("filters", &filters("colour", "red"))), "filters.colour");
         assert_eq!(field(container_filters("filters", &filters("name", &"x".repeat(5000)))), "filters.name[0]");
+    }
+
+    #[test]
+    fn an_engines_labels_are_not_a_callers() {
+        let one = |key: &str| Labels::from([(key.to_owned(), "x".to_owned())]);
+        for key in ["containerd.io/restart.loguri", "nerdctl/mounts.0", "com.docker.swarm.task", "lima-runtime.app"] {
+            assert_eq!(field(labels("labels", &one(key))), format!("labels.{key}"));
+        }
+        for key in ["com.example/x", "containerd.io", "my.nerdctl/x", "Nerdctl/x", "com.dockerless.x"] {
+            assert!(labels("labels", &one(key)).is_ok(), "{key}");
+        }
     }
 
     #[test]

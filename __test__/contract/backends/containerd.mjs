@@ -36,9 +36,11 @@ export function containerdBackend({ alone = false } = {}) {
     differs: {
       noUdp: 'this engine publishes udp ports itself',
       dockerSocket: 'this engine has no Docker socket',
-      carriageReturn: "nerdctl's logger writes a line's \\r\\n as \\n",
       unseenPath: 'the engine sees all the paths the host does',
-      ...(alone && { liveNetworks: 'nerdctl has no command that changes the networks of a container' }),
+      ...(alone && {
+        liveNetworks: 'nerdctl has no command that changes the networks of a container',
+        carriageReturn: "nerdctl reads its flags' values as CSV, whose \\r\\n is \\n",
+      }),
     },
     adapter(options) {
       const adapter = new ContainerdAdapter({ ...engine.options, ...options })

@@ -25,7 +25,6 @@ export function limaBackend() {
     differs: {
       udp: 'Lima forwards no udp port',
       dockerSocket: 'this engine has no Docker socket',
-      carriageReturn: "nerdctl's logger writes a line's \\r\\n as \\n",
       deadInitialize: 'initialize() makes the VM that is not there',
     },
     adapter: (options) => patient(new LimaContainerAdapter({ ...vm.options, ...options })),

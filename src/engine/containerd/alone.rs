@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     BoxStream, Containerd,
     api::{Container, Image, Task},
-    containers,
+    containers, labels,
     nerdctl::{Nerdctl, On, refusal},
     proto::containerd::{
         events::TaskExit,
@@ -133,13 +133,13 @@ impl Alone {
             let args = ["update", &format!("--restart={policy}"), id];
             self.nerdctl.write(On::Container(id), args).await.map(drop)
         };
-        if let Some(policy) = labels.get(containers::MONITOR_POLICY) {
+        if let Some(policy) = labels.get(labels::MONITOR_POLICY) {
             return update(if policy.is_empty() { "no" } else { policy }).await;
         }
-        let status = labels.get(containers::MONITOR_STATUS).or_else(|| labels.get(containers::OUR_STATUS));
+        let status = labels.get(labels::MONITOR_STATUS).or_else(|| labels.get(containers::OUR_STATUS));
         let Some(status) = status else { return Err(Self::lacks("set labels")) };
         let (container, _) = self.one(id).await?;
-        match (container.labels.get(containers::MONITOR_POLICY).map(String::as_str), status.as_str()) {
+        match (container.labels.get(labels::MONITOR_POLICY).map(String::as_str), status.as_str()) {
             (Some("always"), "stopped") => update("no").await,
             (Some("no"), "running") => update("always").await,
             (None, _) => {

@@ -20,7 +20,7 @@ use tonic::{
 use super::{
     alone::Alone,
     events::Subject,
-    metrics,
+    labels, metrics,
     proto::containerd::{
         events::{TaskExit, TaskStart},
         services::{
@@ -181,7 +181,7 @@ impl Api {
         if let Some(alone) = &self.alone {
             return alone.called(reference).await;
         }
-        let mut filters = vec![format!("labels.\"nerdctl/name\"=={reference:?}")];
+        let mut filters = vec![format!("labels.{:?}=={reference:?}", labels::NAME)];
         if reference.bytes().all(|b| b.is_ascii_hexdigit()) {
             filters.push(format!("id~=\"^{reference}\""));
         }

@@ -11,9 +11,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Containerd, alone,
+    Containerd,
+    alone::{self, Alone},
     api::{self, Container, Task},
     events, files, health,
+    labels::{
+        self, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, NAME,
+        UNFINISHED,
+    },
     nerdctl::On,
     networks,
 };
@@ -29,18 +34,9 @@ const RESTART: &str = "lima-runtime.restart";
 const IMAGE: &str = "lima-runtime.image";
 /// Keys of labels without a value, as JSON: containerd keeps no such label.
 const EMPTY: &str = "lima-runtime.empty-labels";
-/// containerd's restart monitor: what it does, and whether the container is meant to run.
-pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
-pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
-/// `nerdctl stop` says so there; the policies of containerd 2 heed it.
-const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
 /// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
 /// policy, without its log (containerd 1.6, runtime/restart/monitor).
 pub(super) const OUR_STATUS: &str = "lima-runtime.restart-status";
-
-/// nerdctl's own, which `nerdctl container healthcheck` reads and writes (nerdctl-contract §2).
-const HEALTHCHECK: &str = "nerdctl/healthcheck";
-const HEALTH_STATE: &str = "nerdctl/healthstate";
 
 /// As a label: its flags know no other form than CMD-SHELL.
 fn healthcheck(check: &Healthcheck) -> String {
@@ -84,7 +80,7 @@ fn invalid_state(id: &str, why: &str) -> Error {
 pub(super) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
     let wanted = reference.trim_start_matches('/');
     let mut found = c.api.called(wanted).await?;
-    let named = |f: &Container| f.labels.get("nerdctl/name").is_some_and(|n| n == wanted);
+    let named = |f: &Container| f.labels.get(NAME).is_some_and(|n| n == wanted);
     if let Some(i) = found.iter().position(named).or_else(|| found.iter().position(|f| f.id == wanted)) {
         return Ok(found.swap_remove(i));
     }
@@ -153,7 +149,8 @@ pub(super) async fn running_or_paused(c: &Containerd, reference: &str) -> Result
 // ---- their life -------------------------------------------------------------------------------------------------
 
 pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
-    let args = arguments(c, spec).await?;
+    let ours = our_labels(spec)?;
+    let args = arguments(c, spec, &ours).await?;
     if let Some(host) = &c.settings.host {
         if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp")) {
             return Err(Error::invalid(
@@ -179,8 +176,10 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
     let id = id.map(str::to_owned).ok_or_else(|| {
         Error::internal("nerdctl create printed no id").detail("stdout", text.chars().take(1000).collect::<String>())
     })?;
-    if let Err(e) = complete(c, spec, &id).await {
-        _ = c.nerdctl.write(On::Container(&id), ["rm", "--force", "--volumes", &id]).await;
+    if let Err(e) = complete(c, spec, &ours, &id).await {
+        let own = c.api.container(&id).await.is_ok_and(|made| labels::takes_own_volumes(&made));
+        let args = ["rm", "--force"].into_iter().chain(own.then_some("--volumes"));
+        _ = c.nerdctl.write(On::Container(&id), args.chain([id.as_str()])).await;
         return Err(e);
     }
     Ok(id)
@@ -199,21 +198,58 @@ async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'sta
     })
 }
 
-/// Labels that nerdctl does not let anybody give.
-async fn complete(c: &Containerd, spec: &ContainerSpec, id: &str) -> Result<()> {
-    if c.is_alone() {
-        return Ok(());
+/// Labels that a container is made with: the caller's and our notes.
+fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
+    let mut all = spec.labels.clone();
+    all.insert(IMAGE.into(), spec.image.clone());
+    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
+        all.insert(RESTART.into(), word(policy).into());
     }
-    let mut labels = HashMap::new();
+    let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
+    if !empty.is_empty() {
+        all.insert(EMPTY.into(), serde_json::json!(empty).to_string());
+    }
+    match all.iter().find(|(k, v)| k.len() + v.len() > 4096) {
+        None => Ok(all),
+        Some((key, _)) => {
+            Err(Error::invalid(format!("labels.{key}"), "containerd takes 4096 bytes for a label's key and value"))
+        }
+    }
+}
+
+/// What nerdctl lets nobody give, or only where everybody sees it; and what it took from the image goes again. Nothing starts
+/// the container before: the monitor heeds no record without a status.
+async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str) -> Result<()> {
+    let made = c.api.container(id).await?;
+    let of_image = labels::of_image(&made, ours, c.namespace(), &c.container_dir(id).await?);
+    if c.is_alone() {
+        return if of_image.is_empty() {
+            Ok(())
+        } else {
+            Err(Alone::lacks("keep these labels of the image from the container"))
+        };
+    }
+    let mut changes: HashMap<String, String> = of_image.iter().map(|key| (key.clone(), String::new())).collect();
+    changes.insert(UNFINISHED.to_owned(), String::new());
+    // nerdctl reads its flags' values as CSV, whose \r\n is \n (spf13/pflag, string_array.go).
+    let altered = ours.iter().filter(|(key, value)| made.labels.get(*key).is_some_and(|v| v != *value));
+    changes.extend(altered.map(|(key, value)| (key.clone(), value.clone())));
     if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
-        labels.insert(HEALTHCHECK.to_owned(), healthcheck(check));
+        changes.insert(HEALTHCHECK.to_owned(), healthcheck(check));
     }
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
-        // Else the monitor starts what was only created.
-        let label = if monitored(c, policy).await?.is_some() { MONITOR_STATUS } else { OUR_STATUS };
-        labels.insert(label.to_owned(), "stopped".to_owned());
+        if let Some(policy) = monitored(c, policy).await? {
+            changes.insert(MONITOR_POLICY.to_owned(), policy.to_owned());
+            // Else the monitor starts what was only created.
+            changes.insert(MONITOR_STATUS.to_owned(), "stopped".to_owned());
+            changes.insert(MONITOR_LOG.to_owned(), made.labels.get(labels::LOG_URI).cloned().unwrap_or_default());
+        } else {
+            changes.insert(OUR_STATUS.to_owned(), "stopped".to_owned());
+        }
     }
-    if labels.is_empty() { Ok(()) } else { c.api.set_labels(id, labels).await }
+    labels::rewrite(c, &made, changes, &spec.env).await?;
+    labels::warn(spec, &of_image);
+    Ok(())
 }
 
 fn host_ports(spec: &ContainerSpec) -> Vec<u16> {
@@ -248,9 +284,8 @@ fn explained(e: Error, spec: &ContainerSpec) -> Error {
 }
 
 /// `nerdctl create …`.
-async fn arguments(c: &Containerd, spec: &ContainerSpec) -> Result<Vec<String>> {
+async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Result<Vec<String>> {
     let mut args: Vec<String> = vec!["create".into(), format!("--name={}", spec.name), "--pull=never".into()];
-    args.extend(spec.env.iter().map(|(k, v)| format!("--env={k}={v}")));
     for (container, host) in &spec.ports {
         let host = if host.contains(':') || !c.settings.private { host.clone() } else { format!("127.0.0.1:{host}") };
         args.push(format!("--publish={host}:{container}"));
@@ -262,25 +297,23 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec) -> Result<Vec<String>> 
     if let Some(platform) = &spec.platform {
         args.push(format!("--platform={platform}"));
     }
-    let mut labels = spec.labels.clone();
-    labels.insert(IMAGE.into(), spec.image.clone());
-    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
-        args.extend(monitored(c, policy).await?.map(|p| format!("--restart={p}")));
-        labels.insert(RESTART.into(), word(policy).into());
-    }
     match spec.healthcheck.as_ref() {
         Some(check) if check.test.first().is_some_and(|t| t == "NONE") => args.push("--no-healthcheck".into()),
         Some(check) if c.is_alone() => args.extend(alone::health_flags(check)),
         _ => {}
     }
-    let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
-    if !empty.is_empty() {
-        labels.insert(EMPTY.into(), serde_json::json!(empty).to_string());
+    if c.is_alone() {
+        // Nobody can add them later.
+        args.extend(spec.env.iter().map(|(k, v)| format!("--env={k}={v}")));
+        if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
+            args.extend(monitored(c, policy).await?.map(|p| format!("--restart={p}")));
+        }
+    } else {
+        // What its image says of that counts for nothing; containerd keeps no label without a value.
+        args.push(format!("--label={MONITOR_STATUS}="));
+        args.push(format!("--label={UNFINISHED}=true"));
     }
-    if let Some((key, _)) = labels.iter().find(|(k, v)| k.len() + v.len() > 4096) {
-        return Err(Error::invalid(format!("labels.{key}"), "containerd takes 4096 bytes for a label's key and value"));
-    }
-    args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+    args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
     args.push(spec.image.clone());
     if !spec.command.is_empty() {
         // nerdctl swallows one, and only the first.
@@ -292,6 +325,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec) -> Result<Vec<String>> 
 
 async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     let field = || format!("volumes[{i}].host");
+    mountable(i, "container", &v.container)?;
     if !validate::is_host_path(&v.host) {
         return Ok(format!("--volume={}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
     }
@@ -320,14 +354,21 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
             "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
         ));
     }
-    // nerdctl makes one text with colons of every form of a mount.
-    for (part, text) in [("host", path.as_str()), ("container", v.container.as_str())] {
-        if text.contains(':') {
-            let problem = format!("{text:?} has a colon, which nerdctl cannot mount");
-            return Err(Error::invalid(format!("volumes[{i}].{part}"), problem).hint("Choose a path without one."));
-        }
-    }
+    mountable(i, "host", &path)?;
     Ok(format!("--volume={path}:{}{}", v.container, if v.read_only { ":ro" } else { "" }))
+}
+
+/// nerdctl makes one text with colons of every form of a mount, and reads it as CSV.
+fn mountable(i: usize, part: &str, path: &str) -> Result<()> {
+    let what = if path.contains(':') {
+        "a colon"
+    } else if path.contains("\r\n") {
+        "\\r\\n"
+    } else {
+        return Ok(());
+    };
+    let problem = format!("{path:?} has {what}, which nerdctl cannot mount");
+    Err(Error::invalid(format!("volumes[{i}].{part}"), problem).hint("Choose a path without one."))
 }
 
 fn is_socket_name(path: &str) -> bool {
@@ -382,6 +423,7 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
         Some(ContainerState::Paused) => return Err(invalid_state(id, "is paused")),
         _ => {}
     }
+    labels::before_start(c, &container).await?;
     if watched(&container) {
         // Before it can fail.
         c.watch().await;
@@ -559,6 +601,7 @@ fn stop_deadline(timeout: Option<u32>) -> Duration {
 
 pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
     let container = find(c, id).await?;
+    labels::nerdctls_own(c, &container)?;
     // First: the monitor brings back what ends while it is meant to run (nerdctl-contract §0).
     set_status(c, &container, "stopped").await?;
     stop_with(c, "stop", &container, timeout).await?;
@@ -578,6 +621,7 @@ async fn stop_with(c: &Containerd, verb: &str, container: &Container, timeout: O
 
 pub(super) async fn restart(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
     let container = find(c, id).await?;
+    labels::nerdctls_own(c, &container)?;
     set_status(c, &container, "stopped").await?;
     stop_with(c, "stop", &container, timeout).await?;
     start(c, &container.id).await
@@ -644,10 +688,11 @@ pub(super) async fn remove(c: &Containerd, id: &str, force: bool) -> Result<()> 
             .detail("id", id)
             .hint("Stop it first, or pass force."));
     }
+    labels::nerdctls_own(c, &container)?;
     let never_ran = task.is_none() && kept(c, &container, None).await?.started_at.is_none();
     let mut args = vec!["rm"];
     args.extend(force.then_some("--force"));
-    args.extend(never_ran.then_some("--volumes"));
+    args.extend((never_ran && labels::takes_own_volumes(&container)).then_some("--volumes"));
     args.push(&container.id);
     set_status(c, &container, "stopped").await?;
     c.nerdctl.write(On::Container(id), args).await?;
@@ -783,7 +828,7 @@ fn matches(
             let (a, b) = (familiar(v), familiar(&container.image));
             a == b || v == shown.image || b.rsplit_once(':').is_some_and(|(name, _)| name == a)
         }),
-        "network" => any(&|v| networks_of(container).iter().any(|n| n == v)),
+        "network" => any(&|v| networks::names(container).iter().any(|n| n == v)),
         "volume" => {
             any(&|v| mounts_of(container, &spec_of(container)).iter().any(|m| m.source == v || m.destination == v))
         }
@@ -795,10 +840,8 @@ fn matches(
             })
         }),
         "before" | "since" => any(&|v| {
-            let other = all
-                .iter()
-                .map(|(o, _)| o)
-                .find(|o| o.id.starts_with(v) || o.labels.get("nerdctl/name").is_some_and(|n| n == v));
+            let other =
+                all.iter().map(|(o, _)| o).find(|o| o.id.starts_with(v) || o.labels.get(NAME).is_some_and(|n| n == v));
             other.is_some_and(|o| {
                 let (mine, its) = (created_nanos(container), created_nanos(o));
                 if key == "before" { mine < its } else { mine > its }
@@ -817,7 +860,7 @@ fn info(container: &Container, task: Option<&Task>, kept: files::Kept, now: Mill
         None => ContainerState::Stopped,
     };
     let health = health_of(container);
-    let name = container.labels.get("nerdctl/name").cloned().unwrap_or_default();
+    let name = container.labels.get(NAME).cloned().unwrap_or_default();
     ContainerInfo {
         id: container.id.clone(),
         name: if name.is_empty() { container.id.clone() } else { name },
@@ -899,38 +942,10 @@ fn spec_of(container: &Container) -> Spec {
     container.spec.as_ref().and_then(|any| serde_json::from_slice(&any.value).ok()).unwrap_or_default()
 }
 
-pub(super) fn networks_of(container: &Container) -> Vec<String> {
-    let label = container.labels.get("nerdctl/networks");
-    label.and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default()
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct LabelMount {
-    #[serde(rename = "Type", default)]
-    kind: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    source: String,
-    #[serde(default)]
-    destination: String,
-    #[serde(rename = "RW", default)]
-    writable: bool,
-}
-
 /// nerdctl's own record where there is one, which knows volumes by name; else the binds of the spec.
 fn mounts_of(container: &Container, spec: &Spec) -> Vec<Mount> {
-    let label = container.labels.get("nerdctl/mounts").and_then(|l| serde_json::from_str::<Vec<LabelMount>>(l).ok());
-    if let Some(mounts) = label {
-        return (mounts.into_iter())
-            .map(|m| Mount {
-                source: if m.kind == "volume" && !m.name.is_empty() { m.name } else { m.source },
-                kind: m.kind,
-                destination: m.destination,
-                read_only: !m.writable,
-            })
-            .collect();
+    if let Some(mounts) = labels::mounts(&container.labels) {
+        return mounts;
     }
     let own = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
     (spec.mounts.iter())
@@ -976,9 +991,10 @@ async fn attachments(c: &Containerd, container: &Container, running: bool) -> Re
     let file = format!("{}/etchosts/{}/{}/meta.json", c.store().await?, c.namespace(), container.id);
     let read = c.guest().read_files(&[file], c.settings.root).await?.pop().flatten();
     let mut hosts: Hosts = read.filter(|_| running).and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-    let mut names = networks_of(container);
-    names.extend(hosts.networks.keys().filter(|n| !networks_of(container).contains(n)).cloned().collect::<Vec<_>>());
-    let name = container.labels.get("nerdctl/name").cloned();
+    let mut names = networks::names(container);
+    names
+        .extend(hosts.networks.keys().filter(|n| !networks::names(container).contains(n)).cloned().collect::<Vec<_>>());
+    let name = container.labels.get(NAME).cloned();
     Ok((names.into_iter())
         .map(|network| {
             let at = hosts.networks.remove(&network).unwrap_or_default();
@@ -1044,7 +1060,7 @@ pub(super) fn labels_of(container: &Container) -> Labels {
         k.starts_with("nerdctl/")
             || k.starts_with("containerd.io/restart.")
             || k == "io.containerd.image.config.stop-signal"
-            || [RESTART, OUR_STATUS, IMAGE, EMPTY, networks::CHANGED].contains(&k)
+            || [RESTART, OUR_STATUS, IMAGE, EMPTY, UNFINISHED, networks::CHANGED].contains(&k)
             || k.starts_with("lima-runtime/")
     };
     let empty: Vec<String> = container.labels.get(EMPTY).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     BoxStream, Containerd, Inner,
     api::{self, Api},
-    containers,
+    containers, labels,
     proto::containerd::{events::TaskExit, types::Envelope},
 };
 use crate::{
@@ -276,7 +276,7 @@ async fn containers_by_id(api: &Api) -> Result<HashMap<String, Named>> {
 
 fn named(c: &api::Container) -> Named {
     Named {
-        name: c.labels.get("nerdctl/name").cloned(),
+        name: c.labels.get(labels::NAME).cloned(),
         image: containers::familiar(&c.image),
         labels: Arc::new(containers::labels_of(c)),
     }

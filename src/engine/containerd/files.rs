@@ -12,6 +12,7 @@ use super::{
     Containerd,
     api::{Container, Task},
     containers::Known,
+    labels,
 };
 use crate::{
     engine::{Millis, Port, Protocol, time},
@@ -77,7 +78,7 @@ impl Files {
         }
         let mut paths = Vec::with_capacity(missing.len() * 2);
         for (container, _) in &missing {
-            let dir = dir(c, container).await?;
+            let dir = labels::state_dir(c, container).await?;
             paths.extend([format!("{dir}/network-config.json"), format!("{dir}/lifecycle.json")]);
         }
         let contents = c.guest().read_files(&paths, c.settings.root).await?;
@@ -104,17 +105,9 @@ fn version_of(container: &Container, task: Option<&Task>) -> Version {
     }
 }
 
-/// nerdctl's directory of a container.
-pub(super) async fn dir(c: &Containerd, container: &Container) -> Result<String> {
-    match container.labels.get("nerdctl/state-dir") {
-        Some(dir) => Ok(dir.clone()),
-        None => c.container_dir(&container.id).await,
-    }
-}
-
 /// A container's published ports, in the words in which nerdctl hands them to the CNI plugins.
 pub(super) async fn port_mappings(c: &Containerd, container: &Container) -> Result<Value> {
-    let path = format!("{}/network-config.json", dir(c, container).await?);
+    let path = format!("{}/network-config.json", labels::state_dir(c, container).await?);
     let read = c.guest().read_files(&[path], c.settings.root).await?.pop().flatten();
     let mut config: Value = read.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     Ok(config["portMappings"].take())

@@ -11,16 +11,17 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Containerd, api::Container, nerdctl::On};
+use super::{Containerd, api::Container, labels::HEALTHCHECK, nerdctl::On};
 use crate::{
     engine::{ContainerState, HealthcheckDriver},
     error::Result,
     task,
 };
 
-const LABEL: &str = "nerdctl/healthcheck";
 /// Docker's own defaults, for what an image leaves out.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// An image may ask for less, and each check is a process.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Who runs the checks, and those that are ours to run.
 #[derive(Default)]
@@ -40,13 +41,13 @@ struct Check {
 }
 
 fn check(container: &Container) -> Option<Check> {
-    let check: Check = serde_json::from_str(container.labels.get(LABEL)?).ok()?;
+    let check: Check = serde_json::from_str(container.labels.get(HEALTHCHECK)?).ok()?;
     check.test.first().is_some_and(|t| t != "NONE").then_some(check)
 }
 
 impl Check {
     fn interval(&self) -> Duration {
-        if self.interval == 0 { INTERVAL } else { Duration::from_nanos(self.interval) }
+        if self.interval == 0 { INTERVAL } else { Duration::from_nanos(self.interval).max(SHORTEST) }
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn a_check_is_read_from_nerdctls_label() {
         let with = |label: &str| {
-            let labels = [(LABEL.to_owned(), label.to_owned())].into();
+            let labels = [(HEALTHCHECK.to_owned(), label.to_owned())].into();
             check(&Container { labels, ..Container::default() })
         };
         let found = with(r#"{"Test":["CMD-SHELL","true"],"Interval":200000000,"Timeout":1,"Retries":2}"#).unwrap();

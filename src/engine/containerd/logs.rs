@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
-use super::{BoxStream, Containerd, containers, events::async_stream, files};
+use super::{BoxStream, Containerd, containers, events::async_stream, labels};
 use crate::{
     engine::{time, types::*},
     error::{Error, ErrorCode, Result},
@@ -32,7 +32,7 @@ wait $w; wait $t"#;
 
 pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
     let container = containers::find(c, id).await?;
-    let dir = files::dir(c, &container).await?;
+    let dir = labels::state_dir(c, &container).await?;
     let (log, lock) = (format!("{dir}/{}-json.log", container.id), format!("{dir}/logger-lock"));
     let lives = c.api.task(&container.id).await?.is_some_and(|t| t.exit_code.is_none());
     let follow = options.follow && lives;

@@ -29,6 +29,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+mod labels;
 mod local;
 mod logs;
 mod metrics;

@@ -13,6 +13,7 @@ use super::{
     alone::Alone,
     api::{Container, Task},
     containers, files,
+    labels::NETWORKS,
     nerdctl::On,
 };
 use crate::{
@@ -21,8 +22,6 @@ use crate::{
     process::{Command, Output},
 };
 
-/// nerdctl's list of a container's networks: a label for those who ask, an annotation for its hook.
-const NETWORKS: &str = "nerdctl/networks";
 /// nerdctl knows no such flag: it is remembered, because Docker's callers may look for it.
 const ATTACHABLE: &str = "lima-runtime.attachable";
 /// On a container that was attached to something later: its leases may not be where nerdctl expects them.
@@ -224,7 +223,7 @@ fn free_interface(hosts: &Hosts, container: &str, at_least: usize) -> String {
     format!("eth{}", (at_least..=at_least + used.len()).find(free).unwrap_or(at_least))
 }
 
-/// In the label, and in the specification that the next start is made from.
+/// In the label, for those who ask, and in an annotation of the specification, for nerdctl's hook at the next start.
 async fn record(c: &Containerd, container: &Container, names: &[String]) -> Result<()> {
     let list = json!(names).to_string();
     let spec = container.spec.as_ref().ok_or_else(|| Error::internal("a container without a specification"))?;

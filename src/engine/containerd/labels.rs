@@ -1,0 +1,420 @@
+//! The labels of a container's record that somebody acts on: containerd's restart monitor, nerdctl and its hook (as root),
+//! and we. What a caller gives has been checked ([`validate::labels`]); what comes from an image, or from whoever else may
+//! write records, is judged here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Containerd, api::Container};
+use crate::{
+    call,
+    engine::{types::*, validate},
+    error::{Error, ErrorCode, Result},
+};
+
+/// containerd's restart monitor: what it does, whether the container is meant to run, and where its output goes.
+pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
+pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
+pub(super) const MONITOR_LOG: &str = "containerd.io/restart.loguri";
+const MONITOR_COUNT: &str = "containerd.io/restart.count";
+/// `nerdctl stop` says so there; the policies of containerd 2 heed it.
+pub(super) const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
+const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
+
+// nerdctl's (nerdctl-contract §2).
+pub(super) const NAME: &str = "nerdctl/name";
+pub(super) const NETWORKS: &str = "nerdctl/networks";
+pub(super) const HEALTHCHECK: &str = "nerdctl/healthcheck";
+pub(super) const HEALTH_STATE: &str = "nerdctl/healthstate";
+pub(super) const STOP_TIMEOUT: &str = "nerdctl/stop-timeout";
+pub(super) const LOG_URI: &str = "nerdctl/log-uri";
+const STATE_DIR: &str = "nerdctl/state-dir";
+const MOUNTS: &str = "nerdctl/mounts";
+const ANONYMOUS: &str = "nerdctl/anonymous-volumes";
+
+/// On a container whose create is not over: what must not be there may still be, and what must be may be missing.
+pub(super) const UNFINISHED: &str = "lima-runtime.unfinished";
+
+/// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the same
+/// name (pkg/cmd/container/create.go, withInternalLabels).
+const WRITTEN: [&str; 13] = [
+    NAME,
+    NETWORKS,
+    LOG_URI,
+    STATE_DIR,
+    "nerdctl/namespace",
+    "nerdctl/hostname",
+    "nerdctl/extraHosts",
+    "nerdctl/log-config",
+    "nerdctl/platform",
+    "nerdctl/host-config",
+    "nerdctl/dns",
+    "nerdctl/ipc",
+    "nerdctl/auto-remove",
+];
+/// What it may write, and where an image's label says no more than the image may: a command inside the container, its user.
+const OF_IMAGES: [&str; 2] = [HEALTHCHECK, "nerdctl/user"];
+/// What it writes later.
+const LATER: [&str; 3] = [HEALTH_STATE, STOP_TIMEOUT, "nerdctl/error"];
+
+/// A container's mount, in nerdctl's words.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct LabelMount {
+    #[serde(rename = "Type")]
+    kind: String,
+    name: String,
+    source: String,
+    destination: String,
+    #[serde(rename = "RW")]
+    writable: bool,
+}
+
+/// nerdctl's own list of a container's mounts, which knows volumes by name; `None` where it wrote none. One label holds all
+/// of them, or since 2.3.2 each has its own (pkg/labels/mount.go).
+pub(super) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
+    let found: Vec<LabelMount> = if let Some(whole) = labels.get(MOUNTS).filter(|text| !text.is_empty()) {
+        serde_json::from_str(whole).ok()?
+    } else {
+        let each = (0..).map_while(|i| labels.get(&format!("{MOUNTS}.{i}"))).take_while(|text| !text.is_empty());
+        let found: Vec<_> = each.filter_map(|text| serde_json::from_str(text).ok()).collect();
+        (!found.is_empty()).then_some(found)?
+    };
+    let mount = |m: LabelMount| Mount {
+        source: if m.kind == "volume" && !m.name.is_empty() { m.name } else { m.source },
+        // nerdctl 2.3 writes the kernel's word for a bind.
+        kind: if m.kind == "none" { "bind".to_owned() } else { m.kind },
+        destination: m.destination,
+        read_only: !m.writable,
+    };
+    Some(found.into_iter().map(mount).collect())
+}
+
+/// Whether `nerdctl rm --volumes` takes only what it made up for this container: volumes of a generated name that are mounted
+/// in it. The label alone could name any.
+pub(super) fn takes_own_volumes(container: &Container) -> bool {
+    let Some(text) = container.labels.get(ANONYMOUS) else { return true };
+    let Ok(names) = serde_json::from_str::<Vec<String>>(text) else { return false };
+    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
+    let sources: Vec<&str> =
+        spec["mounts"].as_array().into_iter().flatten().filter_map(|m| m["source"].as_str()).collect();
+    names.iter().all(|name| {
+        let generated = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        generated && sources.iter().any(|s| s.ends_with(&format!("/{name}/_data")))
+    })
+}
+
+/// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook write a
+/// file (`pid-file`), give the container's address to another namespace (`network-namespace`), remove directories
+/// (`state-dir`, `ipc`) and volumes (`anonymous-volumes`), all as root.
+const ACTED_ON: [&str; 4] = ["containerd.io/", "io.containerd.", "io.cri-containerd", "nerdctl/"];
+
+/// Keys of a container's labels that neither nerdctl nor we have written, by what they are and what they say: the record is
+/// judged, not the image, whose name may have moved to another one.
+struct Judge<'a> {
+    container: &'a Container,
+    namespace: &'a str,
+    state_dir: &'a str,
+}
+
+impl Judge<'_> {
+    /// Whether nerdctl may have written it when it made the container.
+    fn is_nerdctls(&self, key: &str, value: &str) -> bool {
+        match key {
+            STOP_SIGNAL => validate::signal("", Some(value)).is_ok(),
+            STATE_DIR => value == self.state_dir,
+            "nerdctl/namespace" => value == self.namespace,
+            ANONYMOUS => takes_own_volumes(self.container),
+            _ if key == MOUNTS || key.strip_prefix("nerdctl/mounts.").is_some_and(|n| n.parse::<u32>().is_ok()) => {
+                is_mounted(self.container, value)
+            }
+            _ => WRITTEN.contains(&key) || OF_IMAGES.contains(&key),
+        }
+    }
+
+    fn is_later(&self, key: &str, value: &str) -> bool {
+        match key {
+            MONITOR_LOG => self.container.labels.get(LOG_URI).is_some_and(|uri| uri == value),
+            MONITOR_POLICY | MONITOR_STATUS | MONITOR_COUNT | EXPLICITLY_STOPPED => true,
+            STOP_TIMEOUT => value.parse::<u32>().is_ok(),
+            _ => LATER.contains(&key),
+        }
+    }
+
+    fn strangers(&self, own: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let mut keys: Vec<String> =
+            self.container.labels.iter().filter(|(k, v)| !own(k, v)).map(|(k, _)| k.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+/// Of a container just made with the labels `ours`: what came from its image and is nobody's to give.
+pub(super) fn of_image(container: &Container, ours: &Labels, namespace: &str, state_dir: &str) -> Vec<String> {
+    let judge = Judge { container, namespace, state_dir };
+    judge.strangers(|key, value| {
+        key == UNFINISHED
+            || ours.get(key).is_some_and(|v| v == value)
+            || validate::reserved(key).is_none()
+            || judge.is_nerdctls(key, value)
+    })
+}
+
+/// Of one that is to start: what nobody has written whom we know.
+pub(super) fn strangers(container: &Container, namespace: &str, state_dir: &str) -> Vec<String> {
+    let judge = Judge { container, namespace, state_dir };
+    judge.strangers(|key, value| {
+        !ACTED_ON.iter().any(|prefix| key.starts_with(prefix))
+            || judge.is_nerdctls(key, value)
+            || judge.is_later(key, value)
+    })
+}
+
+/// Whether a list of mounts is true: each of them is in the specification.
+fn is_mounted(container: &Container, label: &str) -> bool {
+    let read: Option<Vec<LabelMount>> =
+        serde_json::from_str(label).ok().or_else(|| Some(vec![serde_json::from_str(label).ok()?]));
+    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
+    let has = |m: &LabelMount| {
+        let mut all = spec["mounts"].as_array().into_iter().flatten();
+        all.any(|s| {
+            s["destination"] == m.destination.as_str() && (s["source"] == m.source.as_str() || m.kind == "tmpfs")
+        })
+    };
+    read.is_some_and(|mounts| mounts.iter().all(has))
+}
+
+/// Where nerdctl keeps a container's files: what its label says only if it is a place that nerdctl itself would choose. We
+/// read there as root, and the label is anybody's who may make containers.
+pub(super) async fn state_dir(c: &Containerd, container: &Container) -> Result<String> {
+    // The same daemon, called by another address, has another directory (nerdctl-contract §2).
+    match said_state_dir(c, container) {
+        Some(said) => Ok(said.to_owned()),
+        None => c.container_dir(&container.id).await,
+    }
+}
+
+fn said_state_dir<'a>(c: &Containerd, container: &'a Container) -> Option<&'a str> {
+    let said = container.labels.get(STATE_DIR)?;
+    is_state_dir(said, &c.settings.data_root, c.namespace(), &container.id).then_some(said)
+}
+
+/// nerdctl acts as root on what a record's labels say: it removes the directories they name. It wrote them itself where they
+/// name its own directory, whose name no image can know; `ctr` copies an image's.
+pub(super) fn nerdctls_own(c: &Containerd, container: &Container) -> Result<()> {
+    if said_state_dir(c, container).is_some() || !container.labels.keys().any(|k| k.starts_with("nerdctl/")) {
+        return Ok(());
+    }
+    let said = container.labels.get(STATE_DIR).map_or("none", String::as_str);
+    let problem =
+        format!("Container {} was not made by this nerdctl: its labels name {said:?} as its directory", container.id);
+    Err(Error::new(ErrorCode::InvalidState, problem)
+        .detail("id", container.id.as_str())
+        .hint("Use the program that made it."))
+}
+
+fn is_state_dir(dir: &str, data_root: &str, namespace: &str, id: &str) -> bool {
+    let rest = dir.strip_prefix(data_root).and_then(|rest| rest.strip_prefix('/'));
+    let store = rest.and_then(|rest| rest.strip_suffix(&format!("/containers/{namespace}/{id}")));
+    store.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Changes labels (none is kept without a value), and the specification with them: its annotations, from which nerdctl's hook
+/// reads, say no more than the labels do. `env` takes the place of variables of the same name.
+pub(super) async fn rewrite(
+    c: &Containerd,
+    container: &Container,
+    changes: HashMap<String, String>,
+    env: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut labels = container.labels.clone();
+    labels.extend(changes.clone());
+    let spec = container.spec.as_ref().ok_or_else(|| Error::internal("a container without a specification"))?;
+    let mut json: Value = serde_json::from_slice(&spec.value)
+        .map_err(|e| Error::internal("a container's specification is not JSON").source(e))?;
+    clean_spec(&mut json, &labels, env);
+    let spec = prost_types::Any { type_url: spec.type_url.clone(), value: json.to_string().into_bytes() };
+    c.api.set_spec(&container.id, spec, changes).await
+}
+
+fn clean_spec(spec: &mut Value, labels: &HashMap<String, String>, env: &BTreeMap<String, String>) {
+    if let Some(annotations) = spec["annotations"].as_object_mut() {
+        annotations.retain(|key, value| {
+            !key.starts_with("nerdctl/") || labels.get(key).is_some_and(|label| value == label.as_str())
+        });
+    }
+    if !env.is_empty() {
+        let given = |entry: &Value| entry.as_str().and_then(|e| Some(env.contains_key(e.split_once('=')?.0)));
+        let mut all: Vec<Value> = spec["process"]["env"].as_array().cloned().unwrap_or_default();
+        all.retain(|entry| given(entry) != Some(true));
+        all.extend(env.iter().map(|(name, value)| Value::from(format!("{name}={value}"))));
+        spec["process"]["env"] = all.into();
+    }
+}
+
+/// The last look at a container's record before something of it is carried out.
+pub(super) async fn before_start(c: &Containerd, container: &Container) -> Result<()> {
+    nerdctls_own(c, container)?;
+    if container.labels.contains_key(UNFINISHED) {
+        return Err(unfinished(&container.id));
+    }
+    // What others made is as they want it.
+    if c.is_alone() || !container.labels.contains_key(APP_LABEL) {
+        return Ok(());
+    }
+    let strangers = strangers(container, c.namespace(), &state_dir(c, container).await?);
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(id = container.id, ?strangers, "labels that nobody may give are taken off a container");
+    rewrite(c, container, strangers.into_iter().map(|key| (key, String::new())).collect(), &BTreeMap::new()).await
+}
+
+/// Tells the caller what of the image did not reach the container.
+pub(super) fn warn(spec: &ContainerSpec, keys: &[String]) {
+    if keys.is_empty() {
+        return;
+    }
+    let text = format!("Labels of the image {} were not given to {}: {}", spec.image, spec.name, keys.join(", "));
+    call::warn(
+        Error::new(ErrorCode::InvalidArgument, text)
+            .detail("image", spec.image.as_str())
+            .hint("Engines act on labels with these names. An image has no reason to carry them."),
+    );
+}
+
+pub(super) fn unfinished(id: &str) -> Error {
+    Error::new(ErrorCode::InvalidState, format!("Container {id} was left half made by a start that was cut off"))
+        .detail("id", id)
+        .hint("Remove it, and make it anew.")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DIR: &str = "/var/lib/nerdctl/1935db59/containers/kai/c1";
+
+    fn container(labels: &[(&str, &str)], spec: &Value) -> Container {
+        Container {
+            id: "c1".into(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            spec: Some(prost_types::Any { type_url: String::new(), value: spec.to_string().into_bytes() }),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn mounts_are_read_from_one_label_and_from_one_each() {
+        let volume = r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d","RW":true}"#;
+        // nerdctl 2.1.6 and 2.3.5.
+        let whole = format!(r#"[{volume},{{"Type":"bind","Source":"/x","Destination":"/y"}}]"#);
+        let one = mounts(&container(&[("nerdctl/mounts", &whole)], &json!({})).labels).unwrap();
+        let each =
+            [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", r#"{"Type":"none","Source":"/x","Destination":"/y"}"#)];
+        let two = mounts(&container(&each, &json!({})).labels).unwrap();
+        for found in [one, two] {
+            let found: Vec<_> = found.iter().map(|m| (m.kind.as_str(), m.source.as_str(), m.read_only)).collect();
+            assert_eq!(found, [("volume", "data", false), ("bind", "/x", true)]);
+        }
+        let eleven: Vec<_> =
+            (0..11).map(|i| (format!("nerdctl/mounts.{i}"), format!(r#"{{"Source":"/{i}"}}"#))).collect();
+        let found = mounts(&eleven.into_iter().collect()).unwrap();
+        assert_eq!(found.last().unwrap().source, "/10", "in the order of their numbers");
+        assert!(mounts(&HashMap::new()).is_none());
+        assert!(mounts(&container(&[("nerdctl/mounts.0", "{")], &json!({})).labels).is_none());
+    }
+
+    #[test]
+    fn what_is_not_nerdctls_own_is_told_from_what_is() {
+        let spec = json!({ "mounts": [{ "destination": "/d", "source": "/v/data/_data" }] });
+        let mount = r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d"}"#;
+        let made = [
+            ("nerdctl/name", "web"),
+            ("nerdctl/namespace", "kai"),
+            ("nerdctl/state-dir", DIR),
+            ("nerdctl/log-uri", "binary:///usr/bin/nerdctl?x=y"),
+            ("nerdctl/mounts.0", mount),
+            ("nerdctl/user", "1000"),
+            ("io.containerd.image.config.stop-signal", "SIGQUIT"),
+            ("com.example.tier", "web"),
+            ("lima-runtime.app", "kai"),
+        ];
+        let ours = Labels::from([("lima-runtime.app".to_owned(), "kai".to_owned())]);
+        assert_eq!(of_image(&container(&made, &spec), &ours, "kai", DIR), Vec::<String>::new());
+        for evil in [
+            ("containerd.io/restart.status", "running"),
+            ("containerd.io/restart.loguri", "binary:///bin/sh"),
+            ("io.containerd.image.config.stop-signal", "nonsense"),
+            ("io.cri-containerd.kind", "sandbox"),
+            ("nerdctl/pid-file", "/etc/x"),
+            ("nerdctl/stop-timeout", "42"),
+            ("nerdctl/mounts.0", r#"{"Type":"bind","Source":"/","Destination":"/host"}"#),
+            ("nerdctl/mounts", r#"[{"Type":"bind","Source":"/","Destination":"/host"}]"#),
+            ("nerdctl/anonymous-volumes", r#"["data"]"#),
+            ("nerdctl/state-dir", "/etc"),
+            ("nerdctl/namespace", "other"),
+            ("lima-runtime.app", "other"),
+            ("lima-runtime.restart", "always"),
+            ("com.docker.compose.project", "theirs"),
+        ] {
+            let mut labels: Vec<_> = made.iter().copied().filter(|(k, _)| *k != evil.0).collect();
+            labels.push(evil);
+            assert_eq!(of_image(&container(&labels, &spec), &ours, "kai", DIR), [evil.0]);
+        }
+        // What the monitor and nerdctl write later is theirs; a log of its own the monitor has not.
+        let mut later = made.to_vec();
+        later.extend([
+            ("containerd.io/restart.status", "running"),
+            ("containerd.io/restart.loguri", "binary:///usr/bin/nerdctl?x=y"),
+            ("nerdctl/stop-timeout", "42"),
+            ("nerdctl/error", "x"),
+        ]);
+        assert_eq!(strangers(&container(&later, &spec), "kai", DIR), Vec::<String>::new());
+        later.extend([("containerd.io/restart.loguri", "binary:///bin/sh"), ("nerdctl/stop-timeout", "x")]);
+        let found = strangers(&container(&later, &spec), "kai", DIR);
+        assert_eq!(found, ["containerd.io/restart.loguri", "nerdctl/stop-timeout"]);
+    }
+
+    #[test]
+    fn volumes_of_a_generated_name_that_are_mounted_may_go_with_the_container() {
+        let name = "ab".repeat(32);
+        let spec = json!({ "mounts": [{ "source": format!("/v/{name}/_data") }, { "source": "/v/data/_data" }] });
+        let takes = |label: &str| takes_own_volumes(&container(&[("nerdctl/anonymous-volumes", label)], &spec));
+        assert!(takes(&json!([name]).to_string()) && takes("[]") && takes_own_volumes(&container(&[], &spec)));
+        assert!(!takes(r#"["data"]"#) && !takes(&json!(["cd".repeat(32)]).to_string()) && !takes("{"));
+    }
+
+    #[test]
+    fn a_directory_of_nerdctls_is_below_its_root_and_has_the_containers_id() {
+        let root = "/var/lib/nerdctl";
+        assert!(is_state_dir(DIR, root, "kai", "c1"));
+        let elsewhere = "/var/lib/nerdctl/../../../etc/containers/kai/c1";
+        for wrong in [
+            "",
+            "/etc",
+            elsewhere,
+            "/var/lib/nerdctl/1935db5/containers/kai/c1",
+            "/var/lib/nerdctl/1935db59/containers/kai/c2",
+        ] {
+            assert!(!is_state_dir(wrong, root, "kai", "c1"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_specification_says_what_the_labels_say() {
+        let mut spec = json!({
+            "annotations": { "nerdctl/name": "web", "nerdctl/pid-file": "/etc/x", "nerdctl/state-dir": "/etc", "other": "1" },
+            "process": { "env": ["PATH=/bin", "A=old", "HOSTNAME=h"] },
+        });
+        let labels = [("nerdctl/name", "web"), ("nerdctl/state-dir", DIR), ("nerdctl/pid-file", "")];
+        let env = BTreeMap::from([("A".to_owned(), "two\nlines ".to_owned()), ("B".to_owned(), String::new())]);
+        clean_spec(&mut spec, &container(&labels, &json!({})).labels, &env);
+        assert_eq!(spec["annotations"], json!({ "nerdctl/name": "web", "other": "1" }));
+        assert_eq!(spec["process"]["env"], json!(["PATH=/bin", "HOSTNAME=h", "A=two\nlines ", "B="]));
+    }
+}
