@@ -47,7 +47,7 @@ import type { Readable } from 'node:stream'
  *   installed.
  * - `ARCHIVE_UNSAFE`: the archive tries to leave its directory, or lies about its contents. Nothing was installed.
  * - `DISK_FULL`: not enough space on the disk.
- * - `LOCKED`: another process holds the lock, and `timeoutMs` passed.
+ * - `LOCKED`: another process holds the lock, and the call's deadline passed.
  * - `VM_BROKEN`: the VM is in a state that repair could not mend.
  * - `VM_START_FAILED`: the VM did not come up.
  * - `VM_NOT_RUNNING`: the call needs a running VM, and there is none (or it stopped under the call).
@@ -1307,7 +1307,7 @@ export interface UninstallOptions extends CallOptions {
  * A Lima VM with containerd for one application and one user: from nothing to running, and back to running after every
  * reboot, sleep, crash and upgrade. Everything lies below `dataDir`; no Lima of the user's own is read or changed.
  *
- * Several processes may use one `dataDir`: what changes something waits for its turn (`LOCKED` after `timeoutMs`), what
+ * Several processes may use one `dataDir`: what changes something waits for its turn (`LOCKED` after the deadline), what
  * asks does not. A call that is given up rejects at once, and what it leaves behind can be continued from by the next.
  *
  * Bytes come from the first of these that has them: the installation itself, the pre-bundled directory, the download

@@ -411,7 +411,7 @@ async fn many_at_once_download_once() {
     }
     assert_eq!(bench.server.take().0.len(), 1);
     // Somebody else at work: the timeout says so, unless nothing is to be done.
-    let _held = bench.runtime().lock(&Call::default()).await.unwrap();
+    let _held = bench.runtime().lock(&Call::default(), None).await.unwrap();
     bench.install().await.unwrap();
     let call = Call { timeout: Some(Duration::from_millis(50)), ..Call::default() };
     let repair = InstallOptions { repair: true, ..InstallOptions::default() };

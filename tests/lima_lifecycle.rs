@@ -484,7 +484,7 @@ async fn the_runtime_needs_its_options_only() {
     assert_ne!(ssh_port(&yaml), Some(60022), "Lima's own choice for an instance called default");
 
     // Somebody else works here.
-    let lock = runtime.lock(&call).await.unwrap();
+    let lock = runtime.lock(&call, None).await.unwrap();
     let soon = Call { timeout: Some(Duration::from_millis(50)), ..Call::default() };
     assert_eq!(runtime.stop(ignore(), &soon).await.unwrap_err().code(), ErrorCode::Locked);
     drop(lock);

@@ -237,7 +237,7 @@ async fn download_into(
     items.sort_by_key(|i| (i.platform, i.part));
     items.dedup_by_key(|i| (i.platform, i.part));
 
-    let lock = Lock::acquire(&out.join(".lock"), call).await?;
+    let lock = Lock::acquire(&out.join(".lock"), |_| Ok(()), call, None).await?;
     let work = out.join(".download");
     let items = {
         let (out, work, lock) = (out.clone(), work.clone(), lock.clone());

@@ -1,7 +1,7 @@
 //! Files and directories that are there whole or not at all.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -58,6 +58,41 @@ pub fn write_error(error: io::Error, path: &Path, needed: u64) -> Error {
         Ok(available) if full => disk_full(dir, needed, available).source(error),
         _ => Error::io(error, "Cannot write", path).hint(WRITABLE),
     }
+}
+
+/// Opens a regular file of ours. A link at its place is not followed, and a pipe or a device there neither holds us up nor
+/// gets anything.
+pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // What a pipe's name is opened to write for, another must be reading; nothing of it stays for a file.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let odd = || io::Error::new(io::ErrorKind::PermissionDenied, "it is a link, or no file at all: remove it");
+    let file = options.open(path).map_err(|e| if is_odd(path) { odd() } else { e })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(odd()) }
+}
+
+fn is_odd(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| !m.is_file())
+}
+
+/// As [`open_regular`], for this user alone: a new file, and one that was open to others.
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    let file = open_regular(options, path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let meta = file.metadata()?;
+        if meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 != 0 {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(file)
 }
 
 /// Makes what `file` holds outlive a power cut. On macOS a plain fsync, which is enough to order the rename behind the

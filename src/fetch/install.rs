@@ -4,7 +4,10 @@
 //! Everything new is made beside and moved into place whole: versions first, then the record, then the link that
 //! makes it the current one. A process that dies in between leaves the old state or the new one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Remote,
@@ -13,6 +16,7 @@ use super::{
     download::{self, Fetched, Job, Unpacked},
     lock::Lock,
     manifest::{Part, Wanted},
+    owner,
     platform::Platform,
     progress::{Meter, Share},
     record::{Content, FileRecord, Inventory, Look, Record, damaged},
@@ -65,8 +69,9 @@ impl Home {
         self.dir.join("install.json")
     }
 
-    pub async fn lock(&self, call: &Call) -> Result<Lock> {
-        Lock::acquire(&self.dir.join("lock"), call).await
+    /// For who is about to change something here. `deadline` is of the wait alone, and gives way to the call's.
+    pub async fn lock(&self, call: &Call, deadline: impl Into<Option<Duration>> + Send) -> Result<Lock> {
+        Lock::acquire(&self.dir.join("lock"), owner::check, call, deadline.into()).await
     }
 
     /// The record of a part that is there and whole, as far as `look` sees.

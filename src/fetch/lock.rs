@@ -1,14 +1,15 @@
 //! One process at a time: a lock on a file, which the operating system frees when its holder dies.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     fs::{File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::disk;
 use crate::{
@@ -24,35 +25,19 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for the holder, as long as `call` allows: `LOCKED` after its timeout, `ABORTED` at its signal. Where there
-    /// is no holder it is had at once, however little of the timeout is left.
-    pub async fn acquire(path: &Path, call: &Call) -> Result<Self> {
-        let mut news = Self::wait(path.to_owned())?;
+    /// Waits for the holder, as long as `call` or else `deadline` allows: `LOCKED` after that, `ABORTED` at its signal.
+    /// Where there is no holder it is had at once, however little of the time is left. `check` sees the directory first.
+    pub async fn acquire(path: &Path, check: Check, call: &Call, deadline: Option<Duration>) -> Result<Self> {
+        let mut news = queue_up(path, check)?;
         let mut next = async || Ok(news.recv().await.unwrap_or_else(|| Some(Err(Error::internal(ENDED)))));
         let mut found = Call { timeout: None, ..call.clone() }.run(None, next()).await?;
         while found.is_none() {
-            found = call.run(None, next()).await.map_err(|e| match (e.code(), call.timeout) {
+            found = call.run(deadline, next()).await.map_err(|e| match (e.code(), call.timeout.or(deadline)) {
                 (ErrorCode::Timeout, Some(after)) => locked(path, after),
                 _ => e,
             })?;
         }
         found.unwrap_or_else(|| Err(Error::internal(ENDED)))
-    }
-
-    /// `None`: somebody holds it.
-    fn wait(path: PathBuf) -> Result<UnboundedReceiver<Option<Result<Self>>>> {
-        let (send, receive) = unbounded_channel();
-        // A thread of its own, because nothing ends a wait for a lock: one that nobody waits for any more gets the
-        // lock in the end, finds no receiver, and lets it go. A parked thread of a runtime's pool would hold up the
-        // process's end.
-        std::thread::Builder::new()
-            .name("lima-runtime-lock".into())
-            .spawn(move || {
-                let locked = lock(&path, || _ = send.send(None));
-                _ = send.send(Some(locked.map(|file| Self { _file: Arc::new(file), path })));
-            })
-            .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
-        Ok(receive)
     }
 
     /// Removes the lock's own file, for an uninstall; those who wait see that it is another one and start again.
@@ -62,20 +47,94 @@ impl Lock {
     }
 }
 
+/// What has to be true of a directory before anything is made in it.
+pub type Check = fn(&Path) -> Result<()>;
+
 const ENDED: &str = "The thread that waits for the lock ended";
 
-fn lock(path: &Path, taken: impl Fn()) -> Result<File> {
-    if let Some(dir) = path.parent() {
-        disk::create_dir(dir)?;
+/// Who waits for one lock in this process. There is a thread for each of these, and no other.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiter>,
+    /// The thread has seen that somebody has it.
+    taken: bool,
+}
+
+/// `None`: somebody holds it.
+type Waiter = UnboundedSender<Option<Result<Lock>>>;
+
+static QUEUES: Mutex<BTreeMap<PathBuf, Queue>> = Mutex::new(BTreeMap::new());
+
+fn queues() -> MutexGuard<'static, BTreeMap<PathBuf, Queue>> {
+    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn queue_up(path: &Path, check: Check) -> Result<UnboundedReceiver<Option<Result<Lock>>>> {
+    let (send, receive) = unbounded_channel();
+    let mut queues = queues();
+    if let Some(queue) = queues.get_mut(path) {
+        if queue.taken {
+            _ = send.send(None);
+        }
+        queue.waiting.retain(|w| !w.is_closed());
+        queue.waiting.push_back(send);
+        return Ok(receive);
     }
+    // A thread, because nothing ends a wait for a lock, and one for all who wait here: the system hands a lock over in no
+    // order that would need more. A parked thread of a runtime's pool would hold up the process's end.
+    std::thread::Builder::new()
+        .name("lima-runtime-lock".into())
+        .spawn({
+            let path = path.to_owned();
+            move || serve(&path, check)
+        })
+        .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
+    queues.insert(path.to_owned(), Queue { waiting: VecDeque::from([send]), taken: false });
+    Ok(receive)
+}
+
+/// Gets the lock for one after the other, until nobody waits here any more. One that all have left meanwhile is let go.
+fn serve(path: &Path, check: Check) {
+    let taken = || {
+        if let Some(queue) = queues().get_mut(path) {
+            queue.taken = true;
+            queue.waiting.retain(|waiter| waiter.send(None).is_ok());
+        }
+    };
+    loop {
+        let mut got = Some(lock(path, check, taken).map(|file| Lock { _file: Arc::new(file), path: path.to_owned() }));
+        let mut queues = queues();
+        let Some(queue) = queues.get_mut(path) else { return };
+        queue.taken = false;
+        while let Some(lock) = got.take()
+            && let Some(waiter) = queue.waiting.pop_front()
+        {
+            // Back from one who has left.
+            got = waiter.send(Some(lock)).err().and_then(|e| e.0);
+        }
+        if queue.waiting.is_empty() {
+            queues.remove(path);
+            return;
+        }
+    }
+}
+
+fn lock(path: &Path, check: Check, taken: impl Fn()) -> Result<File> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let ready = || {
+        check(dir)?;
+        disk::create_dir(dir)?;
+        // Again: somebody may have made it first.
+        check(dir)
+    };
+    ready()?;
     let fail = |e| Error::io(e, "Cannot lock", path).hint("Give this user write access to the directory.");
     loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-        let file = match file {
+        let file = match disk::open_private(OpenOptions::new().write(true).create(true).truncate(false), path) {
             Ok(file) => file,
             // Removed with its directory by an uninstall, between the two calls.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                disk::create_dir(path.parent().unwrap_or(Path::new(".")))?;
+                ready()?;
                 continue;
             }
             Err(e) => return Err(fail(e)),
@@ -122,6 +181,10 @@ fn locked(path: &Path, after: Duration) -> Error {
 mod tests {
     use super::*;
 
+    async fn acquire(path: &Path, call: &Call) -> Result<Lock> {
+        Lock::acquire(path, |_| Ok(()), call, None).await
+    }
+
     fn call(timeout_ms: u64) -> Call {
         Call { timeout: Some(Duration::from_millis(timeout_ms)), ..Call::default() }
     }
@@ -130,47 +193,126 @@ mod tests {
     async fn the_second_waits_for_the_first_and_then_gets_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/lock");
-        let first = Lock::acquire(&path, &Call::default()).await.unwrap();
+        let first = acquire(&path, &Call::default()).await.unwrap();
         let second = tokio::spawn({
             let path = path.clone();
-            async move { Lock::acquire(&path, &Call::default()).await }
+            async move { acquire(&path, &Call::default()).await }
         });
-        let e = Lock::acquire(&path, &call(20)).await.unwrap_err();
+        let e = acquire(&path, &call(20)).await.unwrap_err();
         assert_eq!(e.code(), ErrorCode::Locked);
         assert!(!second.is_finished());
         // A clone holds it, too.
         let clone = first.clone();
         drop(first);
-        assert_eq!(Lock::acquire(&path, &call(20)).await.unwrap_err().code(), ErrorCode::Locked);
+        assert_eq!(acquire(&path, &call(20)).await.unwrap_err().code(), ErrorCode::Locked);
         drop(clone);
         drop(second.await.unwrap().unwrap());
-        Lock::acquire(&path, &call(5_000)).await.unwrap();
+        acquire(&path, &call(5_000)).await.unwrap();
     }
 
     #[tokio::test]
     async fn without_a_holder_no_deadline_is_too_short() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Lock::acquire(&path, &call(0)).await.unwrap();
-        assert_eq!(Lock::acquire(&path, &call(0)).await.unwrap_err().code(), ErrorCode::Locked);
+        let held = acquire(&path, &call(0)).await.unwrap();
+        assert_eq!(acquire(&path, &call(0)).await.unwrap_err().code(), ErrorCode::Locked);
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_methods_own_deadline_ends_the_wait_of_a_call_that_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _held = acquire(&path, &Call::default()).await.unwrap();
+        let minute = Some(Duration::from_secs(60));
+        let e = Lock::acquire(&path, |_| Ok(()), &Call::default(), minute).await.unwrap_err();
+        assert_eq!((e.code(), &e.details()["timeoutMs"]), (ErrorCode::Locked, &60_000.into()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_longest_is_next_and_who_left_gets_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = acquire(&path, &Call::default()).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for n in 0..20 {
+            let (path, order, call) = (path.clone(), order.clone(), Call::default());
+            let cancel = call.cancel.clone();
+            let (begun, has_begun) = tokio::sync::oneshot::channel();
+            let task = tokio::spawn(async move {
+                let wait = acquire(&path, &call);
+                let mut wait = std::pin::pin!(wait);
+                assert!(futures_util::poll!(&mut wait).is_pending());
+                begun.send(()).unwrap();
+                let lock = wait.await?;
+                order.lock().unwrap().push(n);
+                drop(lock);
+                Ok::<_, Error>(())
+            });
+            has_begun.await.unwrap();
+            waiting.push((task, cancel));
+        }
+        for (_, cancel) in waiting.iter().step_by(2) {
+            cancel.cancel();
+        }
+        for (task, _) in waiting.into_iter().step_by(2) {
+            assert_eq!(task.await.unwrap().unwrap_err().code(), ErrorCode::Aborted);
+        }
+        drop(first);
+        let last = acquire(&path, &Call::default()).await.unwrap();
+        assert_eq!(*order.lock().unwrap(), (1..20).step_by(2).collect::<Vec<_>>());
+        drop(last);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_but_a_file_of_ours_is_a_lock() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("lock");
+        drop(acquire(&path, &Call::default()).await.unwrap());
+        assert_eq!(mode(&path), 0o600);
+        // Of an earlier version: whoever can open it can keep it for ever.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        drop(acquire(&path, &Call::default()).await.unwrap());
+        assert_eq!(mode(&path), 0o600);
+
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::write(&elsewhere, "").unwrap();
+        std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for make in [
+            (|path| symlink(path.with_file_name("elsewhere"), path).unwrap()) as fn(&Path),
+            |path| symlink(path.with_file_name("new"), path).unwrap(),
+            // Opened to write, it waits for a reader.
+            |path| rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap(),
+            |path| std::fs::create_dir(path).unwrap(),
+        ] {
+            disk::remove(&path).unwrap();
+            make(&path);
+            let e = acquire(&path, &call(5_000)).await.unwrap_err();
+            assert_eq!((e.code(), e.details()["path"].as_str()), (ErrorCode::PermissionDenied, path.to_str()), "{e}");
+        }
+        assert!(!dir.path().join("new").exists());
+        assert_eq!(mode(&elsewhere), 0o644);
     }
 
     #[tokio::test]
     async fn an_aborted_wait_ends_and_takes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Lock::acquire(&path, &Call::default()).await.unwrap();
+        let held = acquire(&path, &Call::default()).await.unwrap();
         let aborted = Call::default();
         let waiting = tokio::spawn({
             let (path, call) = (path.clone(), aborted.clone());
-            async move { Lock::acquire(&path, &call).await.unwrap_err().code() }
+            async move { acquire(&path, &call).await.unwrap_err().code() }
         });
         aborted.cancel.cancel();
         // While the lock is held.
         assert_eq!(waiting.await.unwrap(), ErrorCode::Aborted);
         drop(held);
-        Lock::acquire(&path, &call(5_000)).await.unwrap();
+        acquire(&path, &call(5_000)).await.unwrap();
     }
 
     #[cfg(unix)]
@@ -178,16 +320,16 @@ mod tests {
     async fn a_lock_whose_file_is_removed_is_not_two_locks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let first = Lock::acquire(&path, &Call::default()).await.unwrap();
+        let first = acquire(&path, &Call::default()).await.unwrap();
         let waiting = tokio::spawn({
             let path = path.clone();
-            async move { Lock::acquire(&path, &Call::default()).await.unwrap() }
+            async move { acquire(&path, &Call::default()).await.unwrap() }
         });
         tokio::task::yield_now().await;
         first.remove_file().unwrap();
         drop(first);
         let second = waiting.await.unwrap();
-        assert_eq!(Lock::acquire(&path, &call(20)).await.unwrap_err().code(), ErrorCode::Locked);
+        assert_eq!(acquire(&path, &call(20)).await.unwrap_err().code(), ErrorCode::Locked);
         drop(second);
     }
 }

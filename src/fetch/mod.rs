@@ -10,6 +10,7 @@ pub mod http;
 pub mod install;
 pub mod lock;
 pub mod manifest;
+pub mod owner;
 pub mod platform;
 pub mod progress;
 pub mod record;

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::{Detection, Preference};
 use crate::{
-    call::Call,
+    call::{CONTAINER_CALL, Call},
     engine::types::RuntimeType,
     env_vars,
     error::{Error, ErrorCode, Result},
-    fetch::{disk, lock::Lock},
+    fetch::{disk, lock::Lock, owner},
     task,
 };
 
@@ -209,7 +209,7 @@ async fn change(
     call: &Call,
     edit: impl FnOnce(&mut Map<String, Value>) + Send + 'static,
 ) -> Result<()> {
-    let lock = Lock::acquire(&app_dir.join("runtime.lock"), call).await?;
+    let lock = Lock::acquire(&app_dir.join("runtime.lock"), owner::check, call, Some(CONTAINER_CALL)).await?;
     let path = file(app_dir);
     // Not broken off half-way: what is begun here takes no time worth it.
     task::blocking(move || {

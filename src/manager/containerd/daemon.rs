@@ -94,7 +94,7 @@ impl BundledRuntime {
     /// an ordinary user's containerd lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call).await?;
+        let lock = self.home.lock(call, START).await?;
         call.run(START, self.start_under(&lock, &sink)).await
     }
 
@@ -159,7 +159,8 @@ impl BundledRuntime {
     /// Ends what runs in it, and then the daemon: TERM, and KILL for what does not end. Nothing of it is left but what
     /// it keeps on the disk. No daemon is no error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
-        let lock = self.home.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.home.lock(call, STOP).await?;
         call.run(STOP, self.stop_under(&lock)).await
     }
 

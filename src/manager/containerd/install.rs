@@ -4,7 +4,7 @@ use std::fs;
 
 use super::BundledRuntime;
 use crate::{
-    call::Call,
+    call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
     fetch::{
         bundle::Bundle,
@@ -38,7 +38,7 @@ impl BundledRuntime {
     /// Brings what is missing. Nothing is there half: it is the old state or the new one.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call).await?;
+        let lock = self.home.lock(call, None).await?;
         call.run(None, self.install_under(&lock, sink)).await
     }
 
@@ -111,7 +111,8 @@ impl BundledRuntime {
 
     /// Ends the daemon and its containers, and removes them, their images and volumes, and the programs.
     pub async fn uninstall(&self, call: &Call) -> Result<()> {
-        let lock = self.home.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.home.lock(call, CONTAINER_CALL).await?;
         call.run(None, async {
             self.stop_under(&lock).await?;
             self.remove_data().await?;

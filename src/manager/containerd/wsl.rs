@@ -206,7 +206,7 @@ impl WslRuntime {
     /// Makes the distribution and puts nerdctl-full into it; at once when that is there.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call).await?;
+        let lock = self.home.lock(call, None).await?;
         call.run(None, self.install_under(&lock, sink)).await
     }
 
@@ -371,7 +371,7 @@ impl WslRuntime {
     /// Resolves once containerd answers; at once when it does.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call).await?;
+        let lock = self.home.lock(call, START).await?;
         call.run(START, self.start_under(&lock, &sink)).await
     }
 
@@ -459,7 +459,8 @@ impl WslRuntime {
 
     /// Ends the containers, and then the distribution. None that runs is no error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
-        let _lock = self.home.lock(call).await?;
+        let call = &call.in_steps();
+        let _lock = self.home.lock(call, STOP).await?;
         call.run(STOP, self.stop_under()).await
     }
 
@@ -483,7 +484,8 @@ impl WslRuntime {
 
     /// Removes the distribution, with its images, containers and volumes, and everything of ours beside it.
     pub async fn uninstall(&self, call: &Call) -> Result<()> {
-        let lock = self.home.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.home.lock(call, STOP).await?;
         call.run(None, async {
             self.stop_under().await?;
             self.remove_distribution().await?;

@@ -2,13 +2,13 @@
 
 #[cfg(unix)]
 use std::path::Path;
-use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc};
+use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
 use super::LimaRuntime;
 use crate::{
-    call::Call,
+    call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
     fetch::{
         Remote,
@@ -76,8 +76,8 @@ impl LimaRuntime {
     }
 
     /// One process at a time works in `<dataDir>`.
-    pub async fn lock(&self, call: &Call) -> Result<Lock> {
-        self.home.lock(call).await
+    pub async fn lock(&self, call: &Call, deadline: impl Into<Option<Duration>> + Send) -> Result<Lock> {
+        self.home.lock(call, deadline).await
     }
 
     /// Brings what is missing. Nothing is there half: it is the old state or the new one. Where nothing is missing,
@@ -95,7 +95,7 @@ impl LimaRuntime {
                 return Ok(());
             }
         }
-        let lock = self.lock(call).await?;
+        let lock = self.lock(call, None).await?;
         call.run(None, self.carry_out(&lock, &options, survey, &meter)).await?;
         meter.say(Phase::Ready, None, INSTALLED);
         Ok(())
@@ -198,7 +198,8 @@ impl LimaRuntime {
 
     /// Removes what we installed; what the user's own VMs need stays when asked for.
     pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
-        let lock = self.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.lock(call, CONTAINER_CALL).await?;
         let (home, homes) = (self.home.clone(), self.instance_homes());
         let work = task::blocking(move || {
             if running(&homes) {

@@ -9,7 +9,7 @@ use super::{
     resources::Host,
 };
 use crate::{
-    call::Call,
+    call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
     fetch::{
         disk,
@@ -111,7 +111,7 @@ impl LimaRuntime {
         refuse_root()?;
         self.resources()?;
         let lima_home = self.choose_lima_home()?;
-        let lock = self.lock(call).await?;
+        let lock = self.lock(call, FIRST_BOOT).await?;
         self.remember_lima_home(&lima_home)?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
         call.run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
@@ -142,7 +142,8 @@ impl LimaRuntime {
     /// Containers first, then the guest; by force what does not end in time. No VM is no error.
     pub async fn stop(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
-        let lock = self.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.lock(call, STOP).await?;
         call.run(STOP, async {
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).stop(&sink).await
@@ -158,7 +159,8 @@ impl LimaRuntime {
     /// Removes the VM and all it holds; what was downloaded stays.
     pub async fn delete(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
-        let lock = self.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.lock(call, DELETE).await?;
         call.run(DELETE, async {
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).delete(&sink).await
@@ -178,7 +180,8 @@ impl LimaRuntime {
     pub async fn configure(&self, resources: Resources, call: &Call) -> Result<Configured> {
         let check = || resources.clone().over(&self.state().resources).over(&self.options().resources);
         check().resolve(Host::this(), "")?;
-        let lock = self.lock(call).await?;
+        let call = &call.in_steps();
+        let lock = self.lock(call, CONTAINER_CALL).await?;
         call.run(None, async {
             let machine = self.machine(self.lima_home(), None);
             let (wanted, state) = (check().resolve(Host::this(), "")?, self.state());
