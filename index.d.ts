@@ -59,7 +59,8 @@ import type { Readable } from 'node:stream'
  * - `ABORTED`: the caller's `signal` was aborted; `cause` is its `reason`.
  * - `INVALID_ARGUMENT`: an argument is wrong; `details.field` names it. The engine was not asked.
  * - `INVALID_STATE`: the object is in a state that does not allow the call.
- * - `PERMISSION_DENIED`: the operating system refused: a socket, file or directory we may not open.
+ * - `PERMISSION_DENIED`: the operating system refused: a socket, file or directory we may not open. Or we are root, and
+ *   another user can change the directory that we would write to.
  * - `ENGINE_UNREACHABLE`: no engine answers at the endpoint.
  * - `ENGINE_ERROR`: the engine refused for a reason without a code of its own; the message is the engine's.
  * - `INTERNAL`: a bug of this package.
@@ -1450,7 +1451,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    *
    * @param path of the file; one that exists is replaced
    * @returns the path, absolute
-   * @throws `INVALID_ARGUMENT` when `path` is a directory or its directory is not there, `PERMISSION_DENIED`, `DISK_FULL`
+   * @throws `INVALID_ARGUMENT` when `path` is something else than a file or its directory is not there, `PERMISSION_DENIED`, `DISK_FULL`
    * @example
    * ```ts
    * await lima.collectDiagnostics(join(app.getPath('downloads'), 'diagnostics.tar.gz'))

@@ -336,6 +336,75 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     assert!(!site.containerd().exists());
 }
 
+/// Whoever owns the data directory puts links where root is about to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_root_nothing_is_followed_or_written_in_another_users_directory() {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let Some(user) = user() else {
+        eprintln!("SKIPPED: no ordinary user to be attacked by; run `node scripts/setup.mjs test`");
+        return;
+    };
+    let Some(site) = site() else { return };
+    let call = Call::default();
+    site.runtime.install(ignore(), &call).await.unwrap();
+    let victims = tempfile::tempdir().unwrap();
+    let victim = |name: &str| victims.path().join(name);
+    std::fs::write(victim("file"), "root's own").unwrap();
+    std::fs::create_dir(victim("dir")).unwrap();
+    std::fs::write(victim("dir/kept"), "").unwrap();
+    std::fs::set_permissions(victim("dir"), PermissionsExt::from_mode(0o700)).unwrap();
+    let ours = site.containerd();
+    for name in ["bin/nerdctl", "bin/inside", "containerd.log", "config.toml", "nerdctl.toml", ".tmp-install.json"] {
+        std::fs::create_dir_all(ours.join(name).parent().unwrap()).unwrap();
+        symlink(victim("file"), ours.join(name)).unwrap();
+    }
+    for name in ["data", "root", "leases"] {
+        symlink(victim("dir"), ours.join(name)).unwrap();
+    }
+    let owned = Command::new("chown").args(["-hR", &user.name]).arg(&ours).status().unwrap();
+    assert!(owned.success());
+
+    let refused = |e: lima_runtime::error::Error| {
+        assert_eq!((e.code(), e.details()["path"].as_str()), (ErrorCode::PermissionDenied, ours.to_str()), "{e}");
+        assert!(e.hint_text().is_some());
+    };
+    refused(site.runtime.is_installed(&call).await.unwrap_err());
+    refused(site.runtime.start_daemon(ignore(), &call).await.unwrap_err());
+    refused(site.runtime.initialize(ignore(), &call).await.unwrap_err());
+    refused(site.runtime.install(ignore(), &call).await.unwrap_err());
+    refused(site.runtime.stop_daemon(&call).await.unwrap_err());
+    refused(site.runtime.uninstall(&call).await.unwrap_err());
+    assert!(!site.runtime.is_running().await);
+    let untouched = || {
+        assert_eq!(std::fs::read_to_string(victim("file")).unwrap(), "root's own");
+        assert_eq!(std::fs::metadata(victim("dir")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(victim("dir/kept").exists());
+    };
+    untouched();
+
+    // Root's again, with the links still in it: what we write replaces them, and what we cannot is named.
+    let owned = Command::new("chown").args(["-hR", "root"]).arg(&ours).status().unwrap();
+    assert!(owned.success());
+    let e = site.runtime.start_daemon(ignore(), &call).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::PermissionDenied, "{e}");
+    assert_eq!(e.details()["path"].as_str(), ours.join("containerd.log").to_str());
+    untouched();
+    // A link of the user's alone, to a directory of his.
+    std::fs::remove_file(ours.join("data")).unwrap();
+    symlink(victim("dir"), ours.join("data")).unwrap();
+    lchown(ours.join("data"), Some(user.uid), Some(user.gid)).unwrap();
+    let e = site.runtime.start_daemon(ignore(), &call).await.unwrap_err();
+    assert_eq!((e.code(), e.details()["path"].as_str()), (ErrorCode::PermissionDenied, ours.join("data").to_str()));
+    untouched();
+    site.runtime.uninstall(&call).await.unwrap();
+    untouched();
+    assert!(!ours.exists());
+}
+
 /// As the ordinary test user: on this machine as it is, and on one whose `/dev/net/tun` is as systemd makes it.
 #[test]
 fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {

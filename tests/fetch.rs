@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -511,6 +512,40 @@ async fn uninstall_removes_what_we_installed_and_nothing_else() {
     assert_eq!(tree(&bench.data()), ["the users own.txt"]);
     fs::remove_file(bench.data().join("the users own.txt")).unwrap();
     bench.runtime().uninstall(UninstallOptions::default(), &call).await.unwrap();
+    assert!(!bench.data().exists());
+}
+
+#[tokio::test]
+async fn what_the_state_file_names_is_removed_only_where_we_made_it() {
+    let bench = Bench::new(50_000);
+    bench.install().await.unwrap();
+    for file in ["install.json", "lock"] {
+        let mode = fs::metadata(bench.data().join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file}");
+    }
+    // Whoever can write one small file could have any directory removed.
+    let precious = bench.dir.path().join("documents");
+    fs::create_dir_all(precious.join("default")).unwrap();
+    fs::write(precious.join("default/lima.yaml"), "").unwrap();
+    fs::write(precious.join("thesis.txt"), "").unwrap();
+    let call = Call::default();
+    for named in [&precious, bench.dir.path(), Path::new("/tmp")] {
+        fs::write(bench.data().join("state.json"), json!({ "limaHome": named, "resources": {} }).to_string()).unwrap();
+        assert_eq!(bench.runtime().state().lima_home, None);
+        assert_eq!(bench.runtime().lima_home(), bench.data().join("vms"));
+    }
+    let warnings = lima_runtime::call::take_warnings();
+    let named = |w: &Error| w.code() == ErrorCode::InvalidState && w.message().contains("documents");
+    assert!(warnings.iter().any(named), "{warnings:?}");
+    // What was configured meanwhile is written beside it, and loses it not.
+    fs::write(bench.data().join("state.json"), json!({ "limaHome": precious, "resources": {} }).to_string()).unwrap();
+    let resources = serde_json::from_value(json!({ "cpus": 1 })).unwrap();
+    bench.runtime().configure(resources, &call).await.unwrap();
+    let state = fs::read_to_string(bench.data().join("state.json")).unwrap();
+    assert!(state.contains("documents") && state.contains("cpus"), "{state}");
+    assert_eq!(fs::metadata(bench.data().join("state.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    bench.runtime().uninstall(UninstallOptions::default(), &call).await.unwrap();
+    assert_eq!(tree(&precious), ["default/lima.yaml", "thesis.txt"]);
     assert!(!bench.data().exists());
 }
 

@@ -32,7 +32,7 @@ function mounted(t, how, at = tempDir('mount')) {
     return undefined
   }
   t.after(() => root('umount', '-l', at))
-  root('chmod', '777', at)
+  root('chown', String(process.getuid()), at)
   return at
 }
 

@@ -351,6 +351,6 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
         files,
     };
     inventory.components.insert(wanted.part, record.clone());
-    inventory.write(&path)?;
+    inventory.write_for_all(&path)?;
     Ok(record)
 }

@@ -63,20 +63,28 @@ pub fn write_error(error: io::Error, path: &Path, needed: u64) -> Error {
 /// Opens a regular file of ours. A link at its place is not followed, and a pipe or a device there neither holds us up nor
 /// gets anything.
 pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // What a pipe's name is opened to write for, another must be reading; nothing of it stays for a file.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        options.custom_flags(flags.bits().cast_signed());
-    }
     let odd = || io::Error::new(io::ErrorKind::PermissionDenied, "it is a link, or no file at all: remove it");
-    let file = options.open(path).map_err(|e| if is_odd(path) { odd() } else { e })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(odd()) }
+    match open_file(options, path, false) {
+        Ok(file) => file.ok_or_else(odd),
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|m| !m.is_file()) => Err(odd()),
+        Err(e) => Err(e),
+    }
 }
 
-fn is_odd(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|m| !m.is_file())
+/// `None`: what is there is none.
+fn open_file(options: &mut OpenOptions, path: &Path, follow: bool) -> io::Result<Option<File>> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        // A pipe would keep us until somebody opens its other end; to a file it makes no difference.
+        let flags = (links | OFlags::NONBLOCK).bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
+    }
+    #[cfg(not(unix))]
+    let _ = follow;
+    let file = options.open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 /// As [`open_regular`], for this user alone: a new file, and one that was open to others.
@@ -110,28 +118,48 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Replaces `path` in one step; the caller holds the lock that guards it.
+/// For this user alone.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|e| Error::internal(e.to_string()))?;
-    replace(path, &text, false)
+    replace(path, &json(value)?, 0o600)
 }
 
-/// As [`write_json`], a file that can be run.
+/// What comes with an application, whose users are others than who built it.
+pub fn write_json_for_all(path: &Path, value: &impl Serialize) -> Result<()> {
+    replace(path, &json(value)?, 0o644)
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// A file that anybody can run.
 pub fn write_program(path: &Path, text: &[u8]) -> Result<()> {
-    replace(path, text, true)
+    replace(path, text, 0o755)
 }
 
-fn replace(path: &Path, text: &[u8], program: bool) -> Result<()> {
+/// For this user alone.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    replace(path, text.as_bytes(), 0o600)
+}
+
+/// Replaces `path` in one step, and follows no link; the caller holds the lock that guards it.
+fn replace(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     let fresh = successor(path);
+    // Also a link, which who opens it would follow.
+    remove(&fresh)?;
     let write = || -> io::Result<()> {
-        let mut file = File::create(&fresh)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
         #[cfg(unix)]
-        if program {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&fresh)?;
+        #[cfg(unix)]
+        {
             use std::os::unix::fs::PermissionsExt;
-            file.set_permissions(fs::Permissions::from_mode(0o755))?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
         }
         #[cfg(not(unix))]
-        let _ = program;
+        let _ = mode;
         file.write_all(text)?;
         sync_file(&file)?;
         fs::rename(&fresh, path)?;
@@ -152,7 +180,9 @@ fn successor(path: &Path) -> PathBuf {
 
 /// `None` where there is no such file, or none we can read as a `T`: the same as never written.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let text = fs::read(path).ok()?;
+    let mut text = Vec::new();
+    // An application may come with links to its files; nothing is waited for.
+    open_file(OpenOptions::new().read(true), path, true).ok()??.read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).inspect_err(|e| tracing::warn!(path = %path.display(), %e, "unreadable")).ok()
 }
 
@@ -305,6 +335,40 @@ mod tests {
             assert_eq!(fs::read_link(&link).unwrap(), Path::new(target));
         }
         assert_eq!(entries(dir.path()).len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_we_write_is_ours_alone_and_goes_nowhere_else() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::write(at("victim"), "as it was").unwrap();
+        fs::set_permissions(at("victim"), fs::Permissions::from_mode(0o644)).unwrap();
+        for (name, mode_of_it) in [("state.json", 0o600), ("bundle.json", 0o644), ("text", 0o600), ("program", 0o755)] {
+            symlink("victim", at(name)).unwrap();
+            symlink("victim", at(&format!(".tmp-{name}"))).unwrap();
+            match name {
+                "state.json" => write_json(&at(name), &1).unwrap(),
+                "bundle.json" => write_json_for_all(&at(name), &1).unwrap(),
+                "text" => write_text(&at(name), "1").unwrap(),
+                _ => write_program(&at(name), b"1").unwrap(),
+            }
+            assert!(fs::symlink_metadata(at(name)).unwrap().is_file(), "{name}");
+            assert_eq!(mode(&at(name)), mode_of_it, "{name}");
+            assert_eq!(read_json::<u32>(&at(name)), Some(1));
+        }
+        symlink("victim", at("log")).unwrap();
+        let open = |name: &str| open_private(OpenOptions::new().append(true).create(true), &at(name));
+        assert_eq!(open("log").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        open("new log").unwrap().write_all(b"x").unwrap();
+        assert_eq!(mode(&at("new log")), 0o600);
+        assert_eq!((fs::read_to_string(at("victim")).unwrap().as_str(), mode(&at("victim"))), ("as it was", 0o644));
+        // A pipe that nobody writes to keeps nobody waiting.
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(read_json::<u32>(&at("pipe")), None);
+        assert_eq!(entries(dir.path()).len(), 8);
     }
 
     #[test]

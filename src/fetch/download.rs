@@ -510,12 +510,7 @@ fn take_all(target: &Target, mut receive: mpsc::Receiver<Message>) -> Result<Tak
     if let Some(dir) = path.parent() {
         disk::create_dir(dir)?;
     }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    let mut file = disk::open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)
         .map_err(|e| disk::write_error(e, path, 0))?;
     let mut hasher = Sha256::new();
     let mut size = 0;

@@ -74,6 +74,11 @@ impl Inventory {
     pub fn write(&self, path: &Path) -> Result<()> {
         disk::write_json(path, self)
     }
+
+    /// As a part of an application.
+    pub fn write_for_all(&self, path: &Path) -> Result<()> {
+        disk::write_json_for_all(path, self)
+    }
 }
 
 impl Record {

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{Error, ErrorCode, Result},
+    fetch::disk,
     task,
 };
 
@@ -254,7 +255,7 @@ async fn ask(socket: &Path) -> Result<HostAgentInfo, Box<dyn std::error::Error +
 
 fn tail(path: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = disk::open_regular(std::fs::OpenOptions::new().read(true), path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LAST))).ok()?;
     let mut bytes = Vec::new();

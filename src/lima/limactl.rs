@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
+    fetch::owner,
     process::{self, Chunk, Exit, Hold},
 };
 
@@ -264,6 +265,7 @@ impl Limactl {
 
     /// Its standard output. `on_line` sees standard error as it comes.
     async fn run(&self, args: &[&str], input: Bytes, mut on_line: impl FnMut(Line)) -> Result<Vec<u8>, Failed> {
+        owner::check(self.program.parent().unwrap_or(Path::new("/")))?;
         let mut command = std::process::Command::new(&self.program);
         command.args(["--tty=false", "--log-format", "json"]).args(args);
         // A rejected YAML is written to the working directory, which is `/` for an application of the desktop.

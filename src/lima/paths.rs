@@ -29,8 +29,7 @@ pub fn check_name(name: &str) -> Result<()> {
 /// `PATH_TOO_LONG` when neither fits.
 pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Result<PathBuf> {
     check_name(instance)?;
-    let wanted = real(&data_dir.join("vms"));
-    let short = real(&home.join(format!(".{app}")).join("lima"));
+    let [wanted, short] = places(data_dir, home, app);
     for dir in [&wanted, &short] {
         if length(dir) + instance.len() <= LONGEST {
             return Ok(dir.clone());
@@ -41,6 +40,19 @@ pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Res
     Err(Error::new(ErrorCode::PathTooLong, text)
         .hint("Choose a shorter dataDir: sockets in it may have 103 bytes in all.")
         .detail("path", wanted.display().to_string()))
+}
+
+fn places(data_dir: &Path, home: &Path, app: &str) -> [PathBuf; 2] {
+    [real(&data_dir.join("vms")), real(&home.join(format!(".{app}")).join("lima"))]
+}
+
+/// Whether [`lima_home`] can have chosen this one, and it is this user's: a file says that it did, and whole directories
+/// are removed by that file's word.
+pub fn is_ours(recorded: &Path, data_dir: &Path, home: &Path, app: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let ours = |meta: std::fs::Metadata| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
+    places(data_dir, home, app).iter().any(|place| place == recorded)
+        && std::fs::symlink_metadata(recorded).map_or(true, ours)
 }
 
 fn length(path: &Path) -> usize {
@@ -73,6 +85,44 @@ mod tests {
         let long = base.join("é".repeat(60));
         let e = lima_home(&long, "default", &long, "app").unwrap_err();
         assert_eq!(e.code(), ErrorCode::PathTooLong);
+    }
+
+    #[test]
+    fn only_what_we_chose_ourselves_is_taken_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let (data, home) = (base.join("data"), base.join("home"));
+        for place in [data.join("vms"), home.join(".app/lima"), home.join(".config"), home.join("documents/lima")] {
+            std::fs::create_dir_all(place).unwrap();
+        }
+        let ours = |path: &Path| is_ours(path, &data, &home, "app");
+        assert!(ours(&data.join("vms")) && ours(&home.join(".app/lima")));
+        let others = [
+            home.clone(),
+            home.join(".config"),
+            home.join("documents/lima"),
+            home.join(".app"),
+            home.join(".other/lima"),
+            home.join(".app/lima/../../documents/lima"),
+            data.clone(),
+            "/".into(),
+            "".into(),
+            "vms".into(),
+        ];
+        for path in others {
+            assert!(!ours(&path), "{path:?}");
+        }
+        // Where the link leads is what was recorded; where it leads now is another matter.
+        std::fs::remove_dir(home.join(".app/lima")).unwrap();
+        std::os::unix::fs::symlink(home.join("documents/lima"), home.join(".app/lima")).unwrap();
+        assert!(!ours(&home.join(".app/lima")));
+        std::fs::remove_file(home.join(".app/lima")).unwrap();
+        std::fs::write(home.join(".app/lima"), "").unwrap();
+        assert!(!ours(&home.join(".app/lima")));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(data.join("vms"), Some(1234), None).unwrap();
+            assert!(!ours(&data.join("vms")));
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     engine::containerd::api::Api,
     env_vars,
     error::{Error, ErrorCode, Result},
-    fetch::{disk, lock::Lock},
+    fetch::{disk, lock::Lock, owner},
     guest::{Guest, local::LocalGuest},
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
@@ -74,13 +74,16 @@ exec "$containerd" --config "$config"
 impl BundledRuntime {
     /// Our containerd lives, and somebody listens at its socket.
     pub async fn is_running(&self) -> bool {
-        self.started().is_some_and(|s| s.process.lives()) && UnixStream::connect(self.paths().address).await.is_ok()
+        // Root follows nothing in a directory of somebody else's, not even to look.
+        owner::check(self.dir()).is_ok()
+            && self.started().is_some_and(|s| s.process.lives())
+            && UnixStream::connect(self.paths().address).await.is_ok()
     }
 
-    /// What an ordinary user lacks here to run one at all; before an installation, without the programs that it brings.
+    /// What stands in the way of running one at all: for an ordinary user, what this machine lacks; before an installation, without the programs that it brings.
     pub(in crate::manager) fn obstacle(&self, installed: bool) -> Option<Error> {
         if geteuid().is_root() {
-            return None;
+            return owner::check(self.dir()).err();
         }
         let lacks = rootless::Machine::this().lacks(installed.then(|| self.programs()).as_deref());
         (!lacks.is_empty()).then(|| rootless::error(&lacks))
@@ -292,9 +295,15 @@ impl BundledRuntime {
         for name in ["root", "data", "networks", "leases", "registries", "run/containerd", "run/nerdctl", "bin"] {
             disk::create_dir(&dir.join(name))?;
         }
-        for private in [run.as_path(), &dir.join("root"), &dir.join("data")] {
-            fs::set_permissions(private, fs::Permissions::from_mode(0o711))
-                .map_err(|e| Error::io(e, "Cannot protect", private))?;
+        // Container users of an ordinary user's are none of its groups, and go through these.
+        for (name, mode) in [("run", 0o700), ("root", 0o711), ("data", 0o711)] {
+            let private = dir.join(name);
+            owner::check(&private)?;
+            // What an administrator's link to another disk leads to is his.
+            if !private.is_symlink() {
+                fs::set_permissions(&private, fs::Permissions::from_mode(mode))
+                    .map_err(|e| Error::io(e, "Cannot protect", &private))?;
+            }
         }
         let mut made = Vec::new();
         if !rootless {
@@ -316,12 +325,13 @@ impl BundledRuntime {
             address = text(&self.paths().address),
             opt = text(&run.join("opt")),
         );
-        write(&dir.join("config.toml"), &config, 0o644)?;
+        disk::write_text(&dir.join("config.toml"), &config)?;
         // Healthchecks are our own: nerdctl 2.1.6 starts its timers without its own address (nerdctl-contract §1.5).
-        write(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n", 0o644)?;
+        disk::write_text(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n")?;
         network::write_default(&self.paths().networks)?;
-        write(&self.paths().inside, &(self.entrance(rootless)? + "exec $enter \"$@\"\n"), 0o755)?;
-        write(&self.paths().nerdctl, &self.wrapper(rootless)?, 0o755)?;
+        let inside = self.entrance(rootless)? + "exec $enter \"$@\"\n";
+        disk::write_program(&self.paths().inside, inside.as_bytes())?;
+        disk::write_program(&self.paths().nerdctl, self.wrapper(rootless)?.as_bytes())?;
         Ok(made)
     }
 
@@ -407,8 +417,13 @@ exec $enter env -i PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
             command.arg(place).arg(dir.join(own));
         }
         let log_path = dir.join("containerd.log");
-        let log = fs::File::create(&log_path).map_err(|e| Error::io(e, "Cannot write", &log_path))?;
-        let second = log.try_clone().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
+        let open = || -> std::io::Result<[fs::File; 2]> {
+            let log = disk::open_private(fs::OpenOptions::new().append(true).create(true), &log_path)?;
+            // The last start's. It stays the same file, for who reads it.
+            log.set_len(0)?;
+            Ok([log.try_clone()?, log])
+        };
+        let [log, second] = open().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
         command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/").env_clear();
         command.env("PATH", format!("{}:{}", self.programs().display(), rootless::SYSTEM_PATH));
         command.env("LANG", "C.UTF-8").env("NOTIFY_SOCKET", notify);
@@ -447,12 +462,6 @@ fn quoted(path: &Path) -> Result<String> {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let fail = |e| disk::write_error(e, path, text.len() as u64);
-    fs::write(path, text).map_err(fail)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
 }
 
 /// A daemon on its way up. Dropped before [`Launched::keep`], it is ended.

@@ -12,6 +12,7 @@ use crate::{
         install::{Request, matches},
         lock::Lock,
         manifest::Part,
+        owner,
         platform::Platform,
         progress::Meter,
         record::Look,
@@ -26,7 +27,11 @@ impl BundledRuntime {
     /// Whether the programs are there, whole as far as can be seen without reading them.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let home = self.home.clone();
-        call.run(None, task::blocking(move || Ok(current(&home)))).await
+        let look = move || {
+            owner::check(home.dir())?;
+            Ok(current(&home))
+        };
+        call.run(None, task::blocking(look)).await
     }
 
     /// Whether the application ships nerdctl-full.
@@ -123,6 +128,7 @@ impl BundledRuntime {
                 for name in ["install.json", "current", "bin", "versions", "cache"] {
                     disk::remove(&dir.join(name))?;
                 }
+                disk::remove_leftovers(dir)?;
                 lock.remove_file()?;
                 // Ours when nothing else is in it.
                 let _ = fs::remove_dir(dir);

@@ -106,8 +106,7 @@ impl LimaRuntime {
             return ok(format!("the VM lies in {}", home.display()));
         }
         let Some(user) = home::home_dir() else { return skipped("this user has no home directory") };
-        let app = self.options().app_name.as_deref().unwrap_or(super::APP_NAME);
-        match paths::lima_home(self.dir(), self.instance(), &user, app) {
+        match paths::lima_home(self.dir(), self.instance(), &user, self.app_name()) {
             Ok(home) => ok(format!(
                 "{} of {} bytes for {}",
                 home.as_os_str().len() + self.instance().len(),

@@ -220,6 +220,7 @@ impl LimaRuntime {
                 }
                 disk::remove(&dir.join("state.json"))?;
             }
+            disk::remove_leftovers(dir)?;
             lock.remove_file()?;
             // Ours when nothing else is in it.
             let _ = fs::remove_dir(dir);

@@ -184,7 +184,7 @@ impl LimaRuntime {
         let lock = self.lock(call, CONTAINER_CALL).await?;
         call.run(None, async {
             let machine = self.machine(self.lima_home(), None);
-            let (wanted, state) = (check().resolve(Host::this(), "")?, self.state());
+            let (wanted, state) = (check().resolve(Host::this(), "")?, self.recorded_state());
             let shape = machine.shape().await;
             if let Some(shape) = shape.as_ref().filter(|shape| resources.disk.is_some() && wanted.disk < shape.disk) {
                 let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
@@ -262,17 +262,15 @@ impl LimaRuntime {
         }
         let user = home::home_dir()
             .ok_or_else(|| Error::new(ErrorCode::InvalidArgument, "dataDir: this user has no home directory"))?;
-        let app = self.options().app_name.as_deref().unwrap_or(super::APP_NAME);
-        paths::lima_home(self.dir(), self.instance(), &user, app)
+        paths::lima_home(self.dir(), self.instance(), &user, self.app_name())
     }
 
     /// The caller holds the lock.
     fn remember_lima_home(&self, chosen: &std::path::Path) -> Result<()> {
-        let state = self.state();
-        if state.lima_home.is_some() || chosen.ends_with("vms") {
+        if self.state().lima_home.is_some() || chosen.ends_with("vms") {
             return Ok(());
         }
-        let state = LimaState { lima_home: Some(chosen.to_owned()), ..state };
+        let state = LimaState { lima_home: Some(chosen.to_owned()), ..self.recorded_state() };
         disk::write_json(&self.dir().join("state.json"), &state)
     }
 

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use super::repair::{State, Step, next_step, state};
 use crate::{
     error::{Error, ErrorCode, Result},
+    fetch::owner,
     guest::{
         Guest,
         ssh::{SshGuest, SshProgram, SshTarget},
@@ -221,6 +222,8 @@ impl Machine {
 
     /// The way into the VM as Lima set it up; nothing is connected yet.
     pub async fn guest(&self) -> Result<SshGuest> {
+        // The ssh program does as its configuration says.
+        owner::check(&self.instance.dir)?;
         let config = self.instance.ssh_config().await?;
         Ok(SshGuest::new(SshTarget {
             host: Ipv4Addr::LOCALHOST.into(),

@@ -143,6 +143,9 @@ pub struct LimaRuntime {
     kept: Arc<tokio::sync::Mutex<Option<guest::Kept>>>,
     #[cfg(unix)]
     silent: Arc<std::sync::Mutex<Option<guest::Boot>>>,
+    /// Of a `limaHome` that is none of ours.
+    #[cfg(unix)]
+    warned: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// Where the programs are, or will be.
@@ -184,6 +187,8 @@ impl LimaRuntime {
             kept: Arc::default(),
             #[cfg(unix)]
             silent: Arc::default(),
+            #[cfg(unix)]
+            warned: Arc::default(),
         })
     }
 
@@ -210,8 +215,37 @@ impl LimaRuntime {
         self.options.namespace.as_deref().unwrap_or(NAMESPACE)
     }
 
+    /// What `state.json` says, without a directory for VMs that we cannot have made: what lies in it is removed.
     pub fn state(&self) -> LimaState {
+        let mut state = self.recorded_state();
+        #[cfg(unix)]
+        if let Some(foreign) = state.lima_home.take_if(|home| !self.chose(home))
+            && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed)
+        {
+            let (file, foreign) = (self.dir().join("state.json"), foreign.display());
+            let text =
+                format!("{} names {foreign} as limaHome, which is none of ours: it is left alone", file.display());
+            crate::call::warn(
+                Error::new(ErrorCode::InvalidState, text)
+                    .detail("path", file.display().to_string())
+                    .hint("A VM that lies there is found again with the appName and HOME that it was made with."),
+            );
+        }
+        state
+    }
+
+    fn recorded_state(&self) -> LimaState {
         crate::fetch::disk::read_json(&self.dir().join("state.json")).unwrap_or_default()
+    }
+
+    #[cfg(unix)]
+    fn chose(&self, lima_home: &Path) -> bool {
+        let user = home::home_dir().unwrap_or_default();
+        crate::lima::paths::is_ours(lima_home, self.dir(), &user, self.app_name())
+    }
+
+    fn app_name(&self) -> &str {
+        self.options.app_name.as_deref().unwrap_or(APP_NAME)
     }
 
     /// `LIMA_HOME`: nothing but instances lies in it.

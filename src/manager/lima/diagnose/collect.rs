@@ -47,7 +47,8 @@ const GUEST_COMMANDS: [(&str, &str); 5] = [
 
 impl LimaRuntime {
     /// Writes a `.tar.gz` to `path`, whole or not at all and for this user alone, and gives its absolute path back.
-    /// Codes: `INVALID_ARGUMENT` when `path` is a directory or in none, `PERMISSION_DENIED`, `DISK_FULL`.
+    /// Codes: `INVALID_ARGUMENT` when `path` is in no directory, or something else than a file, `PERMISSION_DENIED`,
+    /// `DISK_FULL`.
     pub async fn collect_diagnostics(&self, path: &Path, call: &Call) -> Result<PathBuf> {
         let path = std::path::absolute(path).map_err(|e| Error::invalid("path", e))?;
         call.run(DEADLINE, async {
@@ -113,7 +114,8 @@ fn host_files(dir: &Path, instance: &Instance) -> Vec<(String, Vec<u8>)> {
 
 /// Whole lines: of one that is cut, what made its secret one could be missing.
 fn tail(path: &Path) -> Option<Vec<u8>> {
-    let mut file = fs::File::open(path).ok()?;
+    // Not what a link leads to: what is collected is sent to others.
+    let mut file = disk::open_regular(fs::OpenOptions::new().read(true), path).ok()?;
     let from = file.metadata().ok()?.len().saturating_sub(TAIL);
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
@@ -139,12 +141,27 @@ fn listing(dir: &Path) -> String {
     lines.concat()
 }
 
+/// Whether nothing is there; a file is replaced, and nothing else: a device, a pipe or a link is somebody's.
+fn is_new(path: &Path) -> Result<bool> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(meta) => meta.file_type(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(Error::io(e, "Cannot look at", path)),
+    };
+    let what = match kind {
+        kind if kind.is_file() => return Ok(false),
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_symlink() => "a link",
+        _ => "no file",
+    };
+    Err(Error::invalid("path", format!("{} is {what}", path.display()))
+        .hint("Name a file, or one that is not there yet."))
+}
+
 fn write(path: &Path, files: Vec<(String, Vec<u8>)>, scrubber: &Scrubber) -> Result<()> {
     let parent = path.parent().filter(|p| p.is_dir());
     let parent = parent.ok_or_else(|| Error::invalid("path", format!("{} is in no directory", path.display())))?;
-    if path.is_dir() {
-        return Err(Error::invalid("path", format!("{} is a directory", path.display())));
-    }
+    let new = is_new(path)?;
     let archive = || -> std::io::Result<()> {
         // Readable by this user alone.
         let file = tempfile::Builder::new().prefix(disk::TEMP_PREFIX).tempfile_in(parent)?;
@@ -160,7 +177,11 @@ fn write(path: &Path, files: Vec<(String, Vec<u8>)>, scrubber: &Scrubber) -> Res
         let mut file = tar.into_inner()?.finish()?;
         file.flush()?;
         disk::sync_file(file.as_file())?;
-        file.persist(path)?;
+        if new {
+            file.persist_noclobber(path)?
+        } else {
+            file.persist(path)?
+        };
         Ok(())
     };
     archive().map_err(|e| disk::write_error(e, path, TAIL))
@@ -202,7 +223,15 @@ mod tests {
                 if file == "ha.stderr.log" { format!("password: {SECRET}{SECRET}\n{long}") } else { String::new() };
             fs::write(instance.join(file), if cut.is_empty() { planted.clone() } else { cut + "\nthe end\n" }).unwrap();
         }
-        fs::write(data.join("state.json"), "{}").unwrap();
+        // A link leads to what is nobody's business, and a pipe nowhere.
+        fs::write(data.join("state.json"), format!("{{}} {SECRET}")).unwrap();
+        let (link, pipe) = (instance.join("serialp.log"), instance.join("serialv.log"));
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../../state.json", &link).unwrap();
+        fs::rename(data.join("state.json"), data.join("theirs")).unwrap();
+        std::os::unix::fs::symlink("theirs", data.join("state.json")).unwrap();
+        fs::remove_file(&pipe).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let network =
             crate::fetch::Network { proxy: Some(format!("http://me:{SECRET}@proxy:1")), ..Default::default() };
         let options = LimaOptions { data_dir: Some(data.clone()), network, ..Default::default() };
@@ -217,6 +246,9 @@ mod tests {
                 assert!(!text.contains(gone), "{name}: {text}");
             }
         }
+        for name in ["state.json", "instance/serialp.log", "instance/serialv.log"] {
+            assert!(!files.contains_key(&format!("lima-runtime-diagnostics/{name}")), "{name}");
+        }
         let at = |name: &str| &files[&format!("lima-runtime-diagnostics/{name}")];
         assert!(at("instance/serial.log").contains("it booted"));
         assert!(at("instance/ha.stderr.log").ends_with("the end\n"));
@@ -225,18 +257,45 @@ mod tests {
         assert!(at("about.json").contains("\"ownProxy\": true"));
         // Nothing else is left, and nothing was changed.
         assert_eq!(disk::entries(dir.path()).len(), 2);
-        assert_eq!(disk::entries(&data).len(), 2);
+        assert_eq!(disk::entries(&data).len(), 3);
     }
 
     #[tokio::test]
     async fn a_path_that_cannot_be_is_refused() {
+        use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
+        let places = tempfile::tempdir().unwrap();
+        let at = |name: &str| places.path().join(name);
+        fs::write(at("file"), "as it was").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let mut bad = vec![dir.path().to_owned(), dir.path().join("none/out.tar.gz")];
+        bad.extend(["link", "dangling", "pipe", "socket"].map(at));
+        // As root, a device could be replaced.
+        if rustix::process::geteuid().is_root() {
+            let kind = rustix::fs::FileType::CharacterDevice;
+            let null = rustix::fs::makedev(1, 3);
+            match rustix::fs::mknodat(rustix::fs::CWD, at("device"), kind, 0o600.into(), null) {
+                Ok(()) => bad.push(at("device")),
+                Err(e) => eprintln!("SKIPPED: no device can be made here: {e}"),
+            }
+        }
+        let before = disk::entries(places.path()).len();
         let options = LimaOptions { data_dir: Some(dir.path().join("lima")), ..Default::default() };
         let runtime = LimaRuntime::new(options).unwrap();
-        for bad in [dir.path().to_owned(), dir.path().join("none/out.tar.gz")] {
+        for bad in bad {
+            let kind = || fs::symlink_metadata(&bad).ok().map(|m| m.file_type());
+            let was = kind();
             let e = runtime.collect_diagnostics(&bad, &Call::default()).await.unwrap_err();
             assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("path")));
+            assert_eq!(kind(), was, "{}", bad.display());
         }
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "as it was");
+        assert_eq!(disk::entries(places.path()).len(), before);
+        runtime.collect_diagnostics(&at("file"), &Call::default()).await.unwrap();
+        assert!(!read(&at("file")).is_empty());
         assert_eq!(disk::entries(dir.path()).len(), 0);
     }
 }
