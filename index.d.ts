@@ -269,6 +269,8 @@ export interface ContainerConfig {
   labels?: Record<string, string>
   /** `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Default: the engine's own. */
   platform?: string
+  /** For the pull of an image that is absent, as in {@link PullOptions}. Default: `'user'`. */
+  credentials?: 'user' | 'none'
 }
 
 /** A container at the moment it was asked for. */
@@ -431,6 +433,8 @@ export interface PullOptions extends CallOptions {
   platform?: string
   /** Default: what docker's configuration and credential helpers have for the registry. */
   auth?: { username: string; password: string }
+  /** `'none'`: without `auth` the registry is asked as by anybody. Default: `'user'`, what this user has stored. */
+  credentials?: 'user' | 'none'
 }
 
 /** A network of containers. */
@@ -720,6 +724,23 @@ export type ContainerRuntimeAdapter = IContainerRuntime
  */
 export declare abstract class ContainerAdapter {
   protected constructor()
+
+  /**
+   * The same engine for whoever is not trusted; windows have this one. It reaches the containers, networks and volumes
+   * that carry the application's `lima-runtime.app` label, and others are not there for it: their ids and names are
+   * `CONTAINER_NOT_FOUND`, `NETWORK_NOT_FOUND`, `VOLUME_NOT_FOUND`, a volume's taken name is `NAME_IN_USE`. What it makes
+   * has the label, a named volume of `startContainer` included. It uses no network but bridges, of the application or the
+   * engine's default one, and makes no other; of volumes the `local` driver alone (`PERMISSION_DENIED`). `prune` keeps to
+   * the label, and to dangling images on an engine that {@link isPrivate}.
+   *
+   * Paths of this computer, ports, programs in containers and images are not its business.
+   *
+   * @param options `foreign`: what is not the application's, too; the rest holds. Default: false.
+   */
+  restricted(options?: { foreign?: boolean }): ContainerAdapter
+
+  /** Whether nobody but this application uses the engine: a VM or a containerd of its own, never the user's Docker. */
+  isPrivate(options?: CallOptions): Promise<boolean>
 
   /** As {@link IContainerRuntime.getContainerLogs}; a full `Readable`. */
   getContainerLogs(id: string, options?: LogOptions): Promise<Readable>
@@ -1031,6 +1052,8 @@ export interface RuntimeDetail {
   hint?: string
   /** Bytes still to be fetched before it can be used. Absent where nothing is, or nobody knows. */
   downloadBytes?: number
+  /** True of a VM for whose start something is still to be fetched, also when nobody knows how much. */
+  incomplete?: boolean
   /** Bytes of memory and disk that it takes at most while it runs, where that is known: a VM's. */
   memoryBytes?: number
   diskBytes?: number
@@ -1048,6 +1071,15 @@ export interface RuntimeDetection {
   lima: boolean
   current: RuntimeType | 'none'
   details: RuntimeDetail[]
+}
+
+/** What {@link ContainerManager.initialize} and {@link ContainerManager.switchRuntime} take beside progress. */
+export interface BringOptions {
+  /**
+   * Whether what is missing may be fetched, or what is called when something is; it narrows what the method does anyway.
+   * Of those who share one start, one who allows it is enough. Without leave: `NOT_INSTALLED`. Default: true.
+   */
+  download?: boolean | ((type: RuntimeType) => boolean | Promise<boolean>) | undefined
 }
 
 /** Where a {@link ContainerManager} stands. */
@@ -1110,7 +1142,7 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
    * @throws `NOT_INSTALLED` when nothing can be used, `INVALID_ARGUMENT` for a variable that names no runtime, and what
    *   the runtime's own start throws
    */
-  initialize(progress?: Progress): Promise<void>
+  initialize(progress?: Progress & BringOptions): Promise<void>
 
   /**
    * The runtime in use.
@@ -1131,7 +1163,7 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
    *
    * @throws What the runtime's own start throws
    */
-  switchRuntime(type: RuntimeType, progress?: Progress): Promise<void>
+  switchRuntime(type: RuntimeType, progress?: Progress & BringOptions): Promise<void>
 
   /** Looks at all runtimes at once and starts none; answers within 300 ms, also where sockets hang. */
   detectAvailableRuntimes(options?: CallOptions): Promise<RuntimeDetection>

@@ -32,6 +32,15 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return JSON.parse(this.#native.runtimeType())
   }
 
+  restricted(options?: { foreign?: boolean }): api.ContainerAdapter {
+    const foreign = flag('foreign', options?.foreign)
+    return new Restricted(() => this.#native.restricted(foreign))
+  }
+
+  async isPrivate(options?: Call): Promise<boolean> {
+    return invoke(options, (call) => this.#native.isPrivate(call))
+  }
+
   async initialize(p?: api.Progress): Promise<void> {
     await invoke(progress(p).options, (call) => this.#native.ping(call))
   }
@@ -218,6 +227,12 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
 
   async prune(options?: api.PruneOptions): Promise<api.PruneResult> {
     return JSON.parse(await invoke(options, (call) => this.#native.prune(json('options', options), call)))
+  }
+}
+
+class Restricted extends ContainerAdapter {
+  constructor(make: () => Adapter) {
+    super(make)
   }
 }
 

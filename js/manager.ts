@@ -9,13 +9,24 @@ import { native, resourcesPath } from './native'
 import { Shared } from './shared'
 
 type Steps = { onProgress: (p: api.RuntimeProgress) => void; signal: AbortSignal }
+type Download = NonNullable<api.BringOptions['download']>
+
+/** A start or a switch. */
+interface Work {
+  shared: Shared
+  target: api.RuntimeType | undefined
+  /** Of all who wait for it: whether what is missing may be fetched. */
+  waiters: Set<{ download: Download }>
+  /** It came to that, and nobody said yes. */
+  refused: boolean
+}
 
 /** One kind of runtime, as far as the manager must tell them apart. */
 interface Backend {
   type: api.RuntimeType
   runtime: ContainerAdapter
-  /** Brings it up; `install`: what is missing may be fetched. */
-  start(install: boolean, p: Steps): Promise<void>
+  /** Brings it up; `may`: whether what is missing may be fetched, asked when something is. */
+  start(may: () => Promise<boolean>, p: Steps): Promise<void>
   /** Absent where the engine is not ours to stop. */
   stop?(p: api.Progress | undefined): Promise<void>
   suspend?(): void
@@ -35,7 +46,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   readonly #begun = new Set<Backend>()
   #current: Backend | undefined
   #status: api.ManagerStatus = { state: 'idle', runtime: 'none' }
-  #work: { shared: Shared; target: api.RuntimeType | undefined } | undefined
+  #work: Work | undefined
 
   constructor(preferred?: api.RuntimeType | 'auto' | api.ContainerManagerOptions) {
     super()
@@ -46,38 +57,48 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     this.#options = given
   }
 
-  async initialize(p?: api.Progress): Promise<void> {
+  async initialize(p?: api.Progress & api.BringOptions): Promise<void> {
     await this.#join(undefined, p)
   }
 
-  async switchRuntime(type: api.RuntimeType, p?: api.Progress): Promise<void> {
+  async switchRuntime(type: api.RuntimeType, p?: api.Progress & api.BringOptions): Promise<void> {
     if (!TYPES.includes(type)) throw invalid('type', `must be one of ${TYPES.join(', ')}`)
     await this.#join(type, p)
   }
 
   /** Whoever asks for the same joins the work under way; a switch ends another one, and starts when that has ended. */
-  async #join(target: api.RuntimeType | undefined, p: api.Progress | undefined): Promise<void> {
+  async #join(target: api.RuntimeType | undefined, p: (api.Progress & api.BringOptions) | undefined): Promise<void> {
     checked(progress(p).options)
+    const download = p?.download ?? true
+    if (typeof download !== 'boolean' && typeof download !== 'function') {
+      throw invalid('download', 'must be a boolean or a function')
+    }
     let work = this.#work
-    if (!work?.shared.open || (target !== undefined && work.target !== target)) {
+    if (!work?.shared.open || work.refused || (target !== undefined && work.target !== target)) {
       const before = work?.shared
       before?.abort()
       const shared = new Shared(async (steps) => {
         await before?.done.catch(() => {})
         steps.signal.throwIfAborted()
-        await this.#bring(target, steps)
+        await this.#bring(target, steps, mine)
       })
-      const mine = { shared, target }
+      const mine: Work = { shared, target, waiters: new Set(), refused: false }
       work = this.#work = mine
       const done = () => {
         if (this.#work === mine) this.#work = undefined
       }
       shared.done.then(done, done)
     }
-    await work.shared.join(p)
+    const waiter = { download }
+    work.waiters.add(waiter)
+    try {
+      await work.shared.join(p)
+    } finally {
+      work.waiters.delete(waiter)
+    }
   }
 
-  async #bring(target: api.RuntimeType | undefined, { onProgress, signal }: Steps): Promise<void> {
+  async #bring(target: api.RuntimeType | undefined, { onProgress, signal }: Steps, work: Work): Promise<void> {
     const before = this.#status
     const phases = new Set<api.RuntimeProgress['phase']>()
     const steps: Steps = {
@@ -97,7 +118,20 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       const backend = await this.#backend(type, signal)
       if (backend.stop) this.#begun.add(backend)
       const began = performance.now()
-      await backend.start(install, steps)
+      let allowed = false
+      const may = async () => {
+        // One yes is enough, and who says nothing says it.
+        for (const { download } of install && !allowed ? [...work.waiters] : []) {
+          allowed ||= download === true || (download !== false && (await download(type)) === true)
+        }
+        work.refused ||= !allowed
+        return allowed
+      }
+      // Of what is installed in part only, the rest is fetched without a word.
+      const silent = [...work.waiters].some(({ download }) => download === true)
+      if (!silent && type !== 'docker' && (await this.#incomplete(type, signal)) && !(await may()))
+        throw missing(type === 'lima' ? 'Lima' : type)
+      await backend.start(may, steps)
       // How long the next one will take: of a start alone.
       if (backend.stop && phases.has('boot') && !phases.has('download') && !phases.has('create')) {
         const took = Math.round(performance.now() - began)
@@ -127,6 +161,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     if (target) return { type: target, install: true }
     if (this.#current) return { type: this.#current.type, install: this.#options.installIfMissing ?? false }
     return JSON.parse(await invoke({ signal }, (call) => this.#native.select(call)))
+  }
+
+  async #incomplete(type: api.RuntimeType, signal: AbortSignal): Promise<boolean> {
+    const found: api.RuntimeDetection = JSON.parse(await invoke({ signal }, (call) => this.#native.detect(call)))
+    return found.details.find((detail) => detail.type === type)?.incomplete ?? false
   }
 
   getRuntime(): api.ContainerAdapter {
@@ -222,8 +261,8 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       return {
         type,
         runtime,
-        async start(install, p) {
-          await insist(install, own, 'containerd', p)
+        async start(may, p) {
+          await insist(may, own, 'containerd', p)
           await own.initialize(p)
           await runtime.initialize(p)
         },
@@ -235,8 +274,8 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     return {
       type,
       runtime,
-      async start(install, p) {
-        await insist(install, manager, 'Lima', p)
+      async start(may, p) {
+        await insist(may, manager, 'Lima', p)
         await runtime.initialize(p)
       },
       stop: (p) => manager.stop(p),
@@ -262,14 +301,18 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
 
 /** Nothing is downloaded that nobody asked for. */
 async function insist(
-  install: boolean,
+  may: () => Promise<boolean>,
   runtime: Pick<api.LimaRuntimeManager, 'isInstalled' | 'hasPreBundled'>,
   name: string,
   p: Steps,
 ): Promise<void> {
-  if (install || (await runtime.isInstalled(p)) || (await runtime.hasPreBundled(p))) return
+  if ((await runtime.isInstalled(p)) || (await runtime.hasPreBundled(p)) || (await may())) return
+  throw missing(name)
+}
+
+function missing(name: string): RuntimeError {
   const hint = 'Pass installIfMissing, or let the person choose it: switchRuntime installs.'
-  throw new RuntimeError('NOT_INSTALLED', `${name} is not installed`, { hint })
+  return new RuntimeError('NOT_INSTALLED', `${name} is not installed`, { hint })
 }
 
 /** What came of a switch: the old engine's containers stay where they are. */

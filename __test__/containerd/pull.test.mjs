@@ -112,6 +112,31 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     )
     console.log(`pulled ${image}; its password is in no file below ${places.join(', ')}`)
   })
+
+  it("with the credentials 'none': neither ours nor those that nerdctl finds by itself", {
+    timeout: 120_000,
+  }, async () => {
+    const registry = await startRegistry({ auth: true })
+    running.push(registry)
+    const home = tempDir('home')
+    const secret = Buffer.from(`${ACCOUNT.username}:${ACCOUNT.password}`).toString('base64')
+    mkdirSync(join(home, '.docker'))
+    const config = join(home, '.docker/config.json')
+    writeFileSync(config, JSON.stringify({ auths: { [registry.address]: { auth: secret } } }))
+    const archive = busyboxArchive({ tags: ['made:latest'], files: { '/none': 'x' } })
+    const image = await publish(registry, 'test/none:1', archive, { DOCKER_CONFIG: join(home, '.docker') })
+    const { HOME } = process.env
+    process.env.HOME = home
+    try {
+      await assert.rejects(adapter.pullImage(image, undefined, { credentials: 'none' }), { code: 'REGISTRY_AUTH' })
+      const start = { name: 'none', image, credentials: 'none' }
+      await assert.rejects(adapter.startContainer(start), { code: 'REGISTRY_AUTH' })
+      await adapter.pullImage(image, undefined, { credentials: 'user' })
+    } finally {
+      process.env.HOME = HOME
+    }
+    assert.equal(await adapter.imageExists(image), true)
+  })
 })
 
 /** Files below `places` that hold `text`. */

@@ -71,6 +71,18 @@ impl NativeAdapter {
         Json(self.adapter.runtime_type())
     }
 
+    /// The same engine for those who are not trusted.
+    #[napi]
+    pub fn restricted(&self, foreign: bool) -> Self {
+        Self::of(self.adapter.restricted(foreign))
+    }
+
+    #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<boolean>")]
+    pub fn is_private<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
+        let adapter = self.adapter.clone();
+        promise(env, async move { adapter.is_private(&call.0).await })
+    }
+
     #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
     pub fn ping<'e>(&self, env: &'e Env, call: NativeCall) -> Promised<'e> {
         let adapter = self.adapter.clone();

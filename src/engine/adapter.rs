@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
-use super::{BoxRead, BoxStream, Engine, stats::StatsHistory, types::*, validate};
+use super::{BoxRead, BoxStream, Engine, restricted::Restricted, stats::StatsHistory, types::*, validate};
 use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
@@ -42,6 +42,17 @@ impl Adapter {
         &self.engine
     }
 
+    /// The same for those who are not trusted: see [`Restricted`]. `foreign`: not the application's things alone.
+    #[must_use]
+    pub fn restricted(&self, foreign: bool) -> Self {
+        let engine = Arc::new(Restricted { engine: self.engine.clone(), app: self.app.clone(), foreign });
+        Self { engine, ..self.clone() }
+    }
+
+    pub async fn is_private(&self, call: &Call) -> Result<bool> {
+        call.run(CONTAINER_CALL, self.engine.is_private()).await
+    }
+
     pub async fn ping(&self, call: &Call) -> Result<()> {
         call.run(CONTAINER_CALL, self.engine.ping()).await
     }
@@ -60,13 +71,17 @@ impl Adapter {
     /// container is removed again.
     pub async fn start_container(&self, mut spec: ContainerSpec, call: &Call) -> Result<String> {
         validate::container(&spec)?;
+        for v in spec.volumes.iter_mut().filter(|v| validate::is_host_path(&v.host)) {
+            v.host = validate::clean_path(&v.host);
+        }
         self.own(&mut spec.labels);
         // Without a deadline of our own over the pull: it has an idle timeout.
         call.run(None, async {
             // Who aborts a start and begins it again must not find the name taken by the first try.
             self.discards.wait().await;
             if !self.engine.image_exists(&spec.image).await? {
-                let options = PullOptions { platform: spec.platform.clone(), auth: None };
+                let options =
+                    PullOptions { platform: spec.platform.clone(), auth: None, credentials: spec.credentials };
                 self.engine.pull(&spec.image, &options, progress::ignore()).await?;
             }
             Ok(())

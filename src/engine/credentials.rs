@@ -14,7 +14,10 @@ use base64::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::types::RegistryAuth, env_vars};
+use crate::{
+    engine::types::{PullOptions, RegistryAuth, StoredCredentials},
+    env_vars,
+};
 
 /// Docker Hub's key in `config.json`.
 pub(crate) const HUB: &str = "https://index.docker.io/v1/";
@@ -101,6 +104,21 @@ struct Entry {
     password: String,
     #[serde(rename = "identitytoken")]
     identity_token: String,
+}
+
+/// What a pull shows the registry; and why there is none where there might be.
+pub(crate) async fn for_pull(options: &PullOptions, image: &str) -> (Option<Credentials>, Option<String>) {
+    match (&options.auth, options.credentials) {
+        (Some(auth), _) => (Some(Credentials::given(auth, image)), None),
+        (None, StoredCredentials::None) => (None, None),
+        (None, StoredCredentials::User) => match of_this_user(image).await {
+            Ok(found) => (found, None),
+            Err(why) => {
+                tracing::warn!(%why, "pulling without credentials");
+                (None, Some(why))
+            }
+        },
+    }
 }
 
 /// What this process's user has for an image's registry, as [`stored`].

@@ -17,6 +17,7 @@ mod adapter;
 pub mod containerd;
 mod credentials;
 pub mod docker;
+mod restricted;
 mod stats;
 mod time;
 pub mod types;
@@ -40,6 +41,8 @@ pub struct Attached {
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     fn runtime_type(&self) -> RuntimeType;
+    /// Nobody but this application uses it.
+    async fn is_private(&self) -> Result<bool>;
     /// The engine is there and answers.
     async fn ping(&self) -> Result<()>;
     async fn system_info(&self) -> Result<SystemInfo>;

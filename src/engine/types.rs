@@ -47,6 +47,9 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub labels: Labels,
     pub platform: Option<String>,
+    /// For the pull of an image that is missing.
+    #[serde(default)]
+    pub credentials: StoredCredentials,
     #[serde(skip)]
     pub docker: Map<String, Value>,
 }
@@ -114,6 +117,17 @@ impl Default for LogOptions {
 pub struct PullOptions {
     pub platform: Option<String>,
     pub auth: Option<RegistryAuth>,
+    #[serde(default)]
+    pub credentials: StoredCredentials,
+}
+
+/// What a pull without `auth` may use of what docker's configuration holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredCredentials {
+    #[default]
+    User,
+    None,
 }
 
 #[derive(Clone, Deserialize)]
@@ -333,6 +347,11 @@ pub struct NetworkInfo {
     pub driver: String,
     /// Full ids of the containers attached to it.
     pub containers: Vec<String>,
+    #[serde(skip)]
+    pub labels: Labels,
+    /// Where containers are that name none.
+    #[serde(skip)]
+    pub is_default: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -340,6 +359,8 @@ pub struct VolumeInfo {
     pub name: String,
     pub driver: String,
     pub mountpoint: String,
+    #[serde(skip)]
+    pub labels: Labels,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -412,6 +433,9 @@ pub struct RuntimeEvent {
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
+    /// Of a container: its [`APP_LABEL`].
+    #[serde(skip)]
+    pub app: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

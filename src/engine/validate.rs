@@ -1,6 +1,9 @@
 //! Checks of values, before any engine is asked. Each error names its field as the caller wrote it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
 
 use super::types::*;
 use crate::error::{Error, Result};
@@ -334,6 +337,19 @@ pub(crate) fn is_host_path(host: &str) -> bool {
     host.starts_with('/') || (cfg!(windows) && (drive || host.starts_with(r"\\")))
 }
 
+/// Without `.` and `..`, by the letters alone, as docker and nerdctl do it: what is compared is then what is mounted.
+pub(crate) fn clean_path(path: &str) -> String {
+    let mut clean = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => _ = clean.pop(),
+            part => clean.push(part),
+        }
+    }
+    clean.display().to_string()
+}
+
 /// Milliseconds. Docker refuses intervals under one; a day is longer than any sensible one.
 const DAY: u64 = 86_400_000;
 
@@ -494,6 +510,19 @@ mod tests {
         }
         for key in ["com.example/x", "containerd.io", "my.nerdctl/x", "Nerdctl/x", "com.dockerless.x"] {
             assert!(labels("labels", &one(key)).is_ok(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_climbs_is_where_it_leads() {
+        for (path, clean) in [
+            ("/Users/me/../../etc", "/etc"),
+            ("/../../etc", "/etc"),
+            ("/a//b/./c/", "/a/b/c"),
+            ("/a/..", "/"),
+            ("/a/..b/...", "/a/..b/..."),
+        ] {
+            assert_eq!(clean_path(path), clean, "{path}");
         }
     }
 

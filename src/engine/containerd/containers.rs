@@ -331,7 +331,8 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     }
     let mut path = v.host.clone();
     if let Some(host) = &c.settings.host {
-        if let Some((mount, found)) = host.guest_path(&v.host) {
+        let (guest, asked) = (host.clone(), v.host.clone());
+        if let Some((mount, found)) = task::blocking(move || Ok(guest.guest_path(&asked))).await? {
             path = found;
             // One that failed leaves an empty directory, and Lima says nothing of it (lima-contract, pitfall 15).
             if !c.guest().run(c.command(["mountpoint", "-q", "--", &mount])).await?.success() {
@@ -1113,16 +1114,26 @@ mod tests {
         use crate::{engine::RuntimeType, guest::local::LocalGuest};
         let empty = tempfile::tempdir().unwrap();
         let failed = empty.path().display().to_string();
+        let link = empty.path().join("link");
+        std::os::unix::fs::symlink("/usr/lib", &link).unwrap();
         let guest = std::sync::Arc::new(LocalGuest::new("/nonexistent.sock"));
         let mut settings = super::super::Settings::system(guest, RuntimeType::Lima, "default", "kai");
         settings.root = false;
         settings.host = Some(std::sync::Arc::new(Mounts(vec![
             ("/Users/me".into(), "/proc".into()),
             ("/Users/lost".into(), failed.clone()),
+            (link.display().to_string(), "/proc".into()),
         ])));
         let c = Containerd::new(settings).unwrap();
         let mount = |host: &str| VolumeMount { host: host.into(), container: "/in".into(), read_only: true };
         assert_eq!(volume(&c, 0, &mount("/Users/me/self")).await.unwrap(), "--volume=/proc/self:/in:ro");
+        // A mount at a link, called by its real name.
+        assert_eq!(volume(&c, 0, &mount("/usr/lib/../lib/self")).await.unwrap(), "--volume=/proc/self:/in:ro");
+        // Climbing leads nowhere that the guest sees, least of all to a directory of its own.
+        for host in ["/Users/me/../../etc", "/Users/me/../me/../../etc", "/../etc"] {
+            let e = volume(&c, 0, &mount(host)).await.unwrap_err();
+            assert_eq!(e.details()["field"], "volumes[0].host", "{host}");
+        }
         for (host, named) in [("/Users/lost/x", failed.as_str()), ("/Users/other", "/Users/me, /Users/lost")] {
             let e = volume(&c, 0, &mount(host)).await.unwrap_err();
             assert_eq!(

@@ -237,6 +237,7 @@ impl Containerd {
             id: id.to_owned(),
             name: name.map(str::to_owned),
             exit_code: None,
+            app: None,
         };
         self.hub.add(Known { event, image: None, labels: Arc::default() });
     }
@@ -326,6 +327,7 @@ async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>
             id: name.clone(),
             name: Some(name.clone()),
             exit_code,
+            app: None,
         };
         return Some(Known { event, image: Some(name), labels: Arc::default() });
     }
@@ -349,6 +351,7 @@ async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>
         id,
         name: about.and_then(|a| a.name.clone()),
         exit_code,
+        app: about.and_then(|a| a.labels.get(APP_LABEL).cloned()),
     };
     Some(Known {
         event,

@@ -89,11 +89,17 @@ pub struct Settings {
 pub trait Host: Send + Sync {
     /// The host's directories that the guest sees, and where it sees them.
     fn mounts(&self) -> Vec<(String, String)>;
-    /// The mount in which the guest sees a path of the host, and that path there.
+    /// The mount in which the guest sees a path of the host, and that path there. Reads links: not on the runtime's threads.
     fn guest_path(&self, path: &str) -> Option<(String, String)> {
+        // `strip_prefix` goes by the letters: `..` would lead out of the mount, in the guest.
+        let path = validate::clean_path(path);
         self.mounts().into_iter().find_map(|(from, to)| {
-            let rest = Path::new(path).strip_prefix(from).ok()?;
-            let path = Path::new(&to).join(rest).display().to_string();
+            // Of a mount at a link (macOS's /tmp), the real place is the same one.
+            let rest = Path::new(&path).strip_prefix(&from).map(Path::to_owned).or_else(|e| {
+                let real = std::fs::canonicalize(&from).map_err(|_| e)?;
+                Path::new(&path).strip_prefix(real).map(Path::to_owned)
+            });
+            let path = Path::new(&to).join(rest.ok()?).display().to_string();
             Some((to, path))
         })
     }
@@ -291,6 +297,10 @@ impl ContainerdEngine {
 impl Engine for ContainerdEngine {
     fn runtime_type(&self) -> RuntimeType {
         self.runtime_type
+    }
+
+    async fn is_private(&self) -> Result<bool> {
+        Ok(self.at().await?.settings.private)
     }
 
     async fn ping(&self) -> Result<()> {

@@ -141,9 +141,11 @@ pub(super) async fn list(c: &Containerd) -> Result<Vec<NetworkInfo>> {
     let attached: Vec<_> = containers.iter().filter(|c| lives(&c.id)).map(|c| (names(c), &c.id)).collect();
     let info = |n: Network| NetworkInfo {
         driver: n.driver(),
+        is_default: n.is_default(),
         containers: attached.iter().filter(|(all, _)| all.contains(&n.name)).map(|(_, id)| (*id).clone()).collect(),
         id: n.id,
         name: n.name,
+        labels: n.labels.unwrap_or_default(),
     };
     Ok(networks.into_iter().map(info).collect())
 }

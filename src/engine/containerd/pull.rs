@@ -20,7 +20,7 @@ use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
-        types::PullOptions,
+        types::{PullOptions, StoredCredentials},
     },
     env_vars,
     error::{Error, ErrorCode, Result},
@@ -84,17 +84,8 @@ pub(super) async fn pull(
         pulls.entry(name.clone()).or_default().clone()
     };
     let _turn = turn.lock().await;
-    let (credentials, why_none) = match &options.auth {
-        Some(auth) => (Some(Credentials::given(auth, image)), None),
-        None => match credentials::of_this_user(image).await {
-            Ok(found) => (found, None),
-            Err(why) => {
-                tracing::warn!(%why, "pulling without credentials");
-                (None, Some(why))
-            }
-        },
-    };
-    let command = command(c, &name, options.platform.as_deref(), credentials.as_ref())?;
+    let (credentials, why_none) = credentials::for_pull(options, image).await;
+    let command = command(c, &name, options, credentials.as_ref())?;
     let outcome = run(c, image, &name, command, progress).await;
     match why_none {
         Some(why) => outcome.map_err(|e| match e.code() {
@@ -105,9 +96,9 @@ pub(super) async fn pull(
     }
 }
 
-fn command(c: &Containerd, name: &str, platform: Option<&str>, credentials: Option<&Credentials>) -> Result<Command> {
+fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Option<&Credentials>) -> Result<Command> {
     let mut args = vec!["pull".to_owned()];
-    args.extend(platform.map(|p| format!("--platform={p}")));
+    args.extend(options.platform.as_ref().map(|p| format!("--platform={p}")));
     args.push(name.to_owned());
     let mut command = c.nerdctl.command(args);
     // On this machine the proxies that lead out of it are ours; a guest has its own.
@@ -118,7 +109,9 @@ fn command(c: &Containerd, name: &str, platform: Option<&str>, credentials: Opti
         }
     }
     let certificates = c.settings.certificates()?;
-    if credentials.is_none() && certificates.is_empty() {
+    // Without a configuration of ours nerdctl reads the guest's.
+    let anonymous = options.credentials == StoredCredentials::None;
+    if credentials.is_none() && certificates.is_empty() && !anonymous {
         return Ok(command);
     }
     let registry = name.split('/').next().unwrap_or_default();
@@ -489,6 +482,18 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_anonymous_pull_has_an_empty_configuration_in_place_of_the_guests() {
+        use crate::{engine::RuntimeType, guest::local::LocalGuest};
+        let guest = Arc::new(LocalGuest::new("/nonexistent.sock"));
+        let c = Containerd::new(super::super::Settings::system(guest, RuntimeType::Lima, "default", "kai")).unwrap();
+        let anonymous = PullOptions { credentials: StoredCredentials::None, ..PullOptions::default() };
+        let command = command(&c, "docker.io/library/x:1", &anonymous, None).unwrap();
+        assert_eq!(command.argv[0], b"/bin/sh");
+        assert!(command.input.starts_with(br#"{"auths":{}}"#));
+    }
 
     #[test]
     fn nerdctls_account_is_read() {

@@ -78,7 +78,8 @@ fn refused(e: Error, name: &str) -> Error {
 }
 
 pub(super) async fn list(c: &Containerd) -> Result<Vec<VolumeInfo>> {
-    let info = |v: Volume| VolumeInfo { name: v.name, driver: LOCAL.to_owned(), mountpoint: v.mountpoint };
+    let info =
+        |v: Volume| VolumeInfo { name: v.name, driver: LOCAL.to_owned(), mountpoint: v.mountpoint, labels: v.labels };
     Ok(all(c).await?.into_iter().map(info).collect())
 }
 

@@ -112,9 +112,16 @@ fn below_mnt(path: &str) -> Option<String> {
     let path = path.strip_prefix(r"\\?\").unwrap_or(path);
     match path.as_bytes() {
         [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic() => {
-            let drive = drive.to_ascii_lowercase() as char;
-            let rest = path[3..].replace('\\', "/");
-            Some(format!("/mnt/{drive}/{}", rest.trim_start_matches('/')).trim_end_matches('/').to_owned())
+            let drive = (drive.to_ascii_lowercase() as char).to_string();
+            let mut parts = Vec::new();
+            for part in path[3..].split(['\\', '/']) {
+                match part {
+                    "" | "." => {}
+                    ".." => _ = parts.pop(),
+                    part => parts.push(part),
+                }
+            }
+            Some(["/mnt", &drive].into_iter().chain(parts).collect::<Vec<_>>().join("/"))
         }
         _ => None,
     }
@@ -147,6 +154,8 @@ mod tests {
             ("d:/x", Some("/mnt/d/x")),
             (r"\\?\C:\x\", Some("/mnt/c/x")),
             (r"C:\", Some("/mnt/c")),
+            (r"C:\Users\me\..\..\..\..\etc", Some("/mnt/c/etc")),
+            (r"\\?\C:\..\../etc/.", Some("/mnt/c/etc")),
             (r"\\server\share", None),
             ("/tmp", None),
         ] {

@@ -76,6 +76,7 @@ fn runtime_event(event: Event) -> Option<RuntimeEvent> {
         kind,
         action: event.action,
         exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()),
+        app: attributes.remove(APP_LABEL),
         name: attributes.remove("name").or_else(|| (kind == EventKind::Volume).then(|| id.clone())),
         id,
     })

@@ -129,6 +129,11 @@ impl Engine for DockerEngine {
         RuntimeType::Docker
     }
 
+    /// The user's.
+    async fn is_private(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn ping(&self) -> Result<()> {
         self.with(system::ping).await
     }

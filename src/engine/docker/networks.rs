@@ -53,6 +53,7 @@ struct Network {
     id: String,
     name: String,
     driver: String,
+    labels: Option<Labels>,
 }
 
 #[derive(Deserialize)]
@@ -97,8 +98,10 @@ fn joined(networks: Vec<Network>, members: Vec<Member>) -> Vec<NetworkInfo> {
         .map(|n| NetworkInfo {
             containers: containers.remove(&n.id).unwrap_or_default(),
             id: n.id,
+            is_default: n.name == "bridge",
             name: n.name,
             driver: n.driver,
+            labels: n.labels.unwrap_or_default(),
         })
         .collect()
 }

@@ -40,16 +40,7 @@ struct Detail {
 }
 
 pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
-    let (credentials, why_none) = match &options.auth {
-        Some(auth) => (Some(Credentials::given(auth, image)), None),
-        None => match credentials::of_this_user(image).await {
-            Ok(found) => (found, None),
-            Err(why) => {
-                tracing::warn!(%why, "pulling without credentials");
-                (None, Some(why))
-            }
-        },
-    };
+    let (credentials, why_none) = credentials::for_pull(options, image).await;
     let outcome = stream(&api, image, options.platform.as_deref(), credentials.as_ref(), progress, call::IDLE).await;
     match why_none {
         Some(why) => outcome.map_err(|e| match e.code() {

@@ -46,11 +46,17 @@ struct Volume {
     driver: String,
     #[serde(default)]
     mountpoint: String,
+    labels: Option<Labels>,
 }
 
 pub(super) async fn list(api: Api) -> Result<Vec<VolumeInfo>> {
     let found: Volumes = api.get_json("volumes", &[]).await.on(On::Engine)?;
     Ok((found.volumes.unwrap_or_default().into_iter())
-        .map(|v| VolumeInfo { name: v.name, driver: v.driver, mountpoint: v.mountpoint })
+        .map(|v| VolumeInfo {
+            name: v.name,
+            driver: v.driver,
+            mountpoint: v.mountpoint,
+            labels: v.labels.unwrap_or_default(),
+        })
         .collect())
 }

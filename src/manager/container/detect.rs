@@ -63,6 +63,9 @@ pub struct Detail {
     /// What is still to be fetched; absent where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download_bytes: Option<u64>,
+    /// Installed, but not all that its start needs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// What it takes at most while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
@@ -91,6 +94,7 @@ impl Detail {
             reason: None,
             hint: None,
             download_bytes: None,
+            incomplete: false,
             memory_bytes: None,
             disk_bytes: None,
             last_start_ms: None,
@@ -237,6 +241,7 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
             Ok([Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>())
         });
         let missing = look.await.unwrap_or_default();
+        detail.incomplete = !missing.is_empty();
         detail.download_bytes = size(&runtime.options().network, &missing);
     }
     detail

@@ -1,0 +1,457 @@
+//! An engine as those have it who are not trusted, as windows are not. They see and touch what carries the application's
+//! label; what does not is not there for them. A name or the beginning of an id is looked up among the application's own,
+//! and the engine is asked by the full id: no rename puts another thing in its place meanwhile. Volumes have names alone.
+//!
+//! A new method of [`Engine`] has to say here what it is about: there is no default.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{Attached, BoxStream, Engine, types::*};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    progress::{PullProgress, Sink},
+};
+
+/// The only driver whose networks reach nothing of the host: those of host, macvlan and ipvlan do.
+const BRIDGE: &str = "bridge";
+/// The only driver whose volumes lie in the engine's own store.
+const LOCAL: &str = "local";
+/// Words that an engine takes for something else than a network's name: nerdctl's bare `ns` is the host's namespace.
+const MODES: [&str; 5] = ["none", "host", "ns", "container", "default"];
+
+pub(super) struct Restricted {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) app: Arc<str>,
+    /// Others' things, too: the rules about networks and volumes remain.
+    pub(super) foreign: bool,
+}
+
+fn not_found(code: ErrorCode, what: &str, word: &str) -> Error {
+    Error::new(code, format!("There is no {what} {word}")).detail("id", word)
+}
+
+fn denied(field: String, problem: String) -> Error {
+    Error::new(ErrorCode::PermissionDenied, problem).detail("field", field)
+}
+
+/// By name, full id, or the beginning of one id; a name wins.
+fn pick<'a, T>(all: &'a [T], word: &str, key: impl Fn(&'a T) -> (&'a str, &'a str)) -> Option<&'a T> {
+    let word = word.trim_start_matches('/');
+    let exact = all.iter().find(|t| key(t).1 == word).or_else(|| all.iter().find(|t| key(t).0 == word));
+    exact.or_else(|| {
+        let mut begin = all.iter().filter(|t| !word.is_empty() && key(t).0.starts_with(word));
+        begin.next().filter(|_| begin.next().is_none())
+    })
+}
+
+impl Restricted {
+    fn mine(&self, labels: &Labels) -> bool {
+        self.foreign || labels.get(APP_LABEL).is_some_and(|app| *app == *self.app)
+    }
+
+    /// Those of the application's containers that fit.
+    fn own(&self, options: &ListOptions) -> ListOptions {
+        let mut own = options.clone();
+        if !self.foreign {
+            own.filters.entry("label".to_owned()).or_default().push(format!("{APP_LABEL}={}", self.app));
+        }
+        own
+    }
+
+    async fn containers(&self) -> Result<Vec<ContainerInfo>> {
+        self.engine.list(&self.own(&ListOptions { all: true, ..ListOptions::default() })).await
+    }
+
+    fn called(all: &[ContainerInfo], word: &str) -> Result<String> {
+        let found = pick(all, word, |c| (c.id.as_str(), c.name.as_str()));
+        found.map(|c| c.id.clone()).ok_or_else(|| not_found(ErrorCode::ContainerNotFound, "container", word))
+    }
+
+    async fn container(&self, word: &str) -> Result<String> {
+        Self::called(&self.containers().await?, word)
+    }
+
+    async fn visible_networks(&self) -> Result<Vec<NetworkInfo>> {
+        let mut all = self.engine.networks().await?;
+        all.retain(|n| n.is_default || self.mine(&n.labels));
+        Ok(all)
+    }
+
+    async fn network(&self, word: &str) -> Result<NetworkInfo> {
+        Self::network_called(&self.visible_networks().await?, word).cloned()
+    }
+
+    fn network_called<'a>(all: &'a [NetworkInfo], word: &str) -> Result<&'a NetworkInfo> {
+        let found = pick(all, word, |n| (n.id.as_str(), n.name.as_str()));
+        found.ok_or_else(|| not_found(ErrorCode::NetworkNotFound, "network", word))
+    }
+
+    /// The id of one that a container may be attached to.
+    fn joinable(all: &[NetworkInfo], field: &str, word: &str) -> Result<String> {
+        let refused = |why: &str| {
+            denied(field.to_owned(), format!("{field}: {word} {why}")).hint(
+                "The application's own networks with the driver bridge can be used, and the engine's default one.",
+            )
+        };
+        if MODES.contains(&word) {
+            return Err(refused("is no network of containers alone"));
+        }
+        let network = Self::network_called(all, word)?;
+        if network.driver != BRIDGE || MODES.contains(&network.name.as_str()) {
+            return Err(refused("reaches more than containers"));
+        }
+        Ok(network.id.clone())
+    }
+
+    /// Makes those that are not there: an engine that makes one by the way gives it no label. `NAME_IN_USE` for another's.
+    async fn claim(&self, wanted: &[(String, String)], options: &VolumeOptions) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut made = BTreeSet::new();
+        loop {
+            let all = self.engine.volumes().await?;
+            let mut missing = Vec::new();
+            for (field, name) in wanted {
+                match all.iter().find(|v| v.name == *name) {
+                    Some(v) if self.mine(&v.labels) => {}
+                    None if !made.contains(name) => missing.push(name),
+                    _ => {
+                        let text = format!("{field}: the name {name} is taken by what is not this application's");
+                        return Err(Error::new(ErrorCode::NameInUse, text)
+                            .detail("field", field.as_str())
+                            .hint("Choose another name."));
+                    }
+                }
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for name in missing {
+                if made.insert(name.clone()) {
+                    self.engine.create_volume(name, options).await?;
+                }
+            }
+            // Once more: an engine takes one as it is that came meanwhile.
+        }
+    }
+
+    fn labelled(&self, labels: &Labels) -> Labels {
+        let mut labels = labels.clone();
+        labels.insert(APP_LABEL.to_owned(), self.app.to_string());
+        labels
+    }
+}
+
+#[async_trait]
+impl Engine for Restricted {
+    fn runtime_type(&self) -> RuntimeType {
+        self.engine.runtime_type()
+    }
+
+    async fn is_private(&self) -> Result<bool> {
+        self.engine.is_private().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.engine.ping().await
+    }
+
+    async fn system_info(&self) -> Result<SystemInfo> {
+        self.engine.system_info().await
+    }
+
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        self.engine.disk_usage().await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let mut spec = ContainerSpec { labels: self.labelled(&spec.labels), ..spec.clone() };
+        if !spec.networks.is_empty() {
+            let all = self.visible_networks().await?;
+            for (i, network) in spec.networks.iter_mut().enumerate() {
+                *network = Self::joinable(&all, &format!("networks[{i}]"), network)?;
+            }
+        }
+        let named = spec.volumes.iter().enumerate().filter(|(_, v)| !super::validate::is_host_path(&v.host));
+        let named: Vec<_> = named.map(|(i, v)| (format!("volumes[{i}].host"), v.host.clone())).collect();
+        let options = VolumeOptions { driver: None, labels: self.labelled(&Labels::new()) };
+        self.claim(&named, &options).await?;
+        self.engine.create(&spec).await
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.engine.start(&self.container(id).await?).await
+    }
+
+    async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()> {
+        self.engine.stop(&self.container(id).await?, timeout).await
+    }
+
+    async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
+        self.engine.restart(&self.container(id).await?, timeout).await
+    }
+
+    async fn kill(&self, id: &str, signal: &str) -> Result<()> {
+        self.engine.kill(&self.container(id).await?, signal).await
+    }
+
+    async fn remove(&self, id: &str, force: bool) -> Result<()> {
+        self.engine.remove(&self.container(id).await?, force).await
+    }
+
+    async fn pause(&self, id: &str) -> Result<()> {
+        self.engine.pause(&self.container(id).await?).await
+    }
+
+    async fn unpause(&self, id: &str) -> Result<()> {
+        self.engine.unpause(&self.container(id).await?).await
+    }
+
+    async fn wait(&self, id: &str) -> Result<WaitResult> {
+        self.engine.wait(&self.container(id).await?).await
+    }
+
+    async fn inspect(&self, id: &str) -> Result<ContainerInfo> {
+        self.engine.inspect(&self.container(id).await?).await
+    }
+
+    async fn details(&self, id: &str) -> Result<ContainerDetails> {
+        self.engine.details(&self.container(id).await?).await
+    }
+
+    async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
+        let mut own = self.own(options);
+        // These name a container: of another's they would tell when it was made.
+        let naming = |key: &str| options.filters.get(key).is_some_and(|values| !values.is_empty());
+        if naming("before") || naming("since") {
+            let all = self.containers().await?;
+            for key in ["before", "since"] {
+                for word in own.filters.get_mut(key).into_iter().flatten() {
+                    *word = Self::called(&all, word)?;
+                }
+            }
+        }
+        self.engine.list(&own).await
+    }
+
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
+        self.engine.logs(&self.container(id).await?, options).await
+    }
+
+    async fn sample(&self, id: &str) -> Result<StatsSample> {
+        self.engine.sample(&self.container(id).await?).await
+    }
+
+    async fn samples(&self, id: &str) -> Result<BoxStream<StatsSample>> {
+        self.engine.samples(&self.container(id).await?).await
+    }
+
+    async fn attach(&self, id: &str) -> Result<Attached> {
+        self.engine.attach(&self.container(id).await?).await
+    }
+
+    async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
+        self.engine.exec(&self.container(id).await?, argv, options).await
+    }
+
+    /// An exec's id is known to those alone who began it.
+    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
+        self.engine.exec_exit_code(exec).await
+    }
+
+    async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
+        self.engine.exec_resize(exec, columns, rows).await
+    }
+
+    // Images carry nobody's label: whether they may be touched is for the one to say who hands this engine out.
+
+    async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
+        self.engine.pull(image, options, progress).await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageInfo>> {
+        self.engine.images().await
+    }
+
+    async fn image_exists(&self, image: &str) -> Result<bool> {
+        self.engine.image_exists(image).await
+    }
+
+    async fn remove_image(&self, image: &str, force: bool) -> Result<()> {
+        self.engine.remove_image(image, force).await
+    }
+
+    async fn tag_image(&self, image: &str, target: &str) -> Result<()> {
+        self.engine.tag_image(image, target).await
+    }
+
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+        self.engine.load_image(archive).await
+    }
+
+    async fn save_image(&self, images: &[String]) -> Result<BoxStream<Bytes>> {
+        self.engine.save_image(images).await
+    }
+
+    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
+        if let Some(driver) = options.driver.as_deref().filter(|d| *d != BRIDGE) {
+            return Err(denied("driver".into(), format!("driver: networks with the driver {driver} reach the host's")));
+        }
+        if MODES.contains(&name) {
+            return Err(Error::new(ErrorCode::NameInUse, format!("The name {name} has a meaning of its own"))
+                .detail("field", "name"));
+        }
+        self.engine.create_network(name, options).await
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        self.engine.remove_network(&self.network(id).await?.id).await
+    }
+
+    async fn networks(&self) -> Result<Vec<NetworkInfo>> {
+        let mut all = self.visible_networks().await?;
+        if !self.foreign {
+            let own: HashSet<_> = self.containers().await?.into_iter().map(|c| c.id).collect();
+            for network in &mut all {
+                network.containers.retain(|id| own.contains(id));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn connect_network(&self, container: &str, network: &str) -> Result<()> {
+        let container = self.container(container).await?;
+        let network = Self::joinable(&self.visible_networks().await?, "networkId", network)?;
+        self.engine.connect_network(&container, &network).await
+    }
+
+    async fn disconnect_network(&self, container: &str, network: &str) -> Result<()> {
+        let container = self.container(container).await?;
+        let network = self.network(network).await?;
+        self.engine.disconnect_network(&container, &network.id).await
+    }
+
+    async fn create_volume(&self, name: &str, options: &VolumeOptions) -> Result<String> {
+        if let Some(driver) = options.driver.as_deref().filter(|d| *d != LOCAL) {
+            return Err(denied("driver".into(), format!("driver: volumes of the driver {driver} lie elsewhere")));
+        }
+        let options = VolumeOptions { driver: options.driver.clone(), labels: self.labelled(&options.labels) };
+        self.claim(&[("name".to_owned(), name.to_owned())], &options).await?;
+        Ok(name.to_owned())
+    }
+
+    async fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
+        let found = self.volumes().await?.into_iter().any(|v| v.name == name);
+        match (found, force) {
+            (true, _) => self.engine.remove_volume(name, force).await,
+            // As an engine: force is for what may not be there.
+            (false, true) => Ok(()),
+            (false, false) => Err(not_found(ErrorCode::VolumeNotFound, "volume", name)),
+        }
+    }
+
+    async fn volumes(&self) -> Result<Vec<VolumeInfo>> {
+        let mut all = self.engine.volumes().await?;
+        all.retain(|v| self.mine(&v.labels));
+        Ok(all)
+    }
+
+    async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {
+        let events = self.engine.events(options).await?;
+        if self.foreign {
+            return Ok(events);
+        }
+        // After the subscription: what is made meanwhile is an event.
+        let wanted = |kind: &str| options.filters.get("type").is_none_or(|t| t.iter().any(|t| t == kind));
+        let mut known = Known {
+            of: Self { engine: self.engine.clone(), app: self.app.clone(), foreign: false },
+            networks: Vec::new(),
+            volumes: HashSet::new(),
+            images: self.engine.is_private().await?,
+        };
+        if wanted("network") {
+            known.look(EventKind::Network).await?;
+        }
+        if wanted("volume") {
+            known.look(EventKind::Volume).await?;
+        }
+        let own = futures_util::stream::unfold((events, known), |(mut events, mut known)| async {
+            loop {
+                match events.next().await? {
+                    Ok(event) if !known.is_own(&event).await => {}
+                    next => return Some((next, (events, known))),
+                }
+            }
+        });
+        Ok(own.boxed())
+    }
+
+    async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
+        if self.foreign {
+            return self.engine.prune(options).await;
+        }
+        // No image carries the label, and on the application's own engine all are its.
+        let images = PruneOptions { images: options.images, ..PruneOptions::default() };
+        let others = PruneOptions { images: None, scope: Some(PruneScope::App), ..options.clone() };
+        let (a, b) = (self.engine.prune(&others).await?, self.engine.prune(&images).await?);
+        Ok(PruneResult {
+            containers_deleted: a.containers_deleted,
+            images_deleted: b.images_deleted,
+            volumes_deleted: a.volumes_deleted,
+            networks_deleted: a.networks_deleted,
+            space_reclaimed: a.space_reclaimed + b.space_reclaimed,
+        })
+    }
+}
+
+/// Whose an event is: of a container it says so itself, of a network or a volume nobody can be asked once it is gone.
+struct Known {
+    of: Restricted,
+    /// Id and name: engines tell either.
+    networks: Vec<(String, String)>,
+    volumes: HashSet<String>,
+    images: bool,
+}
+
+impl Known {
+    async fn look(&mut self, kind: EventKind) -> Result<()> {
+        if kind == EventKind::Volume {
+            self.volumes.extend(self.of.volumes().await?.into_iter().map(|v| v.name));
+        } else {
+            let mut all = self.of.engine.networks().await?;
+            all.retain(|n| self.of.mine(&n.labels));
+            self.networks.extend(all.into_iter().map(|n| (n.id, n.name)));
+        }
+        Ok(())
+    }
+
+    async fn is_own(&mut self, event: &RuntimeEvent) -> bool {
+        match event.kind {
+            EventKind::Container => return event.app.as_deref() == Some(&*self.of.app),
+            EventKind::Image => return self.images,
+            EventKind::Network | EventKind::Volume => {}
+        }
+        // Where nobody answers, it is nobody's.
+        if event.action == "create" && self.look(event.kind).await.is_err() {
+            return false;
+        }
+        let gone = event.action == "destroy";
+        if event.kind == EventKind::Volume {
+            return if gone { self.volumes.remove(&event.id) } else { self.volumes.contains(&event.id) };
+        }
+        let meant = |(id, name): &(String, String)| *id == event.id || *name == event.id;
+        let own = self.networks.iter().any(meant);
+        if gone {
+            self.networks.retain(|n| !meant(n));
+        }
+        own
+    }
+}
