@@ -1,15 +1,6 @@
 // The renderer is not trusted: what it sends is looked at here, before anything is done with it. What values mean is the
 // core's to judge; this is about their kinds, their size, and nothing being there that was not asked for.
 
-/** An error on its way to a window: Electron's own crossing would lose all but the message. */
-export interface WireError {
-  name: 'RuntimeError'
-  code: string
-  message: string
-  hint?: string
-  details: Record<string, unknown>
-}
-
 export class Refused extends Error {
   constructor(
     readonly code: 'INVALID_ARGUMENT' | 'PERMISSION_DENIED' | 'INVALID_STATE',
@@ -27,27 +18,47 @@ export type Check = (path: string, value: unknown) => void
 const LONGEST = 1 << 20
 const MOST_VALUES = 10_000
 const DEEPEST = 8
+/** Node's timers, and with them `timeoutMs` everywhere, take no more. */
+const LONGEST_WAIT = 2 ** 31 - 1
 
-/** Refuses a message that is too large to be looked at in peace. */
+/**
+ * Refuses a message that is too large to be looked at in peace. Each thing says how large it is before anything in it is
+ * touched: to list what is in an array of millions holds up the main process for longer than to send it took.
+ */
 export function small(value: unknown): void {
   let left = LONGEST
   let values = MOST_VALUES
+  const take = (bytes: number) => {
+    left -= bytes
+    if (left < 0) throw tooLarge()
+  }
   const walk = (value: unknown, depth: number) => {
     if (depth > DEEPEST || --values < 0) throw tooLarge()
-    if (typeof value === 'string') left -= value.length
-    else if (ArrayBuffer.isView(value) || tag(value) === 'ArrayBuffer') left -= (value as ArrayBufferLike).byteLength
-    else if (typeof value === 'object' && value !== null) {
-      for (const [key, inner] of Object.entries(value)) {
-        left -= key.length
-        walk(inner, depth + 1)
+    if (typeof value === 'string') take(value.length)
+    if (typeof value !== 'object' || value === null) return
+    if (Array.isArray(value)) {
+      const { length } = value
+      if (length > values) throw tooLarge()
+      for (let i = 0; i < length; i++) walk(value[i], depth + 1)
+    } else if (isPlain(value)) {
+      for (const key in value) {
+        take(key.length)
+        walk((value as Record<string, unknown>)[key], depth + 1)
       }
+    } else {
+      throw new Refused('INVALID_ARGUMENT', 'args: only plain objects, arrays, texts, numbers and booleans')
     }
-    if (left < 0) throw tooLarge()
   }
   walk(value, 0)
 }
 
-const tooLarge = () => new Refused('INVALID_ARGUMENT', `args: more than ${LONGEST} bytes, or nested too deeply`)
+const tooLarge = () =>
+  new Refused('INVALID_ARGUMENT', `args: more than ${LONGEST} bytes or ${MOST_VALUES} values, or nested too deeply`)
+
+/** By the tag, not the prototype: plain objects of another realm are plain. Structured clone leaves no class but builtins. */
+function isPlain(value: unknown): boolean {
+  return Object.prototype.toString.call(value) === '[object Object]'
+}
 
 function bad(path: string, problem: string): Refused {
   return new Refused('INVALID_ARGUMENT', `${path}: ${problem}`, undefined, { field: path })
@@ -63,6 +74,12 @@ export const string = kind('string')
 export const flag = kind('boolean')
 export const number = kind('number')
 
+export const milliseconds: Check = (path, value) => {
+  if (typeof value !== 'number' || !(value > 0) || value > LONGEST_WAIT) {
+    throw bad(path, `must be a number of milliseconds above 0, at most ${LONGEST_WAIT}`)
+  }
+}
+
 export const optional =
   (check: Check): Check =>
   (path, value) => {
@@ -76,9 +93,10 @@ export const oneOf =
   }
 
 export const list =
-  (check: Check): Check =>
+  (check: Check, most = MOST_VALUES): Check =>
   (path, value) => {
     if (!Array.isArray(value)) throw bad(path, 'must be an array')
+    if (value.length > most) throw bad(path, `${value.length} are more than ${most}`)
     for (const [i, inner] of value.entries()) check(`${path}[${i}]`, inner)
   }
 
@@ -100,37 +118,6 @@ export const shape =
   }
 
 function plain(path: string, value: unknown): Record<string, unknown> {
-  const proto = typeof value === 'object' && value !== null ? Object.getPrototypeOf(value) : undefined
-  // An object's prototype has none itself, in whatever realm: a test runner's messages come from another.
-  const object = tag(value) === 'Object' && (proto === null || Object.getPrototypeOf(proto) === null)
-  if (!object) throw bad(path, 'must be an object')
+  if (!isPlain(value)) throw bad(path, 'must be an object')
   return value as Record<string, unknown>
-}
-
-/** The kind of a builtin, the same in every realm. */
-const tag = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1)
-
-/** Any error as it crosses. */
-export function wire(error: unknown): WireError {
-  const { code, message, hint, details } = (typeof error === 'object' && error !== null ? error : {}) as Record<
-    string,
-    unknown
-  >
-  const known = typeof code === 'string' && /^[A-Z_]+$/.test(code)
-  return {
-    name: 'RuntimeError',
-    code: known ? code : 'INTERNAL',
-    message: typeof message === 'string' ? message : String(error),
-    ...(typeof hint === 'string' && { hint }),
-    details: facts(details),
-  }
-}
-
-/** What of the details survives a crossing. */
-function facts(details: unknown): Record<string, unknown> {
-  try {
-    return JSON.parse(JSON.stringify(details ?? {}))
-  } catch {
-    return {}
-  }
 }

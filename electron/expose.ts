@@ -1,5 +1,5 @@
-import type { WireError } from './check'
 import type * as api from './preload'
+import type { WireError } from './tell'
 
 type Message = { id: string; value?: unknown; end?: true; error?: WireError }
 type Listener = (value: unknown) => void

@@ -60,7 +60,10 @@ export interface IpcRenderer {
   on(channel: string, listener: (event: any, ...args: any[]) => void): unknown
 }
 
-/** What a promise of `window.kai` rejects with: a plain object, because the bridge would strip an Error of its code. */
+/**
+ * What a promise of `window.kai` rejects with: a plain object, because the bridge would strip an Error of its code. Paths of
+ * this computer, logs and programs' words are left out, unless the app lets them cross (`allow.diagnostics`).
+ */
 export interface RuntimeApiError {
   name: 'RuntimeError'
   code: RuntimeErrorCode
@@ -88,10 +91,14 @@ export type Close = () => void
 /** Called when it ends by itself, with the error where there was one. */
 export type OnEnd = (error?: RuntimeApiError) => void
 
-/** `window.kai`. The methods are those of `ContainerManager` and its adapter; what may be missing is said there. */
+/**
+ * `window.kai`. The methods are those of `ContainerManager` and its adapter; what may be missing is said there. They reach
+ * what is the app's own; what more they may do the app decides (`allow` of `registerRuntimeIpc`), else it is
+ * `PERMISSION_DENIED`.
+ */
 export interface RuntimeApi {
   runtime: {
-    /** Brings the runtime up; with starts of other windows it is one start. */
+    /** Brings the runtime up; with starts of other windows it is one start. Downloads need `allow.download`. */
     start(options?: ApiProgress): Promise<void>
     switch(type: RuntimeType, options?: ApiProgress): Promise<void>
     stop(options?: ApiProgress): Promise<void>
@@ -104,7 +111,11 @@ export interface RuntimeApi {
     on(event: 'runtime-changed', listener: (change: RuntimeChange) => void): Promise<Close>
   }
   container: {
-    /** Host paths in `volumes` need the app's permission (`allow.hostPath`), the host's network is refused. */
+    /**
+     * Host paths in `volumes` need the app's permission (`allow.hostPath`), as do ports on other addresses than loopback
+     * (`allow.publish`); a port without an address is one of 127.0.0.1. Networks are the app's own bridges and the
+     * engine's default one. A missing image is pulled without this user's credentials (`allow.credentials`).
+     */
     start(config: ContainerConfig, options?: ApiCall): Promise<string>
     stop(id: string, timeout?: number, options?: ApiCall): Promise<void>
     restart(id: string, timeout?: number, options?: ApiCall): Promise<void>
@@ -114,7 +125,7 @@ export interface RuntimeApi {
     unpause(id: string, options?: ApiCall): Promise<void>
     wait(id: string, options?: ApiCall): Promise<{ exitCode: number }>
     inspect(id: string, options?: ApiCall): Promise<ContainerInfo>
-    details(id: string, options?: ApiCall): Promise<ContainerDetails>
+    details(id: string, options?: ApiCall): Promise<ApiDetails>
     list(options?: ApiCall & { all?: boolean; filters?: Record<string, string[]> }): Promise<ContainerInfo[]>
     stats(id: string, options?: ApiCall): Promise<ContainerStats>
     /** Needs the app's permission (`allow.exec`). */
@@ -141,6 +152,7 @@ export interface RuntimeApi {
     watchStats(id: string, listener: (stats: ContainerStats) => void, onEnd?: OnEnd): Promise<Close>
   }
   image: {
+    /** Without `auth` by anybody's right, unless the app lets it use this user's (`allow.credentials`). */
     pull(
       name: string,
       options?: ApiCall & {
@@ -149,12 +161,14 @@ export interface RuntimeApi {
         auth?: { username: string; password: string }
       },
     ): Promise<void>
+    /** On an engine that is not the app's own, `list` and `remove` need `allow.images`; `tag` needs it on any. */
     list(options?: ApiCall): Promise<ImageInfo[]>
     remove(id: string, force?: boolean, options?: ApiCall): Promise<void>
     exists(name: string, options?: ApiCall): Promise<boolean>
     tag(source: string, target: string, options?: ApiCall): Promise<void>
   }
   network: {
+    /** Of the driver `bridge`. */
     create(
       name: string,
       options?: ApiCall & { driver?: string; internal?: boolean; attachable?: boolean },
@@ -167,12 +181,12 @@ export interface RuntimeApi {
   volume: {
     create(name: string, options?: ApiCall & { driver?: string; labels?: Record<string, string> }): Promise<string>
     remove(name: string, force?: boolean, options?: ApiCall): Promise<void>
-    list(options?: ApiCall): Promise<VolumeInfo[]>
+    list(options?: ApiCall): Promise<ApiVolume[]>
   }
   system: {
     info(options?: ApiCall): Promise<SystemInfo>
     diskUsage(options?: ApiCall): Promise<DiskUsage>
-    /** Never more than the app's own on an engine that is the user's. */
+    /** Of the app's own; of images, dangling ones on an engine that is the app's. */
     prune(
       options?: ApiCall & { containers?: boolean; images?: boolean; volumes?: boolean; networks?: boolean },
     ): Promise<PruneResult>
@@ -182,6 +196,16 @@ export interface RuntimeApi {
       onEnd?: OnEnd,
     ): Promise<Close>
   }
+}
+
+/** `raw` where the app lets it (`allow.diagnostics`). */
+export interface ApiDetails extends Omit<ContainerDetails, 'raw'> {
+  raw?: unknown
+}
+
+/** `mountpoint` where the app lets it (`allow.diagnostics`). */
+export interface ApiVolume extends Omit<VolumeInfo, 'mountpoint'> {
+  mountpoint?: string
 }
 
 /** A `ManagerStatus` as it crosses. */

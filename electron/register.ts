@@ -1,26 +1,38 @@
 import { EventEmitter } from 'node:events'
 import type * as runtime from 'lima-runtime'
-import { type Check, Refused, small, wire } from './check'
+import { type Check, Refused, small } from './check'
 import type * as api from './main'
-import { type Context, METHODS, STREAMS } from './methods'
+import { type Context, METHODS, may, STREAMS } from './methods'
+import { Teller } from './tell'
 
 /** Pieces of a stream that may be on their way to a window; then its source waits. */
 const ROOM = 16
-/** Calls and streams of one window at a time: more is a mistake, or none. */
+/** Calls and streams of one window at a time, those of its earlier pages included: more is a mistake, or none. */
 const MOST = 256
+/** And of all windows: a page may be able to open and close others. */
+const MOST_IN_ALL = 1024
+/** How long a call may go on that nobody waits for any more. */
+const LEFT = 30 * 60_000
 
 interface Running {
   abort: AbortController
-  /** Ends with the window. */
-  watching: boolean
+  goesOn: boolean
+  shared: boolean
   /** Pieces sent and not yet taken. */
   onTheWay: number
   taken: () => void
+  /** Its page has left. */
+  left?: NodeJS.Timeout | true
 }
 
 const EVENTS = ['state', 'progress', 'runtime-changed'] as const
 
-type Window = Map<string, Running>
+interface Window {
+  /** Of the page it shows. */
+  calls: Map<string, Running>
+  /** Of the pages before, until they end. */
+  left: Set<Running>
+}
 
 interface Request {
   id: string
@@ -35,6 +47,7 @@ export function registerRuntimeIpc(
 ): () => void {
   const allow = options.allow ?? {}
   const windows = new Map<api.WebContents, Window>()
+  const underWay = new Set<Running>()
   const forgets = new Set<() => void>()
   // One listener for all windows: Node warns of a leak at the eleventh.
   const events = new EventEmitter().setMaxListeners(0)
@@ -43,18 +56,21 @@ export function registerRuntimeIpc(
   /** Windows that wait for a start or a switch. */
   const sharing = new Set<Running>()
 
-  /** The calls of a window; they are forgotten, and what it watches ends, when it is closed, crashes or loads anew. */
+  /** The calls of a window; when it is closed, crashes or loads anew, nobody hears of them and most of them end. */
   const windowOf = (sender: api.WebContents): Window => {
     const known = windows.get(sender)
     if (known) return known
-    const window: Window = new Map()
+    const window: Window = { calls: new Map(), left: new Set() }
     windows.set(sender, window)
     const leave = () => {
-      const all = [...window.values()]
-      window.clear()
+      const all = [...window.calls.values()]
+      window.calls.clear()
       for (const running of all) {
+        window.left.add(running)
+        running.left = true
         running.taken()
-        if (running.watching) running.abort.abort()
+        if (!running.goesOn) running.abort.abort()
+        else if (!running.shared) running.left = setTimeout(() => running.abort.abort(), LEFT).unref()
       }
     }
     const gone = () => {
@@ -72,62 +88,90 @@ export function registerRuntimeIpc(
     return window
   }
 
-  const begin = (event: api.IpcEvent, request: unknown, watching: boolean) => {
-    // Frames inside of a page are not the app's own. Of one that has gone or loads anew (null) nobody can tell.
-    if (event.senderFrame === null || event.senderFrame?.parent)
-      throw new Refused('PERMISSION_DENIED', 'Only a window itself may use the runtime')
-    if (allow.sender && !allow.sender(event))
-      throw new Refused('PERMISSION_DENIED', 'This window may not use the runtime')
-    small(request)
+  const begin = (event: api.IpcEvent, request: unknown, kind: { goesOn?: true; shared?: true }) => {
+    if (event.sender.isDestroyed()) throw new Refused('INVALID_STATE', 'The window is closed')
+    if (!isPage(event)) throw new Refused('PERMISSION_DENIED', 'Only a window itself may use the runtime')
+    if (!admitted(allow, event)) throw new Refused('PERMISSION_DENIED', 'This window may not use the runtime')
     const { id, args } = (request ?? {}) as Request
     if (typeof id !== 'string' || id.length > 100 || !Array.isArray(args)) {
       throw new Refused('INVALID_ARGUMENT', 'args: not a call of exposeRuntime')
     }
+    small(args)
     const window = windowOf(event.sender)
-    if (window.has(id)) throw new Refused('INVALID_ARGUMENT', 'args: an id that is in use')
-    if (window.size >= MOST) {
-      throw new Refused(
-        'INVALID_STATE',
-        `${MOST} calls of this window are under way`,
-        'Close streams that nobody reads.',
-      )
+    if (window.calls.has(id)) throw new Refused('INVALID_ARGUMENT', 'args: an id that is in use')
+    if (window.calls.size + window.left.size >= MOST || underWay.size >= MOST_IN_ALL) {
+      const hint = 'Close streams that nobody reads.'
+      throw new Refused('INVALID_STATE', 'Too many calls are under way', hint)
     }
-    const running: Running = { abort: new AbortController(), watching, onTheWay: 0, taken: () => {} }
-    window.set(id, running)
+    const running: Running = {
+      ...{ abort: new AbortController(), goesOn: kind.goesOn ?? false, shared: kind.shared ?? false },
+      ...{ onTheWay: 0, taken: () => {} },
+    }
+    window.calls.set(id, running)
+    underWay.add(running)
     const send = (message: Record<string, unknown>) => {
       // It may have gone in the meantime, and `send` would throw.
-      if (window.get(id) === running && !event.sender.isDestroyed()) {
+      if (!running.left && window.calls.get(id) === running && !event.sender.isDestroyed()) {
         event.sender.send('lima-runtime:event', { id, ...message })
       }
     }
-    const context: Context = {
-      ...{ manager, events, allow, event, signal: running.abort.signal },
-      get runtime() {
-        return manager.getRuntime()
-      },
-      progress: (value) => send({ value }),
-    }
     const end = () => {
-      if (window.get(id) === running) window.delete(id)
+      if (window.calls.get(id) === running) window.calls.delete(id)
+      window.left.delete(running)
+      underWay.delete(running)
+      if (typeof running.left === 'object') clearTimeout(running.left)
     }
-    return { args, context, running, send, end }
+    return { args, running, send, end }
   }
 
-  const answer = async (work: () => Promise<unknown>) => {
+  /** What a method of the table gets. */
+  const contextOf = async (
+    name: string,
+    event: api.IpcEvent,
+    teller: Teller,
+    { running, send }: Pick<ReturnType<typeof begin>, 'running' | 'send'>,
+  ): Promise<Context> => {
+    const [group] = name.split('.')
+    const { signal } = running.abort
+    const progress = (value: unknown) => send({ value })
+    const context = { manager, events, allow, event, teller, signal, progress }
+    // Of the engine nothing is needed, and there may be none yet.
+    if (group === 'runtime') return { ...context, runtime: undefined as unknown as runtime.ContainerAdapter }
+    const engine = manager.getRuntime()
+    const foreign = group !== 'image' && (await may(context, 'foreign', { method: name }))
+    return { ...context, runtime: engine.restricted({ foreign }) }
+  }
+
+  /** `work` gets who speaks to the window, once that is known. */
+  const answer = async (
+    event: api.IpcEvent,
+    request: unknown,
+    kind: { goesOn?: true; shared?: true },
+    work: (begun: ReturnType<typeof begin>, teller: Teller) => Promise<unknown>,
+  ) => {
+    let teller = new Teller(false)
     try {
-      return { ok: true, value: crossing(await work()) }
+      const begun = begin(event, request, kind)
+      try {
+        teller = new Teller(await may({ allow, event }, 'diagnostics', {}), begun.args)
+        return { ok: true, value: await work(begun, teller) }
+      } catch (error) {
+        begun.end()
+        throw error
+      }
     } catch (error) {
-      return { ok: false, error: wire(error) }
+      return { ok: false, error: teller.error(error) }
     }
   }
 
   for (const [name, method] of Object.entries(METHODS)) {
     ipcMain.handle(`lima-runtime:${name}`, (event, request) =>
-      answer(async () => {
-        const { args, context, running, end } = begin(event, request, false)
+      answer(event, request, method, async (begun, teller) => {
+        const { args, running, end } = begun
         if (method.shared) sharing.add(running)
         try {
-          return await method.run(context, ...checked(method.args, args))
+          const right = checked(method.args, args)
+          return await method.run(await contextOf(name, event, teller, begun), ...right)
         } finally {
           sharing.delete(running)
           end()
@@ -138,21 +182,22 @@ export function registerRuntimeIpc(
 
   for (const [name, stream] of Object.entries(STREAMS)) {
     ipcMain.handle(`lima-runtime:${name}`, (event, request) =>
-      answer(async () => {
-        const { args, context, running, send, end } = begin(event, request, true)
-        try {
-          const source = await stream.open(context, ...checked(stream.args, args))
-          void pump(source, running, send).finally(end)
-        } catch (error) {
-          end()
-          throw error
-        }
+      answer(event, request, {}, async (begun, teller) => {
+        const { args, running, send, end } = begun
+        const right = checked(stream.args, args)
+        const source = await stream.open(await contextOf(name, event, teller, begun), ...right)
+        void pump(source, running, teller, send).finally(end)
       }),
     )
   }
 
+  /** What a page's own call is that a message is about. */
+  const meant = (event: api.IpcEvent, request: unknown): Running | undefined => {
+    const id = (request as Request | undefined)?.id
+    return typeof id === 'string' && isPage(event) ? windows.get(event.sender)?.calls.get(id) : undefined
+  }
   const cancel = (event: api.IpcEvent, request: unknown) => {
-    const running = windows.get(event.sender)?.get((request as Request | undefined)?.id ?? '')
+    const running = meant(event, request)
     if (!running) return
     running.abort.abort()
     running.taken()
@@ -160,7 +205,7 @@ export function registerRuntimeIpc(
     if (sharing.delete(running) && sharing.size === 0) manager.abort()
   }
   const taken = (event: api.IpcEvent, request: unknown) => {
-    const running = windows.get(event.sender)?.get((request as Request | undefined)?.id ?? '')
+    const running = meant(event, request)
     if (!running || running.onTheWay === 0) return
     running.onTheWay--
     running.taken()
@@ -174,8 +219,24 @@ export function registerRuntimeIpc(
     ipcMain.removeListener('lima-runtime:taken', taken)
     for (const [event, forward] of forwards) manager.off(event, forward)
     for (const forget of [...forgets]) forget()
-    for (const window of windows.values()) for (const running of window.values()) running.abort.abort()
+    for (const running of underWay) running.abort.abort()
     windows.clear()
+  }
+}
+
+/** Frames inside of a page are not the app's own. Of one that has gone or loads anew (null) nobody can tell. */
+function isPage({ senderFrame }: api.IpcEvent): boolean {
+  return senderFrame !== null && !senderFrame?.parent
+}
+
+function admitted(allow: api.Allow, event: api.IpcEvent): boolean {
+  if (!allow.sender) return true
+  try {
+    // A promise is no answer.
+    return allow.sender(event) === true
+  } catch (error) {
+    process.emitWarning(`allow.sender threw, which means no: ${String(error)}`, 'RuntimeWarning')
+    return false
   }
 }
 
@@ -189,6 +250,7 @@ function checked(checks: Check[], args: unknown[]): unknown[] {
 async function pump(
   source: AsyncIterable<unknown>,
   running: Running,
+  teller: Teller,
   send: (message: Record<string, unknown>) => void,
 ): Promise<void> {
   const { signal } = running.abort
@@ -197,7 +259,7 @@ async function pump(
     for await (const value of source) {
       if (signal.aborted) break
       running.onTheWay++
-      send({ value: crossing(value) })
+      send({ value })
       while (running.onTheWay >= ROOM && !signal.aborted) {
         await new Promise<void>((resolve) => {
           running.taken = resolve
@@ -208,13 +270,5 @@ async function pump(
     error = thrown
   }
   // One that the window closed has nobody to hear of its end.
-  if (!signal.aborted) send(error === undefined ? { end: true } : { end: true, error: wire(error) })
-}
-
-/** A status holds an error, of which Electron would keep the message alone. */
-function crossing(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
-  return 'error' in value && typeof value.error === 'object' && value.error !== null
-    ? { ...value, error: wire(value.error) }
-    : value
+  if (!signal.aborted) send(error === undefined ? { end: true } : { end: true, error: teller.error(error) })
 }

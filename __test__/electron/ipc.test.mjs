@@ -1,28 +1,16 @@
 // Windows and the main process, over messages that are cloned as Electron clones them, with a real engine behind.
 import assert from 'node:assert/strict'
+import { realpathSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { ContainerAdapter, ContainerManager } from 'lima-runtime'
-import { registerRuntimeIpc } from 'lima-runtime/electron/main'
-import { dockerGate } from '../support/docker-gate.mjs'
 import { IMAGES, sharedEngine } from '../support/engine.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
-import { FakeIpcMain } from './fakes.mjs'
+import { dockerApp as app, refused } from './app.mjs'
 
 const { api } = sharedEngine()
 const made = new Set()
 after(() => Promise.all([...made].map((id) => api('DELETE', `/containers/${id}?force=1&v=1`).catch(() => {}))))
-
-async function app(t, { allow, initialize = true } = {}) {
-  const gate = await dockerGate(t)
-  const place = { address: `${tempDir('none')}/containerd.sock` }
-  const manager = new ContainerManager({ appDir: tempDir('app'), docker: { host: gate.host }, containerd: place })
-  const ipcMain = new FakeIpcMain()
-  const unregister = registerRuntimeIpc(ipcMain, manager, { allow })
-  t.after(unregister)
-  if (initialize) await manager.initialize()
-  return { gate, manager, ipcMain, unregister, window: (options) => ipcMain.window(options) }
-}
 
 let names = 0
 async function container(kai, command, config = {}) {
@@ -30,18 +18,6 @@ async function container(kai, command, config = {}) {
   const id = await kai.container.start({ name, image: IMAGES.busybox ?? 'busybox:latest', command, ...config })
   made.add(id)
   return id
-}
-
-/** A plain object with this code, as a page gets it. */
-async function refused(promise, ...codes) {
-  const error = await promise.then(
-    () => assert.fail(`resolved instead of ${codes}`),
-    (error) => error,
-  )
-  assert.ok(codes.includes(error?.code), `${error?.code}: ${error?.message ?? error}`)
-  assert.equal(Object.getPrototypeOf(error), Object.prototype)
-  assert.ok(error.message)
-  return error
 }
 
 test('a page works with containers: dates are dates, errors have code, hint and details', async (t) => {
@@ -149,9 +125,11 @@ test('50 MB, functions, and whatever else a page should not send', async (t) => 
 
 test('host paths and exec only by permission, the host network never', async (t) => {
   const asked = []
+  const tmp = realpathSync('/tmp')
   const allow = {
-    hostPath: ({ path, readOnly }) => asked.push([path, readOnly]) && path === '/tmp' && readOnly,
-    exec: async ({ argv }) => argv[0] === 'true',
+    hostPath: ({ path, readOnly }) => asked.push([path, readOnly]) && path === tmp && readOnly,
+    exec: async ({ container, name, argv, options }) =>
+      container.length === 64 && name.startsWith('ipc-') && argv[0] === 'true' && options.user === undefined,
   }
   const { window: strict } = await app(t)
   const { window } = await app(t, { allow })
@@ -167,15 +145,19 @@ test('host paths and exec only by permission, the host network never', async (t)
   const id = await container(kai, ['sleep', '300'], mount('/tmp', true))
   assert.deepEqual(asked, [
     ['/', true],
-    ['/tmp', false],
-    ['/tmp', true],
+    [tmp, false],
+    [tmp, true],
   ])
   await refused(strict().kai.container.exec(id, ['true']), 'PERMISSION_DENIED')
   await refused(kai.container.exec(id, ['sh']), 'PERMISSION_DENIED')
-  assert.equal((await kai.container.exec(id, ['true'])).exitCode, 0)
-  for (const network of ['host', `container:${id}`]) {
-    await refused(container(kai, ['true'], { networks: [network] }), 'PERMISSION_DENIED')
-    await refused(kai.network.connect(id, network), 'PERMISSION_DENIED')
+  await refused(kai.container.exec(id, ['true'], { user: 'root' }), 'PERMISSION_DENIED')
+  // Whatever the window calls it.
+  assert.equal((await kai.container.exec(id.slice(0, 20), ['true'])).exitCode, 0)
+  await refused(container(kai, ['true'], { networks: ['host'] }), 'PERMISSION_DENIED')
+  await refused(kai.network.connect(id, 'host'), 'PERMISSION_DENIED')
+  for (const word of [`container:${id}`, 'ns:/proc/1/ns/net']) {
+    await refused(container(kai, ['true'], { networks: [word] }), 'INVALID_ARGUMENT')
+    await refused(kai.network.connect(id, word), 'INVALID_ARGUMENT')
   }
   await kai.container.remove(id, true)
 })

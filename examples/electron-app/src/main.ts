@@ -17,7 +17,11 @@ const manager = new ContainerManager({
 })
 
 registerRuntimeIpc(ipcMain, manager, {
-  allow: { sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href },
+  allow: {
+    sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href,
+    // The page is there to choose a runtime with, and choosing one fetches it.
+    download: () => true,
+  },
 })
 // The first launch is the person's: nothing is started before a choice was made.
 manageLifecycle(app, powerMonitor, manager, { startOnLaunch: existsSync(join(appDir, 'runtime.json')) })

@@ -1,0 +1,348 @@
+// What a window gets of this computer: paths, ports, credentials, downloads. The app is asked, about what really is.
+import assert from 'node:assert/strict'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:http'
+import { createRequire } from 'node:module'
+import { join, sep } from 'node:path'
+import { after, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import { build } from 'esbuild'
+import { ContainerManager, DockerAdapter } from 'lima-runtime'
+import { root } from '../../scripts/run.mjs'
+import { IMAGES, sharedEngine } from '../support/engine.mjs'
+import { ACCOUNT, freePort, pushImage, startRegistry } from '../support/registry.mjs'
+import { tempDir } from '../support/tempdir.mjs'
+import { appOf, dockerApp, refused } from './app.mjs'
+import { FakeIpcMain } from './fakes.mjs'
+
+const { api, host } = sharedEngine()
+const image = IMAGES.busybox ?? 'busybox:latest'
+const made = new Set()
+after(() => Promise.all([...made].map((id) => api('DELETE', `/containers/${id}?force=1&v=1`).catch(() => {}))))
+
+let names = 0
+async function container(kai, config) {
+  const name = `host-${process.pid}-${++names}`
+  const id = await kai.container.start({ name, image, command: ['sleep', '1000'], ...config })
+  made.add(id)
+  return id
+}
+const mount = (path, more) => ({ volumes: [{ host: path, container: '/mnt', readOnly: true, ...more }] })
+
+function withEnvironment(t, variables) {
+  for (const [name, value] of Object.entries(variables)) {
+    const before = process.env[name]
+    process.env[name] = value
+    t.after(() => {
+      if (before === undefined) delete process.env[name]
+      else process.env[name] = before
+    })
+  }
+}
+
+/** `data` with what an attacker would put there, and what lies around it. */
+function traps() {
+  const dir = realpathSync(tempDir('paths'))
+  const data = join(dir, 'data')
+  for (const name of ['data/sub', 'data-evil', 'secret']) mkdirSync(join(dir, name), { recursive: true })
+  writeFileSync(join(dir, 'secret/key'), 'secret')
+  for (const [target, link] of [
+    ['../secret', 'out'],
+    [join(dir, 'secret'), 'absolute'],
+    ['sub', 'in'],
+    ['loop', 'loop'],
+    ['../nothing-yet', 'dangling'],
+    ['/', 'root'],
+  ]) {
+    symlinkSync(target, join(data, link))
+  }
+  symlinkSync(data, join(dir, 'alias'))
+  return { dir, data }
+}
+
+test('the app is asked about the real path, and that one is mounted', async (t) => {
+  const { dir, data } = traps()
+  let asked = []
+  const hostPath = ({ path, config }) => {
+    asked.push(path)
+    assert.equal(config.volumes[0].host, path)
+    return path === data || path.startsWith(data + sep)
+  }
+  const { window } = await dockerApp(t, { allow: { hostPath } })
+  const { kai } = window()
+  const at = async (path) => {
+    asked = []
+    const id = await container(kai, mount(path))
+    const { mounts } = await kai.container.details(id)
+    assert.deepEqual([asked, mounts.map(({ source }) => source)], [[asked[0]], [asked[0]]], path)
+    return asked[0]
+  }
+  assert.equal(await at(data), data)
+  assert.equal(await at(`${data}/`), data + sep === `${data}/` ? data : undefined)
+  assert.equal(await at(`${data}/in`), join(data, 'sub'))
+  assert.equal(await at(`${data}/./sub/../sub//`), join(data, 'sub'))
+  assert.equal(await at(`${dir}/alias/in`), join(data, 'sub'))
+  assert.equal(await at(`${data}/new/dir`), join(data, 'new/dir'))
+  for (const [path, real] of [
+    [`${data}/../secret`, join(dir, 'secret')],
+    [`${data}/sub/../../secret`, join(dir, 'secret')],
+    [`${data}-evil`, join(dir, 'data-evil')],
+    [`${data}/out`, join(dir, 'secret')],
+    [`${data}/out/key`, join(dir, 'secret/key')],
+    [`${data}/absolute/../secret`, join(data, 'secret')],
+    [`${data}/root/etc`, '/etc'],
+    [`${data}/out/not/there`, join(dir, 'secret/not/there')],
+    [`/proc/self/root${dir}/secret`, join(dir, 'secret')],
+    [`${data}/../../../../../../etc/shadow`, '/etc/shadow'],
+    ['/', '/'],
+    ['//etc', '/etc'],
+  ]) {
+    asked = []
+    const refusal = container(kai, mount(path))
+    if (real === join(data, 'secret')) await refusal
+    else await refused(refusal, 'PERMISSION_DENIED')
+    assert.deepEqual(asked, [real], path)
+  }
+  asked = []
+  const unknown = []
+  for (const path of [`${data}/dangling`, `${data}/dangling/x`, `${data}/loop`, `${data}/loop/x`])
+    unknown.push(await refused(container(kai, mount(path)), 'PERMISSION_DENIED'))
+  // As a no: what is there is nothing to be told.
+  assert.deepEqual(unknown, Array(4).fill(await refused(container(kai, mount('/etc')), 'PERMISSION_DENIED')))
+  assert.deepEqual(asked, ['/etc'])
+  asked = []
+  const nul = await refused(container(kai, mount(`${data}/sub\0/../../x`)), 'INVALID_ARGUMENT')
+  assert.equal(nul.details.field, 'config.volumes[0].host')
+  for (const path of ['../x', '~/x', './v', 'a/b', '', 'C:\\x', '-v', `file://${data}`]) {
+    await refused(container(kai, mount(path)), 'INVALID_ARGUMENT')
+  }
+  assert.deepEqual(asked, [])
+})
+
+test('a link that is turned round after the question leads nowhere', async (t) => {
+  const { dir, data } = traps()
+  const link = join(data, 'in')
+  const hostPath = () => {
+    unlinkSync(link)
+    symlinkSync(join(dir, 'secret'), link)
+    return true
+  }
+  const { window } = await dockerApp(t, { allow: { hostPath } })
+  const { kai } = window()
+  const id = await container(kai, mount(link))
+  assert.equal((await kai.container.details(id)).mounts[0].source, join(data, 'sub'))
+})
+
+test('all paths are asked about, and one no is enough', async (t) => {
+  const { data } = traps()
+  const asked = []
+  const hostPath = async ({ path }) => asked.push(path) > 0 && path === data
+  const { window } = await dockerApp(t, { allow: { hostPath } })
+  const volumes = [
+    ...mount(data).volumes,
+    { host: 'named-volume', container: '/v' },
+    { host: '/etc', container: '/etc2' },
+  ]
+  await refused(container(window().kai, { volumes }), 'PERMISSION_DENIED')
+  assert.deepEqual(asked, [data, '/etc'])
+  await assert.rejects(api('GET', '/volumes/named-volume'), { status: 404 })
+})
+
+test('paths of Windows', async (t) => {
+  const dir = mkdtempSync(join(root, 'dist/paths-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const outfile = join(dir, 'paths.mjs')
+  await build({
+    entryPoints: [join(root, 'electron/paths.ts')],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+  })
+  const { absolute } = await import(pathToFileURL(outfile))
+  for (const [path, clean] of [
+    ['C:\\Users\\me\\..\\you', 'C:\\Users\\you'],
+    ['c:/a//b/./c', 'c:\\a\\b\\c'],
+    ['C:\\..\\..\\Windows', 'C:\\Windows'],
+    ['\\\\server\\share\\a\\..\\..\\..\\b', '\\\\server\\share\\b'],
+    ['//server/share/x', '\\\\server\\share\\x'],
+    ['C:x', undefined],
+    ['\\x', undefined],
+    ['/etc', undefined],
+    ['..\\x', undefined],
+    ['\\\\?\\C:\\x', undefined],
+    ['\\\\.\\pipe\\docker_engine', undefined],
+    ['//./pipe/docker_engine', undefined],
+    ['C:\\x:stream', undefined],
+    ['C:\\x\0y', undefined],
+    ['\\\\server', undefined],
+  ]) {
+    assert.equal(absolute(path, 'win32'), clean, path)
+  }
+})
+
+test("README's example is safe as it is written", async (t) => {
+  const text = readFileSync(join(root, 'README.md'), 'utf8')
+  const [, code] = /^```ts\n(\/\/ allow\.ts\n.*?)^```/ms.exec(text)
+  // Below the project, so that its packages are found.
+  const dir = realpathSync(mkdtempSync(join(root, 'dist/allow-')))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  writeFileSync(join(dir, 'allow.ts'), code)
+  writeFileSync(join(dir, 'electron.cjs'), 'module.exports = globalThis.electronOfTheTest')
+  const external = (path) => () => ({ path, external: true })
+  const ours = (build) => {
+    build.onResolve({ filter: /^electron$/ }, external(join(dir, 'electron.cjs')))
+    build.onResolve({ filter: /^lima-runtime$/ }, external(join(root, 'dist/index.cjs')))
+    build.onResolve({ filter: /^lima-runtime\/electron\/main$/ }, external(join(root, 'dist/electron-main.cjs')))
+  }
+  const plugins = [{ name: 'ours', setup: ours }]
+  const outfile = join(dir, 'allow.cjs')
+  await build({ entryPoints: [join(dir, 'allow.ts')], outfile, bundle: true, platform: 'node', format: 'cjs', plugins })
+  const ipcMain = new FakeIpcMain()
+  const { dir: around, data } = traps()
+  globalThis.electronOfTheTest = { ipcMain, app: { getPath: () => around } }
+  withEnvironment(t, { DOCKER_HOST: host, XDG_DATA_HOME: tempDir('data'), KAI_CONTAINER_RUNTIME: 'docker' })
+  createRequire(import.meta.url)(outfile)
+  const url = pathToFileURL(join(dir, 'index.html')).href
+  for (const other of ['file:///tmp/index.html', `${url}.evil`, `${url}/../x`, 'https://example.org/', '']) {
+    const { kai } = ipcMain.window({ frame: { url: other, parent: null } })
+    await refused(kai.runtime.status(), 'PERMISSION_DENIED')
+  }
+  const { kai } = ipcMain.window({ frame: { url, parent: null } })
+  await kai.runtime.start()
+  const id = await container(kai, mount(`${data}/in`))
+  assert.equal((await kai.container.details(id)).mounts[0].source, join(data, 'sub'))
+  for (const path of [
+    ...[`${data}-evil`, `${data}/../secret`, `${data}/out`, `${data}/absolute`, `${data}/root`, `${data}/root/etc`],
+    ...[data, around, '/', '/etc', '/var/run/docker.sock', `${data}/out/key`, `${around}/data/../../../etc`],
+  ]) {
+    await refused(container(kai, mount(path)), 'PERMISSION_DENIED')
+  }
+  await refused(container(kai, mount(`${data}/sub`, { readOnly: false })), 'PERMISSION_DENIED')
+  await refused(kai.container.exec(id, ['pg_dump']), 'PERMISSION_DENIED')
+})
+
+test('ports are of loopback, but for the app’s word', async (t) => {
+  const asked = []
+  const publish = ({ containerPort, hostPort, address, config, event }) => {
+    asked.push([containerPort, hostPort, address])
+    return config.name.startsWith('host-') && event.senderFrame.url === 'app://page' && hostPort !== '1'
+  }
+  const { window: strict } = await dockerApp(t)
+  const { window } = await dockerApp(t, { allow: { publish } })
+  const addresses = async (kai, ports) => {
+    const id = await container(kai, { ports })
+    const { HostConfig } = await api('GET', `/containers/${id}/json`)
+    const bound = Object.values(HostConfig.PortBindings).flatMap((all) => all.map(({ HostIp }) => HostIp))
+    return bound.sort()
+  }
+  const port = String(await freePort())
+  assert.deepEqual(await addresses(strict().kai, { 80: port }), ['127.0.0.1'])
+  assert.deepEqual(await addresses(strict().kai, { '81/udp': `127.0.0.2:${port}` }), ['127.0.0.2'])
+  for (const address of [
+    '0.0.0.0',
+    '192.168.0.1',
+    '[::]',
+    '::',
+    '[::ffff:0.0.0.0]',
+    '',
+    '127.1',
+    '128.0.0.1',
+    'localhost',
+  ]) {
+    const error = await refused(container(strict().kai, { ports: { 80: `${address}:${port}` } }), 'PERMISSION_DENIED')
+    assert.match(error.hint, /allow\.publish/)
+  }
+  assert.deepEqual(asked, [])
+  const [first, second] = [String(await freePort()), String(await freePort())]
+  assert.deepEqual(await addresses(window().kai, { 80: first, '53/udp': `0.0.0.0:${second}` }), ['', '0.0.0.0'])
+  assert.deepEqual(asked, [
+    ['80', first, undefined],
+    ['53/udp', second, '0.0.0.0'],
+  ])
+  await refused(container(window().kai, { ports: { 80: '0.0.0.0:1' } }), 'PERMISSION_DENIED')
+})
+
+test("the user's registry credentials are the app's to give", async (t) => {
+  const registry = await startRegistry({ auth: true })
+  t.after(registry.stop)
+  const { address } = registry
+  const auth = { ...ACCOUNT, serveraddress: address }
+  const secret = await pushImage({ api }, image, registry, 'secret:1', { auth })
+  t.after(() => api('DELETE', `/images/${encodeURIComponent(secret)}?noprune=1`).catch(() => {}))
+  const drop = () => api('DELETE', `/images/${encodeURIComponent(secret)}?noprune=1`)
+  const config = tempDir('docker-config')
+  const entry = Buffer.from(`${ACCOUNT.username}:${ACCOUNT.password}`).toString('base64')
+  writeFileSync(join(config, 'config.json'), JSON.stringify({ auths: { [address]: { auth: entry } } }))
+  withEnvironment(t, { DOCKER_CONFIG: config })
+  // They work: the app itself has them.
+  const own = new DockerAdapter({ host })
+  await own.pullImage(secret)
+  await drop()
+  const { window } = await dockerApp(t)
+  const { kai } = window()
+  await refused(kai.image.pull(secret), 'REGISTRY_AUTH')
+  await refused(container(kai, { image: secret }), 'REGISTRY_AUTH')
+  await refused(kai.image.pull(secret, { credentials: 'user' }), 'INVALID_ARGUMENT')
+  await refused(container(kai, { image: secret, credentials: 'user' }), 'INVALID_ARGUMENT')
+  assert.equal(await kai.image.exists(secret), false)
+  // With its own it may.
+  await kai.image.pull(secret, { auth: ACCOUNT })
+  await drop()
+  const asked = []
+  const allowed = await dockerApp(t, { allow: { credentials: ({ image }) => asked.push(image) > 0 } })
+  const { kai: free } = allowed.window()
+  await free.image.pull(secret)
+  await container(free, { image: secret })
+  assert.deepEqual(asked, [secret])
+})
+
+test('a download of a runtime needs the app’s word, and is asked about when it comes to it', async (t) => {
+  let requests = 0
+  const server = createServer((_, response) => {
+    requests++
+    response.writeHead(404).end()
+  })
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const lima = { manifest: `http://127.0.0.1:${server.address().port}/manifest.json`, bundledDir: tempDir('none') }
+  const asked = []
+  const place = { address: `${tempDir('none')}/containerd.sock` }
+  const options = { containerd: place, docker: { host }, lima, installIfMissing: true }
+  const app = (allow, more) => {
+    const manager = new ContainerManager({ appDir: tempDir('app'), ...options, ...more })
+    return { manager, ...appOf(t, manager, allow) }
+  }
+  const { manager, window } = app()
+  const error = await refused(window().kai.runtime.switch('lima'), 'PERMISSION_DENIED')
+  assert.match(error.hint, /allow\.download/)
+  assert.deepEqual([requests, manager.getStatus().error.code], [0, 'NOT_INSTALLED'])
+  // What needs none is nobody's question.
+  await window().kai.runtime.switch('docker')
+  // On the app's own machine only Lima is left.
+  const none = { docker: { host: `unix://${tempDir('none')}/docker.sock` } }
+  const silent = app({ download: () => false }, none)
+  await refused(silent.window().kai.runtime.start(), 'PERMISSION_DENIED', 'NOT_INSTALLED')
+  assert.equal(requests, 0)
+  const answer = app({ download: async ({ runtime }) => asked.push(runtime) > 0 })
+  const failed = await answer
+    .window()
+    .kai.runtime.switch('lima')
+    .catch((error) => error)
+  assert.deepEqual(asked, ['lima'])
+  assert.notEqual(failed.code, 'PERMISSION_DENIED')
+  // Of the app itself, and of who joins it, none is asked.
+  const mine = app({ download: () => assert.fail('asked') })
+  const own = mine.manager.switchRuntime('lima').catch(({ code }) => code)
+  const joined = mine.window().kai.runtime.switch('lima')
+  assert.equal((await joined.catch((error) => error)).code, await own)
+})

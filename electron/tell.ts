@@ -1,0 +1,167 @@
+// What is told to a window. Without the app's word (`allow.diagnostics`) nothing that describes this computer: where
+// files are, what logs and programs say.
+import type * as runtime from 'lima-runtime'
+
+/** An error on its way to a window: Electron's own crossing would lose all but the message. */
+export interface WireError {
+  name: 'RuntimeError'
+  code: runtime.RuntimeErrorCode
+  message: string
+  hint?: string
+  details: Record<string, unknown>
+}
+
+/** Every code, and what is said in place of a message that is not for windows. */
+const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
+  NOT_INSTALLED: 'The runtime is not installed',
+  UNSUPPORTED_PLATFORM: 'This computer cannot run it',
+  ROOT_USER: 'Lima refuses to run as root',
+  PATH_TOO_LONG: 'The path of a socket would be too long',
+  DOWNLOAD_FAILED: 'A download failed',
+  CHECKSUM_MISMATCH: 'What was downloaded is not what it should be; nothing was installed',
+  ARCHIVE_UNSAFE: 'What was downloaded is not safe to unpack; nothing was installed',
+  DISK_FULL: 'There is not enough space on the disk',
+  LOCKED: 'Another process is at work on the runtime',
+  VM_BROKEN: 'The VM is broken',
+  VM_START_FAILED: 'The VM did not start',
+  VM_NOT_RUNNING: 'The VM does not run',
+  CONTAINERD_NOT_READY: 'containerd does not answer',
+  TIMEOUT: 'There was no answer in time',
+  ABORTED: 'The operation was aborted',
+  CONTAINER_NOT_FOUND: 'There is no such container',
+  IMAGE_NOT_FOUND: 'There is no such image',
+  NETWORK_NOT_FOUND: 'There is no such network',
+  VOLUME_NOT_FOUND: 'There is no such volume',
+  NAME_IN_USE: 'The name is taken',
+  PORT_IN_USE: 'The port of this computer is taken',
+  PORT_NOT_FORWARDED: 'A published port does not answer on this computer',
+  IN_USE: 'It is in use',
+  INVALID_ARGUMENT: 'An argument is wrong',
+  INVALID_STATE: 'It is not in a state that allows this',
+  PERMISSION_DENIED: 'That is not permitted',
+  ENGINE_UNREACHABLE: 'No engine answers',
+  REGISTRY_AUTH: 'The registry wants credentials, or refused them',
+  ENGINE_ERROR: 'The engine refused',
+  INTERNAL: 'Something went wrong inside',
+}
+
+/** Facts about the call and its things; those about files, logs and programs are not among them. */
+const FACTS = new Set([
+  ...['field', 'timeoutMs', 'id', 'image', 'network', 'volume', 'port', 'status', 'exitCode', 'signal', 'platform'],
+  ...['component', 'expected', 'actual', 'size', 'needed', 'available', 'retryAfterSeconds'],
+])
+
+/** Longer is a log. */
+const LONGEST = 500
+
+/** `sent`: what the window said itself is no news to it. */
+export class Teller {
+  readonly #open: boolean
+  readonly #sent: unknown
+
+  constructor(open: boolean, sent?: unknown) {
+    this.#open = open
+    this.#sent = sent
+  }
+
+  /** Any error as it crosses. */
+  error(thrown: unknown): WireError {
+    const given = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as Record<string, unknown>
+    const { code, message, hint } = given
+    const details = (typeof given.details === 'object' ? given.details : undefined) as
+      | Record<string, unknown>
+      | undefined
+    // What is no error of ours says what it likes.
+    if (typeof code !== 'string' || !Object.hasOwn(TEXTS, code) || (code === 'INTERNAL' && !this.#open)) {
+      const said = typeof message === 'string' ? message : String(thrown)
+      return { name: 'RuntimeError', code: 'INTERNAL', message: this.#open ? said : TEXTS.INTERNAL, details: {} }
+    }
+    const known = code as runtime.RuntimeErrorCode
+    const facts = this.#facts(details ?? {})
+    const { field } = facts
+    const instead = TEXTS[known] + (field && known === 'INVALID_ARGUMENT' ? `: ${field}` : '')
+    const advice = this.text(hint)
+    return {
+      name: 'RuntimeError',
+      code: known,
+      message: this.text(message) ?? instead,
+      ...(advice && { hint: advice }),
+      details: facts,
+    }
+  }
+
+  /** A text for people, unless it is one that does not cross. */
+  text(text: unknown): string | undefined {
+    if (typeof text !== 'string') return undefined
+    return this.#open || (text.length <= LONGEST && !this.#describes(text)) ? text : undefined
+  }
+
+  status(status: runtime.ManagerStatus): object {
+    const { error, explanation, progress, ...rest } = status
+    const why = this.text(explanation)
+    return {
+      ...rest,
+      ...(why && { explanation: why }),
+      ...(progress && { progress: this.progress(progress) }),
+      ...(error && { error: this.error(error) }),
+    }
+  }
+
+  progress<P extends runtime.RuntimeProgress>(progress: P): P {
+    return { ...progress, message: this.text(progress.message) ?? progress.phase }
+  }
+
+  detection(found: runtime.RuntimeDetection): runtime.RuntimeDetection {
+    if (this.#open) return found
+    const details = found.details.map(({ endpoint: _, tried: __, reason, hint, ...rest }) => {
+      const [why, advice] = [this.text(reason), this.text(hint)]
+      return { ...rest, ...(why && { reason: why }), ...(advice && { hint: advice }) }
+    })
+    return { ...found, details }
+  }
+
+  container(details: runtime.ContainerDetails): object {
+    const { raw, ...rest } = details
+    return this.#open ? details : rest
+  }
+
+  volumes(volumes: runtime.VolumeInfo[]): object[] {
+    return this.#open ? volumes : volumes.map(({ mountpoint: _, ...rest }) => rest)
+  }
+
+  #facts(details: Record<string, unknown>): Record<string, unknown> {
+    try {
+      const all = Object.entries(JSON.parse(JSON.stringify(details)))
+      if (this.#open) return Object.fromEntries(all)
+      return Object.fromEntries(
+        all.filter(([key, value]) => {
+          if (!FACTS.has(key)) return false
+          return typeof value === 'string'
+            ? this.text(value) !== undefined
+            : ['number', 'boolean'].includes(typeof value)
+        }),
+      )
+    } catch {
+      return {}
+    }
+  }
+
+  /** Whether it names a file, a socket or an address of this computer that the window has not named itself. */
+  #describes(text: string): boolean {
+    if (CREDENTIALS.test(text)) return true
+    const places = text.replace(WEB, ' ').match(PLACE) ?? []
+    return places.some((place) => !says(this.#sent, place.replace(/[.:]+$/, '')))
+  }
+}
+
+const CREDENTIALS = /:\/\/[^\s/]*@/
+/** Of the web: nothing of this computer. */
+const WEB = /\bhttps?:\/\/[\w.-]+(:\d+)?(\/[\w./%:@+-]*)?/g
+/** `/a/b`, `unix:///a`, `C:\a`, `\\server\a`, and what is written after a place's beginning. */
+const PLACE = /(?<![\w.~-])\/+[\w.~%@-][^\s"'`,;()[\]{}]*|\b[A-Za-z]:[\\/][^\s"'`,;()[\]{}]*|\\\\[^\s"'`,;()[\]{}]+/g
+
+function says(value: unknown, text: string): boolean {
+  if (typeof value === 'string') return value.includes(text)
+  if (typeof value !== 'object' || value === null) return false
+  return Object.entries(value).some(([key, inner]) => key.includes(text) || says(inner, text))
+}
