@@ -21,7 +21,7 @@ use std::{
 
 use lima_runtime::{
     call::Call,
-    engine::{NetworkOptions, containerd::LocalContainerd},
+    engine::{ExecOptions, NetworkOptions, containerd::LocalContainerd},
     error::ErrorCode,
     fetch::manifest::{Manifest, Part},
     fetch::platform::Platform,
@@ -182,6 +182,11 @@ async fn live_network(site: &Site) {
     let id = site.nerdctl_ok(&["ps", "-q", "--no-trunc"]);
     engine.create_network("live", &NetworkOptions::default(), &call).await.unwrap();
     engine.connect_network(&id, "live", &call).await.unwrap();
+    // Its wrapper lets nothing of its caller's environment through, but what is for the process.
+    let options = ExecOptions { env: [("KEY".to_owned(), "two\nlines\n".to_owned())].into(), ..ExecOptions::default() };
+    let argv = ["/bin/busybox", "cat", "/proc/self/environ"].map(str::to_owned);
+    let own = engine.exec(&id, &argv, &options, None, &call).await.unwrap().stdout;
+    assert!(own.split(|b| *b == 0).any(|entry| entry == b"KEY=two\nlines\n"), "{}", String::from_utf8_lossy(&own));
     let address = async || {
         let networks = engine.container_details(&id, &call).await.unwrap().networks;
         networks.into_iter().find(|n| n.name == "live").and_then(|n| n.ip_address)

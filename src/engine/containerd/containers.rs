@@ -19,8 +19,8 @@ use super::{
         self, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, NAME,
         UNFINISHED,
     },
-    nerdctl::On,
-    networks,
+    nerdctl::{self, On},
+    networks, variables,
 };
 use crate::{
     engine::{time, types::*, validate},
@@ -161,13 +161,17 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
         }
         host.check_ports(&host_ports(spec)).await?;
     }
-    let created = match c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await {
+    let none = BTreeMap::new();
+    let env = if c.is_alone() { &spec.env } else { &none };
+    let create = async || {
+        let command = variables::with(c.nerdctl.command(args.iter().map(String::as_str)), env);
+        c.nerdctl.write_command(On::Container(&spec.name), command, nerdctl::DEADLINE).await
+    };
+    let created = match create().await {
         Err(e) if e.code() == ErrorCode::NameInUse && free_stale_name(c, &spec.name, e.message()).await? => {
-            c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await
+            create().await
         }
-        Err(e) if e.code() == ErrorCode::PortInUse && free_ports(c, spec).await? => {
-            c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await
-        }
+        Err(e) if e.code() == ErrorCode::PortInUse && free_ports(c, spec).await? => create().await,
         other => other,
     };
     let out = created.map_err(|e| explained(e, spec))?;
@@ -304,7 +308,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     }
     if c.is_alone() {
         // Nobody can add them later.
-        args.extend(spec.env.iter().map(|(k, v)| format!("--env={k}={v}")));
+        args.extend(variables::flags(&spec.env)?);
         if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
             args.extend(monitored(c, policy).await?.map(|p| format!("--restart={p}")));
         }

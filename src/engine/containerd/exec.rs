@@ -26,6 +26,7 @@ use super::{
     Attached, Containerd, containers,
     events::{self, async_stream},
     nerdctl::{self, On},
+    variables,
 };
 use crate::{
     engine::types::*,
@@ -63,7 +64,7 @@ pub(super) async fn exec(
     let (container, _) = containers::running(c, id).await?;
     let mut args = vec!["exec".to_owned(), "--interactive".into()];
     args.extend(options.tty.then(|| "--tty".to_owned()));
-    args.extend(options.env.iter().map(|(k, v)| format!("--env={k}={v}")));
+    args.extend(variables::flags(&options.env)?);
     args.extend(options.workdir.iter().map(|d| format!("--workdir={d}")));
     args.extend(options.user.iter().map(|u| format!("--user={u}")));
     // nerdctl swallows one `--`, and only the first.
@@ -74,7 +75,8 @@ pub(super) async fn exec(
     let turn = c.execs.turn.clone().lock_owned().await;
     let mut events = events::of_container(c, &container.id).await?;
     let begun = CancellationToken::new();
-    let exec = attached(c, &container.id, c.nerdctl.command(args), begun.clone()).await?;
+    let exec =
+        attached(c, &container.id, variables::with(c.nerdctl.command(args), &options.env), begun.clone()).await?;
     task::spawn(async move {
         let started = async {
             while let Some(Ok(event)) = events.next().await {

@@ -43,6 +43,7 @@ mod rpc;
 mod stats;
 mod store;
 mod system;
+mod variables;
 mod volumes;
 pub mod wsl;
 

@@ -22,7 +22,7 @@ pub(super) enum On<'a> {
 }
 
 /// A nerdctl that hangs must not hold the queue for ever. Far longer than what it runs for takes on a slow guest.
-const DEADLINE: Duration = Duration::from_secs(180);
+pub(super) const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(super) struct Nerdctl {
     guest: Arc<dyn Guest>,

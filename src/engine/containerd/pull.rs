@@ -20,7 +20,7 @@ use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
-        types::{PullOptions, StoredCredentials},
+        types::{PullOptions, RuntimeType, StoredCredentials},
     },
     env_vars,
     error::{Error, ErrorCode, Result},
@@ -33,36 +33,43 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Unpacking a large layer moves nothing that can be seen.
 const UNPACK_IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// Runs a nerdctl with credentials and certificates that lie in memory alone, and goes with it. Input: one line of
-/// JSON (Docker's `config.json`), then a PEM. `$1` is the registry. What a killed predecessor left goes first: its name
-/// ends in its process number.
+/// Runs a nerdctl with proxies, credentials and certificates that stand in no argument and lie in memory alone, and go with
+/// it. Input: one line of JSON (Docker's `config.json`; empty where there is none, nor a certificate), then variables, a line
+/// each, an empty line, and a PEM. `$1` is the registry. The directory is one that nobody else can have made, in a place
+/// that is ours or lets nobody touch others' files; what a killed predecessor left goes first: its name holds its process
+/// number.
 const WITH_SECRETS: &str = r#"
 umask 077
+IFS= read -r config
+while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
+registry=$1
+program=$2
+shift 2
+[ -n "$config" ] || exec "$program" "$@" </dev/null
+dir=
 for base in "$XDG_RUNTIME_DIR" /run /dev/shm; do
   [ -n "$base" ] && [ -w "$base" ] && [ "$(stat -f -c %T "$base")" = tmpfs ] || continue
+  [ -O "$base" ] || [ -k "$base" ] || continue
   for old in "$base"/lima-runtime-auth.*; do
-    [ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
+    pid=${old##*/lima-runtime-auth.}
+    [ -d "$old" ] && [ ! -L "$old" ] && [ -O "$old" ] || continue
+    kill -0 "${pid%%.*}" 2>/dev/null || rm -rf -- "$old"
   done
-  dir=$base/lima-runtime-auth.$$
-  mkdir "$dir" && break
+  dir=$(mktemp -d "$base/lima-runtime-auth.$$.XXXXXXXXXX") && break
 done
-[ -d "$dir" ] || { echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2; exit 1; }
+[ -n "$dir" ] || { echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2; exit 1; }
 child=
 trap 'rm -rf "$dir"' EXIT
 trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
-IFS= read -r config
 printf '%s\n' "$config" >"$dir/config.json"
-mkdir -p "$dir/certs.d/$1"
-cat >"$dir/certs.d/$1/ca.crt"
+mkdir -p "$dir/certs.d/$registry"
+cat >"$dir/certs.d/$registry/ca.crt"
 # What the guest says of a registry, a hosts.toml with a mirror or plain HTTP, a directory of ours would hide.
 said=
 for root in /etc/containerd/certs.d /etc/docker/certs.d; do
-  for name in "$1" "${1%:*}_${1##*:}_" _default; do [ ! -d "$root/$name" ] || said=yes; done
+  for name in "$registry" "${registry%:*}_${registry##*:}_" _default; do [ ! -d "$root/$name" ] || said=yes; done
 done
-shift
-program=$1
-shift
-if [ -z "$said" ] && [ -s "$dir"/certs.d/*/ca.crt ]; then
+if [ -z "$said" ] && [ -s "$dir/certs.d/$registry/ca.crt" ]; then
   set -- --hosts-dir "$dir/certs.d" --hosts-dir /etc/containerd/certs.d --hosts-dir /etc/docker/certs.d "$@"
 fi
 DOCKER_CONFIG=$dir "$program" "$@" </dev/null &
@@ -100,27 +107,33 @@ fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Optio
     let mut args = vec!["pull".to_owned()];
     args.extend(options.platform.as_ref().map(|p| format!("--platform={p}")));
     args.push(name.to_owned());
-    let mut command = c.nerdctl.command(args);
-    // On this machine the proxies that lead out of it are ours; a guest has its own.
-    if c.settings.runtime_type == crate::engine::RuntimeType::Containerd {
-        for variable in env_vars::PROXIES {
-            let value = env_vars::get(variable).or_else(|| env_vars::get(&variable.to_ascii_uppercase()));
-            command.env.extend(value.map(|v| (variable.to_owned(), v.into_bytes())));
-        }
-    }
+    let command = c.nerdctl.command(args);
     let certificates = c.settings.certificates()?;
     // Without a configuration of ours nerdctl reads the guest's.
     let anonymous = options.credentials == StoredCredentials::None;
-    if credentials.is_none() && certificates.is_empty() && !anonymous {
+    let secrets = credentials.is_some() || !certificates.is_empty() || anonymous;
+    let mut variables = String::new();
+    // On this machine the proxies that lead out of it are ours, and so is the directory in memory; a guest has its own.
+    if c.settings.runtime_type == RuntimeType::Containerd {
+        for name in env_vars::PROXIES {
+            let value = env_vars::get(name).or_else(|| env_vars::get(&name.to_ascii_uppercase()));
+            // Some hold a password.
+            variables.extend(value.filter(|v| !v.contains('\n')).map(|value| format!("{name}={value}\n")));
+        }
+        let dir = env_vars::get(env_vars::XDG_RUNTIME_DIR).filter(|_| secrets);
+        variables.extend(dir.map(|dir| format!("XDG_RUNTIME_DIR={dir}\n")));
+    }
+    if !secrets && variables.is_empty() {
         return Ok(command);
     }
     let registry = name.split('/').next().unwrap_or_default();
     let key = if registry == "docker.io" { credentials::HUB } else { registry };
     let auths = credentials.map(|c| json!({ key: c.entry() }));
     let config = json!({ "auths": auths.unwrap_or_else(|| json!({})) }).to_string();
+    let config = if secrets { config.as_str() } else { "" };
     let script = ["/bin/sh", "-c", WITH_SECRETS, "sh", registry].map(|a| a.as_bytes().to_vec());
     let whole = script.into_iter().chain(command.argv).collect();
-    Ok(Command { argv: whole, input: format!("{config}\n{certificates}").into(), ..command })
+    Ok(Command { argv: whole, input: format!("{config}\n{variables}\n{certificates}").into(), ..command })
 }
 
 async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress: Sink<PullProgress>) -> Result<()> {

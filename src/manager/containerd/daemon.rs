@@ -365,8 +365,11 @@ fi
         Ok(format!(
             r#"{entrance}PATH={bin}:{SYSTEM_PATH}
 export PATH
-# Nothing else of the caller's environment: it would end up in containers (nerdctl-contract §0.10).
-exec $enter env -i PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$run" \
+# Nothing else of the caller's environment: it would end up in containers (nerdctl-contract §0.10). Who calls with none says so:
+# what is in it is for a process in a container.
+clean='env -i'
+[ "${{LIMA_RUNTIME_ENVIRONMENT-}}" != clean ] || clean='env -u LIMA_RUNTIME_ENVIRONMENT'
+exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$run" \
   {rootless_vars}NERDCTL_TOML={toml} \
   ${{DOCKER_CONFIG:+"DOCKER_CONFIG=$DOCKER_CONFIG"}} ${{http_proxy:+"http_proxy=$http_proxy"}} \
   ${{https_proxy:+"https_proxy=$https_proxy"}} ${{no_proxy:+"no_proxy=$no_proxy"}} \
