@@ -1145,6 +1145,12 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
   initialize(progress?: Progress & BringOptions): Promise<void>
 
   /**
+   * Whether {@link initialize} or {@link switchRuntime} has succeeded, and neither {@link stop} nor a start of the same
+   * runtime that failed has been since. While another runtime is brought up, and where that fails, the old one's holds.
+   */
+  isInitialized(): boolean
+
+  /**
    * The runtime in use.
    *
    * @throws `INVALID_STATE` before {@link initialize} or {@link switchRuntime} has been

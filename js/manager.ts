@@ -45,6 +45,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   /** Those whose start was begun, however it ended: they are to be stopped. */
   readonly #begun = new Set<Backend>()
   #current: Backend | undefined
+  #initialized = false
   #status: api.ManagerStatus = { state: 'idle', runtime: 'none' }
   #work: Work | undefined
 
@@ -140,14 +141,19 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       if (target !== undefined) await invoke({ signal }, (call) => this.#native.save(JSON.stringify(target), call))
       const from = this.#current
       this.#current = backend
+      this.#initialized = true
       this.#set({ state: 'ready', runtime: type, ...(explanation && { explanation }) })
       if (from !== backend) this.#tell('runtime-changed', await change(from, backend, this.#label()))
     } catch (cause) {
       const error = signal.aborted ? new RuntimeError('ABORTED', 'The operation was aborted', { cause }) : cause
       const runtime = this.getRuntimeType()
       // A switch that fails leaves the old one as it was.
-      if (target !== undefined && this.#current && target !== runtime) this.#set({ ...rest, state: before.state })
-      else if (signal.aborted) this.#set({ state: this.#current ? 'stopped' : 'idle', runtime })
+      if (target !== undefined && this.#current && target !== runtime) {
+        this.#set({ ...rest, state: before.state })
+        throw error
+      }
+      this.#initialized = false
+      if (signal.aborted) this.#set({ state: this.#current ? 'stopped' : 'idle', runtime })
       else this.#set({ state: 'failed', runtime, error: error as RuntimeError })
       throw error
     }
@@ -166,6 +172,10 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   async #incomplete(type: api.RuntimeType, signal: AbortSignal): Promise<boolean> {
     const found: api.RuntimeDetection = JSON.parse(await invoke({ signal }, (call) => this.#native.detect(call)))
     return found.details.find((detail) => detail.type === type)?.incomplete ?? false
+  }
+
+  isInitialized(): boolean {
+    return this.#initialized
   }
 
   getRuntime(): api.ContainerAdapter {
@@ -195,6 +205,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   async stop(p?: api.Progress): Promise<void> {
     this.abort()
     await this.#work?.shared.done.catch(() => {})
+    this.#initialized = false
     if (this.#begun.size === 0) return
     const before = this.#status
     const runtime = this.getRuntimeType()

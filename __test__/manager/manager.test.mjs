@@ -12,7 +12,8 @@ const none = () => ({ containerd: { address: join(tempDir('none'), 'containerd.s
 const make = (options) => new ContainerManager({ appDir: tempDir('app'), ...none(), ...options })
 
 test('initialize takes Docker, says so, and its adapter works', async (t) => {
-  const { host } = await gate(t)
+  const engine = await gate(t)
+  const { host } = engine
   const manager = make({ docker: { host } })
   const told = []
   manager
@@ -24,14 +25,22 @@ test('initialize takes Docker, says so, and its adapter works', async (t) => {
     'INVALID_STATE',
   )
   assert.match(early.hint, /initialize/)
+  assert.equal(manager.isInitialized(), false)
   await manager.initialize()
+  assert.equal(manager.isInitialized(), true)
   assert.equal(manager.getRuntimeType(), 'docker')
   assert.ok(Array.isArray(await manager.getRuntime().listContainers()))
   assert.deepEqual(told, ['starting', 'ready', 'none>docker'])
   assert.equal((await manager.detectAvailableRuntimes()).current, 'docker')
   // Ours to use, not to stop.
   await manager.stop()
+  assert.equal(manager.isInitialized(), false)
   assert.ok(await manager.getRuntime().isAvailable())
+  await manager.initialize()
+  assert.equal(manager.isInitialized(), true)
+  engine.close()
+  await refused(manager.initialize(), 'ENGINE_UNREACHABLE')
+  assert.equal(manager.isInitialized(), false)
 })
 
 test('nothing to use: NOT_INSTALLED with the reason of each', async () => {
@@ -40,7 +49,7 @@ test('nothing to use: NOT_INSTALLED with the reason of each', async () => {
   assert.match(error.details.reasons.docker, /no socket/)
   assert.ok(error.hint)
   const { state, error: kept } = manager.getStatus()
-  assert.deepEqual([state, kept.code], ['failed', 'NOT_INSTALLED'])
+  assert.deepEqual([state, kept.code, manager.isInitialized()], ['failed', 'NOT_INSTALLED', false])
 })
 
 test('ten callers share one start; who aborts leaves alone, and the last to leave ends it', async (t) => {
@@ -93,7 +102,7 @@ test('a switch is remembered beside what others keep; one that fails keeps the o
   assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { theirs: [1, 2], runtime: 'docker' })
   await refused(manager.switchRuntime('containerd'), 'UNSUPPORTED_PLATFORM', 'CONTAINERD_NOT_READY', 'NOT_INSTALLED')
   assert.equal(manager.getRuntimeType(), 'docker')
-  assert.equal(manager.getStatus().state, 'ready')
+  assert.deepEqual([manager.getStatus().state, manager.isInitialized()], ['ready', true])
   assert.ok(await manager.getRuntime().isAvailable())
   assert.equal(JSON.parse(readFileSync(file, 'utf8')).runtime, 'docker')
   await refused(manager.switchRuntime('podman'), 'INVALID_ARGUMENT')

@@ -258,6 +258,7 @@ const why: (string | undefined)[] = there.details.map((d: RuntimeDetail) => d.re
 const used: IContainerRuntime = manager.getRuntime()
 const inUse: RuntimeType | 'none' = manager.getRuntimeType()
 const standing = manager.getStatus()
+const ready: boolean = manager.isInitialized()
 manager.abort()
 manager.notifySuspend()
 await manager.notifyResume()
@@ -272,7 +273,7 @@ class Minimal implements Partial<ContainerRuntimeAdapter> {
 export default [
   ...[available, type, port, created, found, images, exists, networks, volumes, systemFacts, freed, output, exitCode],
   ...[mounts, attachments, seconds, loaded, archive, entry, Minimal, both, paths, printed, sent],
-  ...[why, used, inUse, standing],
+  ...[why, used, inUse, standing, ready],
 ]
 
 const shipped: BundledRuntimeOptions = { appName: 'my-app', bundledDir: 'resources/bundled-runtime' }
