@@ -23,7 +23,7 @@ use crate::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(2 * 60);
-/// Of each log, in bytes from its end.
+/// Of each log, and of what the guest says, in bytes from its end.
 const TAIL: u64 = 256 << 10;
 /// The instance's own, as Lima calls them; which of the serial logs there is depends on the driver.
 const INSTANCE_FILES: [&str; 8] = [
@@ -94,7 +94,7 @@ impl LimaRuntime {
         for (name, words) in GUEST_COMMANDS {
             let said = answer(&guest, Command::new(words.split(' ')).root()).await;
             let text = said.unwrap_or_else(|e| format!("{words}: {}", e.message()));
-            files.push((format!("guest/{name}"), text.into_bytes()));
+            files.push((format!("guest/{name}"), end_of(text.into_bytes())));
         }
         files
     }
@@ -116,15 +116,22 @@ fn host_files(dir: &Path, instance: &Instance) -> Vec<(String, Vec<u8>)> {
 fn tail(path: &Path) -> Option<Vec<u8>> {
     // Not what a link leads to: what is collected is sent to others.
     let mut file = disk::open_regular(fs::OpenOptions::new().read(true), path).ok()?;
-    let from = file.metadata().ok()?.len().saturating_sub(TAIL);
+    // One more, which tells that there is more.
+    let from = file.metadata().ok()?.len().saturating_sub(TAIL + 1);
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes).ok()?;
-    if from > 0 {
+    file.take(TAIL + 1).read_to_end(&mut bytes).ok()?;
+    Some(end_of(bytes))
+}
+
+fn end_of(mut bytes: Vec<u8>) -> Vec<u8> {
+    let most = usize::try_from(TAIL).unwrap_or(usize::MAX);
+    if bytes.len() > most {
+        bytes.drain(..bytes.len() - most);
         let line = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
         bytes.drain(..line);
     }
-    Some(bytes)
+    bytes
 }
 
 /// Name, size, and seconds since 1970.

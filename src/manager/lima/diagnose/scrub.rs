@@ -1,19 +1,27 @@
 //! What must not leave the machine is taken out of a text: secrets, user and host names, home directories, addresses.
 //! Where it is not certain, out it goes: a support person can ask, and what was sent cannot be called back.
 
-use std::{
-    borrow::Cow,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::LazyLock,
-};
+use std::borrow::Cow;
 
-use regex_lite::{Captures, Regex};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
+
+mod commands;
+mod forms;
+mod hosts;
+mod names;
+mod pen;
+mod places;
+#[cfg(test)]
+mod table;
+mod values;
+mod web;
+
+use names::Kind;
+use pen::{BLANK, Pen, at, before, length};
 
 use crate::env_vars;
 
-const BLANK: &str = "<blanked>";
-const ADDRESS: &str = "<address>";
 /// A shorter value of a variable says nothing, and would be found everywhere.
 const SHORTEST_SECRET: usize = 6;
 
@@ -45,16 +53,27 @@ impl Scrubber {
         for name in env_vars::USER_NAMES {
             this.user(&env_vars::get(name).unwrap_or_default());
         }
+        this.user(&full_name().unwrap_or_default());
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         this.host(host.split('.').next().unwrap_or_default());
         this.host(&host);
+        if let Some((_, domain)) = host.split_once('.').filter(|(_, domain)| domain.contains('.')) {
+            this.host(domain);
+        }
+        for name in machine_names() {
+            this.host(&name);
+        }
         for (name, value) in std::env::vars_os() {
             let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned());
             let lower = name.to_ascii_lowercase();
-            if SECRET_WORDS.iter().any(|word| lower.contains(word)) {
-                this.secret(&value);
-            } else if lower.ends_with("_proxy") && lower != "no_proxy" {
-                this.proxy(&value);
+            // A desktop's session is called as the desktop is.
+            let desktop = lower.contains("session") && !["token", "key", "secret"].iter().any(|w| lower.contains(w));
+            match names::kind(&name) {
+                Some(Kind::Host) => this.host(&value),
+                Some(Kind::User) => this.user(&value),
+                Some(_) if !desktop => this.secret(&value),
+                _ if lower.ends_with("_proxy") && lower != "no_proxy" => this.proxy(&value),
+                _ => {}
             }
         }
         if let Some(proxy) = proxy {
@@ -81,14 +100,25 @@ impl Scrubber {
     }
 
     pub fn user(&mut self, name: &str) {
-        if name != "root" {
-            self.literal(name, "<user>", true);
+        if !places::is_system_user(name) {
+            self.literal(name, places::USER, true);
         }
     }
 
     pub fn host(&mut self, name: &str) {
-        if name != "localhost" {
-            self.literal(name, "<host>", true);
+        if hosts::is_known(name) || name.starts_with('(') {
+            return;
+        }
+        self.literal(name, hosts::HOST, true);
+        // As a Mac shows it: `Annas-MacBook-Pro` is "Anna's MacBook Pro".
+        if let Some((first, rest)) = name.split_once('-') {
+            let rest = rest.replace('-', " ");
+            self.literal(&format!("{first} {rest}"), hosts::HOST, true);
+            if let Some(owner) = first.strip_suffix('s') {
+                for apostrophe in ["'", "\u{2019}"] {
+                    self.literal(&format!("{owner}{apostrophe}s {rest}"), hosts::HOST, true);
+                }
+            }
         }
     }
 
@@ -105,8 +135,10 @@ impl Scrubber {
 
     fn literal(&mut self, text: &str, instead: &'static str, word: bool) {
         let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let encoded = text.replace('%', "%25").replace(' ', "%20");
-        for text in [text.to_owned(), decoded, encoded] {
+        let spaced = text.replace('%', "%25").replace(' ', "%20");
+        let encoded = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let escaped = serde_json::to_string(text).unwrap_or_default().trim_matches('"').to_owned();
+        for text in [text.to_owned(), decoded, spaced, encoded, escaped] {
             let text = text.to_ascii_lowercase();
             if !text.is_empty() && !self.literals.iter().any(|l| l.text == text) {
                 self.literals.push(Literal { text, instead, word });
@@ -115,34 +147,87 @@ impl Scrubber {
         self.literals.sort_by_key(|l| std::cmp::Reverse(l.text.len()));
     }
 
+    /// Takes as long as the text is, whatever stands in it.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = blank_pem(text);
         for literal in &self.literals {
             text = replace_literal(text, literal);
         }
-        for (regex, instead) in RULES.iter() {
-            if let Cow::Owned(changed) = regex.replace_all(&text, *instead) {
-                text = changed;
-            }
+        for step in [web::scrub, named, commands::scrub, forms::scrub, hosts::scrub, places::scrub] {
+            text = step(&text);
         }
         text
     }
 }
 
-/// In a variable's name: its value is a secret.
-const SECRET_WORDS: [&str; 11] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "access_key",
-    "private_key",
-    "credential",
-    "auth",
-];
+/// The names a Mac is given beside the one of its network, and the domains that names are looked for in.
+fn machine_names() -> Vec<String> {
+    let mut names = Vec::new();
+    if cfg!(target_os = "macos") {
+        for which in ["ComputerName", "LocalHostName"] {
+            names.extend(super::system::said("/usr/sbin/scutil", &["--get".as_ref(), which.as_ref()]));
+        }
+    }
+    names.extend(hosts::domains_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()));
+    names
+}
+
+fn full_name() -> Option<String> {
+    if cfg!(target_os = "macos") {
+        return super::system::said("/usr/bin/id", &["-F".as_ref()]);
+    }
+    let user = env_vars::get(env_vars::USER_NAMES[0])?;
+    gecos(&std::fs::read_to_string("/etc/passwd").ok()?, &user)
+}
+
+fn gecos(passwd: &str, user: &str) -> Option<String> {
+    let mut fields = passwd.lines().map(|l| l.split(':')).find(|l| l.clone().next() == Some(user))?;
+    let name = fields.nth(4)?.split(',').next()?.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// What stands behind a name that tells what it is.
+fn named(text: &str) -> String {
+    let mut pen = Pen::new(text);
+    let mut words = [""; 3];
+    let mut from = 0;
+    while let Some(mut name) = pen::run(text, from, values::is_name) {
+        from = name.end;
+        // `\npassword`
+        if before(text, name.start) == b'\\' && matches!(at(text, name.start), b'n' | b'r' | b't') {
+            name.start += 1;
+        }
+        let word = &text[name.clone()];
+        if let Some(kind) = names::kind(word)
+            && let Some(value) = values::of(text, &name, kind, &words)
+        {
+            let told = &text[value.clone()];
+            match kind {
+                Kind::Host | Kind::User => {
+                    let length = length(told, 0, values::is_name);
+                    let name = &told[..length];
+                    let address =
+                        told[length..].starts_with("://") || !name.starts_with(|c: char| c.is_ascii_alphabetic());
+                    let (known, instead) = match kind {
+                        Kind::Host => (hosts::is_known(name), hosts::HOST),
+                        _ => (places::is_system_user(name), places::USER),
+                    };
+                    if !address && !known {
+                        let value = value.start..if kind == Kind::Host { value.start + length } else { value.end };
+                        from = value.end;
+                        pen.replace(value, instead);
+                    }
+                }
+                _ => {
+                    from = value.end;
+                    pen.replace(value, BLANK);
+                }
+            }
+        }
+        words = [word, words[0], words[1]];
+    }
+    pen.finish()
+}
 
 fn replace_literal(text: String, literal: &Literal) -> String {
     let lower = text.to_ascii_lowercase();
@@ -169,108 +254,32 @@ fn replace_literal(text: String, literal: &Literal) -> String {
 fn blank_pem(text: &str) -> String {
     const BEGIN: &str = "-----BEGIN ";
     const END: &str = "-----END ";
-    let mut out = String::new();
-    let mut rest = text;
-    loop {
-        let (begin, end) = (rest.find(BEGIN), rest.find(END));
-        let Some(first) = begin.into_iter().chain(end).min() else {
-            out.push_str(rest);
-            return out;
+    let find =
+        |what: &str, from: usize| memchr::memmem::find(&text.as_bytes()[from..], what.as_bytes()).map(|i| from + i);
+    let mut pen = Pen::new(text);
+    let (mut begin, mut end) = (find(BEGIN, 0), find(END, 0));
+    while let Some(first) = begin.into_iter().chain(end).min() {
+        let from = if Some(first) == begin { first } else { pen.done() };
+        let Some(last) = end else {
+            pen.replace(from..text.len(), BLANK);
+            break;
         };
-        if Some(first) == begin {
-            out.push_str(&rest[..first]);
-        }
-        out.push_str(BLANK);
-        let Some(end) = end else { return out };
         // Behind the line `-----END KIND-----`.
-        let after = end + END.len();
-        rest = rest[after..].find("-----").map_or("", |close| &rest[after + close + 5..]);
+        let after = find("-----", last + END.len()).map_or(text.len(), |close| close + 5);
+        pen.replace(from..after, BLANK);
+        begin = begin.and_then(|b| if b < after { find(BEGIN, after) } else { begin });
+        end = find(END, after);
     }
+    pen.finish()
 }
-
-/// What takes the place of a find.
-type Instead = fn(&Captures<'_>) -> String;
-
-/// Applied in this order.
-static RULES: LazyLock<Vec<(Regex, Instead)>> = LazyLock::new(|| {
-    // The value behind a name: in quotes, in quotes that are escaped (JSON in a log line of JSON), or a word.
-    const VALUE: &str = r#"("(?:[^"\\]|\\.)*"|\\+"[\s\S]*?\\+"|'[^']*'|[^\s"'\\,;&}]+)"#;
-    const BETWEEN: &str = r#"[\\"']*\s*[:=]\s*(?:[|>][+-]?\s+)?"#;
-    let rules: Vec<(String, Instead)> = vec![
-        // `scheme://user:password@`, and what is behind a question mark.
-        (r#"([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'<>]*@"#.into(), |c| format!("{}{BLANK}@", &c[1])),
-        (r#"(://[^\s"'?<>]*)\?[^\s"'<>]*"#.into(), |c| format!("{}?{BLANK}", &c[1])),
-        (r#"(?i)((?:authorization|cookie|x-registry-auth)[\\"']*\s*[:=]\s*)[^\r\n]*"#.into(), |c| {
-            format!("{}{BLANK}", &c[1])
-        }),
-        (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}".into(), |c| format!("{} {BLANK}", &c[1])),
-        // These may be several words.
-        (format!(r"(?i)([\w.-]*(?:password|passwd|passphrase|secret)[\w.-]*{BETWEEN}){VALUE}([^\r\n,;&}}]*)"), |c| {
-            let value = &c[2];
-            let rest = if value.starts_with(['"', '\'', '\\']) { &c[3] } else { "" };
-            format!("{}{BLANK}{rest}", &c[1])
-        }),
-        (
-            format!(
-                r"(?i)([\w.-]*(?:token|api[_-]?key|access[_-]?key|private[_-]?key|credential|session|\bauth|_auth|\bpwd|\bsig|signature)[\w.-]*{BETWEEN}){VALUE}"
-            ),
-            |c| format!("{}{BLANK}", &c[1]),
-        ),
-        (
-            format!(
-                r"(?i)(--?[a-z0-9-]*(?:password|passphrase|token|secret|api-key|credentials?)[a-z0-9-]*(?:=|\s+)){VALUE}"
-            ),
-            |c| format!("{}{BLANK}", &c[1]),
-        ),
-        (
-            concat!(
-                r"\b(?:gh[a-z]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|A[KS]IA[A-Z0-9]{12,}|xox[a-z]-[\w-]{10,}",
-                r"|npm_[A-Za-z0-9]{16,}|dckr_[a-z]+_[\w-]{16,}|sk-[\w-]{16,}|eyJ[\w-]{8,}(?:\.[\w-]*)+)"
-            )
-            .into(),
-            |_| BLANK.into(),
-        ),
-        (r"((?:sk-)?(?:ssh|ecdsa)-[\w.@-]+)\s+AAAA\S+(?:[ \t]+\S+)?".into(), |c| format!("{} {BLANK}", &c[1])),
-        // Keys, and what else looks random and is not a digest in hexadecimal.
-        (r"[A-Za-z0-9+/_-]{40,}=*".into(), |c| {
-            let count = |of: fn(&char) -> bool| c[0].chars().filter(of).count();
-            let random = [char::is_ascii_uppercase, char::is_ascii_lowercase, char::is_ascii_digit]
-                .into_iter()
-                .all(|of: fn(&char) -> bool| count(of) >= 3);
-            if random { BLANK.into() } else { c[0].to_owned() }
-        }),
-        (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+".into(), |c| {
-            let unit = [".service", ".socket", ".device", ".timer", ".mount"].iter().any(|u| c[0].ends_with(u));
-            if unit { c[0].to_owned() } else { ADDRESS.into() }
-        }),
-        (r"(?i)\b[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\b".into(), |_| ADDRESS.into()),
-        (r"\d{1,3}(?:\.\d{1,3}){3}".into(), |c| {
-            let keep = c[0].parse::<Ipv4Addr>().map_or(true, |a| a.is_loopback() || a.is_unspecified());
-            if keep { c[0].to_owned() } else { ADDRESS.into() }
-        }),
-        (r"(^|[^0-9A-Za-z:])([0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*(?:%\w+)?)".into(), |c| {
-            let text = c[2].split('%').next().unwrap_or_default();
-            let known = text.parse::<Ipv6Addr>().is_ok_and(|a| a.is_loopback() || a.is_unspecified());
-            let likely = text.contains("::") || text.matches(':').count() >= 4;
-            if likely && !known { format!("{}{ADDRESS}", &c[1]) } else { c[0].to_owned() }
-        }),
-        (r#"(/(?:Users|home)/)[^/\s"':,;<>]+"#.into(), |c| format!("{}<user>", &c[1])),
-        (r#"(?i)([a-z]:\\+Users\\+)[^\\\s"']+"#.into(), |c| format!("{}<user>", &c[1])),
-    ];
-    // They are constants: a test sees each of them compiled.
-    rules.into_iter().filter_map(|(text, instead)| Some((Regex::new(&text).ok()?, instead))).collect()
-});
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn every_rule_is_there() {
-        assert_eq!(RULES.len(), 16);
-    }
 
     fn noise() -> impl Strategy<Value = String> {
         prop_oneof!["[ -~\n]{0,60}", Just(String::new()), Just("level=info msg=\"booting\"\n".into())]

@@ -30,7 +30,7 @@ pub(super) trait System: Send + Sync {
 pub(super) struct ThisMachine;
 
 /// What a program of the system prints, on either stream.
-fn said(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
+pub(super) fn said(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
     let out = std::process::Command::new(program).args(args).stdin(std::process::Stdio::null()).output().ok()?;
     let text = [out.stdout, out.stderr].concat();
     out.status.success().then(|| String::from_utf8_lossy(&text).trim().to_owned())

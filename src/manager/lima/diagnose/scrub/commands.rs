@@ -1,0 +1,164 @@
+//! Command lines, where a secret has a short option's name or none.
+
+use std::ops::Range;
+
+use super::pen::{BLANK, Pen, is_quote, line_end, run};
+
+/// `-p` is a password.
+const PASSWORD_P: [&str; 10] =
+    ["login", "sshpass", "mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mongo", "mongosh", "7z"];
+/// `-u` is a user and a password.
+const USER_U: [&str; 9] = ["curl", "ctr", "http", "https", "xh", "curlie", "wget", "lftp", "smbclient"];
+/// `-u` is a user and a group.
+const GROUP_U: [&str; 4] = ["run", "exec", "create", "compose"];
+const OTHERS: &[(&str, &str)] = &[
+    ("redis-cli", "-a"),
+    ("ldapsearch", "-w"),
+    ("ldapadd", "-w"),
+    ("ldapmodify", "-w"),
+    ("sqlcmd", "-P"),
+    ("http", "-a"),
+];
+/// They read a secret that is printed for them.
+const READERS: &[&str] = &["--password-stdin", "--with-token", "--stdin", "--pass-stdin", "chpasswd", "-S"];
+
+pub fn scrub(text: &str) -> String {
+    let mut pen = Pen::new(text);
+    let mut from = 0;
+    while from < text.len() {
+        let end = line_end(text, from);
+        let line = &text[from..end];
+        // Most lines have none.
+        if line.contains('-') || line.contains("/p:") || line.contains("chpasswd") {
+            options(&mut pen, from..end);
+        }
+        if let Some(at) = find(line, "identified") {
+            identified(&mut pen, from + at..end);
+        }
+        from = end + 1;
+    }
+    pen.finish()
+}
+
+fn find(text: &str, word: &str) -> Option<usize> {
+    text.as_bytes().windows(word.len()).position(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn is_argument(b: u8) -> bool {
+    !b.is_ascii_whitespace() && !is_quote(b) && !matches!(b, b',' | b'[' | b']' | b'(' | b')' | b'\\')
+}
+
+#[derive(Default)]
+struct Program {
+    password: bool,
+    user: bool,
+    group: bool,
+    other: Option<&'static str>,
+    /// Where what `echo` prints begins.
+    prints: Option<usize>,
+    /// Where that ended: in a pipe.
+    printed: Option<Range<usize>>,
+}
+
+fn options(pen: &mut Pen<'_>, line: Range<usize>) {
+    let text = pen.text;
+    let mut program = Program::default();
+    let mut at = line.start;
+    let mut blank_next = false;
+    let mut user_next = false;
+    while let Some(found) = run(text, at, is_argument).filter(|r| r.start < line.end) {
+        at = found.end;
+        let argument = &text[found.clone()];
+        let name = argument.rsplit(['/', '\\']).next().unwrap_or(argument).trim_end_matches(".exe");
+        if blank_next || user_next {
+            let value = if user_next {
+                pair(argument, &program).map(|i| found.start + i..found.end)
+            } else {
+                Some(found.clone())
+            };
+            (blank_next, user_next) = (false, false);
+            if let Some(value) = value.filter(|_| !argument.starts_with('<')) {
+                pen.replace(value, BLANK);
+                continue;
+            }
+        }
+        if ["|", "||", "&&", ";", "&"].contains(&argument) {
+            let printed = program.prints.filter(|_| argument == "|").map(|from| from..found.start);
+            program = Program { printed: printed.or(program.printed), ..Program::default() };
+        } else if name == "echo" || name == "printf" {
+            program.prints = Some(found.end);
+        } else if READERS.contains(&name) {
+            if let Some(printed) = program.printed.take() {
+                let words = text[printed.clone()].trim();
+                let from = printed.start + text[printed.clone()].find(words).unwrap_or(0);
+                pen.replace(from..from + words.len(), BLANK);
+            }
+        } else if let Some(option) = argument.strip_prefix("--") {
+            let (option, value) = option.split_once('=').map_or((option, None), |(o, v)| (o, Some(v)));
+            if ["user", "creds", "src-creds", "dest-creds", "proxy-user"].contains(&option) {
+                match value {
+                    None => user_next = true,
+                    Some(value) => {
+                        if let Some(i) = pair(value, &program) {
+                            pen.replace(found.end - value.len() + i..found.end, BLANK);
+                        }
+                    }
+                }
+            }
+        } else if program.other.is_some_and(|o| o == argument) || program.password && argument == "-p" {
+            blank_next = true;
+        } else if program.password && argument.starts_with("-p") {
+            let from = found.start + 2 + usize::from(argument.as_bytes().get(2) == Some(&b'='));
+            pen.replace(from..found.end, BLANK);
+        } else if argument == "-u" || argument == "-U" {
+            user_next = true;
+        } else if program.user
+            && let Some(value) = user_in_cluster(argument)
+        {
+            match pair(value, &program) {
+                Some(i) => pen.replace(found.end - value.len() + i..found.end, BLANK),
+                None => user_next = value.is_empty(),
+            }
+        } else if let Some(password) = argument.strip_prefix("/p:") {
+            pen.replace(found.end - password.len()..found.end, BLANK);
+        } else {
+            let other = OTHERS.iter().find(|(p, _)| *p == name).map(|(_, option)| *option);
+            program.other = other.or(program.other);
+            program.password |= PASSWORD_P.contains(&name);
+            program.user |= USER_U.contains(&name);
+            if GROUP_U.contains(&name) {
+                program =
+                    Program { group: true, printed: program.printed, prints: program.prints, ..Program::default() };
+            }
+        }
+    }
+}
+
+/// What is behind the `u` of `-sSu`.
+fn user_in_cluster(argument: &str) -> Option<&str> {
+    let letters = argument.strip_prefix('-')?;
+    let at = letters.find(['u', 'U'])?;
+    letters[..at].bytes().all(|b| b.is_ascii_alphabetic()).then(|| &letters[at + 1..])
+}
+
+/// Where the password of `user:password` begins; a user and a group have none.
+fn pair(argument: &str, program: &Program) -> Option<usize> {
+    let (user, password) = argument.split_once([':', '%'])?;
+    let numbers = password.bytes().all(|b| b.is_ascii_digit());
+    let group = !program.user && (program.group || numbers || user == password);
+    (!group && !password.is_empty()).then_some(user.len() + 1)
+}
+
+/// `IDENTIFIED BY 'x'`, `IDENTIFIED WITH method BY 'x'`
+fn identified(pen: &mut Pen<'_>, range: Range<usize>) {
+    let text = &pen.text[range.clone()];
+    let Some(by) = find(text, " by ") else { return };
+    let rest = &text[by + 4..];
+    let value = rest.trim_start();
+    let start = range.start + by + 4 + rest.len() - value.len();
+    let end = match value.chars().next() {
+        Some(quote @ ('\'' | '"')) => value[1..].find(quote).map_or(value.len(), |i| i + 2),
+        _ => value.find([' ', ';', ',']).unwrap_or(value.len()),
+    };
+    pen.replace(start..start + end, BLANK);
+}

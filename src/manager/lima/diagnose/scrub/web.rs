@@ -1,0 +1,106 @@
+//! Addresses of the web and of databases: who logs in, which host, what is asked of it.
+
+use super::{
+    hosts,
+    pen::{BLANK, Pen, at, before, is_quote, length},
+};
+
+/// What is behind them is no host of the network.
+const LOCAL: &[&str] = &[
+    "file",
+    "unix",
+    "npipe",
+    "fd",
+    "vsock",
+    "containerd",
+    "docker-container",
+    "lima",
+    "app",
+    "data",
+    "chrome-extension",
+    "template",
+    "binary",
+];
+/// Images, whose registry may be left out.
+const IMAGES: &[&str] = &["docker", "docker-image", "oci", "docker-daemon", "containers-storage"];
+/// A secret is the rest of the path.
+const HOOKS: &[&str] =
+    &["hooks.slack.com/", "/webhooks/", "/webhook/", "/webhookb2/", "api.telegram.org/bot", "hooks.zapier.com/"];
+
+fn in_url(b: u8) -> bool {
+    b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>') || !b.is_ascii()
+}
+
+pub fn scrub(text: &str) -> String {
+    let mut pen = Pen::new(text);
+    let mut from = 0;
+    while let Some(found) = memchr::memmem::find(&text.as_bytes()[from..], b"://") {
+        let start = from + found + 3;
+        from = start + url(&mut pen, start);
+    }
+    let text = pen.finish();
+    let mut pen = Pen::new(&text);
+    for i in memchr::memchr_iter(b'@', text.as_bytes()) {
+        login(&mut pen, i);
+    }
+    pen.finish()
+}
+
+/// One address, from behind `://`; gives its length.
+fn url(pen: &mut Pen<'_>, start: usize) -> usize {
+    let text = pen.text;
+    let scheme =
+        text[..start - 3].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c)).next().unwrap_or("");
+    let mut end = start + length(text, start, in_url);
+    // JSON within JSON: the backslash belongs to the quote behind it.
+    while end > start && before(text, end) == b'\\' && is_quote(at(text, end)) {
+        end -= 1;
+    }
+    let whole = &text[start..end];
+    let authority = whole.split(['/', '?', '#']).next().unwrap_or_default();
+    // A password may have a slash in it: what is behind the colon is then no port.
+    let port = |a: &str| a.rsplit_once(':').is_none_or(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
+    let mut host = start;
+    let login = if authority.contains('@') || !port(authority) { whole.split('?').next() } else { None };
+    if let Some(login) = login.and_then(|w| w.rfind('@')).or_else(|| authority.rfind('@')) {
+        pen.replace(start..start + login, BLANK);
+        host = start + login + 1;
+    }
+    if !LOCAL.contains(&scheme) {
+        let name = host..host
+            + length(text, host, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')).min(end - host);
+        let image = IMAGES.contains(&scheme) && !text[name.clone()].contains('.') && at(text, name.end) != b':';
+        if !image && !hosts::is_known(&text[name.clone()]) {
+            pen.replace(name, hosts::HOST);
+        }
+    }
+    let rest = &text[host..end];
+    if let Some(hook) = HOOKS.iter().filter_map(|h| rest.find(h).map(|i| i + h.len())).min() {
+        pen.replace(host + hook..end, BLANK);
+    } else if let Some(query) = rest.find('?').or_else(|| rest.find('#').filter(|i| rest[*i..].contains('='))) {
+        pen.replace(host + query + 1..end, BLANK);
+    }
+    end - start
+}
+
+/// `user:password@host` without a scheme.
+fn login(pen: &mut Pen<'_>, i: usize) {
+    let text = pen.text;
+    let to = &text[i + 1..];
+    let host = to.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == '(');
+    if !host || to.starts_with("sha256:") || to.starts_with("sha512:") {
+        return;
+    }
+    let taken = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>/@(),".contains(c);
+    let from = text[pen.done()..i].rfind(taken).map_or(pen.done(), |at| {
+        let at = pen.done() + at;
+        at + text[at..].chars().next().map_or(0, char::len_utf8)
+    });
+    let Some((user, password)) = text[from..i].split_once(':') else { return };
+    // `HTTP_PROXY=user`
+    let user = user.rsplit('=').next().unwrap_or_default();
+    let name = !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"._%+-".contains(&b));
+    if name && !password.is_empty() {
+        pen.replace(i - password.len() - 1 - user.len()..i, BLANK);
+    }
+}
