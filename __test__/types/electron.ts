@@ -6,6 +6,18 @@ import * as mainSource from '../../electron/main-entry'
 import * as preloadSource from '../../electron/preload-entry'
 
 export const mains: Pick<typeof main, keyof typeof mainSource> = mainSource
+export const allow: main.Allow = {
+  sender: ({ senderFrame }) => senderFrame?.url === 'app://page',
+  hostPath: ({ path, readOnly, config, event }) => readOnly && [path, config.name, event.sender].length === 3,
+  exec: async ({ container, name, argv, options }) => [container, name, ...argv, options.user].length > 0,
+  publish: ({ address, hostPort, containerPort }) => `${address}:${hostPort}:${containerPort}` !== '',
+  credentials: ({ image }) => image.startsWith('registry.example.com/'),
+  download: ({ runtime }) => runtime === 'lima',
+  useImage: ({ action, image }) => action === 'pull' && image !== '',
+  images: ({ action, image, target }) => action === 'list' && image === target,
+  foreign: ({ method }) => method === 'container.list',
+  diagnostics: ({ event }) => event.senderFrame !== null,
+}
 export const preloads: Pick<typeof preload, keyof typeof preloadSource> = preloadSource
 
 export async function page(kai: preload.RuntimeApi): Promise<ContainerInfo[]> {
@@ -19,6 +31,9 @@ export async function page(kai: preload.RuntimeApi): Promise<ContainerInfo[]> {
     (error) => error?.details.path,
   )
   end()
+  const { raw } = await kai.container.details('web')
+  const places: (string | undefined)[] = (await kai.volume.list()).map(({ mountpoint }) => mountpoint)
+  places.push(typeof raw)
   // @ts-expect-error not for windows
   kai.image.load
   // @ts-expect-error not for windows

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import {
+  type BringOptions,
   BundledRuntimeManager,
   type BundledRuntimeOptions,
   type CallOptions,
@@ -253,6 +254,10 @@ const changed = ({ from, to, left: [first] }: RuntimeChange) => [from, to, first
 manager.on('state', stands).once('runtime-changed', changed).off('progress', told)
 await manager.initialize((message) => message.length)
 await manager.switchRuntime('lima', { onProgress: ({ percent }) => percent, signal, timeoutMs: 1 })
+const bring: BringOptions = { download: async (type) => type === 'lima' }
+await manager.initialize(bring)
+const ours: ContainerAdapter = manager.getRuntime().restricted({ foreign: await adapter.isPrivate(call) })
+await ours.pullImage('redis:7', undefined, { credentials: 'none' })
 const there: RuntimeDetection = await manager.detectAvailableRuntimes(call)
 const why: (string | undefined)[] = there.details.map((d: RuntimeDetail) => d.reason ?? d.tried?.[0]?.endpoint)
 const used: IContainerRuntime = manager.getRuntime()

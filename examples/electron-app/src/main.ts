@@ -21,6 +21,8 @@ registerRuntimeIpc(ipcMain, manager, {
     sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href,
     // The page is there to choose a runtime with, and choosing one fetches it.
     download: () => true,
+    // Its set-up screen offers the logs' ends to copy, for a bug report.
+    diagnostics: () => true,
   },
 })
 // The first launch is the person's: nothing is started before a choice was made.
