@@ -73,6 +73,8 @@ import type { Readable } from 'node:stream'
  * - `PORT_IN_USE`: the host port is taken; the message names it.
  * - `PORT_NOT_FORWARDED`: never thrown, but the `code` of a warning of the process (`process.on('warning', …)`): a call
  *   ended well, and a port it published does not answer on this computer (yet).
+ * - `OUTDATED_VERSION`: never thrown, but the `code` of a warning of the process, once for each: a program is used in a
+ *   version that should not be. The message says why.
  * - `IN_USE`: the image, network or volume is used by a container, or the container is running.
  * - `REGISTRY_AUTH`: the registry wants credentials, or refused the ones it got.
  */
@@ -99,6 +101,7 @@ export type RuntimeErrorCode =
   | 'NAME_IN_USE'
   | 'PORT_IN_USE'
   | 'PORT_NOT_FORWARDED'
+  | 'OUTDATED_VERSION'
   | 'IN_USE'
   | 'INVALID_ARGUMENT'
   | 'INVALID_STATE'
@@ -910,12 +913,17 @@ export interface BundledRuntimeOptions {
   appDir?: string
   /** Where everything lies: programs, images, containers, volumes. Default: `<appDir>/containerd`. At most 83 bytes. */
   dataDir?: string
-  /** Directory of what the application ships (`npx lima-runtime download --component nerdctl-full`). */
+  /**
+   * Directory of what the application ships (`npx lima-runtime download --component nerdctl-full`). Default: as for
+   * {@link LimaRuntimeOptions}.
+   */
   bundledDir?: string
   /** Path or address of a manifest in place of the built-in one. */
   manifest?: string
   /** `https://host/path` is fetched as `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`. */
   mirror?: string
+  /** Which nerdctl-full, in place of the manifest's default. */
+  versions?: Versions
 }
 
 /**
@@ -1192,6 +1200,24 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
 
 // ---- Lima -----------------------------------------------------------------------------------------------------------
 
+/**
+ * Versions of what is fetched. Each must be in the manifest (`INVALID_ARGUMENT` with those that are). Default: the
+ * manifest's, 2.2.0 of Lima and 2.3.5 of nerdctl; it also has 1.2.1 and 2.1.6, whose use is a warning of the process,
+ * `OUTDATED_VERSION`. An older version than the VM was made with is refused with `INVALID_STATE`.
+ */
+export interface Versions {
+  lima?: string
+  /** Of nerdctl-full: nerdctl, containerd and what belongs to them. */
+  nerdctl?: string
+  docker?: string
+}
+
+/**
+ * The guest's image. `'minimal'` has less than half the bytes, and its first boot fetches iptables and rsync, a few
+ * megabytes; `'server'` boots without a network.
+ */
+export type ImageVariant = 'minimal' | 'server'
+
 /** Options of {@link LimaRuntimeManager}. */
 export interface LimaRuntimeOptions {
   /** The last part of `appDir`. Default: `'kai-desktop'`. */
@@ -1206,14 +1232,23 @@ export interface LimaRuntimeOptions {
   /**
    * The pre-bundled runtime, as `npx lima-runtime download` makes it. Default:
    * `<process.resourcesPath>/bundled-runtime/<platform>-<arch>`, then `resources/bundled-runtime/<platform>-<arch>`
-   * under that directory, then under the working directory.
+   * under that directory; the working directory is not looked into. What is in it is checked against the digests of the
+   * manifest, not against any list beside it.
    */
   bundledDir?: string
   /**
    * A file or http(s) address that says which versions to fetch, from where, with which SHA-256, instead of the
-   * manifest of this package; its form is `templates/manifest.schema.json`. Default: `LIMA_RUNTIME_MANIFEST`.
+   * manifest of this package; its form is `templates/manifest.schema.json`, of which the older schema 1 is read too. At
+   * most 1 MiB. Default: `LIMA_RUNTIME_MANIFEST`.
    */
   manifest?: string
+  /** Which versions to use, in place of the manifest's defaults. */
+  versions?: Versions
+  /**
+   * Which image a new VM is made from. Default: `'minimal'`, or the one the application ships. A manifest whose image has
+   * no variants has only that one.
+   */
+  imageVariant?: ImageVariant
   /**
    * `https://host/path` is fetched from `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`.
    * Default: `LIMA_RUNTIME_MIRROR`.

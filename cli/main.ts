@@ -10,6 +10,7 @@ import { COMMAND_HELP, HELP } from './usage'
 
 const COMMON = { json: { type: 'boolean' }, quiet: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const
 const SOURCES = { mirror: { type: 'string' }, manifest: { type: 'string' } } as const
+const VERSION = { 'lima-version': { type: 'string' } } as const
 const PLACE = {
   'app-name': { type: 'string' },
   'app-dir': { type: 'string' },
@@ -20,13 +21,16 @@ const OPTIONS = {
   download: {
     ...COMMON,
     ...SOURCES,
+    ...VERSION,
+    'nerdctl-version': { type: 'string' },
+    'image-variant': { type: 'string' },
     'current-platform': { type: 'boolean' },
     platform: { type: 'string', multiple: true },
     all: { type: 'boolean' },
     component: { type: 'string', multiple: true },
     out: { type: 'string' },
   },
-  install: { ...COMMON, ...SOURCES, ...PLACE, repair: { type: 'boolean' } },
+  install: { ...COMMON, ...SOURCES, ...VERSION, ...PLACE, repair: { type: 'boolean' } },
   status: { ...COMMON, ...PLACE },
   doctor: { ...COMMON, ...PLACE },
 } as const
@@ -70,6 +74,8 @@ async function download({ values, screen, signal, print }: Context): Promise<num
     out: values.out,
     mirror: values.mirror,
     manifest: values.manifest,
+    versions: { lima: values['lima-version'], nerdctl: values['nerdctl-version'] },
+    imageVariant: values['image-variant'],
   }
   const bundle = await downloadBundle(options, { signal, onProgress: screen.progress })
   print(
@@ -128,6 +134,7 @@ function managerOf(values: Values): Manager {
     bundledDir: values['bundled-dir'],
     mirror: values.mirror,
     manifest: values.manifest,
+    versions: values['lima-version'] === undefined ? undefined : { lima: values['lima-version'] },
   }
   return new LimaRuntimeManager(Object.fromEntries(Object.entries(named).filter(([, v]) => v !== undefined)))
 }

@@ -21,7 +21,8 @@ Environment: LIMA_RUNTIME_MIRROR and LIMA_RUNTIME_MANIFEST stand for --mirror an
 NO_PROXY and NODE_EXTRA_CA_CERTS are honoured.`
 
 const SOURCES = `  --mirror <url>        Take https://host/path from <url>/host/path
-  --manifest <file>     Versions, addresses and digests, instead of the manifest that ships with this package`
+  --manifest <file>     Versions, addresses and digests, instead of the manifest that ships with this package
+  --lima-version <v>    Another version of Lima than the manifest's default`
 
 const PLACE = `  --app-name <name>     The application's directory name (default kai-desktop)
   --app-dir <dir>       The application's data directory
@@ -33,12 +34,15 @@ export const COMMAND_HELP = {
 
 Fetches the runtime into a directory that you ship with your app: packaged apps then install it without a network.
 What is there already and whole is not fetched again; an interrupted download goes on where it ended.
+Lima is unpacked where the manifest says what is in its archive, else shipped as it was published.
 
 Options:
   --current-platform    For the machine this runs on (the default)
   --platform <name>     darwin-arm64, darwin-x64, linux-x64, linux-arm64 or win32-x64; repeatable
   --all                 For every platform the manifest has
-  --component <name>    lima (the default), image, nerdctl-full or nerdctl; repeatable
+  --component <name>    lima (the default), image, nerdctl-full, nerdctl or wsl-rootfs; repeatable
+  --image-variant <v>   server (the default: it boots without a network) or minimal
+  --nerdctl-version <v> Another version of nerdctl than the manifest's default
   --out <dir>           Default resources/bundled-runtime
 ${SOURCES}
   --json --quiet --help

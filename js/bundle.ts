@@ -1,5 +1,5 @@
 import type { Progress } from '../index'
-import { invoke, json, progress } from './call'
+import { invokeAndWarn, json, progress } from './call'
 import { native } from './native'
 
 /** One component of one platform, as it lies there now. */
@@ -10,6 +10,8 @@ export interface BundledComponent {
   path: string
   source: string
   sha256: string
+  /** Of what is in the archive, for the manifest to name. */
+  contents?: string
   /** Bytes on the disk. */
   size: number
   /** False for what was there already and whole. */
@@ -19,5 +21,7 @@ export interface BundledComponent {
 /** Brings components into a directory that ships with an app, where `hasPreBundled()` finds them. */
 export async function downloadBundle(bundle: object, p?: Progress): Promise<BundledComponent[]> {
   const { options, report } = progress(p)
-  return JSON.parse(await invoke(options, (call) => native.downloadBundle(json('options', bundle), report, call)))
+  return JSON.parse(
+    await invokeAndWarn(options, (call) => native.downloadBundle(json('options', bundle), report, call)),
+  )
 }

@@ -1,5 +1,5 @@
 import type * as api from '../index'
-import { invoke, json, type NativeCall, progress } from './call'
+import { invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
 import { atOnce } from './errors'
 import { type BundledManager, native, resourcesPath } from './native'
 
@@ -86,7 +86,7 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
 
   async #work(p: api.Progress | undefined, run: (report: Report, call: NativeCall) => Promise<void>): Promise<void> {
     const { options, report } = progress(p)
-    await invoke(options, (call) => run(report, call))
+    await invokeAndWarn(options, (call) => run(report, call))
   }
 
   #paths(): Paths {

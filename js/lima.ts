@@ -149,7 +149,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     }
     let failed = true
     try {
-      await invoke(options, (call) => run(both, call))
+      await invokeAndWarn(options, (call) => run(both, call))
       failed = false
     } finally {
       const told = this.#look()

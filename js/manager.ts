@@ -265,8 +265,13 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         const runtime = new ContainerdAdapter(named)
         return { type, runtime, start: (_, p) => runtime.initialize(p) }
       }
-      const { bundledDir, manifest, mirror } = lima ?? {}
-      const source = { ...(bundledDir && { bundledDir }), ...(manifest && { manifest }), ...(mirror && { mirror }) }
+      const { bundledDir, manifest, mirror, versions } = lima ?? {}
+      const source = {
+        ...(bundledDir && { bundledDir }),
+        ...(manifest && { manifest }),
+        ...(mirror && { mirror }),
+        ...(versions && { versions }),
+      }
       const own = new BundledRuntimeManager({ ...app, ...source })
       const runtime = new ContainerdAdapter({ ...named, ...own.getAdapterOptions() })
       return {

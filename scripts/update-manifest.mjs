@@ -1,19 +1,28 @@
-// Brings templates/manifest.json to a version of Lima or nerdctl, with the digests of the release's own SHA256SUMS.
+// Brings a release into templates/manifest.json: addresses, digests, sizes, and what is in an archive.
 //
-//   node scripts/update-manifest.mjs lima 1.2.3
-//   node scripts/update-manifest.mjs nerdctl 2.2.1          (nerdctl-full and the Windows program)
-//   … --mirror http://127.0.0.1:8080                         (https://host/path is read from <mirror>/host/path)
-//   … --manifest path/to/manifest.json                       (another one than templates/manifest.json)
+//   node scripts/update-manifest.mjs lima 2.2.1
+//   node scripts/update-manifest.mjs nerdctl 2.3.6            (nerdctl-full and the Windows program)
+//   node scripts/update-manifest.mjs image 20260926           (both variants of the guest's image, of the builds last before)
+//   … --keep                  the release beside the ones that are there; the default stays
+//   … --contents              what is in the archives, too: fetches them, with the command in dist/
+//   … --mirror <url>          https://host/path is read from <url>/host/path
+//   … --manifest <file>       another one than templates/manifest.json
 //
-// Everything is read and checked before the file is replaced; the name of every archive must be in the SHA256SUMS.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+// GitHub says of each file its size and digest, the release's own SHA256SUMS its digest; both must say the same. Ubuntu's
+// index of images says both. Everything is read and checked before the file is replaced.
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+
+const CLI = fileURLToPath(new URL('../dist/cli.cjs', import.meta.url))
 
 /** What a release calls its archives, by component and platform (lima-contract §6, nerdctl-contract §6). */
 const RELEASES = {
   lima: {
-    at: (v) => `https://github.com/lima-vm/lima/releases/download/v${v}`,
+    repository: 'lima-vm/lima',
     components: {
       lima: {
         'darwin-arm64': (v) => `lima-${v}-Darwin-arm64.tar.gz`,
@@ -24,7 +33,7 @@ const RELEASES = {
     },
   },
   nerdctl: {
-    at: (v) => `https://github.com/containerd/nerdctl/releases/download/v${v}`,
+    repository: 'containerd/nerdctl',
     components: {
       'nerdctl-full': {
         'linux-arm64': (v) => `nerdctl-full-${v}-linux-arm64.tar.gz`,
@@ -35,6 +44,15 @@ const RELEASES = {
   },
 }
 
+/** Ubuntu's index of released images, by variant, and its product of each platform's. */
+const IMAGES = {
+  minimal: 'https://cloud-images.ubuntu.com/minimal/releases/',
+  server: 'https://cloud-images.ubuntu.com/releases/',
+}
+const INDEX = 'streams/v1/com.ubuntu.cloud:released:download.json'
+const ARCHITECTURES = { 'linux-arm64': 'arm64', 'linux-x64': 'amd64' }
+const UBUNTU = '24.04'
+
 export function parseSums(text) {
   const sums = new Map()
   for (const line of text.split('\n')) {
@@ -44,27 +62,105 @@ export function parseSums(text) {
   return sums
 }
 
-/** `manifest` with `release`'s components at `version`; `read` fetches a text by its address. */
-export async function update(manifest, release, version, read) {
+/** `manifest` with `release` at `version`; `read` fetches a text by its address. */
+export async function update(manifest, release, version, read, { keep = false } = {}) {
+  if (manifest.schema !== 2) throw new Error(`the manifest is of schema ${manifest.schema}, not 2`)
+  const found = release === 'image' ? await images(version, read) : await archives(release, version, read)
+  const components = { ...manifest.components }
+  for (const [component, { version: name, ...rest }] of Object.entries(found)) {
+    const before = components[component]
+    const versions = { [name]: rest, ...(keep ? without(before?.versions, name) : {}) }
+    components[component] = { default: (keep && before?.default) || name, versions }
+  }
+  return { ...manifest, components }
+}
+
+const without = (versions = {}, name) => Object.fromEntries(Object.entries(versions).filter(([v]) => v !== name))
+
+async function archives(release, version, read) {
   const known = RELEASES[release]
-  if (!known) throw new Error(`${release}: one of ${Object.keys(RELEASES).join(', ')}`)
+  if (!known) throw new Error(`${release}: one of ${[...Object.keys(RELEASES), 'image'].join(', ')}`)
   if (!/^\d+\.\d+\.\d+(-[a-z0-9.]+)?$/.test(version ?? ''))
     throw new Error(`${version}: a version like 1.2.3, without a v`)
-  const base = known.at(version)
+  const base = `https://github.com/${known.repository}/releases/download/v${version}`
+  const api = `https://api.github.com/repos/${known.repository}/releases/tags/v${version}`
   const sums = parseSums(await read(`${base}/SHA256SUMS`))
-  const components = { ...manifest.components }
+  const assets = new Map(JSON.parse(await read(api)).assets.map((asset) => [asset.name, asset]))
+  const found = {}
   for (const [component, names] of Object.entries(known.components)) {
     const platforms = {}
     for (const [platform, name] of Object.entries(names)) {
       const file = name(version)
       const sha256 = sums.get(file)
       if (!sha256) throw new Error(`${base}/SHA256SUMS does not name ${file}`)
-      // No size: the list has none, and none is invented.
-      platforms[platform] = { sources: [{ url: `${base}/${file}`, sha256 }] }
+      const asset = assets.get(file)
+      if (!asset) throw new Error(`${api} does not name ${file}`)
+      if (asset.digest !== `sha256:${sha256}`)
+        throw new Error(`${file}: GitHub says ${asset.digest}, the release's SHA256SUMS sha256:${sha256}`)
+      platforms[platform] = { sources: [{ url: `${base}/${file}`, sha256, size: sized(file, asset.size) }] }
     }
-    components[component] = { version, platforms }
+    found[component] = { version, platforms }
   }
-  return { ...manifest, components }
+  return found
+}
+
+/** Of each variant the last build of `date` or before: the two are not built on the same days. */
+async function images(date, read) {
+  if (!/^\d{8}$/.test(date ?? '')) throw new Error(`${date}: a date like 20260926`)
+  const variants = {}
+  for (const [variant, at] of Object.entries(IMAGES)) {
+    const { products } = JSON.parse(await read(at + INDEX))
+    const platforms = {}
+    for (const [platform, arch] of Object.entries(ARCHITECTURES)) {
+      const ofArch = Object.values(products).filter((p) => p.version === UBUNTU && p.arch === arch)
+      const builds = ofArch.flatMap((p) => Object.entries(p.versions)).filter(([name]) => name <= `${date}~`)
+      const [name, build] = builds.sort(([a], [b]) => (a < b ? 1 : -1))[0] ?? []
+      const image = build?.items?.['disk1.img']
+      if (!image) throw new Error(`${at}${INDEX} has no ${variant} image for ${arch} of ${date} or before`)
+      const { path, sha256, size } = image
+      if (!/^[0-9a-f]{64}$/.test(sha256)) throw new Error(`${path} of ${name} has no sha256`)
+      // The directories above are links to this one.
+      const [file] = /[^/]+\/release-[^/]+\/[^/]+$/.exec(path) ?? []
+      if (!file) throw new Error(`${path} is not the path of a dated image`)
+      platforms[platform] = { sources: [{ url: new URL(file, at).href, sha256, size: sized(path, size) }] }
+    }
+    variants[variant] = { platforms }
+  }
+  return { image: { version: UBUNTU, variants } }
+}
+
+function sized(file, size) {
+  if (!Number.isSafeInteger(size) || size <= 0) throw new Error(`${file}: ${size} is not its size`)
+  return size
+}
+
+/** Fetches Lima for each platform, as an application's build does, and notes what the archive holds. */
+function withContents(manifest, version, mirror) {
+  const dir = mkdtempSync(join(tmpdir(), 'lima-runtime-contents-'))
+  try {
+    const file = join(dir, 'manifest.json')
+    writeFileSync(file, JSON.stringify(manifest))
+    const { platforms } = manifest.components.lima.versions[version]
+    for (const platform of Object.keys(platforms)) {
+      const from = mirror ? ['--mirror', mirror] : []
+      const args = [
+        'download',
+        '--json',
+        '--platform',
+        platform,
+        '--lima-version',
+        version,
+        '--manifest',
+        file,
+        ...from,
+      ]
+      const report = execFileSync(process.execPath, [CLI, ...args, '--out', join(dir, 'out')], { encoding: 'utf8' })
+      const [{ sha256, contents }] = JSON.parse(report)
+      for (const source of platforms[platform].sources) if (source.sha256 === sha256) source.contents = contents
+    }
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
 }
 
 async function main() {
@@ -72,6 +168,8 @@ async function main() {
     allowPositionals: true,
     options: {
       mirror: { type: 'string' },
+      keep: { type: 'boolean' },
+      contents: { type: 'boolean' },
       manifest: { type: 'string', default: fileURLToPath(new URL('../templates/manifest.json', import.meta.url)) },
     },
   })
@@ -82,7 +180,8 @@ async function main() {
     if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`)
     return response.text()
   }
-  const next = await update(JSON.parse(readFileSync(values.manifest, 'utf8')), release, version, read)
+  const next = await update(JSON.parse(readFileSync(values.manifest, 'utf8')), release, version, read, values)
+  if (values.contents && release === 'lima') withContents(next, version, values.mirror)
   writeFileSync(`${values.manifest}.new`, `${JSON.stringify(next, null, 2)}\n`)
   renameSync(`${values.manifest}.new`, values.manifest)
   console.log(`${values.manifest}: ${release} ${version}`)

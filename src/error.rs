@@ -65,6 +65,8 @@ codes! {
     PortInUse = "PORT_IN_USE",
     /// Never thrown, a warning of a call that ended well: a published port of a VM does not answer on this computer.
     PortNotForwarded = "PORT_NOT_FORWARDED",
+    /// Never thrown, a warning of a call that ended well: the version of a program that was asked for should not be used.
+    OutdatedVersion = "OUTDATED_VERSION",
     /// The image, network or volume is used by a container, or the container is running.
     InUse = "IN_USE",
     /// An argument is wrong; `details.field` names it. The engine was not asked.

@@ -23,7 +23,7 @@ use lima_runtime::{
     call::Call,
     engine::{ExecOptions, NetworkOptions, containerd::LocalContainerd},
     error::ErrorCode,
-    fetch::manifest::{Manifest, Part},
+    fetch::manifest::{Choice, Manifest, Part},
     fetch::platform::Platform,
     manager::containerd::BundledRuntime,
     progress::{Phase, ignore},
@@ -44,7 +44,8 @@ fn is_root() -> bool {
 fn site() -> Option<Site> {
     let archive = nerdctl_full::archive()?;
     let server = Releases::start();
-    let mut wanted = Manifest::built_in().find(Part::NerdctlFull, Platform::current().unwrap()).unwrap();
+    let host = Platform::current().unwrap();
+    let mut wanted = Manifest::built_in().find(Part::NerdctlFull, host, &Choice::default()).unwrap();
     let source = wanted.sources.remove(0);
     let mirrored = format!("/{}{}", source.url.host_str().unwrap(), source.url.path());
     // The pinned digest is the real release's; this is another one.

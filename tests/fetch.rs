@@ -344,20 +344,76 @@ async fn a_server_that_falls_silent_is_left_and_tried_again() {
 }
 
 #[tokio::test]
-async fn sources_are_tried_in_order_and_a_release_list_pins_what_the_manifest_does_not() {
+async fn sources_are_tried_in_order_and_one_without_a_digest_is_none() {
     let bench = Bench::new(100_000);
+    let gone = json!({ "url": bench.server.url("/gone.tar.gz"), "sha256": "0".repeat(64) });
+    let there = json!({ "url": bench.server.url(LIMA), "sha256": sha256(&bench.archive) });
+    // A list of digests beside the file comes from whoever sends the file, a mirror for one.
+    let bare = json!({ "url": bench.server.url("/r/lima-x.tar.gz") });
     bench.server.file("/r/SHA256SUMS", format!("{}  lima-x.tar.gz\n", sha256(&bench.archive)));
     bench.server.file("/r/lima-x.tar.gz", bench.archive.clone());
-    let gone = json!({ "url": bench.server.url("/gone.tar.gz"), "sha256": "0".repeat(64) });
-    bench.manifest("1.2.1", &[gone.clone(), json!({ "url": bench.server.url("/r/lima-x.tar.gz") })]);
+    bench.manifest("1.2.1", &[bare.clone(), gone, there]);
     bench.install().await.unwrap();
     bench.assert_installed("1.2.1").await;
-    let paths: Vec<_> = bench.server.take().0.into_iter().map(|r| r.path).collect();
-    assert_eq!(paths, ["/gone.tar.gz", "/r/SHA256SUMS", "/r/lima-x.tar.gz"]);
-    // Without a digest from anywhere nothing is installed.
+    let paths = || bench.server.take().0.into_iter().map(|r| r.path).collect::<Vec<_>>();
+    assert_eq!(paths(), ["/gone.tar.gz", LIMA]);
     bench.runtime().uninstall(UninstallOptions::default(), &Call::default()).await.unwrap();
-    bench.server.file("/r/SHA256SUMS", "");
-    assert_eq!(bench.refused().await.code(), ErrorCode::DownloadFailed);
+    bench.manifest("1.2.1", &[bare]);
+    let e = bench.refused().await;
+    assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("manifest")));
+    assert_eq!(e.details()["url"], bench.server.url("/r/lima-x.tar.gz"), "it names the source");
+    assert_eq!(paths(), [] as [&str; 0], "nothing is asked for");
+}
+
+#[tokio::test]
+async fn no_byte_is_taken_beyond_the_size_of_the_file() {
+    let bench = Bench::new(100_000);
+    let size = bench.archive.len();
+    let source = |size: Option<usize>| {
+        let mut source = json!({ "url": bench.server.url(LIMA), "sha256": sha256(&bench.archive) });
+        if let Some(size) = size {
+            source["size"] = json!(size);
+        }
+        source
+    };
+    // What was asked for, and then bytes without end.
+    bench.manifest("1.2.1", &[source(Some(size))]);
+    bench.server.faults([Fault::Endless]);
+    let e = bench.refused().await;
+    assert_eq!((e.code(), &e.details()["expected"]), (ErrorCode::ChecksumMismatch, &json!(size)));
+    let (requests, sent) = bench.server.take();
+    assert_eq!(requests.len(), 1, "nor is it asked for again");
+    // What the connection holds by itself is on its way before anyone can end it.
+    assert!(sent < 16 * MB, "{sent} bytes after the last one");
+    assert!(bench.cached() <= size, "{} bytes are kept", bench.cached());
+    // Where the manifest says no size there is still an end.
+    bench.manifest("1.2.1", &[source(None)]);
+    bench.server.faults([Fault::Announce(1 << 40)]);
+    let e = bench.refused().await;
+    assert_eq!((e.code(), &e.details()["actual"]), (ErrorCode::ChecksumMismatch, &json!(1u64 << 40)));
+    assert_eq!(bench.server.take().0.len(), 1);
+    bench.install().await.unwrap();
+    bench.assert_installed("1.2.1").await;
+}
+
+#[tokio::test]
+async fn a_manifest_without_end_is_none() {
+    let bench = Bench::new(1000);
+    let install = async |manifest: &str| {
+        let runtime = bench.runtime_with(&json!({ "manifest": manifest }));
+        runtime.install(InstallOptions::default(), progress::ignore(), &Call::default()).await.unwrap_err()
+    };
+    let e = install("/dev/zero").await;
+    assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("manifest")));
+    bench.server.file("/manifest.json", "{");
+    bench.server.faults([Fault::Endless]);
+    let e = install(&bench.server.url("/manifest.json")).await;
+    assert_eq!(e.code(), ErrorCode::DownloadFailed);
+    let (requests, sent) = bench.server.take();
+    assert!(requests.len() == 1 && sent < 16 * MB, "{} requests, {sent} bytes", requests.len());
+    // Nor does a refusal have one.
+    bench.server.faults([Fault::Status(403, "transfer-encoding: chunked\r\n")]);
+    assert_eq!(install(&bench.server.url("/manifest.json")).await.details()["status"], 403);
 }
 
 #[tokio::test]
@@ -458,44 +514,191 @@ async fn a_newer_version_replaces_the_old_one_but_not_under_a_running_vm() {
     bench.assert_installed("1.10.0").await;
 }
 
+/// Several versions of Lima in a manifest of schema 2, on the server.
+fn publish_versions(bench: &Bench, default: &str, versions: &[(&str, Option<&str>)]) {
+    let platform = Platform::current().unwrap();
+    let release = |&(version, advice): &(&str, Option<&str>)| {
+        let (path, bytes) = (format!("/lima-{version}.tar.gz"), lima_archive(50_000, version));
+        let source = json!({ "url": bench.server.url(&path), "sha256": sha256(&bytes), "size": bytes.len() });
+        bench.server.file(&path, bytes);
+        let release = json!({ "advice": advice, "platforms": { platform.as_str(): { "sources": [source] } } });
+        (version.to_owned(), release)
+    };
+    let versions: serde_json::Map<_, _> = versions.iter().map(release).collect();
+    let components = json!({ "lima": { "default": default, "versions": versions } });
+    let manifest = json!({ "schema": 2, "components": components });
+    fs::write(bench.dir.path().join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+fn versions(lima: &str) -> serde_json::Value {
+    json!({ "versions": { "lima": lima } })
+}
+
+#[tokio::test]
+async fn a_version_can_be_asked_for_and_one_with_an_advice_warns() {
+    let bench = Bench::new(1000);
+    publish_versions(&bench, "9.2.0", &[("9.2.0", None), ("9.1.2", Some("out of support"))]);
+    let install = async |more: &serde_json::Value| {
+        bench.runtime_with(more).install(InstallOptions::default(), progress::ignore(), &Call::default()).await
+    };
+    let advised = || {
+        let warnings = lima_runtime::call::take_warnings();
+        warnings.iter().filter(|w| w.message().contains("9.1.2")).map(Error::code).collect::<Vec<_>>()
+    };
+    install(&json!({})).await.unwrap();
+    bench.assert_installed("9.2.0").await;
+    assert_eq!(advised(), []);
+    let e = install(&versions("9.9.9")).await.unwrap_err();
+    assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("versions.lima")));
+    assert!(e.message().contains("9.1.2, 9.2.0"), "{}", e.message());
+    bench.assert_installed("9.2.0").await;
+    // Beside the other one, and switched.
+    install(&versions("9.1.2")).await.unwrap();
+    bench.assert_installed("9.1.2").await;
+    assert_eq!(advised(), [ErrorCode::OutdatedVersion]);
+    assert_eq!(bench.runtime_with(&versions("9.1.2")).wanted_version(Part::Lima).await.unwrap(), "9.1.2");
+    assert_eq!(bench.runtime().wanted_version(Part::Lima).await.unwrap(), "9.2.0");
+}
+
+#[tokio::test]
+async fn an_older_version_is_refused_over_a_vm_and_the_newer_one_stays_for_who_asks_for_none() {
+    let bench = Bench::new(1000);
+    publish_versions(&bench, "9.2.0", &[("9.2.0", None), ("9.1.2", None)]);
+    bench.install().await.unwrap();
+    let vm = bench.data().join("vms/kai");
+    fs::create_dir_all(&vm).unwrap();
+    fs::write(vm.join("lima.yaml"), "").unwrap();
+    let older = bench.runtime_with(&versions("9.1.2"));
+    let install = async || older.install(InstallOptions::default(), progress::ignore(), &Call::default()).await;
+    let e = install().await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::InvalidState);
+    assert_eq!((&e.details()["installed"], &e.details()["wanted"]), (&json!("9.2.0"), &json!("9.1.2")));
+    bench.assert_installed("9.2.0").await;
+    publish_versions(&bench, "9.1.2", &[("9.1.2", None)]);
+    bench.install().await.unwrap();
+    bench.assert_installed("9.2.0").await;
+    // Without the VM nothing is in the way.
+    fs::remove_dir_all(&vm).unwrap();
+    install().await.unwrap();
+    bench.assert_installed("9.1.2").await;
+}
+
+/// What `npx lima-runtime download` makes, in `<dir>/bundled`.
+async fn bundle_of(bench: &Bench) -> bundle::DownloadReport {
+    let (out, manifest) = (bench.dir.path().join("bundled"), bench.dir.path().join("manifest.json"));
+    let options: DownloadOptions = serde_json::from_value(json!({ "out": out, "manifest": manifest })).unwrap();
+    bundle::download(options, progress::ignore(), &Call::default()).await.unwrap().remove(0)
+}
+
+/// As [`Bench::new`]'s manifest, which also says what is in the archive: the bundle is then unpacked.
+async fn name_contents(bench: &Bench) {
+    let contents = bundle_of(bench).await.contents.unwrap();
+    let source = json!({ "url": bench.server.url(LIMA), "sha256": sha256(&bench.archive), "contents": contents });
+    bench.manifest("1.2.1", &[source]);
+}
+
 #[tokio::test]
 async fn a_bundle_is_found_and_installs_without_a_network() {
-    let bench = Bench::new(500_000);
-    let out = bench.dir.path().join("bundled");
-    let options = || DownloadOptions {
-        out: Some(out.clone()),
-        network: serde_json::from_value(json!({ "manifest": bench.dir.path().join("manifest.json") })).unwrap(),
-        ..DownloadOptions::default()
-    };
+    for unpacked in [false, true] {
+        let bench = Bench::new(500_000);
+        let call = Call::default();
+        let there = async || bench.runtime().has_pre_bundled(&call).await.unwrap();
+        assert!(!there().await);
+        if unpacked {
+            name_contents(&bench).await;
+            fs::remove_dir_all(bench.dir.path().join("bundled")).unwrap();
+            bench.server.take();
+        }
+        let report = bundle_of(&bench).await;
+        let file = report.path.join(if unpacked { "bin/limactl" } else { &LIMA[1..] });
+        assert!(report.downloaded && file.exists());
+        let out = bench.dir.path().join("bundled");
+        let platform = Platform::current().unwrap();
+        assert!(tree(&out).iter().all(|p| p.starts_with(platform.as_str())), "{:?}", tree(&out));
+        // What is there and whole is not fetched again; what is not, is.
+        assert!(!bundle_of(&bench).await.downloaded);
+        assert_eq!(bench.server.take().0.len(), 1);
+        fs::write(&file, "tampered").unwrap();
+        assert!(bundle_of(&bench).await.downloaded);
+
+        assert!(there().await);
+        bench.server.take();
+        bench.server.remove(LIMA);
+        bench.install().await.unwrap();
+        bench.assert_installed("1.2.1").await;
+        assert_eq!(bench.server.take().0, []);
+
+        // A bundle whose bytes are wrong is not installed.
+        bench.runtime().uninstall(UninstallOptions::default(), &call).await.unwrap();
+        let damaged = if unpacked {
+            report.path.join("share/lima/lima-guestagent.Linux-x86_64.gz")
+        } else {
+            report.path.join(&LIMA[1..])
+        };
+        let mut bytes = fs::read(&damaged).unwrap();
+        bytes[5] ^= 1;
+        fs::write(&damaged, bytes).unwrap();
+        assert!(there().await, "nobody has read it yet");
+        assert_eq!(bench.refused().await.code(), ErrorCode::DownloadFailed, "asked the network, which has it no more");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_is_believed_by_the_manifest_not_by_its_own_list() {
+    for unpacked in [false, true] {
+        let bench = Bench::new(50_000);
+        if unpacked {
+            name_contents(&bench).await;
+        }
+        let report = bundle_of(&bench).await;
+        bench.server.remove(LIMA);
+        // Somebody who can write there puts a program of theirs in, and its digest into the list.
+        let list = report.path.with_file_name("bundle.json");
+        let mut inventory: serde_json::Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+        let record = &mut inventory["components"]["lima"];
+        let theirs = if unpacked {
+            let program = b"#!/bin/sh\necho theirs\n".to_vec();
+            fs::write(report.path.join("bin/limactl"), &program).unwrap();
+            program
+        } else {
+            let archive = lima_archive(1000, "theirs");
+            fs::write(report.path.join(&LIMA[1..]), &archive).unwrap();
+            record["sha256"] = json!(sha256(&archive));
+            archive
+        };
+        let file = record["files"].as_array_mut().unwrap().iter_mut().find(|f| {
+            let path = f["path"].as_str().unwrap();
+            path == "bin/limactl" || path == &LIMA[1..]
+        });
+        let file = file.unwrap();
+        (file["size"], file["sha256"]) = (json!(theirs.len()), json!(sha256(&theirs)));
+        fs::write(&list, inventory.to_string()).unwrap();
+        assert!(!bench.runtime().has_pre_bundled(&Call::default()).await.unwrap());
+        assert_eq!(bench.refused().await.code(), ErrorCode::DownloadFailed, "nothing of theirs is taken");
+        // A manifest beside it says nothing either: the one that ships with the package decides.
+        fs::copy(bench.dir.path().join("manifest.json"), list.with_file_name("manifest.json")).unwrap();
+        let options = json!({ "dataDir": bench.data(), "bundledDir": bench.dir.path().join("bundled"),
+            "mirror": bench.server.url("") });
+        let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+        assert!(!runtime.has_pre_bundled(&Call::default()).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_of_another_version_than_the_one_asked_for_is_left() {
+    let bench = Bench::new(1000);
+    publish_versions(&bench, "9.1.2", &[("9.1.2", None), ("9.2.0", None)]);
+    bundle_of(&bench).await;
     let call = Call::default();
-    assert!(!bench.runtime().has_pre_bundled(&call).await.unwrap());
-    let reports = bundle::download(options(), progress::ignore(), &call).await.unwrap();
-    assert!(reports[0].downloaded && reports[0].path.join("bin/limactl").exists());
-    let platform = Platform::current().unwrap();
-    assert!(tree(&out).iter().all(|p| p.starts_with(platform.as_str())), "{:?}", tree(&out));
-    // What is there and whole is not fetched again; what is not, is.
-    let reports = bundle::download(options(), progress::ignore(), &call).await.unwrap();
-    assert!(!reports[0].downloaded);
-    assert_eq!(bench.server.take().0.len(), 1);
-    fs::write(reports[0].path.join("bin/limactl"), "tampered").unwrap();
-    assert!(bundle::download(options(), progress::ignore(), &call).await.unwrap()[0].downloaded);
-
-    assert!(bench.runtime().has_pre_bundled(&call).await.unwrap());
-    bench.server.take();
-    bench.server.remove(LIMA);
-    fs::remove_file(bench.dir.path().join("manifest.json")).unwrap();
+    // Whoever asks for none gets what the application ships.
+    publish_versions(&bench, "9.2.0", &[("9.1.2", None), ("9.2.0", None)]);
+    assert_eq!(bench.runtime().wanted_version(Part::Lima).await.unwrap(), "9.1.2");
     bench.install().await.unwrap();
-    bench.assert_installed("1.2.1").await;
-    assert_eq!(bench.server.take().0, []);
-
-    // A bundle whose bytes are wrong is not installed.
-    bench.runtime().uninstall(UninstallOptions::default(), &call).await.unwrap();
-    let agent = out.join(platform.as_str()).join("lima/share/lima/lima-guestagent.Linux-x86_64.gz");
-    let mut bytes = fs::read(&agent).unwrap();
-    bytes[5] ^= 1;
-    fs::write(&agent, bytes).unwrap();
-    bench.manifest("1.2.1", &[json!({ "url": bench.server.url(LIMA), "sha256": sha256(&bench.archive) })]);
-    assert_eq!(bench.refused().await.code(), ErrorCode::DownloadFailed, "asked the network, which has it no more");
+    bench.assert_installed("9.1.2").await;
+    let newer = bench.runtime_with(&versions("9.2.0"));
+    assert!(!newer.has_pre_bundled(&call).await.unwrap());
+    newer.install(InstallOptions::default(), progress::ignore(), &call).await.unwrap();
+    bench.assert_installed("9.2.0").await;
 }
 
 #[tokio::test]

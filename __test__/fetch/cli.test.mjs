@@ -76,7 +76,7 @@ async function published(t, options) {
 }
 
 test('download in an empty app directory, then install with the network gone', async (t) => {
-  const { server, app, args } = await published(t)
+  const { server, app, manifest: list, args } = await published(t)
   const done = await cli(['download', '--current-platform', ...args], { cwd: app })
   assert.equal(done.code, 0, done.stderr)
   assert.match(done.stdout, /lima 1\.2\.1/)
@@ -85,7 +85,8 @@ test('download in an empty app directory, then install with the network gone', a
   server.reset()
 
   // As in a packaged app: found below the resources, with a mirror that nobody serves.
-  const options = { dataDir: join(tempDir('data'), 'data'), bundledDir: bundle, mirror: 'http://127.0.0.1:9' }
+  const origin = { manifest: list, mirror: 'http://127.0.0.1:9' }
+  const options = { dataDir: join(tempDir('data'), 'data'), bundledDir: bundle, ...origin }
   const manager = new LimaRuntimeManager(options)
   assert.equal(await manager.hasPreBundled(), true)
   await manager.install()
@@ -94,24 +95,27 @@ test('download in an empty app directory, then install with the network gone', a
   assert.deepEqual(server.counts(), { requests: 0, bytes: 0 })
 })
 
-test('the bundle is found under the working directory, and by install and status', async (t) => {
-  const { server, app, args } = await published(t)
+test('the bundle is found where it is said to be, by install and status, and never by itself in the working directory', async (t) => {
+  const { server, app, manifest: list, args } = await published(t)
   assert.equal((await cli(['download', ...args], { cwd: app })).code, 0)
   server.reset()
   const dataDir = join(tempDir('data'), 'data')
-  const place = ['--data-dir', dataDir]
-  const env = { LIMA_RUNTIME_MIRROR: 'http://127.0.0.1:9' }
-  const before = await cli(['status', '--json', ...place], { cwd: app })
+  const env = { LIMA_RUNTIME_MIRROR: 'http://127.0.0.1:9', LIMA_RUNTIME_MANIFEST: list }
+  // Whoever made this directory had nothing of theirs installed by whoever stands in it.
+  const standing = await cli(['status', '--json', '--data-dir', dataDir], { cwd: app, env })
+  assert.deepEqual([standing.code, JSON.parse(standing.stdout).preBundled], [1, false])
+  const placed = ['--data-dir', dataDir, '--bundled-dir', 'resources/bundled-runtime']
+  const before = await cli(['status', '--json', ...placed], { cwd: app, env })
   assert.equal(before.code, 0, before.stderr)
   const { installed, preBundled, paths } = JSON.parse(before.stdout)
   assert.deepEqual([installed, preBundled], [false, true])
   assert.ok(paths.limactl.startsWith(dataDir))
-  const install = await cli(['install', ...place], { cwd: app, env })
+  const install = await cli(['install', ...placed], { cwd: app, env })
   assert.equal(install.code, 0, install.stderr)
   assert.match(install.stdout, new RegExp(`Installed: ${dataDir}`))
   assertWhole(new LimaRuntimeManager({ dataDir }), FILES)
-  assert.equal((await cli(['install', '--repair', '--quiet', ...place], { cwd: app, env })).code, 0)
-  const doctor = await cli(['doctor', '--json', ...place], { cwd: app })
+  assert.equal((await cli(['install', '--repair', '--quiet', ...placed], { cwd: app, env })).code, 0)
+  const doctor = await cli(['doctor', '--json', ...placed], { cwd: app, env })
   const checks = JSON.parse(doctor.stdout)
   assert.equal(checks.find((c) => c.id === 'installation').status, 'ok')
   for (const { id, title, status, detail } of checks) {
@@ -123,30 +127,52 @@ test('the bundle is found under the working directory, and by install and status
 })
 
 test("the bundle is found among an Electron application's resources", async (t) => {
-  const { app, args } = await published(t)
+  const { app, manifest: list, args } = await published(t)
   assert.equal((await cli(['download', '--out', join(app, 'bundled-runtime'), ...args])).code, 0)
   const program = `process.resourcesPath = ${JSON.stringify(app)}
     const { LimaRuntimeManager } = require(${JSON.stringify(join(CLI, '../index.cjs'))})
-    new LimaRuntimeManager({ dataDir: ${JSON.stringify(tempDir())} }).hasPreBundled().then(console.log)`
+    const options = ${JSON.stringify({ dataDir: tempDir(), manifest: list })}
+    new LimaRuntimeManager(options).hasPreBundled().then(console.log)`
   const look = (text) => execFileSync(process.execPath, ['-e', text], { cwd: tempDir(), encoding: 'utf8' }).trim()
   assert.equal(look(program), 'true')
   assert.equal(look(program.replace(/^.*\n/, '')), 'false')
 })
 
 test('a damaged bundle is no bundle, and the next download mends it', async (t) => {
-  const { server, app, args } = await published(t)
+  const { server, app, manifest: list, args } = await published(t)
   assert.equal((await cli(['download', ...args], { cwd: app })).code, 0)
   const bundle = join(app, 'resources/bundled-runtime', PLATFORM)
-  const manager = new LimaRuntimeManager({ dataDir: join(tempDir(), 'data'), bundledDir: bundle })
+  const manager = new LimaRuntimeManager({ dataDir: join(tempDir(), 'data'), bundledDir: bundle, manifest: list })
   assert.equal(await manager.hasPreBundled(), true)
-  const limactl = Object.keys(snapshot(bundle)).find((path) => path.endsWith('bin/limactl'))
-  appendFileSync(join(bundle, limactl), '# changed\n')
+  const lima = join(bundle, 'lima', limaUrl().split('/').at(-1))
+  appendFileSync(lima, 'changed\n')
   assert.equal(await manager.hasPreBundled(), false)
   server.reset()
   assert.equal((await cli(['download', ...args], { cwd: app })).code, 0)
   assert.equal(await manager.hasPreBundled(), true)
-  unlinkSync(join(bundle, limactl))
+  unlinkSync(lima)
   assert.equal(await manager.hasPreBundled(), false)
+})
+
+test('Lima is shipped unpacked where the manifest says what is in its archive', async (t) => {
+  const { app, manifest: list, args } = await published(t)
+  const packed = JSON.parse((await cli(['download', '--json', ...args], { cwd: app })).stdout)
+  const manifest = JSON.parse(readFileSync(list, 'utf8'))
+  const [source] = manifest.components.lima.platforms[PLATFORM].sources
+  source.contents = packed[0].contents
+  writeFileSync(list, JSON.stringify(manifest))
+  const [{ path, downloaded }] = JSON.parse((await cli(['download', '--json', ...args], { cwd: app })).stdout)
+  assert.ok(downloaded && existsSync(join(path, 'bin/limactl')))
+  const options = { dataDir: join(tempDir(), 'data'), bundledDir: join(path, '..'), manifest: list }
+  const manager = new LimaRuntimeManager({ ...options, mirror: 'http://127.0.0.1:9' })
+  await manager.install()
+  assertWhole(manager, FILES)
+  // A manifest that says something else is wrong about its own archive.
+  source.contents = 'a'.repeat(64)
+  writeFileSync(list, JSON.stringify(manifest))
+  assert.equal(await new LimaRuntimeManager(options).hasPreBundled(), false)
+  const wrong = await cli(['download', ...args], { cwd: app })
+  assert.equal(wrong.code, 3, wrong.stderr)
 })
 
 test('what is there and whole is not fetched again', async (t) => {
@@ -192,32 +218,73 @@ test('by default Lima alone; several platforms; --all is what the manifest has; 
 
 test("the shipped manifest and a mirror's wrong bytes: CHECKSUM_MISMATCH, exit 3, nothing left", async (t) => {
   const { server, app } = await published(t)
-  const done = await cli(['download', '--platform', 'darwin-arm64', '--mirror', server.url, '--json'], { cwd: app })
-  assert.equal(done.code, 3, done.stderr)
-  const { error } = JSON.parse(done.stdout)
-  assert.equal(error.code, 'CHECKSUM_MISMATCH')
-  assert.equal(error.details.expected, '4c6e20510b456a4e380500096ecce72c18d0ce98548064dc8089797de2290fdc')
-  assert.equal(error.details.actual, sha256(lima))
-  assert.match(done.stderr, /CHECKSUM_MISMATCH/)
+  for (const platform of ['darwin-arm64', PLATFORM]) server.file(mirrored(limaUrl(platform, '2.2.0')), { body: lima })
+  const download = ['download', '--platform', 'darwin-arm64', '--mirror', server.url, '--json']
+  // The digest where nobody knows the size, else the size at once.
+  const digest = '4c6e20510b456a4e380500096ecce72c18d0ce98548064dc8089797de2290fdc'
+  for (const [version, expected, actual] of [
+    ['1.2.1', digest, sha256(lima)],
+    ['2.2.0', 37_586_365, lima.length],
+  ]) {
+    const done = await cli([...download, '--lima-version', version], { cwd: app })
+    assert.equal(done.code, 3, done.stderr)
+    const { error } = JSON.parse(done.stdout)
+    assert.deepEqual(
+      [error.code, error.details.expected, error.details.actual],
+      ['CHECKSUM_MISMATCH', expected, actual],
+    )
+    assert.match(done.stderr, /CHECKSUM_MISMATCH/)
+    assert.equal(/OUTDATED_VERSION/.test(done.stderr), version === '1.2.1', done.stderr)
+  }
   assert.deepEqual(
     Object.keys(snapshot(app)).filter((path) => path.includes('bin/')),
     [],
   )
 
+  // The mirror's own list of digests is nobody's word but the mirror's.
   const dataDir = join(tempDir(), 'data')
-  const name = limaUrl().split('/').at(-1)
-  server.file(mirrored(limaUrl()).replace(name, 'SHA256SUMS'), `${'a'.repeat(64)}  ${name}\n`)
-  const install = await cli([
-    'install',
-    '--mirror',
-    server.url,
-    '--data-dir',
-    dataDir,
-    '--bundled-dir',
-    join(app, 'none'),
-  ])
+  const url = limaUrl(PLATFORM, '2.2.0')
+  const name = url.split('/').at(-1)
+  server.file(mirrored(url).replace(name, 'SHA256SUMS'), `${sha256(lima)}  ${name}\n`)
+  server.reset()
+  const install = await cli(['install', '--mirror', server.url, '--data-dir', dataDir])
   assert.equal(install.code, 3, install.stderr)
+  assert.deepEqual(
+    server.requests().map((r) => r.path),
+    [mirrored(url)],
+  )
   assertNothing(dataDir)
+})
+
+test('versions and variants are chosen by flags, and one that there is not is exit 2 with those that are', async (t) => {
+  const { server, app } = await published(t)
+  const out = join(app, 'out')
+  const download = (...args) => cli(['download', '--mirror', server.url, '--out', out, '--json', ...args])
+  const paths = async (...args) => {
+    server.reset()
+    assert.equal((await download(...args)).code, 1, 'there is nothing on the mirror')
+    return server.requests().map((r) => r.path.split('/').at(-1))
+  }
+  const platform = ['--platform', 'darwin-arm64']
+  assert.deepEqual(await paths(...platform), ['lima-2.2.0-Darwin-arm64.tar.gz'])
+  const nerdctl = ['--component', 'nerdctl-full', ...platform]
+  assert.deepEqual(await paths(...nerdctl), ['nerdctl-full-2.3.5-linux-arm64.tar.gz'])
+  assert.deepEqual(await paths(...nerdctl, '--nerdctl-version', '2.1.6'), ['nerdctl-full-2.1.6-linux-arm64.tar.gz'])
+  // What is shipped has to start without a network.
+  const image = ['--component', 'image', ...platform]
+  assert.deepEqual(await paths(...image), ['ubuntu-24.04-server-cloudimg-arm64.img'])
+  assert.deepEqual(await paths(...image, '--image-variant', 'minimal'), ['ubuntu-24.04-minimal-cloudimg-arm64.img'])
+  for (const [args, field, says] of [
+    [['--lima-version', '9.9'], 'versions.lima', /1\.2\.1, 2\.2\.0/],
+    [['--nerdctl-version', 'x'], 'versions.nerdctl', /2\.1\.6, 2\.3\.5/],
+    [['--image-variant', 'huge'], 'imageVariant', /minimal.*server/],
+  ]) {
+    const { code, stdout } = await download(...args)
+    assert.equal(code, 2, stdout)
+    const { error } = JSON.parse(stdout)
+    assert.match(error.message, says)
+    assert.match(error.message, new RegExp(field.replace('.', '\\.')))
+  }
 })
 
 test('interrupted: 130, and the next run goes on from there', async (t) => {

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { before, test } from 'node:test'
-import { DockerAdapter } from 'lima-runtime'
+import { BundledRuntimeManager, DockerAdapter } from 'lima-runtime'
 import { startHung } from '../support/hung.mjs'
 import {
   assertNothing,
@@ -185,27 +185,58 @@ test('sources are tried in order', async (t) => {
   )
 })
 
-test('without a digest the SHA256SUMS beside the file decides; without that nothing is installed', async (t) => {
+test('without a digest nothing is installed, and the source is named; no list beside the file is believed', async (t) => {
   const { server, dataDir, options, path } = await published(t)
   writeFileSync(options.manifest, JSON.stringify(manifestOf({ lima: { [PLATFORM]: [{ url: limaUrl() }] } })))
-  const manager = new LimaRuntimeManager(options)
-  await refused(manager.install(), 'DOWNLOAD_FAILED', 'CHECKSUM_MISMATCH')
-  assertNothing(dataDir)
   const name = path.split('/').at(-1)
-  const sums = (digest) =>
-    server.file(path.replace(name, 'SHA256SUMS'), `${'0'.repeat(64)}  other.tar.gz\n${digest}  ${name}\n`)
-  sums('1'.repeat(64))
-  await refused(manager.install(), 'CHECKSUM_MISMATCH')
+  server.file(path.replace(name, 'SHA256SUMS'), `${sha256(archive)}  ${name}\n`)
+  const error = await refused(new LimaRuntimeManager(options).install(), 'INVALID_ARGUMENT')
+  assert.deepEqual([error.details.field, error.details.url], ['manifest', limaUrl()])
+  assert.match(error.message, /no sha256/)
   assertNothing(dataDir)
-  sums(sha256(archive))
-  await manager.install()
-  assertWhole(manager, FILES)
-  // Once the list has named it, it is known in the cache again.
-  const { requests } = server.counts(path)
-  rmSync(join(dataDir, 'versions'), { recursive: true })
-  await manager.install()
-  assertWhole(manager, FILES)
-  assert.equal(server.counts(path).requests, requests)
+  assert.deepEqual(server.counts(), { requests: 0, bytes: 0 })
+})
+
+test('versions: one of the manifest, with a warning of the process where there is an advice', async (t) => {
+  const { server, dir, options } = await published(t)
+  const older = limaArchive({ version: '9.1.2', payload: 1000 })
+  const url = limaUrl(PLATFORM, '9.1.2')
+  server.file(mirrored(url), { body: older })
+  const release = (url, body, advice) => ({
+    ...(advice && { advice }),
+    platforms: { [PLATFORM]: { sources: [{ url, sha256: sha256(body), size: body.length }] } },
+  })
+  const versions = { '9.2.0': release(limaUrl(), archive), '9.1.2': release(url, older, 'it is out of support') }
+  const manifest = join(dir, 'versions.json')
+  writeFileSync(manifest, JSON.stringify({ schema: 2, components: { lima: { default: '9.2.0', versions } } }))
+  const warnings = []
+  const warned = (warning) => warnings.push(warning)
+  process.on('warning', warned)
+  t.after(() => process.off('warning', warned))
+  const managerOf = (lima) => new LimaRuntimeManager({ ...options, manifest, ...(lima && { versions: { lima } }) })
+  await managerOf().install()
+  assertWhole(managerOf(), FILES)
+  const error = await refused(managerOf('9.9.9').install(), 'INVALID_ARGUMENT')
+  assert.equal(error.details.field, 'versions.lima')
+  assert.match(error.message, /9\.1\.2, 9\.2\.0/)
+  assert.deepEqual(warnings, [])
+  for (const _ of [1, 2]) await managerOf('9.1.2').install()
+  assertWhole(managerOf(), limaFiles({ version: '9.1.2', payload: 1000 }), '9.1.2')
+  await waitFor('the warning', () => warnings.length > 0)
+  const [{ name, code, message }] = warnings
+  assert.deepEqual([warnings.length, name, code], [1, 'RuntimeWarning', 'OUTDATED_VERSION'])
+  assert.match(message, /Lima 9\.1\.2: it is out of support/)
+  for (const Manager of [LimaRuntimeManager, BundledRuntimeManager]) {
+    for (const [wrong, field] of [
+      [{ versions: { lima: 7 } }, 'versions.lima'],
+      [{ versions: { soup: '1' } }, 'versions.soup'],
+      [{ imageVariant: 'huge' }, 'imageVariant'],
+      [{ mirrors: 'https://x' }, 'mirrors'],
+    ]) {
+      const found = (e) => e.code === 'INVALID_ARGUMENT' && e.details.field === field
+      assert.throws(() => new Manager(wrong), found, JSON.stringify(wrong))
+    }
+  }
 })
 
 test('a newer manifest brings the newer version beside the old one and switches', async (t) => {

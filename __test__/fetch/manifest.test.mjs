@@ -1,4 +1,6 @@
-// The shipped manifest's updater: digests come from the release's own list, and a bad release changes nothing.
+// The shipped manifest's updater: sizes and digests are the publishers' own, who must agree, and a bad release changes
+// nothing. The server stands in for GitHub's release API (`GET /repos/{owner}/{repo}/releases/tags/{tag}`: `assets` with
+// `name`, `size` and `digest`), a release's SHA256SUMS, and Ubuntu's simplestreams index.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { copyFileSync, readFileSync } from 'node:fs'
@@ -6,44 +8,144 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { limaArchive, sha256 } from '../support/release-files.mjs'
 import { startReleaseServer } from '../support/release-server.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const digest = (n) => String(n).repeat(64)
+const ARCHS = ['Darwin-arm64', 'Darwin-x86_64', 'Linux-aarch64', 'Linux-x86_64']
 
-test('a release moves into the manifest with the digests of its SHA256SUMS, or not at all', async (t) => {
+/** A server, a copy of the shipped manifest, and the script that changes it. */
+async function updater(t) {
   const server = await startReleaseServer()
   t.after(() => server.close())
-  const release = '/github.com/lima-vm/lima/releases/download/v1.2.3'
-  const names = ['Darwin-arm64', 'Darwin-x86_64', 'Linux-aarch64', 'Linux-x86_64'].map((a) => `lima-1.2.3-${a}.tar.gz`)
-  await server.file(`${release}/SHA256SUMS`, names.map((name, i) => `${digest(i)}  ${name}\n`).join(''))
   const manifest = join(tempDir(), 'manifest.json')
   copyFileSync(join(root, 'templates/manifest.json'), manifest)
-  const before = JSON.parse(readFileSync(manifest, 'utf8'))
+  const script = join(root, 'scripts/update-manifest.mjs')
   const update = (...args) =>
-    promisify(execFile)(process.execPath, [
-      join(root, 'scripts/update-manifest.mjs'),
-      ...args,
-      '--mirror',
-      server.url,
-      '--manifest',
-      manifest,
-    ])
+    promisify(execFile)(process.execPath, [script, ...args, '--mirror', server.url, '--manifest', manifest])
+  return { server, update, manifest: () => JSON.parse(readFileSync(manifest, 'utf8')) }
+}
 
-  await update('lima', '1.2.3')
-  const after = JSON.parse(readFileSync(manifest, 'utf8'))
-  assert.equal(after.components.lima.version, '1.2.3')
-  const sources = Object.values(after.components.lima.platforms).flatMap((p) => p.sources)
+/** A release of Lima as GitHub has it; `files` are name, sha256 and size of each archive. */
+function release(server, version, files) {
+  const at = `/github.com/lima-vm/lima/releases/download/v${version}`
+  const assets = files.map(({ name, sha256, size }) => ({ name, size, digest: `sha256:${sha256}` }))
+  server.file(`${at}/SHA256SUMS`, files.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(''))
+  const api = `/api.github.com/repos/lima-vm/lima/releases/tags/v${version}`
+  const publish = (list) => server.file(api, JSON.stringify({ tag_name: `v${version}`, assets: list }))
+  publish(assets)
+  return { at, assets, publish }
+}
+
+const limaFiles = (version) =>
+  ARCHS.map((arch, i) => ({ name: `lima-${version}-${arch}.tar.gz`, sha256: digest(i), size: 1000 + i }))
+
+test('a release moves into the manifest with the digests and sizes that GitHub and its list agree on', async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const before = manifest()
+  const files = limaFiles('2.3.4')
+  const { at } = release(server, '2.3.4', files)
+  await update('lima', '2.3.4')
+  const { lima, ...others } = manifest().components
+  assert.equal(lima.default, '2.3.4')
+  assert.deepEqual(Object.keys(lima.versions), ['2.3.4'])
   assert.deepEqual(
-    sources,
-    names.map((name, i) => ({ url: `https:/${release}/${name}`, sha256: digest(i) })),
+    Object.values(lima.versions['2.3.4'].platforms).flatMap((p) => p.sources),
+    files.map(({ name, sha256, size }) => ({ url: `https:/${at}/${name}`, sha256, size })),
   )
-  assert.deepEqual({ ...after.components, lima: 0 }, { ...before.components, lima: 0 })
+  const { lima: _, ...same } = before.components
+  assert.deepEqual(others, same)
 
-  await server.file(`${release.replace('1.2.3', '1.2.4')}/SHA256SUMS`, `${digest(1)}  lima-1.2.4-Darwin-arm64.tar.gz\n`)
-  await assert.rejects(update('lima', '1.2.4'), /does not name lima-1\.2\.4-Darwin-x86_64/)
+  // Beside the ones that are there, or in the place of the same.
+  release(server, '2.3.5', limaFiles('2.3.5'))
+  await update('lima', '2.3.5', '--keep')
+  release(server, '2.3.4', [{ ...files[0], sha256: digest(7) }, ...files.slice(1)])
+  await update('lima', '2.3.4', '--keep')
+  const after = manifest().components.lima
+  assert.equal(after.default, '2.3.4')
+  assert.deepEqual(Object.keys(after.versions).sort(), ['2.3.4', '2.3.5'])
+  assert.equal(after.versions['2.3.4'].platforms['darwin-arm64'].sources[0].sha256, digest(7))
+})
+
+test('what is not said, or said twice and differently, is not written', async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const before = manifest()
+  const files = limaFiles('2.3.4')
+  const { assets, publish } = release(server, '2.3.4', files)
+  const refuse = async (list, why) => {
+    publish(list)
+    await assert.rejects(update('lima', '2.3.4'), why)
+  }
+  await refuse(assets.slice(1), /does not name lima-2\.3\.4-Darwin-arm64/)
+  await refuse(
+    [{ ...assets[0], digest: `sha256:${digest(9)}` }, ...assets.slice(1)],
+    /GitHub says sha256:9+, .*sha256:0+/,
+  )
+  await refuse([{ ...assets[0], digest: null }, ...assets.slice(1)], /GitHub says null/)
+  await refuse([{ ...assets[0], size: 0 }, ...assets.slice(1)], /0 is not its size/)
+  release(server, '2.3.6', files.slice(0, 1))
+  await assert.rejects(update('lima', '2.3.6'), /does not name lima-2\.3\.6-Darwin-arm64/)
   await assert.rejects(update('lima', '9.9.9'), /404/)
   await assert.rejects(update('lima', '../1'), /a version like/)
-  assert.deepEqual(JSON.parse(readFileSync(manifest, 'utf8')), after)
+  await assert.rejects(update('soup', '1.0.0'), /lima, nerdctl, image/)
+  assert.deepEqual(manifest(), before)
+})
+
+test('what is in an archive is read from the archive', async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const archive = limaArchive({ version: '2.3.4' })
+  const files = limaFiles('2.3.4').map((file) => ({ ...file, sha256: sha256(archive), size: archive.length }))
+  const { at } = release(server, '2.3.4', files)
+  for (const { name } of files) server.file(`${at}/${name}`, { body: archive })
+  await update('lima', '2.3.4', '--contents')
+  const sources = Object.values(manifest().components.lima.versions['2.3.4'].platforms).flatMap((p) => p.sources)
+  assert.equal(sources.length, 4)
+  assert.ok(
+    sources.every((s) => /^[0-9a-f]{64}$/.test(s.contents) && s.contents === sources[0].contents),
+    JSON.stringify(sources),
+  )
+})
+
+test("the image's builds come from Ubuntu's index, each variant's last one of the date or before", async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const before = manifest()
+  // As products:1.0 has it: a product an architecture, a version a build, an item a file.
+  const index = (variant, builds) => {
+    const products = {}
+    for (const [i, arch] of ['amd64', 'arm64', 's390x'].entries()) {
+      const versions = {}
+      for (const [j, build] of builds.entries()) {
+        const path = `${variant === 'minimal' ? '' : 'server/'}releases/noble/release-${build}/ubuntu-24.04-${variant}-cloudimg-${arch}.img`
+        const disk = { ftype: 'disk1.img', path, sha256: digest(i + j), size: 5000 + j }
+        versions[build] = { items: { 'disk1.img': disk, 'root.tar.xz': { path: 'other', sha256: digest(9), size: 1 } } }
+      }
+      products[`com.ubuntu.cloud:server:24.04:${arch}`] = { version: '24.04', arch, versions }
+      products[`com.ubuntu.cloud:server:26.04:${arch}`] = { version: '26.04', arch, versions: {} }
+    }
+    const at = variant === 'minimal' ? 'minimal/releases' : 'releases'
+    const path = `/cloud-images.ubuntu.com/${at}/streams/v1/com.ubuntu.cloud:released:download.json`
+    server.file(path, JSON.stringify({ format: 'products:1.0', products }))
+  }
+  index('minimal', ['20260716', '20260801', '20261101'])
+  index('server', ['20260926', '20260926.1', '20261102'])
+  await update('image', '20260930')
+  const { image, ...others } = manifest().components
+  const sources = (variant, platform) => image.versions['24.04'].variants[variant].platforms[platform].sources
+  assert.deepEqual(sources('minimal', 'linux-x64'), [
+    {
+      url: 'https://cloud-images.ubuntu.com/minimal/releases/noble/release-20260801/ubuntu-24.04-minimal-cloudimg-amd64.img',
+      sha256: digest(1),
+      size: 5001,
+    },
+  ])
+  assert.match(
+    sources('server', 'linux-arm64')[0].url,
+    /^https:\/\/cloud-images\.ubuntu\.com\/releases\/noble\/release-20260926\.1\/ubuntu-24\.04-server-cloudimg-arm64\.img$/,
+  )
+  const { image: _, ...same } = before.components
+  assert.deepEqual(others, same)
+  await assert.rejects(update('image', '20250101'), /no minimal image for arm64 of 20250101/)
+  await assert.rejects(update('image', 'today'), /a date like/)
 })

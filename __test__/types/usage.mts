@@ -27,6 +27,7 @@ import {
   type ExecResult,
   type IContainerRuntime,
   type ImageInfo,
+  type ImageVariant,
   LimaAdapter,
   type LimaContainerAdapter,
   type LimaRuntimeEvents,
@@ -58,6 +59,7 @@ import {
   type RuntimeType,
   type SystemInfo,
   type UninstallOptions,
+  type Versions,
   type VmInfo,
   type VmMount,
   type VmResources,
@@ -192,7 +194,10 @@ try {
 if (!(docker instanceof ContainerAdapter)) throw new Error('never')
 
 const place: LimaRuntimeOptions = { appName: 'my-app', mirror: 'https://mirror.example' }
-const lima = new LimaRuntimeManager(place)
+const pins: Versions = { lima: '2.2.0', nerdctl: '2.3.5' }
+const variant: ImageVariant = 'server'
+const pinned: LimaRuntimeOptions = { ...place, versions: pins, imageVariant: variant }
+const lima = new LimaRuntimeManager(pinned)
 new LimaRuntimeManager()
 const told = (...[event]: LimaRuntimeEvents['progress']) => bars.push(event.percent ?? 0)
 const bars: number[] = []
@@ -281,7 +286,7 @@ export default [
   ...[why, used, inUse, standing, ready],
 ]
 
-const shipped: BundledRuntimeOptions = { appName: 'my-app', bundledDir: 'resources/bundled-runtime' }
+const shipped: BundledRuntimeOptions = { appName: 'my-app', bundledDir: 'resources/bundled-runtime', versions: pins }
 const bundled = new BundledRuntimeManager(shipped)
 await bundled.initialize((message) => message.length)
 await bundled.install({ timeoutMs: 1 })

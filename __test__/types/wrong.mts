@@ -103,6 +103,10 @@ lima.install({ repair: 'yes' })
 lima.on('finished', () => {})
 // @ts-expect-error there is no such option
 new LimaRuntimeManager({ cpus: 2 })
+// @ts-expect-error there is no such image
+new LimaRuntimeManager({ imageVariant: 'desktop' })
+// @ts-expect-error a version is text
+new LimaRuntimeManager({ versions: { lima: 2 } })
 // @ts-expect-error a number of CPUs is a number
 lima.configure({ cpus: '2' })
 // @ts-expect-error a mount is a directory and more

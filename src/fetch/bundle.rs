@@ -1,7 +1,8 @@
 //! A runtime shipped inside an application: made by `download` at build time, found by `Bundle::find` at run time.
 //!
-//! `<out>/<platform>/bundle.json`, `<out>/<platform>/lima/{bin,share}` unpacked, and only when asked for
-//! `<out>/<platform>/image/<file>` and `<out>/<platform>/nerdctl-full/<file>`.
+//! `<out>/<platform>/bundle.json`, and `<out>/<platform>/<part>/<file>` as it was published. Lima is unpacked
+//! (`<out>/<platform>/lima/{bin,share}`) where the manifest says what is in its archive. What is in a bundle is believed
+//! by the manifest's digests alone, never by `bundle.json`: whoever can write the one can write the other.
 
 use std::{
     collections::BTreeMap,
@@ -9,17 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     Network, disk,
     download::{self, Fetched, Job, copy_checked},
     install::{self, Request},
     lock::Lock,
-    manifest::{Digest, Part, Wanted},
+    manifest::{Digest, ImageVariant, Manifest, Part, Wanted},
     platform::Platform,
     progress::{Meter, Share},
-    record::{Content, FileRecord, Inventory, Look, Record, damaged},
+    record::{Content, FileRecord, Inventory, Look, Record, contents, damaged},
     unpack,
 };
 use crate::{
@@ -36,32 +37,51 @@ pub const DEFAULT_OUT: &str = "resources/bundled-runtime";
 #[derive(Debug, Clone)]
 pub struct Bundle {
     root: PathBuf,
-    inventory: Inventory,
+    /// What of its inventory the manifest knows.
+    parts: BTreeMap<Part, (Record, Wanted)>,
 }
 
 impl Bundle {
-    /// The first of `dirs` with `part` in it, whole as far as can be seen without reading it. A directory may be the
-    /// bundle of one platform, or hold one for each.
-    pub fn find(dirs: &[PathBuf], platform: Platform, part: Part) -> Option<Self> {
-        dirs.iter().flat_map(|d| [d.clone(), d.join(platform.as_str())]).find_map(|root| {
-            let inventory = Inventory::read(&root.join(INVENTORY)).filter(|i| i.platform == platform)?;
-            let bundle = Self { root, inventory };
-            let record = bundle.record(part).ok()?;
-            let dir = bundle.dir(part).ok()?;
-            let whole = damaged(&dir, &record.files, Look::Stat, is_mach_o).next().is_none();
-            whole.then_some(bundle)
-        })
+    /// The first of `dirs` with `part` in it, as the manifest has it and `network` wants it, and whole as far as can be
+    /// seen without reading it. A directory may be the bundle of one platform, or hold one for each. Blocks.
+    pub fn find(dirs: &[PathBuf], platform: Platform, part: Part, network: &Network) -> Result<Option<Self>> {
+        let mut manifest = None;
+        for root in dirs.iter().flat_map(|d| [d.clone(), d.join(platform.as_str())]) {
+            let inventory = Inventory::read(&root.join(INVENTORY)).filter(|i| i.platform == platform);
+            let Some(inventory) = inventory else { continue };
+            let manifest = match &mut manifest {
+                Some(manifest) => manifest,
+                none => none.insert(network.local_manifest()?),
+            };
+            let known = |(part, record): (Part, Record)| {
+                let wanted = known(manifest, part, platform, &record, network)?;
+                Some((part, (record, wanted)))
+            };
+            let bundle = Self { root, parts: inventory.components.into_iter().filter_map(known).collect() };
+            let Ok((dir, record)) = bundle.dir(part).and_then(|dir| Ok((dir, bundle.record(part)?))) else { continue };
+            if damaged(&dir, &record.files, Look::Stat, is_mach_o).next().is_none() {
+                return Ok(Some(bundle));
+            }
+        }
+        Ok(None)
     }
 
-    /// Where an application keeps it: its resources directory, and in development the working directory.
+    /// Where a packaged application keeps it. The working directory is anybody's: it is looked into when the caller
+    /// names it.
     pub fn usual_dirs(resources: Option<&Path>) -> Vec<PathBuf> {
-        let cwd = std::env::current_dir().ok();
-        let bases = resources.map(Path::to_owned).into_iter().chain(cwd);
-        bases.flat_map(|b| [b.join("bundled-runtime"), b.join(DEFAULT_OUT)]).collect()
+        resources.into_iter().flat_map(|b| [b.join("bundled-runtime"), b.join(DEFAULT_OUT)]).collect()
     }
 
     pub fn record(&self, part: Part) -> Result<&Record> {
-        self.inventory.components.get(&part).ok_or_else(|| Error::internal(format!("no {part} in the bundle")))
+        let found = self.parts.get(&part).map(|(record, _)| record);
+        found.ok_or_else(|| Error::internal(format!("no {part} in the bundle")))
+    }
+
+    /// As [`super::advise`], of a part that is taken from here.
+    pub fn advise(&self, part: Part) {
+        if let Some((_, wanted)) = self.parts.get(&part) {
+            super::advise(wanted);
+        }
     }
 
     /// Below the bundle, whatever its record says.
@@ -73,7 +93,7 @@ impl Bundle {
 
     pub fn has(&self, request: Request) -> bool {
         // An archive can still be unpacked; what was unpacked is no archive any more.
-        self.inventory.components.contains_key(&request.part) && (request.unpacked || request.part != Part::Lima)
+        self.record(request.part).is_ok_and(|record| request.unpacked || record.is_archive())
     }
 
     /// Unpacks a part that is bundled as it was published into the empty directory `to`.
@@ -109,10 +129,11 @@ impl Bundle {
                 }
                 Content::File { sha256, mode, .. } => {
                     let (actual, size) = copy_checked(&source, &target, *mode)?;
-                    if actual != *sha256 && !resigned(&source) {
+                    // Of the copy, which nobody else changes meanwhile.
+                    if actual != *sha256 && !resigned(&target) {
                         return Err(Error::new(
                             ErrorCode::ChecksumMismatch,
-                            format!("{} is not what {INVENTORY} says", source.display()),
+                            format!("{} is not what the manifest names", source.display()),
                         )
                         .detail("path", source.display().to_string())
                         .detail("expected", sha256.as_str())
@@ -131,6 +152,15 @@ impl Bundle {
     }
 }
 
+/// The version that the manifest says this is, unless another one is wanted: an archive by its digest, unpacked files
+/// by the digest of their list, which is checked against the files when they are copied.
+fn known(manifest: &Manifest, part: Part, platform: Platform, record: &Record, network: &Network) -> Option<Wanted> {
+    let (wanted, source) = manifest.known(part, platform, &record.sha256, &network.choice)?;
+    let right = record.is_archive() || source.contents == Some(contents(&record.files));
+    // It names the directory of what is installed.
+    (right && wanted.version == record.version).then_some(wanted)
+}
+
 fn bad_record(path: &str) -> Error {
     Error::new(ErrorCode::ChecksumMismatch, format!("{INVENTORY} names {path:?}, which is no file of a bundle"))
         .detail("path", path)
@@ -144,32 +174,42 @@ fn is_mach_o(path: &Path) -> bool {
     read.is_ok() && matches!(u32::from_be_bytes(magic), 0xcffa_edfe | 0xfeed_facf | 0xcafe_babe | 0xcafe_babf)
 }
 
-/// Whether a changed program carries a valid signature that lets it start VMs.
+/// Whether a changed program carries a valid signature of this application's own team, and may start VMs. Anybody can
+/// sign with no team at all.
 fn resigned(path: &Path) -> bool {
     if !cfg!(target_os = "macos") || !is_mach_o(path) {
         return false;
     }
     let codesign = |args: &[&str]| {
-        let output = std::process::Command::new("/usr/bin/codesign").args(args).arg(path).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = std::process::Command::new("/usr/bin/codesign").args(args).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        output.status.success().then(|| String::from_utf8_lossy(&text).into_owned())
     };
-    codesign(&["--verify", "--strict"]).is_some()
-        && codesign(&["-d", "--entitlements", "-", "--xml"])
+    let this = format!("+{}", std::process::id());
+    let Some(ours) = codesign(&["-d", "--verbose=2", &this]).as_deref().and_then(requirement) else { return false };
+    let Some(path) = path.to_str() else { return false };
+    codesign(&["--verify", "--strict", &format!("-R={ours}"), path]).is_some()
+        && codesign(&["-d", "--entitlements", "-", "--xml", path])
             .is_some_and(|e| e.contains("com.apple.security.virtualization"))
 }
 
-/// What an application's build asks for.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DownloadOptions {
-    /// `darwin-arm64` …, or `all`; this machine's by default.
-    pub platforms: Vec<String>,
-    /// Lima alone by default.
-    pub components: Vec<Part>,
-    /// [`DEFAULT_OUT`] under the working directory by default.
-    pub out: Option<PathBuf>,
-    #[serde(flatten)]
-    pub network: Network,
+/// What a signature of the team has to satisfy that signed a program, by what codesign shows of that program.
+fn requirement(shown: &str) -> Option<String> {
+    let team = shown.lines().find_map(|line| line.strip_prefix("TeamIdentifier="))?;
+    let plain = team.len() == 10 && team.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    plain.then(|| format!("anchor apple generic and certificate leaf[subject.OU] = \"{team}\""))
+}
+
+super::options_with_network! {
+    /// What an application's build asks for.
+    pub struct DownloadOptions {
+        /// `darwin-arm64` …, or `all`; this machine's by default.
+        pub platforms: Vec<String>,
+        /// Lima alone by default.
+        pub components: Vec<Part>,
+        /// [`DEFAULT_OUT`] under the working directory by default.
+        pub out: Option<PathBuf>,
+    }
 }
 
 /// One component of one platform, as it lies there now.
@@ -182,6 +222,9 @@ pub struct DownloadReport {
     pub path: PathBuf,
     pub source: String,
     pub sha256: Digest,
+    /// Of what is in the archive, for the manifest to name; absent for what is no archive of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Digest>,
     /// Bytes on the disk.
     pub size: u64,
     /// False: it was there already, whole.
@@ -222,14 +265,16 @@ async fn download_into(
     };
     let meter = Meter::new(sink);
     meter.say(Phase::Resolve, None, "Looking up what to download");
-    let remote = options.network.open().await?;
+    let mut remote = options.network.open().await?;
+    // What is shipped is to start without a network.
+    remote.choice.image_variant.get_or_insert(ImageVariant::Server);
     let mut items = Vec::new();
     for platform in platforms {
         for &part in &parts {
             match remote.wanted(part, platform) {
                 Ok(wanted) => items.push(Item { platform, part, wanted, record: None }),
                 // `all` means all there are.
-                Err(_) if all => {}
+                Err(e) if all && e.code() == ErrorCode::UnsupportedPlatform => {}
                 Err(e) => return Err(e),
             }
         }
@@ -249,7 +294,7 @@ async fn download_into(
                 let root = out.join(item.platform.as_str());
                 item.record = Inventory::read(&root.join(INVENTORY))
                     .and_then(|mut i| i.components.remove(&item.part))
-                    .filter(|r| install::matches(r, &item.wanted))
+                    .filter(|r| install::matches(r, &item.wanted) && is_right(r, &item.wanted))
                     .filter(|r| damaged(&root.join(&r.dir), &r.files, Look::Digest, |_| false).next().is_none());
             }
             Ok(items)
@@ -261,7 +306,7 @@ async fn download_into(
     let mut jobs: Vec<(&Wanted, Share)> = Vec::new();
     for item in items.iter().filter(|i| i.record.is_none()) {
         if !jobs.iter().any(|(w, _)| **w == item.wanted) {
-            let share = meter.share(item.part, &item.wanted.version, item.wanted.sources[0].size);
+            let share = meter.share(item.part, &item.wanted.version, item.wanted.size());
             jobs.push((&item.wanted, share));
         }
     }
@@ -289,11 +334,15 @@ async fn download_into(
         for item in items {
             let downloaded = item.record.is_none();
             let root = out.join(item.platform.as_str());
-            let record = match item.record {
-                Some(record) => record,
-                None => put(&root, &work, item.platform, &item.wanted, &fetched[&key(&item.wanted)])?,
+            let fetched = fetched.get(&key(&item.wanted));
+            let unpacked = fetched.and_then(|f| f.unpacked.as_ref()).map(|u| contents(&u.files));
+            let record = match (item.record, fetched) {
+                (Some(record), _) => record,
+                (None, Some(fetched)) => put(&root, &work, item.platform, &item.wanted, fetched)?,
+                (None, None) => return Err(Error::internal("a part was not fetched")),
             };
             reports.push(DownloadReport {
+                contents: unpacked.or_else(|| (!record.is_archive()).then(|| contents(&record.files))),
                 platform: item.platform,
                 component: item.part,
                 path: root.join(&record.dir),
@@ -313,6 +362,15 @@ async fn download_into(
     .await
 }
 
+/// In the form that the manifest lets an application find: unpacked where it says what is in the archive.
+fn is_right(record: &Record, wanted: &Wanted) -> bool {
+    let source = wanted.sources.iter().find(|s| s.sha256 == record.sha256);
+    source.is_some_and(|s| match &s.contents {
+        Some(listed) => contents(&record.files) == *listed,
+        None => record.is_archive(),
+    })
+}
+
 fn key(wanted: &Wanted) -> String {
     format!("{} {}", wanted.part, wanted.sources[0].url)
 }
@@ -322,7 +380,16 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
     disk::create_dir(root)?;
     let dir = PathBuf::from(wanted.part.as_str());
     let target = root.join(&dir);
-    let files = if let Some(unpacked) = &fetched.unpacked {
+    let listed = wanted.sources.iter().find(|s| s.sha256 == fetched.sha256).and_then(|s| s.contents.as_ref());
+    let files = if let (Some(listed), Some(unpacked)) = (listed, &fetched.unpacked) {
+        let actual = contents(&unpacked.files);
+        if actual != *listed {
+            let message = format!("{} does not hold what the manifest says", fetched.source);
+            return Err(Error::new(ErrorCode::ChecksumMismatch, message)
+                .detail("expected", listed.as_str())
+                .detail("actual", actual.as_str())
+                .hint("The manifest is wrong: its sha256 and its contents are of two archives."));
+        }
         install::open_to_read(unpacked.dir.path())?;
         disk::replace_dir(unpacked.dir.path(), &target)?;
         unpacked.files.clone()
@@ -353,4 +420,30 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
     inventory.components.insert(wanted.part, record.clone());
     inventory.write_for_all(&path)?;
     Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_looked_for_among_the_applications_resources_alone() {
+        assert_eq!(Bundle::usual_dirs(None), [] as [PathBuf; 0]);
+        let dirs = Bundle::usual_dirs(Some(Path::new("/app")));
+        assert!(!dirs.is_empty() && dirs.iter().all(|d| d.starts_with("/app")), "{dirs:?}");
+    }
+
+    #[test]
+    fn a_program_signed_anew_has_to_be_signed_by_our_own_team() {
+        let shown =
+            |team: &str| format!("Identifier=io.example.app\nFormat=app bundle\nTeamIdentifier={team}\nSealed=1\n");
+        assert_eq!(
+            requirement(&shown("AB12CD34EF")).as_deref(),
+            Some(r#"anchor apple generic and certificate leaf[subject.OU] = "AB12CD34EF""#)
+        );
+        // As codesign says of what was signed without a certificate, which anybody can do.
+        assert_eq!(requirement(&shown("not set")), None);
+        assert_eq!(requirement(&shown(r#"A" or always"#)), None);
+        assert_eq!(requirement(""), None);
+    }
 }

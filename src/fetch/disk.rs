@@ -178,11 +178,27 @@ fn successor(path: &Path) -> PathBuf {
     path.with_file_name(format!("{TEMP_PREFIX}{name}"))
 }
 
+/// Our own records are some hundred kilobytes.
+const JSON_LIMIT: u64 = 16 << 20;
+
+/// The file's bytes; an error when it has more than `limit`, as a device may have without end.
+pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    limited(File::open(path)?, limit)
+}
+
+fn limited(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
 /// `None` where there is no such file, or none we can read as a `T`: the same as never written.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let mut text = Vec::new();
     // An application may come with links to its files; nothing is waited for.
-    open_file(OpenOptions::new().read(true), path, true).ok()??.read_to_end(&mut text).ok()?;
+    let text = limited(open_file(OpenOptions::new().read(true), path, true).ok()??, JSON_LIMIT).ok()?;
     serde_json::from_slice(&text).inspect_err(|e| tracing::warn!(path = %path.display(), %e, "unreadable")).ok()
 }
 

@@ -27,7 +27,7 @@ use super::{
     disk,
     http::{self, Failed, Http, download_failed, shown},
     lock::Lock,
-    manifest::{Digest, Origin, Source, Wanted, file_name, find_sum},
+    manifest::{Digest, Origin, Source, Wanted, file_name},
     progress::Share,
     record::FileRecord,
     retry::{Answer, Ended, answer},
@@ -42,8 +42,6 @@ use crate::{
 
 /// Pieces under way between two threads. A piece is what the connection gave at once, up to some 400 KiB.
 const QUEUE: usize = 8;
-/// A release's list of digests has a few kilobytes.
-const SUMS_LIMIT: usize = 1 << 20;
 /// An archive's contents are about so many times its size; for the check of the disk, before anyone knows.
 const UNPACKED: u64 = 4;
 
@@ -103,26 +101,14 @@ pub async fn fetch_all(jobs: &[Job<'_>]) -> Result<Vec<Fetched>> {
 /// From the cache, or from the first source that has it.
 async fn fetch(job: &Job<'_>, stop: &CancellationToken) -> Result<Fetched> {
     for source in &job.wanted.sources {
-        if let Some(sha256) = &source.sha256
-            && let Some(fetched) = from_cache(job, source, sha256).await?
-        {
+        if let Some(fetched) = from_cache(job, source).await? {
             return Ok(fetched);
         }
     }
     let mut worst: Option<Error> = None;
     for source in &job.wanted.sources {
         let url = job.origin.rewrite(&source.url);
-        let result = async {
-            let sha256 = unless(stop, digest(job, source, &url)).await?;
-            // Of a file that is not pinned, only now is it known which one of the cache it would be.
-            if source.sha256.is_none()
-                && let Some(fetched) = from_cache(job, source, &sha256).await?
-            {
-                return Ok(fetched);
-            }
-            download(job, source, &url, &sha256, stop).await
-        };
-        match result.await {
+        match download(job, source, &url, stop).await {
             Ok(fetched) => return Ok(fetched),
             // Only what lies with the source is a reason to try another one.
             Err(e) if matches!(e.code(), ErrorCode::DownloadFailed | ErrorCode::ChecksumMismatch) => {
@@ -145,22 +131,8 @@ async fn unless<T>(stop: &CancellationToken, work: impl Future<Output = Result<T
     stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(call::aborted()))
 }
 
-/// The digest that decides: the manifest's, else the one in the release's own list.
-async fn digest(job: &Job<'_>, source: &Source, url: &Url) -> Result<Digest> {
-    if let Some(sha256) = &source.sha256 {
-        return Ok(sha256.clone());
-    }
-    let name = file_name(&source.url).unwrap_or_default();
-    let list = url.join("SHA256SUMS").map_err(|e| download_failed(url, e.to_string()))?;
-    job.share.say(Phase::Resolve, format!("Looking up the digest of {name} in the release's SHA256SUMS"));
-    let text = job.http.text(&list, SUMS_LIMIT).await?;
-    find_sum(&text, name).ok_or_else(|| {
-        download_failed(&list, format!("{} does not name {name}, so it cannot be checked", shown(&list)))
-            .hint("Pin a sha256 in the manifest.")
-    })
-}
-
-async fn from_cache(job: &Job<'_>, source: &Source, sha256: &Digest) -> Result<Option<Fetched>> {
+async fn from_cache(job: &Job<'_>, source: &Source) -> Result<Option<Fetched>> {
+    let sha256 = &source.sha256;
     let Some(name) = file_name(&source.url) else { return Ok(None) };
     let file = cached(job.cache, sha256, name);
     let Ok(meta) = fs::metadata(&file) else { return Ok(None) };
@@ -185,20 +157,13 @@ async fn from_cache(job: &Job<'_>, source: &Source, sha256: &Digest) -> Result<O
     }
 }
 
-async fn download(
-    job: &Job<'_>,
-    source: &Source,
-    url: &Url,
-    sha256: &Digest,
-    stop: &CancellationToken,
-) -> Result<Fetched> {
+async fn download(job: &Job<'_>, source: &Source, url: &Url, stop: &CancellationToken) -> Result<Fetched> {
     let name = file_name(&source.url).unwrap_or_default();
-    let complete = cached(job.cache, sha256, name);
+    let complete = cached(job.cache, &source.sha256, name);
     let mut transfer = Transfer {
         job,
         source,
         url,
-        sha256,
         part: complete.with_file_name(format!("{name}.part")),
         note: complete.with_file_name(format!("{name}.part.json")),
         complete,
@@ -235,7 +200,6 @@ struct Transfer<'a> {
     job: &'a Job<'a>,
     source: &'a Source,
     url: &'a Url,
-    sha256: &'a Digest,
     part: PathBuf,
     note: PathBuf,
     complete: PathBuf,
@@ -267,7 +231,7 @@ impl Transfer<'_> {
         self.have = fs::metadata(&self.part).map_or(0, |m| m.len());
         let note: Note = disk::read_json(&self.note).unwrap_or_default();
         let total = self.source.size.or(note.total);
-        if total.is_some_and(|t| self.have > t) {
+        if self.have > total.unwrap_or(self.job.wanted.most(self.source)) {
             disk::remove(&self.part)?;
             self.have = 0;
         }
@@ -291,7 +255,7 @@ impl Transfer<'_> {
         let Taken { size, unpacked } = intake.finish().await.map_err(|e| e.detail("url", shown(self.url)))?;
         disk::remove(&self.note)?;
         self.job.share.finished(size);
-        let sha256 = self.sha256.clone();
+        let sha256 = self.source.sha256.clone();
         Ok(Fetched { source: shown(self.url), sha256, size, file: self.complete.clone(), unpacked })
     }
 
@@ -300,7 +264,7 @@ impl Transfer<'_> {
             Intake::start(Target {
                 file: self.part.clone(),
                 complete: self.complete.clone(),
-                sha256: self.sha256.clone(),
+                sha256: self.source.sha256.clone(),
                 unpack_in: self.job.unpack_in.map(Path::to_owned),
                 lock: self.job.lock.clone(),
             })
@@ -376,6 +340,8 @@ impl Transfer<'_> {
                 if self.have > 0 {
                     self.restart().await?;
                 }
+                // A length that cannot be is not remembered: the next process would make room for it.
+                self.possible(total)?;
                 let text =
                     |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
                 let note = Note { url: shown(self.url), etag: text(ETAG), last_modified: text(LAST_MODIFIED), total };
@@ -390,24 +356,17 @@ impl Transfer<'_> {
             }
             Answer::Ended(_) => return Err(http::refused(self.url, &response).into()),
         };
-        let wrong_size = |actual: u64, expected: u64| {
-            let message = format!("{} has {actual} bytes, and should have {expected}", shown(self.url));
-            let error = Error::new(ErrorCode::ChecksumMismatch, message);
-            error.detail("url", shown(self.url)).detail("expected", expected).detail("actual", actual).hint(MISMATCH)
-        };
-        if let (Some(expected), Some(actual)) = (self.source.size, total)
-            && expected != actual
-        {
-            return Err(Stop::Final(wrong_size(actual, expected)));
-        }
+        self.possible(total)?;
+        let most = self.job.wanted.most(self.source);
         let total = self.source.size.or(total);
         if let Some(total) = total {
             self.expect(total).map_err(Stop::Final)?;
         }
         while let Some(chunk) = self.job.http.chunk(self.url, &mut response).await? {
             let length = chunk.len() as u64;
-            if let Some(total) = total.filter(|t| self.have + length > *t) {
-                return Err(Stop::Final(wrong_size(self.have + length, total)));
+            // Not one byte more is taken than the file has, or than any of its kind has.
+            if self.have + length > total.unwrap_or(most) {
+                return Err(Stop::Final(self.wrong_size(self.have + length, total.unwrap_or(most))));
             }
             self.intake().send(Message::Data(chunk)).await?;
             self.have += length;
@@ -420,6 +379,29 @@ impl Transfer<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the file may have the length that the server says it has.
+    fn possible(&self, total: Option<u64>) -> Result<(), Stop> {
+        let most = self.job.wanted.most(self.source);
+        match total.filter(|t| *t > most || self.source.size.is_some_and(|size| size != *t)) {
+            Some(actual) => Err(Stop::Final(self.wrong_size(actual, most))),
+            None => Ok(()),
+        }
+    }
+
+    fn wrong_size(&self, actual: u64, expected: u64) -> Error {
+        let what = shown(self.url);
+        let (problem, hint) = if self.source.size.is_some() {
+            (format!("should have {expected}"), MISMATCH)
+        } else {
+            (format!("no more than {expected} are taken"), "Give the source its size in the manifest.")
+        };
+        Error::new(ErrorCode::ChecksumMismatch, format!("{what} has {actual} bytes, and {problem}"))
+            .detail("url", what)
+            .detail("expected", expected)
+            .detail("actual", actual)
+            .hint(hint)
     }
 
     async fn restart(&mut self) -> Result<(), Stop> {

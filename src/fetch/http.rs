@@ -12,7 +12,10 @@ use reqwest::{
 };
 use url::Url;
 
-use super::retry::{self, Ended, Head, Next};
+use super::{
+    disk,
+    retry::{self, Ended, Head, Next},
+};
 use crate::{
     call, env_vars,
     error::{Error, ErrorCode, Result},
@@ -21,6 +24,8 @@ use crate::{
 
 const CONNECT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 10;
+/// All authorities of a system are some hundred kilobytes.
+const CERTIFICATES_LIMIT: u64 = 16 << 20;
 
 /// What a caller may say about the network.
 #[derive(Debug, Clone, Default)]
@@ -116,10 +121,10 @@ impl Http {
         };
         let mut text = Vec::new();
         while let Some(chunk) = self.chunk(url, &mut response).await? {
-            text.extend_from_slice(&chunk);
-            if text.len() > limit {
-                return Err(bad("larger than expected"));
+            if text.len() + chunk.len() > limit {
+                return Err(bad(&format!("it has more than {limit} bytes")));
             }
+            text.extend_from_slice(&chunk);
         }
         String::from_utf8(text).map_err(|_| bad("not a text"))
     }
@@ -183,7 +188,8 @@ fn certificates(text: &str, field: &str) -> Result<Vec<Certificate>> {
     let pem = if text.contains("-----BEGIN") {
         text.as_bytes().to_vec()
     } else {
-        std::fs::read(text).map_err(|e| Error::invalid(field, format!("cannot read {text}: {e}")).source(e))?
+        disk::read_limited(std::path::Path::new(text), CERTIFICATES_LIMIT)
+            .map_err(|e| Error::invalid(field, format!("cannot read {text}: {e}")).source(e))?
     };
     let found = Certificate::from_pem_bundle(&pem).map_err(|e| Error::invalid(field, format!("{e}")).source(e))?;
     if found.is_empty() { Err(Error::invalid(field, "holds no certificate")) } else { Ok(found) }

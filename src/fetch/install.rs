@@ -145,7 +145,7 @@ impl Home {
             let mut jobs: Vec<(Request, Wanted, Share)> = Vec::new();
             for request in missing {
                 let wanted = remote.wanted(request.part, platform)?;
-                let share = meter.share(request.part, &wanted.version, wanted.sources[0].size);
+                let share = meter.share(request.part, &wanted.version, wanted.size());
                 jobs.push((request, wanted, share));
             }
             let fetched = download::fetch_all(
@@ -214,7 +214,7 @@ impl Home {
         disk::check_space(&self.dir, record.size())?;
         let temp = disk::temp_dir_in(&self.versions())?;
         // What the application ships unpacked is copied.
-        record.files = if request.unpacked && request.part != Part::Lima {
+        record.files = if request.unpacked && record.is_archive() {
             bundle.unpack(request.part, temp.path())?
         } else {
             bundle.copy(request.part, temp.path())?
@@ -286,7 +286,5 @@ pub fn open_to_read(dir: &Path) -> Result<()> {
 
 /// Whether an installed part is the one a manifest asks for.
 pub fn matches(record: &Record, wanted: &Wanted) -> bool {
-    let pinned = wanted.sources.iter().all(|s| s.sha256.is_some());
-    record.version == wanted.version
-        && (!pinned || wanted.sources.iter().any(|s| s.sha256.as_ref() == Some(&record.sha256)))
+    record.version == wanted.version && wanted.sources.iter().any(|s| s.sha256 == record.sha256)
 }

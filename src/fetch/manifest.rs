@@ -1,4 +1,4 @@
-//! The manifest: what can be fetched, in which version, from where, and the digest that says it is right.
+//! The manifest: what can be fetched, in which versions, from where, and the digest that says it is right.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,9 +13,13 @@ use crate::{
 };
 
 const BUILT_IN: &str = include_str!("../../templates/manifest.json");
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+/// One version of a component, and digests that may be left out: applications have written such manifests.
+const OLD_SCHEMA: u32 = 1;
+const MIB: u64 = 1 << 20;
 
 /// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, for a guest.
+/// Another one is a name here and a row of [`Part::facts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
@@ -26,44 +30,49 @@ pub enum Part {
     WslRootfs,
 }
 
+struct Facts {
+    name: &'static str,
+    /// How a person calls it.
+    title: &'static str,
+    component: Component,
+    /// It runs in a guest, and is listed under the guest's platform.
+    guest: bool,
+    /// The option that chooses its version.
+    version: Option<&'static str>,
+    /// More bytes than it ever has: what ends the download of a source without a size.
+    most: u64,
+}
+
 impl Part {
     pub const ALL: [Part; 5] = [Self::Lima, Self::NerdctlFull, Self::Nerdctl, Self::Image, Self::WslRootfs];
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lima => "lima",
-            Self::NerdctlFull => "nerdctl-full",
-            Self::Nerdctl => "nerdctl",
-            Self::Image => "image",
-            Self::WslRootfs => "wsl-rootfs",
-        }
+    #[rustfmt::skip]
+    const fn facts(self) -> Facts {
+        let (name, title, component, guest, version, most) = match self {
+            Self::Lima => ("lima", "Lima", Component::Lima, false, Some("lima"), 256),
+            Self::NerdctlFull => ("nerdctl-full", "containerd", Component::Nerdctl, true, Some("nerdctl"), 1024),
+            Self::Nerdctl => ("nerdctl", "nerdctl", Component::Nerdctl, false, Some("nerdctl"), 256),
+            Self::Image => ("image", "the guest image", Component::Image, true, None, 1024),
+            Self::WslRootfs => ("wsl-rootfs", "the WSL root file system", Component::Image, true, None, 1024),
+        };
+        Facts { name, title, component, guest, version, most: most * MIB }
     }
 
-    /// How a person calls it.
+    pub fn as_str(self) -> &'static str {
+        self.facts().name
+    }
+
     pub fn title(self) -> &'static str {
-        match self {
-            Self::Lima => "Lima",
-            Self::NerdctlFull => "containerd",
-            Self::Nerdctl => "nerdctl",
-            Self::Image => "the guest image",
-            Self::WslRootfs => "the WSL root file system",
-        }
+        self.facts().title
     }
 
     pub fn component(self) -> Component {
-        match self {
-            Self::Lima => Component::Lima,
-            Self::NerdctlFull | Self::Nerdctl => Component::Nerdctl,
-            Self::Image | Self::WslRootfs => Component::Image,
-        }
+        self.facts().component
     }
 
     /// The platform a manifest lists this part under, for a machine of `host`: what runs in a guest goes by the guest.
     fn platform(self, host: Platform) -> Platform {
-        match self {
-            Self::Lima | Self::Nerdctl => host,
-            Self::NerdctlFull | Self::Image | Self::WslRootfs => host.guest(),
-        }
+        if self.facts().guest { host.guest() } else { host }
     }
 }
 
@@ -73,37 +82,133 @@ impl fmt::Display for Part {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// Which of what a manifest lists is wanted, where the caller says; else the manifest's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Choice {
+    pub versions: Versions,
+    pub image_variant: Option<ImageVariant>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Versions {
+    pub lima: Option<String>,
+    /// Of nerdctl-full, and of nerdctl.
+    pub nerdctl: Option<String>,
+    pub docker: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVariant {
+    /// Less than half the size; what it lacks, the first boot fetches.
+    Minimal,
+    /// Boots without a network.
+    Server,
+}
+
+impl ImageVariant {
+    pub const DEFAULT: Self = Self::Minimal;
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl Versions {
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [("lima", &self.lima), ("nerdctl", &self.nerdctl), ("docker", &self.docker)];
+        all.into_iter().filter_map(|(name, version)| Some((name, version.as_deref()?)))
+    }
+
+    /// The one asked for.
+    pub fn of(&self, part: Part) -> Option<&str> {
+        let option = part.facts().version?;
+        self.given().find(|(name, _)| *name == option).map(|(_, version)| version)
+    }
+}
+
+#[derive(Debug, Clone)]
 pub struct Manifest {
     components: BTreeMap<Part, Versioned>,
 }
 
+/// The form of schema 2.
 #[derive(Debug, Clone, Deserialize)]
 struct Versioned {
-    version: String,
-    platforms: BTreeMap<Platform, Sources>,
+    default: String,
+    versions: BTreeMap<String, Release>,
 }
+
+#[derive(Debug, Clone, Deserialize)]
+struct Release {
+    /// Why not to use it.
+    #[serde(default)]
+    advice: Option<String>,
+    #[serde(default)]
+    platforms: Platforms,
+    /// In place of `platforms`.
+    #[serde(default)]
+    variants: BTreeMap<ImageVariant, Variant>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Variant {
+    platforms: Platforms,
+}
+
+type Platforms = BTreeMap<Platform, Sources>;
 
 #[derive(Debug, Clone, Deserialize)]
 struct Sources {
-    sources: Vec<Source>,
+    sources: Vec<Listed>,
+}
+
+/// As it is written. What has no digest is never fetched.
+#[derive(Debug, Clone, Deserialize)]
+struct Listed {
+    url: Url,
+    #[serde(default)]
+    sha256: Option<Digest>,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(default)]
+    contents: Option<Digest>,
+    #[serde(default)]
+    kernel: Option<BootFile>,
+    #[serde(default)]
+    initrd: Option<BootFile>,
 }
 
 /// One place to get a part from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub url: Url,
-    /// Lower-case hex. Absent: the `SHA256SUMS` beside the file decides.
-    #[serde(default)]
-    pub sha256: Option<Digest>,
+    pub sha256: Digest,
     /// Bytes; absent where nobody has looked.
-    #[serde(default)]
     pub size: Option<u64>,
+    /// Of what is in the archive ([`super::record::contents`]): by it a bundle of the unpacked files is known.
+    pub contents: Option<Digest>,
     /// For images that bring no boot loader.
-    #[serde(default)]
     pub kernel: Option<BootFile>,
-    #[serde(default)]
     pub initrd: Option<BootFile>,
+}
+
+impl Listed {
+    fn source(&self) -> Option<Source> {
+        Some(Source {
+            sha256: self.sha256.clone()?,
+            url: self.url.clone(),
+            size: self.size,
+            contents: self.contents.clone(),
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -153,8 +258,22 @@ impl fmt::Display for Digest {
 pub struct Wanted {
     pub part: Part,
     pub version: String,
+    /// Why not to use this version.
+    pub advice: Option<String>,
     /// Never empty; tried in order.
     pub sources: Vec<Source>,
+}
+
+impl Wanted {
+    /// What a first look says: the other sources have the same, or an older one.
+    pub fn size(&self) -> Option<u64> {
+        self.sources.first()?.size
+    }
+
+    /// `source` has no byte more than this.
+    pub fn most(&self, source: &Source) -> u64 {
+        source.size.unwrap_or(self.part.facts().most)
+    }
 }
 
 impl Manifest {
@@ -169,56 +288,199 @@ impl Manifest {
         struct Schema {
             schema: u32,
         }
-        let bad = |problem: String| {
-            Error::new(ErrorCode::InvalidArgument, format!("manifest: {origin}: {problem}"))
-                .detail("field", "manifest")
-                .detail("path", origin)
-                .hint("templates/manifest.schema.json describes the form.")
-        };
+        #[derive(Deserialize)]
+        struct Document {
+            components: BTreeMap<Part, Versioned>,
+        }
+        let bad = |problem: String| bad(origin, &problem);
         // First of all: a newer form gets an error about its version, not about its fields.
         let Schema { schema } = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-        if schema != SCHEMA {
-            return Err(bad(format!("schema {schema} is not the {SCHEMA} this version knows")));
-        }
-        let mut de = serde_json::Deserializer::from_str(text);
-        let manifest: Self =
-            serde_path_to_error::deserialize(&mut de).map_err(|e| bad(format!("{}: {}", e.path(), e.inner())))?;
-        for (part, versioned) in &manifest.components {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-            // It names a directory.
-            if versioned.version.is_empty()
-                || versioned.version.starts_with('.')
-                || versioned.version.len() > 64
-                || !versioned.version.chars().all(plain)
-            {
-                return Err(bad(format!("components.{part}.version: {:?} is not a version", versioned.version)));
+        let components = match schema {
+            SCHEMA => fields::<Document>(text).map_err(bad)?.components,
+            OLD_SCHEMA => fields::<old::Document>(text).map_err(bad)?.into(),
+            _ => return Err(bad(format!("schema {schema} is not the {SCHEMA} this version knows"))),
+        };
+        for (part, component) in &components {
+            if !component.versions.contains_key(&component.default) {
+                return Err(bad(format!(
+                    "components.{part}.default: {:?} is not among its versions",
+                    component.default
+                )));
             }
-            for (platform, Sources { sources }) in &versioned.platforms {
-                let at = format!("components.{part}.platforms.{platform}.sources");
-                if sources.is_empty() {
-                    return Err(bad(format!("{at} is empty")));
-                }
-                for (i, source) in sources.iter().enumerate() {
-                    if !matches!(source.url.scheme(), "https" | "http") || file_name(&source.url).is_none() {
-                        return Err(bad(format!("{at}[{i}].url: {} is not the http(s) address of a file", source.url)));
-                    }
-                }
+            for (version, release) in &component.versions {
+                check(*part, version, release, schema).map_err(bad)?;
             }
         }
-        Ok(manifest)
+        Ok(Self { components })
     }
 
-    /// `None`: this machine needs no such part, or there is none for it.
-    pub fn find(&self, part: Part, host: Platform) -> Option<Wanted> {
-        let versioned = self.components.get(&part)?;
-        let sources = versioned.platforms.get(&part.platform(host))?.sources.clone();
-        Some(Wanted { part, version: versioned.version.clone(), sources })
+    /// `INVALID_ARGUMENT` for a version that is not listed, naming those that are.
+    pub fn check(&self, choice: &Choice) -> Result<()> {
+        for (option, asked) in choice.versions.given() {
+            let parts = Part::ALL.into_iter().filter(|p| p.facts().version == Some(option));
+            let known = parts.filter_map(|p| self.components.get(&p)).flat_map(|c| c.versions.keys());
+            let known: std::collections::BTreeSet<&str> = known.map(String::as_str).collect();
+            if !known.contains(asked) {
+                let list = if known.is_empty() { "none".into() } else { Vec::from_iter(known).join(", ") };
+                let problem = format!("{asked:?} is not in the manifest, which has {list}");
+                return Err(Error::invalid(format!("versions.{option}"), problem));
+            }
+        }
+        Ok(())
     }
 
-    /// Whether any part, for any platform, has this digest.
+    /// `UNSUPPORTED_PLATFORM` where there is none for this machine.
+    pub fn find(&self, part: Part, host: Platform, choice: &Choice) -> Result<Wanted> {
+        self.check(choice)?;
+        let missing = |what: String| {
+            Error::new(ErrorCode::UnsupportedPlatform, format!("The manifest has no {what} for {host}"))
+                .detail("platform", host.as_str())
+                .detail("component", part.as_str())
+        };
+        let component = self.components.get(&part).ok_or_else(|| missing(part.to_string()))?;
+        let version = choice.versions.of(part).unwrap_or(&component.default);
+        let named = || missing(format!("{part} {version}"));
+        let release = component.versions.get(version).ok_or_else(named)?;
+        let listed = &release.of(choice.image_variant)?.get(&part.platform(host)).ok_or_else(named)?.sources;
+        let sources: Vec<_> = listed.iter().filter_map(Listed::source).collect();
+        match listed.first() {
+            Some(first) if sources.is_empty() => Err(undigested(part, &first.url)),
+            _ => Ok(Wanted { part, version: version.to_owned(), advice: release.advice.clone(), sources }),
+        }
+    }
+
+    /// Of which version the file of this digest is, and its source: whatever is the default.
+    pub fn known(&self, part: Part, host: Platform, sha256: &Digest, choice: &Choice) -> Option<(Wanted, Source)> {
+        let component = self.components.get(&part)?;
+        let asked = |version: &str| choice.versions.of(part).is_none_or(|asked| asked == version);
+        component.versions.iter().filter(|(version, _)| asked(version)).find_map(|(version, release)| {
+            let variants = release.variants.iter().filter(|(v, _)| choice.image_variant.is_none_or(|a| a == **v));
+            let platforms = std::iter::once(&release.platforms).chain(variants.map(|(_, v)| &v.platforms));
+            let sources = platforms.filter_map(|p| p.get(&part.platform(host))).flat_map(|s| &s.sources);
+            let source = sources.filter_map(Listed::source).find(|s| s.sha256 == *sha256)?;
+            let (version, advice) = (version.clone(), release.advice.clone());
+            Some((Wanted { part, version, advice, sources: vec![source.clone()] }, source))
+        })
+    }
+
+    /// Whether any part, in any version and for any platform, has this digest.
     pub fn names_digest(&self, digest: &str) -> bool {
-        let sources = || self.components.values().flat_map(|v| v.platforms.values()).flat_map(|s| &s.sources);
-        sources().any(|s| s.sha256.as_ref().is_some_and(|d| d.as_str() == digest))
+        self.sources().any(|(_, s)| s.sha256.as_ref().is_some_and(|d| d.as_str() == digest))
+    }
+
+    /// All there are.
+    fn sources(&self) -> impl Iterator<Item = (Part, &Listed)> {
+        let releases = self.components.iter().flat_map(|(part, c)| c.versions.values().map(|r| (*part, r)));
+        releases.flat_map(|(part, r)| {
+            let all = std::iter::once(&r.platforms).chain(r.variants.values().map(|v| &v.platforms));
+            all.flat_map(BTreeMap::values).flat_map(|s| &s.sources).map(move |s| (part, s))
+        })
+    }
+}
+
+impl Release {
+    /// An image without variants is the only one there is, whatever is asked for.
+    fn of(&self, variant: Option<ImageVariant>) -> Result<&Platforms> {
+        if self.variants.is_empty() {
+            return Ok(&self.platforms);
+        }
+        let found = match variant {
+            Some(variant) => self.variants.get(&variant),
+            None => self.variants.get(&ImageVariant::DEFAULT).or(self.variants.values().next()),
+        };
+        found.map(|v| &v.platforms).ok_or_else(|| {
+            let known = self.variants.keys().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
+            Error::invalid("imageVariant", format!("the manifest has only {known}"))
+        })
+    }
+}
+
+fn bad(origin: &str, problem: &str) -> Error {
+    Error::new(ErrorCode::InvalidArgument, format!("manifest: {origin}: {problem}"))
+        .detail("field", "manifest")
+        .detail("path", origin)
+        .hint("templates/manifest.schema.json describes the form.")
+}
+
+/// Nothing is installed unverified, and no list beside the file is believed: whoever sends the one sends the other.
+fn undigested(part: Part, url: &Url) -> Error {
+    let url = super::http::shown(url);
+    Error::new(ErrorCode::InvalidArgument, format!("manifest: {part} has no sha256 for {url}"))
+        .detail("field", "manifest")
+        .detail("url", url)
+        .hint("Give the source its sha256 in the manifest, as its publisher says it.")
+}
+
+fn fields<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let mut de = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut de).map_err(|e| format!("{}: {}", e.path(), e.inner()))
+}
+
+fn check(part: Part, version: &str, release: &Release, schema: u32) -> Result<(), String> {
+    let at = if schema == OLD_SCHEMA {
+        format!("components.{part}")
+    } else {
+        format!("components.{part}.versions.{version}")
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    // It names a directory.
+    if version.is_empty() || version.starts_with('.') || version.len() > 64 || !version.chars().all(plain) {
+        return Err(format!("components.{part}: {version:?} is not a version"));
+    }
+    if !release.variants.is_empty() && part != Part::Image {
+        return Err(format!("{at}.variants: only an image has variants"));
+    }
+    let variants = release.variants.iter().map(|(v, p)| (format!("{at}.variants.{}", v.as_str()), &p.platforms));
+    for (at, platforms) in variants.chain([(at.clone(), &release.platforms)]) {
+        for (platform, Sources { sources }) in platforms {
+            let at = format!("{at}.platforms.{platform}.sources");
+            if sources.is_empty() {
+                return Err(format!("{at} is empty"));
+            }
+            for (i, source) in sources.iter().enumerate() {
+                let url = &source.url;
+                if !matches!(url.scheme(), "https" | "http") || file_name(url).is_none() {
+                    return Err(format!("{at}[{i}].url: {url} is not the http(s) address of a file"));
+                }
+                if schema != OLD_SCHEMA && source.sha256.is_none() {
+                    return Err(format!("{at}[{i}]: {url} has no sha256"));
+                }
+                if source.size == Some(0) {
+                    return Err(format!("{at}[{i}].size: {url} has more than 0 bytes"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Schema 1.
+mod old {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::{Part, Platforms, Release, Versioned};
+
+    #[derive(Deserialize)]
+    pub struct Document {
+        components: BTreeMap<Part, Component>,
+    }
+
+    #[derive(Deserialize)]
+    struct Component {
+        version: String,
+        platforms: Platforms,
+    }
+
+    impl From<Document> for BTreeMap<Part, Versioned> {
+        fn from(document: Document) -> Self {
+            let convert = |Component { version, platforms }| Versioned {
+                default: version.clone(),
+                versions: [(version, Release { advice: None, platforms, variants: BTreeMap::new() })].into(),
+            };
+            document.components.into_iter().map(|(part, c)| (part, convert(c))).collect()
+        }
     }
 }
 
@@ -277,15 +539,6 @@ pub fn file_name(url: &Url) -> Option<&str> {
     (!name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.chars().all(plain)).then_some(name)
 }
 
-/// The digest of `name` in the text of a `SHA256SUMS`: lines of `<hex>  <name>` or `<hex> *<name>`.
-pub fn find_sum(sums: &str, name: &str) -> Option<Digest> {
-    sums.lines().find_map(|line| {
-        let (hex, file) = line.trim().split_once(char::is_whitespace)?;
-        let file = file.trim_start().trim_start_matches('*').trim_start_matches("./");
-        (file == name).then(|| Digest::try_from(hex.to_owned()).ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,31 +547,100 @@ mod tests {
         Url::parse(text).unwrap()
     }
 
+    fn choice(json: &serde_json::Value) -> Choice {
+        serde_json::from_value(json.clone()).unwrap()
+    }
+
     #[test]
     fn the_built_in_manifest_names_what_every_platform_needs() {
         let m = Manifest::built_in();
-        let lima = |p| m.find(Part::Lima, p).unwrap();
-        assert_eq!(lima(Platform::DarwinArm64).version, "1.2.1");
-        assert_eq!(
-            lima(Platform::DarwinArm64).sources[0].sha256.as_ref().unwrap().as_str(),
-            "4c6e20510b456a4e380500096ecce72c18d0ce98548064dc8089797de2290fdc"
-        );
+        let find = |part, host| m.find(part, host, &Choice::default()).unwrap();
+        assert_eq!(find(Part::Lima, Platform::DarwinArm64).version, "2.2.0");
         for host in [Platform::DarwinArm64, Platform::DarwinX64, Platform::LinuxX64, Platform::LinuxArm64] {
-            assert!(lima(host).sources[0].url.path().ends_with(".tar.gz"));
+            assert!(find(Part::Lima, host).sources[0].url.path().ends_with(".tar.gz"));
             for part in [Part::Image, Part::NerdctlFull] {
-                let wanted = m.find(part, host).unwrap();
+                let wanted = find(part, host);
                 let arch = if host.guest() == Platform::LinuxArm64 { "arm64" } else { "amd64" };
                 assert!(wanted.sources.iter().all(|s| s.url.path().contains(arch)), "{part} on {host}");
+                assert_eq!(wanted.advice, None, "{part} is by default what should be used");
             }
         }
-        assert!(m.find(Part::Lima, Platform::Win32X64).is_none());
-        assert!(m.find(Part::Nerdctl, Platform::Win32X64).is_some());
-        // The guest's image is dated, newest first, each with its own digest; only the undated one goes by SHA256SUMS.
-        let images = m.find(Part::Image, Platform::DarwinArm64).unwrap().sources;
-        let (last, dated) = images.split_last().unwrap();
-        assert!(dated.iter().all(|s| s.sha256.is_some()) && dated.len() >= 3);
-        assert!(last.sha256.is_none());
-        assert!(dated.is_sorted_by(|a, b| a.url.path() > b.url.path()));
+        find(Part::WslRootfs, Platform::Win32X64);
+        let e = m.find(Part::Lima, Platform::Win32X64, &Choice::default()).unwrap_err();
+        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
+        // What the first application names can be had, and is advised against.
+        let first = choice(&serde_json::json!({ "versions": { "lima": "1.2.1", "nerdctl": "2.1.6" } }));
+        for part in [Part::Lima, Part::NerdctlFull] {
+            assert!(m.find(part, Platform::DarwinArm64, &first).unwrap().advice.is_some(), "{part}");
+        }
+        let image = |variant| {
+            let choice = choice(&serde_json::json!({ "imageVariant": variant }));
+            m.find(Part::Image, Platform::DarwinArm64, &choice).unwrap().sources.remove(0).url.path().to_owned()
+        };
+        assert!(image("server").contains("-server-") && image("minimal").contains("-minimal-"));
+        assert!(find(Part::Image, Platform::DarwinArm64).sources[0].url.path().contains("-minimal-"));
+    }
+
+    /// Nothing that ships is fetched without a digest, or without an end. Where nobody here knows the size, the end is
+    /// what no file of its kind reaches; `scripts/update-manifest.mjs` fills the size in, and the file leaves this list.
+    #[test]
+    fn every_source_that_ships_has_a_digest_and_an_end() {
+        const NO_SIZE: [&str; 11] = [
+            "lima-1.2.1-Darwin-arm64.tar.gz",
+            "lima-1.2.1-Darwin-x86_64.tar.gz",
+            "lima-2.2.0-Linux-aarch64.tar.gz",
+            "lima-2.2.0-Linux-x86_64.tar.gz",
+            "nerdctl-full-2.1.6-linux-amd64.tar.gz",
+            "nerdctl-full-2.1.6-linux-arm64.tar.gz",
+            "nerdctl-full-2.3.5-linux-amd64.tar.gz",
+            "nerdctl-full-2.3.5-linux-arm64.tar.gz",
+            "ubuntu-24.04-minimal-cloudimg-amd64.img",
+            "ubuntu-24.04.4-wsl-amd64.wsl",
+            "ubuntu-24.04.4-wsl-amd64.wsl",
+        ];
+        let m = Manifest::built_in();
+        let mut without = Vec::new();
+        for (part, source) in m.sources() {
+            assert!(source.sha256.is_some(), "{part}: {} has no sha256", source.url);
+            assert_eq!(source.url.scheme(), "https", "{}", source.url);
+            match source.size {
+                Some(size) => assert!(size < part.facts().most, "{}", source.url),
+                None => without.push(file_name(&source.url).unwrap().to_owned()),
+            }
+        }
+        without.sort();
+        assert!(without.iter().all(|name| NO_SIZE.contains(&name.as_str())), "{without:?}");
+        let known = NO_SIZE.iter().filter(|name| !without.iter().any(|w| w == *name)).collect::<Vec<_>>();
+        assert!(known.is_empty(), "their sizes are known now, strike them from the list: {known:?}");
+    }
+
+    #[test]
+    fn the_template_names_what_the_manifest_names() {
+        let template: serde_json::Value = serde_norway::from_str(crate::lima::template::BUILT_IN).unwrap();
+        let m = Manifest::built_in();
+        for (part, listed) in
+            [(Part::Image, &template["images"]), (Part::NerdctlFull, &template["containerd"]["archives"])]
+        {
+            let mut ours = Vec::new();
+            for (host, arch) in [(Platform::LinuxX64, "x86_64"), (Platform::LinuxArm64, "aarch64")] {
+                for source in m.find(part, host, &Choice::default()).unwrap().sources {
+                    let digest = format!("sha256:{}", source.sha256);
+                    ours.push(serde_json::json!({ "location": source.url.as_str(), "arch": arch, "digest": digest }));
+                }
+            }
+            assert_eq!(listed.as_array().unwrap(), &ours, "{part}");
+        }
+    }
+
+    /// A manifest of one source of Lima for linux-x64.
+    fn of(schema: u32, version: &str, source: &str) -> String {
+        let platforms = format!(r#""platforms":{{"linux-x64":{{"sources":[{source}]}}}}"#);
+        let component = if schema == 1 {
+            format!(r#"{{"version":"{version}",{platforms}}}"#)
+        } else {
+            format!(r#"{{"default":"{version}","versions":{{"{version}":{{{platforms}}}}}}}"#)
+        };
+        format!(r#"{{"schema":{schema},"components":{{"lima":{component}}}}}"#)
     }
 
     #[test]
@@ -328,21 +650,61 @@ mod tests {
             assert_eq!(e.code(), ErrorCode::InvalidArgument);
             assert!(e.message().contains(says) && e.message().contains("m.json"), "{}", e.message());
         };
+        let digest = "a".repeat(64);
         refuse("{", "EOF");
-        refuse(r#"{"schema":2}"#, "schema 2");
-        refuse(r#"{"schema":1,"components":{"soup":{}}}"#, "soup");
-        let source = |version: &str, source: &str| {
-            format!(
-                r#"{{"schema":1,"components":{{"lima":{{"version":"{version}","platforms":{{"linux-x64":{{"sources":[{source}]}}}}}}}}}}"#
-            )
+        refuse(r#"{"schema":3}"#, "schema 3");
+        for schema in [1, 2] {
+            refuse(&format!(r#"{{"schema":{schema},"components":{{"soup":{{}}}}}}"#), "soup");
+            refuse(&of(schema, "1", ""), "is empty");
+            refuse(&of(schema, "1", r#"{"url":"ftp://x/y"}"#), "http(s)");
+            refuse(&of(schema, "1", r#"{"url":"https://x/"}"#), "http(s)");
+            refuse(&of(schema, "1", r#"{"url":"https://x/y","sha256":"abc"}"#), "sha256");
+            refuse(&of(schema, "../1", r#"{"url":"https://x/y"}"#), "version");
+            refuse(&of(schema, "1", r#"{"url":"https://x/..%2fy"}"#), "http(s)");
+            refuse(&of(schema, "1", &format!(r#"{{"url":"https://x/y","sha256":"{digest}","size":0}}"#)), "size");
+            let later = format!(r#"{{"url":"https://x/y","sha256":"{digest}","note":"kept for later"}}"#);
+            assert!(Manifest::parse(&of(schema, "1", &later), "m.json").is_ok());
+        }
+        refuse(&of(2, "1", r#"{"url":"https://x/y"}"#), "https://x/y has no sha256");
+        refuse(&of(2, "1", "").replace(r#""default":"1""#, r#""default":"2""#), r#""2" is not among its versions"#);
+    }
+
+    #[test]
+    fn a_manifest_of_schema_1_is_read_and_a_source_without_a_digest_is_none() {
+        let find = |sources: &str| {
+            let m = Manifest::parse(&of(1, "1.2.1", sources), "m.json").unwrap();
+            m.find(Part::Lima, Platform::LinuxX64, &Choice::default())
         };
-        refuse(&source("1", ""), "is empty");
-        refuse(&source("1", r#"{"url":"ftp://x/y"}"#), "http(s)");
-        refuse(&source("1", r#"{"url":"https://x/"}"#), "http(s)");
-        refuse(&source("1", r#"{"url":"https://x/y","sha256":"abc"}"#), "sha256");
-        refuse(&source("../1", r#"{"url":"https://x/y"}"#), "version");
-        refuse(&source("1", r#"{"url":"https://x/..%2fy"}"#), "http(s)");
-        assert!(Manifest::parse(&source("1", r#"{"url":"https://x/y","note":"kept for later"}"#), "m.json").is_ok());
+        let bare = r#"{"url":"https://me:secret@x/bare.tar.gz?token=t"}"#;
+        let whole = format!(r#"{{"url":"https://x/whole.tar.gz","sha256":"{}","size":7}}"#, "a".repeat(64));
+        let wanted = find(&format!("{bare},{whole}")).unwrap();
+        assert_eq!((wanted.version.as_str(), wanted.size(), wanted.sources.len()), ("1.2.1", Some(7), 1));
+        let e = find(bare).unwrap_err();
+        assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("manifest")));
+        assert!(e.message().contains("no sha256 for https://x/bare.tar.gz"), "{}", e.message());
+        assert_eq!(e.details()["url"], "https://x/bare.tar.gz");
+    }
+
+    #[test]
+    fn what_is_not_in_the_manifest_is_refused_with_what_is() {
+        let m = Manifest::built_in();
+        let refuse = |json: serde_json::Value, field: &str, says: &str| {
+            let e = m.find(Part::Image, Platform::LinuxX64, &choice(&json)).unwrap_err();
+            assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some(field)));
+            assert!(e.message().contains(says), "{}", e.message());
+        };
+        refuse(serde_json::json!({ "versions": { "lima": "9.9" } }), "versions.lima", "1.2.1, 2.2.0");
+        refuse(serde_json::json!({ "versions": { "nerdctl": "" } }), "versions.nerdctl", "2.1.6, 2.3.5");
+        refuse(serde_json::json!({ "versions": { "docker": "28.0.0" } }), "versions.docker", "none");
+        // Known, but not for this machine.
+        let old = choice(&serde_json::json!({ "versions": { "lima": "1.2.1" } }));
+        let e = m.find(Part::Lima, Platform::LinuxX64, &old).unwrap_err();
+        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
+        assert!(e.message().contains("lima 1.2.1 for linux-x64"), "{}", e.message());
+        for wrong in [serde_json::json!({ "versions": { "soup": "1" } }), serde_json::json!({ "imageVariant": "huge" })]
+        {
+            assert!(serde_json::from_value::<Choice>(wrong.clone()).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -356,15 +718,5 @@ mod tests {
         assert_eq!(rewrite("https://u:p@m.example", "https://h/a%20b"), "https://u:p@m.example/h/a%20b");
         assert_eq!(Mirror::parse("m.example").unwrap_err().code(), ErrorCode::InvalidArgument);
         assert_eq!(Mirror::parse("file:///x").unwrap_err().code(), ErrorCode::InvalidArgument);
-    }
-
-    #[test]
-    fn sums_are_found_by_their_exact_name() {
-        let a = "a".repeat(64);
-        let b = "B".repeat(64);
-        let sums = format!("{b}  lima-1-extra.tar.gz\r\n{a} *lima-1.tar.gz\nnot a line\n");
-        assert_eq!(find_sum(&sums, "lima-1.tar.gz").unwrap().as_str(), a);
-        assert_eq!(find_sum(&sums, "lima-1-extra.tar.gz").unwrap().as_str(), b.to_lowercase());
-        assert_eq!(find_sum(&sums, "lima"), None);
     }
 }

@@ -17,19 +17,23 @@ pub mod record;
 pub mod retry;
 pub mod unpack;
 
-use std::{path::PathBuf, time::Duration};
-
-use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use crate::{
-    error::{Error, Result},
+    call,
+    error::{Error, ErrorCode, Result},
     task,
 };
-use manifest::{Manifest, Origin, Part, Wanted};
+use manifest::{Choice, Manifest, Origin, Part, Wanted};
 
-/// What a caller may say about where things come from; part of the options of everything that downloads.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// What a caller may say about where things come from, and which of them; part of the options of everything that
+/// downloads.
+#[derive(Debug, Clone, Default)]
 pub struct Network {
     /// Path or address of a manifest in place of the built-in one.
     pub manifest: Option<String>,
@@ -41,13 +45,66 @@ pub struct Network {
     pub idle_timeout_ms: Option<u64>,
     /// How often a download is tried again without a new byte in between; 7 by default.
     pub retries: Option<u32>,
+    /// Versions and the image's variant, in place of the manifest's defaults.
+    pub choice: Choice,
 }
+
+/// Options that hold a [`Network`] beside fields of their own, written in one object. Every name is known, since a
+/// misspelt option would be a default that nobody wanted; of a flattened struct serde would neither refuse that nor say
+/// which field is wrong.
+macro_rules! options_with_network {
+    ($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$doc:meta])* pub $field:ident: $type:ty,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, serde::Deserialize)]
+        #[serde(from = "Written")]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)*
+            pub network: $crate::fetch::Network,
+        }
+
+        #[derive(Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+        struct Written {
+            $($field: $type,)*
+            manifest: Option<String>,
+            mirror: Option<String>,
+            proxy: Option<String>,
+            ca_certificates: Vec<String>,
+            idle_timeout_ms: Option<u64>,
+            retries: Option<u32>,
+            versions: $crate::fetch::manifest::Versions,
+            image_variant: Option<$crate::fetch::manifest::ImageVariant>,
+        }
+
+        impl From<Written> for $name {
+            fn from(w: Written) -> Self {
+                let choice = $crate::fetch::manifest::Choice { versions: w.versions, image_variant: w.image_variant };
+                Self {
+                    $($field: w.$field,)*
+                    network: $crate::fetch::Network {
+                        manifest: w.manifest,
+                        mirror: w.mirror,
+                        proxy: w.proxy,
+                        ca_certificates: w.ca_certificates,
+                        idle_timeout_ms: w.idle_timeout_ms,
+                        retries: w.retries,
+                        choice,
+                    },
+                }
+            }
+        }
+    };
+}
+pub(crate) use options_with_network;
 
 /// Where things come from, ready to ask.
 pub struct Remote {
     pub http: http::Http,
     pub origin: Origin,
     pub manifest: Manifest,
+    pub choice: Choice,
 }
 
 /// A manifest is a few kilobytes.
@@ -64,32 +121,60 @@ impl Network {
         })
         .await?;
         let manifest = match &origin.manifest {
-            None => Manifest::built_in(),
-            Some(at) if at.starts_with("http://") || at.starts_with("https://") => {
+            Some(at) if is_address(at) => {
                 let url = url::Url::parse(at).map_err(|e| Error::invalid("manifest", format!("{at:?}: {e}")))?;
                 Manifest::parse(&http.text(&url, MANIFEST_LIMIT).await?, &http::shown(&url))?
             }
-            Some(at) => {
-                let path = PathBuf::from(at);
-                let text = task::blocking(move || {
-                    std::fs::read_to_string(&path).map_err(|e| {
-                        Error::invalid("manifest", format!("cannot read {}: {e}", path.display())).source(e)
-                    })
-                });
-                Manifest::parse(&text.await?, at)?
+            at => {
+                let at = at.clone();
+                task::blocking(move || read_manifest(at.as_deref())).await?
             }
         };
-        Ok(Remote { http, origin, manifest })
+        manifest.check(&self.choice)?;
+        Ok(Remote { http, origin, manifest, choice: self.choice.clone() })
     }
+
+    /// The manifest, as far as it can be had without a network: one at an address is not asked for. Blocks.
+    pub fn local_manifest(&self) -> Result<Manifest> {
+        let given = Origin::new(self.manifest.as_deref(), None)?.manifest;
+        read_manifest(given.as_deref().filter(|at| !is_address(at)))
+    }
+
+    /// As [`Network::local_manifest`]; `None` when the manifest is somewhere else.
+    pub fn manifest_here(&self) -> Option<Manifest> {
+        let given = Origin::new(self.manifest.as_deref(), None).ok()?.manifest;
+        if given.as_deref().is_some_and(is_address) { None } else { read_manifest(given.as_deref()).ok() }
+    }
+}
+
+fn is_address(manifest: &str) -> bool {
+    manifest.starts_with("http://") || manifest.starts_with("https://")
+}
+
+fn read_manifest(path: Option<&str>) -> Result<Manifest> {
+    let Some(path) = path else { return Ok(Manifest::built_in()) };
+    let unreadable = |e| Error::invalid("manifest", format!("cannot read {path}: {e}")).source(e);
+    let text = disk::read_limited(Path::new(path), MANIFEST_LIMIT as u64).map_err(unreadable)?;
+    Manifest::parse(&String::from_utf8_lossy(&text), path)
 }
 
 impl Remote {
     pub fn wanted(&self, part: Part, platform: platform::Platform) -> Result<Wanted> {
-        use crate::error::ErrorCode::UnsupportedPlatform;
-        self.manifest.find(part, platform).ok_or_else(|| {
-            Error::new(UnsupportedPlatform, format!("The manifest has no {part} for {platform}"))
-                .detail("platform", platform.as_str())
-                .detail("component", part.as_str())
-        })
+        self.manifest.find(part, platform, &self.choice).inspect(advise)
+    }
+}
+
+/// A warning of the process, once for each version: the caller chose it, or its manifest did.
+pub fn advise(wanted: &Wanted) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Some(advice) = &wanted.advice else { return };
+    let what = format!("{} {}", wanted.part.title(), wanted.version);
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone()) {
+        call::warn(
+            Error::new(ErrorCode::OutdatedVersion, format!("{what}: {advice}"))
+                .detail("component", wanted.part.as_str())
+                .detail("version", wanted.version.clone())
+                .hint("Leave the version out of `versions` to have the one this package is tested with."),
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     disk,
@@ -81,7 +82,28 @@ impl Inventory {
     }
 }
 
+/// One digest for all that is in an archive, unpacked: of a line for each file, sorted by path. A manifest names it, so
+/// that a list of files that lies beside them need not be believed.
+pub fn contents(files: &[FileRecord]) -> Digest {
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut hasher = Sha256::new();
+    for FileRecord { path, content } in files {
+        // A path holds no line break, and a kind is told from the other by its first word.
+        hasher.update(match content {
+            Content::File { size, sha256, mode } => format!("file {mode:o} {size} {sha256} {path}\n"),
+            Content::Link { link } => format!("link {path}\n  {link}\n"),
+        });
+    }
+    Digest::of(&hasher.finalize())
+}
+
 impl Record {
+    /// The file as it was published: not what was in it.
+    pub fn is_archive(&self) -> bool {
+        matches!(&self.files[..], [FileRecord { content: Content::File { sha256, .. }, .. }] if *sha256 == self.sha256)
+    }
+
     pub fn now() -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
     }

@@ -26,6 +26,10 @@ pub enum Fault {
     NoRanges,
     /// Answer 206 from the first byte, whatever was asked for.
     WrongRange,
+    /// Say no length, and send bytes as long as the client takes them.
+    Endless,
+    /// Announce so many bytes, and send the first thousand.
+    Announce(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +131,18 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let Some((body, tag)) = found else {
         return write!(out, "HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     };
+    if let Fault::Announce(length) = fault {
+        write!(out, "HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
+        return out.write_all(&[0; 1000]);
+    }
+    if matches!(fault, Fault::Endless) {
+        write!(out, "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n")?;
+        out.write_all(&body)?;
+        loop {
+            out.write_all(&[0; 16 << 10])?;
+            state.lock().unwrap().sent += 16 << 10;
+        }
+    }
     let asked = request.range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let valid = request.if_range.as_ref().is_none_or(|t| *t == tag) && !matches!(fault, Fault::NoRanges);
     let (status, from) = match asked.filter(|_| valid) {

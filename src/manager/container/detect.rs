@@ -252,19 +252,10 @@ async fn lima(_: &LimaRuntime) -> Detail {
     Detail::unavailable(RuntimeType::Lima, "Lima runs on macOS and Linux")
 }
 
-/// Bytes of `parts`, from a manifest that can be read without a network.
+/// Bytes of `parts`, from a manifest that can be read without a network. A small file: it is read in place.
 fn size(network: &crate::fetch::Network, parts: &[crate::fetch::manifest::Part]) -> Option<u64> {
-    use crate::fetch::{
-        manifest::{Manifest, Origin},
-        platform::Platform,
-    };
-    let manifest = match Origin::new(network.manifest.as_deref(), None).ok()?.manifest {
-        None => Manifest::built_in(),
-        Some(at) if at.starts_with("http://") || at.starts_with("https://") => return None,
-        Some(path) => Manifest::parse(&std::fs::read_to_string(&path).ok()?, &path).ok()?,
-    };
-    let platform = Platform::current().ok()?;
-    let sizes = parts.iter().map(|part| manifest.find(*part, platform)?.sources.first()?.size);
+    let (manifest, platform) = (network.manifest_here()?, crate::fetch::platform::Platform::current().ok()?);
+    let sizes = parts.iter().map(|part| manifest.find(*part, platform, &network.choice).ok()?.size());
     sizes.sum::<Option<u64>>().filter(|sum| *sum > 0)
 }
 

@@ -36,8 +36,9 @@ impl BundledRuntime {
 
     /// Whether the application ships nerdctl-full.
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
-        let dirs = self.options.bundle_dirs();
-        call.run(None, task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART).is_some()))).await
+        let (dirs, network) = (self.options.bundle_dirs(), self.options.network.clone());
+        let work = task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART, &network)?.is_some()));
+        call.run(None, work).await
     }
 
     /// Brings what is missing. Nothing is there half: it is the old state or the new one.
@@ -55,12 +56,15 @@ impl BundledRuntime {
         }
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, "Looking up what is installed");
-        let (home, dirs) = (self.home.clone(), self.options.bundle_dirs());
+        let (home, dirs, network) = (self.home.clone(), self.options.bundle_dirs(), self.options.network.clone());
         let (installed, bundle) = task::blocking(move || {
             let installed = if current(&home) { home.whole(PART, Look::Stat) } else { None };
-            Ok((installed, Bundle::find(&dirs, platform, PART)))
+            Ok((installed, Bundle::find(&dirs, platform, PART, &network)?))
         })
         .await?;
+        if let Some(bundle) = &bundle {
+            bundle.advise(PART);
+        }
         let mut remote = None;
         let right = match (&installed, bundle.as_ref().and_then(|b| b.record(PART).ok())) {
             (None, _) => false,

@@ -21,25 +21,23 @@ pub mod wsl;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    fetch::{Network, bundle::Bundle, install::Home},
+    fetch::{bundle::Bundle, install::Home},
 };
 
-/// `BundledRuntimeManager`'s options in the public API.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BundledOptions {
-    pub app_name: Option<String>,
-    pub app_dir: Option<PathBuf>,
-    pub data_dir: Option<PathBuf>,
-    pub bundled_dir: Option<PathBuf>,
-    /// Electron's `process.resourcesPath`, which the facade reads.
-    pub resources_path: Option<PathBuf>,
-    #[serde(flatten)]
-    pub network: Network,
+crate::fetch::options_with_network! {
+    /// `BundledRuntimeManager`'s options in the public API.
+    pub struct BundledOptions {
+        pub app_name: Option<String>,
+        pub app_dir: Option<PathBuf>,
+        pub data_dir: Option<PathBuf>,
+        pub bundled_dir: Option<PathBuf>,
+        /// Electron's `process.resourcesPath`, which the facade reads.
+        pub resources_path: Option<PathBuf>,
+    }
 }
 
 impl BundledOptions {

@@ -176,7 +176,8 @@ impl WslRuntime {
 
     pub fn has_pre_bundled(&self) -> bool {
         let dirs = self.options.bundle_dirs();
-        Platform::current().is_ok_and(|p| PARTS.iter().all(|part| Bundle::find(&dirs, p, *part).is_some()))
+        let there = |p, part| matches!(Bundle::find(&dirs, p, part, &self.options.network), Ok(Some(_)));
+        Platform::current().is_ok_and(|p| PARTS.iter().all(|part| there(p, *part)))
     }
 
     /// Does not start the distribution.
@@ -222,7 +223,11 @@ impl WslRuntime {
             Err(e) if made.is_some() && e.code() == ErrorCode::DownloadFailed => None,
             Err(e) => return Err(e),
         };
-        let bundle = Bundle::find(&self.options.bundle_dirs(), platform, PARTS[1]);
+        let (dirs, network) = (self.options.bundle_dirs(), self.options.network.clone());
+        let bundle = task::blocking(move || Bundle::find(&dirs, platform, PARTS[1], &network)).await?;
+        if let Some(bundle) = &bundle {
+            bundle.advise(PARTS[1]);
+        }
         let mut wanted = Vec::new();
         if let Some(made) = &made {
             let ships = bundle.as_ref().and_then(|b| b.record(PARTS[1]).ok());

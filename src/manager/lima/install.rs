@@ -63,8 +63,9 @@ impl LimaRuntime {
 
     /// Whether the application ships Lima.
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
-        let dirs = self.bundle_dirs();
-        let work = task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, Part::Lima).is_some()));
+        let (dirs, network) = (self.bundle_dirs(), self.options.network.clone());
+        let work =
+            task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, Part::Lima, &network)?.is_some()));
         call.run(None, work).await
     }
 
@@ -72,6 +73,17 @@ impl LimaRuntime {
         match &self.options.bundled_dir {
             Some(dir) => vec![dir.clone()],
             None => Bundle::usual_dirs(self.options.resources_path.as_deref()),
+        }
+    }
+
+    /// The version of `part` that an installation brings: the one the application ships, else the manifest's, as the
+    /// options choose it.
+    pub async fn wanted_version(&self, part: Part) -> Result<String> {
+        let (dirs, network, platform) = (self.bundle_dirs(), self.options.network.clone(), Platform::current()?);
+        let bundled = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
+        match bundled.as_ref().and_then(|b| b.record(part).ok()) {
+            Some(record) => Ok(record.version.clone()),
+            None => Ok(self.options.network.open().await?.wanted(part, platform)?.version),
         }
     }
 
@@ -154,14 +166,17 @@ impl LimaRuntime {
         }
         parts.sort();
         parts.dedup();
-        let dirs = self.bundle_dirs();
-        survey.bundle = task::blocking(move || Ok(Bundle::find(&dirs, platform, Part::Lima))).await?;
+        let (dirs, network) = (self.bundle_dirs(), self.options.network.clone());
+        survey.bundle = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
 
         // The network is asked for nothing that is there: a manifest of its own is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
         for part in parts {
             let bundled = survey.bundle.as_ref().and_then(|b| b.record(part).ok()).cloned();
             let wanted = if bundled.is_some() {
+                if let Some(bundle) = &survey.bundle {
+                    bundle.advise(part);
+                }
                 None
             } else {
                 if survey.remote.is_none() {
@@ -187,7 +202,8 @@ impl LimaRuntime {
                 Ok(Facts { record, current, running: running(&homes), instances: instances(&homes).next().is_some() })
             })
             .await?;
-            match facts.decide(bundled.as_ref(), wanted.as_ref()) {
+            let asked = self.options.network.choice.versions.of(part).is_some();
+            match facts.decide(part, bundled.as_ref(), wanted.as_ref(), asked)? {
                 Decision::Keep => {}
                 Decision::Switch(record) => survey.switch = Some(record),
                 Decision::Bring => survey.requests.push(Request { part, unpacked: part == Part::Lima }),
@@ -281,9 +297,10 @@ enum Decision {
 
 impl Facts {
     /// `bundled`: what the application ships, which goes before the manifest; `wanted`: what the manifest asks for,
-    /// when it could be read.
-    fn decide(self, bundled: Option<&Record>, wanted: Option<&Wanted>) -> Decision {
-        let Some(record) = self.record else { return Decision::Bring };
+    /// when it could be read; `asked`: the caller named the version.
+    fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
+        let Self { record, current, running, instances } = self;
+        let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
             (None, Some(w)) => (matches(&record, w), Some(&w.version)),
@@ -292,17 +309,30 @@ impl Facts {
         };
         // Lima is changed only under a stopped VM, and a VM made by a newer one is not given to an older one
         // (lima-contract §3, §7).
-        let older = version.is_some_and(|v| compare_versions(v, &record.version) == Ordering::Less);
-        if right || self.running || (older && self.instances) {
-            if self.current { Decision::Keep } else { Decision::Switch(record) }
-        } else {
-            Decision::Bring
+        let older = version.filter(|v| compare_versions(v, &record.version) == Ordering::Less);
+        match older {
+            // Not the newer one in silence, when this very one was asked for.
+            Some(older) if instances && asked => {
+                let title = part.title();
+                Err(Error::new(
+                    ErrorCode::InvalidState,
+                    format!("A VM of {title} {} cannot be given to the older {title} {older}", record.version),
+                )
+                .detail("component", part.as_str())
+                .detail("installed", record.version.clone())
+                .detail("wanted", older.clone())
+                .hint("Ask for the installed version, or remove the VM with all it holds: delete()."))
+            }
+            _ if right || running || (older.is_some() && instances) => {
+                Ok(if current { Decision::Keep } else { Decision::Switch(record) })
+            }
+            _ => Ok(Decision::Bring),
         }
     }
 }
 
 /// By the numbers in them: `1.10` is newer than `1.9`.
-fn compare_versions(a: &str, b: &str) -> Ordering {
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
     let numbers = |v: &str| v.split(['.', '-', '+']).map(|p| p.parse::<u64>().unwrap_or(0)).collect::<Vec<_>>();
     numbers(a).cmp(&numbers(b))
 }

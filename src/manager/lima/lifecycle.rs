@@ -14,7 +14,7 @@ use crate::{
     fetch::{
         disk,
         lock::Lock,
-        manifest::{self, Part},
+        manifest::{self, Choice, Part},
         platform::Platform,
         record::Look,
     },
@@ -293,8 +293,8 @@ impl LimaRuntime {
         if part == Part::Image
             && let Ok(remote) = self.options().network.open().await
         {
-            let wanted = remote.wanted(part, Platform::current()?)?;
-            if let Some(listed) = wanted.sources.into_iter().find(|s| s.sha256.as_ref() == Some(&record.sha256)) {
+            let known = remote.manifest.known(part, Platform::current()?, &record.sha256, &Choice::default());
+            if let Some((_, listed)) = known {
                 let at = |file: &manifest::BootFile| {
                     (remote.origin.rewrite(&file.url).to_string(), Some(format!("sha256:{}", file.sha256)))
                 };

@@ -42,7 +42,7 @@ pub use state::{Configured, DiagnosticCheck, MountOption, State, Status, Verdict
 use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
-    fetch::{Network, install::Home},
+    fetch::install::Home,
 };
 
 /// The application this was made for; `appName` replaces it.
@@ -52,85 +52,31 @@ const INSTANCE: &str = "default";
 /// nerdctl's own default.
 const NAMESPACE: &str = "default";
 
-/// `LimaRuntimeOptions` of the public API.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(from = "Written")]
-pub struct LimaOptions {
-    pub app_name: Option<String>,
-    pub app_dir: Option<PathBuf>,
-    pub data_dir: Option<PathBuf>,
-    pub bundled_dir: Option<PathBuf>,
-    /// Electron's `process.resourcesPath`, which the facade reads.
-    pub resources_path: Option<PathBuf>,
-    pub instance: Option<String>,
-    pub resources: Resources,
-    /// A Lima template in place of the built-in one.
-    pub template: Option<PathBuf>,
-    /// Of containerd, for `exec_nerdctl` and the wrapper program.
-    pub namespace: Option<String>,
-    #[cfg(unix)]
-    pub vm_type: Option<crate::lima::template::VmType>,
-    pub rosetta: Option<bool>,
-    /// The guest's, for tests whose guest is this machine. Not in the public API.
-    pub containerd_socket: Option<String>,
-    pub network: Network,
-}
+#[cfg(unix)]
+pub use crate::lima::template::VmType;
+/// Lima has no VMs elsewhere.
+#[cfg(not(unix))]
+pub type VmType = serde_json::Value;
 
-/// As the caller writes it: every name is known, since a misspelt option would be a default that nobody wanted. (serde
-/// cannot refuse unknown names beside a flattened struct.)
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct Written {
-    app_name: Option<String>,
-    app_dir: Option<PathBuf>,
-    data_dir: Option<PathBuf>,
-    bundled_dir: Option<PathBuf>,
-    resources_path: Option<PathBuf>,
-    instance: Option<String>,
-    resources: Resources,
-    template: Option<PathBuf>,
-    namespace: Option<String>,
-    #[cfg(unix)]
-    vm_type: Option<crate::lima::template::VmType>,
-    #[cfg(not(unix))]
-    vm_type: Option<serde::de::IgnoredAny>,
-    rosetta: Option<bool>,
-    containerd_socket: Option<String>,
-    manifest: Option<String>,
-    mirror: Option<String>,
-    proxy: Option<String>,
-    ca_certificates: Vec<String>,
-    idle_timeout_ms: Option<u64>,
-    retries: Option<u32>,
-}
-
-impl From<Written> for LimaOptions {
-    fn from(w: Written) -> Self {
-        #[cfg(not(unix))]
-        let _ = w.vm_type;
-        Self {
-            app_name: w.app_name,
-            app_dir: w.app_dir,
-            data_dir: w.data_dir,
-            bundled_dir: w.bundled_dir,
-            resources_path: w.resources_path,
-            instance: w.instance,
-            resources: w.resources,
-            template: w.template,
-            namespace: w.namespace,
-            #[cfg(unix)]
-            vm_type: w.vm_type,
-            rosetta: w.rosetta,
-            containerd_socket: w.containerd_socket,
-            network: Network {
-                manifest: w.manifest,
-                mirror: w.mirror,
-                proxy: w.proxy,
-                ca_certificates: w.ca_certificates,
-                idle_timeout_ms: w.idle_timeout_ms,
-                retries: w.retries,
-            },
-        }
+crate::fetch::options_with_network! {
+    /// `LimaRuntimeOptions` of the public API.
+    pub struct LimaOptions {
+        pub app_name: Option<String>,
+        pub app_dir: Option<PathBuf>,
+        pub data_dir: Option<PathBuf>,
+        pub bundled_dir: Option<PathBuf>,
+        /// Electron's `process.resourcesPath`, which the facade reads.
+        pub resources_path: Option<PathBuf>,
+        pub instance: Option<String>,
+        pub resources: Resources,
+        /// A Lima template in place of the built-in one.
+        pub template: Option<PathBuf>,
+        /// Of containerd, for `exec_nerdctl` and the wrapper program.
+        pub namespace: Option<String>,
+        pub vm_type: Option<VmType>,
+        pub rosetta: Option<bool>,
+        /// The guest's, for tests whose guest is this machine. Not in the public API.
+        pub containerd_socket: Option<String>,
     }
 }
 
