@@ -188,6 +188,43 @@ async fn all_that_a_boot_needs_comes_at_once_and_is_installed_together_or_not_at
 }
 
 #[tokio::test]
+async fn a_first_boot_fetches_three_files_each_once_and_the_smaller_image() {
+    let bench = Bench::new(1000);
+    let host = Platform::current().unwrap();
+    let publish = |path: &str, platform: Platform, size: usize| {
+        let bytes = if path == LIMA { lima_archive(size, "9.2.0") } else { vec![path.as_bytes()[1]; size] };
+        let source = json!({ "url": bench.server.url(path), "sha256": sha256(&bytes), "size": bytes.len() });
+        bench.server.file(path, bytes);
+        json!({ "platforms": { platform.as_str(): { "sources": [source] } } })
+    };
+    let minimal = publish("/minimal.img", host.guest(), 227_000);
+    let variants = json!({ "minimal": minimal, "server": publish("/server-image.img", host.guest(), 620_000) });
+    let one =
+        |version: &str, release: serde_json::Value| json!({ "default": version, "versions": { version: release } });
+    let components = json!({
+        "lima": one("9.2.0", publish(LIMA, host, 37_000)),
+        "image": one("24.04", json!({ "variants": variants })),
+        "nerdctl-full": one("9.3.5", publish(FULL, host.guest(), 88_000)),
+    });
+    let manifest = json!({ "schema": 2, "components": components });
+    fs::write(bench.dir.path().join("manifest.json"), manifest.to_string()).unwrap();
+    let boot = async |more: serde_json::Value| {
+        let runtime = bench.runtime_with(&more);
+        runtime.install(InstallOptions::for_boot(), progress::ignore(), &Call::default()).await.unwrap();
+        let (requests, sent) = bench.server.take();
+        let mut paths: Vec<_> = requests.into_iter().map(|r| r.path).collect();
+        paths.sort();
+        (paths, sent)
+    };
+    let (paths, sent) = boot(json!({})).await;
+    assert_eq!(paths, [LIMA, "/minimal.img", FULL]);
+    assert_eq!(sent, bench.cached(), "not a byte that is not kept");
+    // The other image, and nothing else again.
+    assert_eq!(boot(json!({ "imageVariant": "server" })).await, (vec!["/server-image.img".to_owned()], 620_000));
+    assert_eq!(boot(json!({ "imageVariant": "server" })).await.0, [] as [&str; 0]);
+}
+
+#[tokio::test]
 async fn the_archive_that_a_vm_names_outlives_every_clean_up() {
     let bench = Bench::new(100_000);
     let [first, second, third] = [vec![1; 1000], vec![2; 1000], vec![3; 1000]];

@@ -351,6 +351,17 @@ mod tests {
         assert!(v.get("rosetta").is_none(), "Rosetta is Apple's");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn the_scripts_of_the_template_are_bash() {
+        let root: Value = serde_norway::from_str(BUILT_IN).unwrap();
+        let scripts = ["provision", "probes"].into_iter().flat_map(|key| root[key].as_sequence().unwrap());
+        for script in scripts.map(|s| s["script"].as_str().unwrap()) {
+            let check = std::process::Command::new("bash").args(["-n", "-c", script]).output().unwrap();
+            assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        }
+    }
+
     #[test]
     fn a_template_or_mount_that_cannot_work_is_refused() {
         for base in ["[1]", "images: [", "ssh: 5", ""] {

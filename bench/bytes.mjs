@@ -1,0 +1,40 @@
+// Bytes to the first container, by component: what the manifest says we fetch, and what the guest then fetches by itself.
+// That no byte more is asked for is held by tests/fetch.rs against a server that counts.
+import { readFileSync } from 'node:fs'
+import { table } from './report.mjs'
+
+const GOAL = 350e6
+/** docs/first-start-bytes.md says whence. */
+const GUEST = 6.7e6
+const BEFORE = { 'darwin-arm64': 850e6, 'darwin-x64': 850e6 }
+const PARTS = { lima: (host) => host, image: guest, 'nerdctl-full': guest }
+
+function guest(host) {
+  return host.endsWith('arm64') ? 'linux-arm64' : 'linux-x64'
+}
+
+const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`
+
+export async function run() {
+  const { components } = JSON.parse(readFileSync(new URL('../templates/manifest.json', import.meta.url), 'utf8'))
+  for (const [host, before] of Object.entries(BEFORE)) {
+    const rows = [[`first start, ${host}`, 'bytes', 'before', '', 'goal']]
+    let known = GUEST
+    let unknown = 0
+    for (const [part, of] of Object.entries(PARTS)) {
+      const { default: version, versions } = components[part]
+      const release = versions[version]
+      const { platforms } = release.variants?.minimal ?? release
+      const { size } = platforms[of(host)].sources[0]
+      known += size ?? 0
+      unknown += size === undefined ? 1 : 0
+      rows.push([`${part} ${version}`, size === undefined ? 'not known' : mb(size), '', '', ''])
+    }
+    rows.push(['the guest by itself', mb(GUEST), '', '', ''])
+    const sum = `${unknown > 0 ? '> ' : ''}${mb(known)}`
+    rows.push(['together', sum, mb(before), '', `<= ${mb(GOAL)}`])
+    table(rows)
+    if (unknown > 0) console.log('The manifest lacks sizes: scripts/update-manifest.mjs fills them in.')
+    console.log()
+  }
+}
