@@ -35,6 +35,7 @@ const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
   NAME_IN_USE: 'The name is taken',
   PORT_IN_USE: 'The port of this computer is taken',
   PORT_NOT_FORWARDED: 'A published port does not answer on this computer',
+  OUTDATED_VERSION: 'A program is used in a version that should not be',
   IN_USE: 'It is in use',
   INVALID_ARGUMENT: 'An argument is wrong',
   INVALID_STATE: 'It is not in a state that allows this',
