@@ -19,6 +19,36 @@ export const system = subject('system', (ctx, test) => {
     assert.equal(info.degraded, ctx.backend.degraded ?? false)
   })
 
+  test('whose it is', async () => {
+    assert.equal(await ctx.adapter.isPrivate(), ctx.backend.type === 'lima')
+    await fails(ctx.adapter.isPrivate({ signal: AbortSignal.abort() }), 'ABORTED')
+    await fails(ctx.adapter.isPrivate({ timeoutMs: -1 }), 'INVALID_ARGUMENT')
+  })
+
+  test('for those who are not trusted, what is the application’s', async () => {
+    const restricted = ctx.adapter.restricted()
+    assert.equal(restricted.getRuntimeType(), ctx.backend.type)
+    const volume = ctx.name()
+    const id = await restricted.startContainer({
+      ...{ name: ctx.name(), image: ctx.backend.image, command: ['sleep', '1000'], networks: ['bridge'] },
+      volumes: [{ host: volume, container: '/data' }],
+    })
+    ctx.undo(async () => {
+      await ctx.adapter.removeContainer(id, true)
+      await ctx.adapter.removeVolume(volume, true)
+    })
+    assert.equal((await restricted.getContainerDetails(id.slice(0, 20))).labels['lima-runtime.app'], 'kai')
+    assert.ok((await restricted.listVolumes()).some(({ name }) => name === volume))
+    assert.ok((await restricted.listContainers({ filters: { id: [id] } })).length === 1)
+    await fails(restricted.inspectContainer('nobody-at-all'), 'CONTAINER_NOT_FOUND')
+    await fails(restricted.createNetwork(ctx.name(), { driver: 'macvlan' }), 'PERMISSION_DENIED')
+    for (const network of ['host', 'ns', 'none']) {
+      const config = { name: ctx.name(), image: ctx.backend.image, networks: [network] }
+      await fails(restricted.startContainer(config), 'PERMISSION_DENIED')
+    }
+    assert.throws(() => ctx.adapter.restricted({ foreign: 'yes' }), { code: 'INVALID_ARGUMENT' })
+  })
+
   test('what it keeps on disk', async () => {
     const id = await ctx.ran('head -c 3000000 /dev/zero >/file')
     const volume = await ctx.volume()
