@@ -1,8 +1,19 @@
 // `npm run lint`: formatting and lints of Rust and TypeScript; `-- --fix` corrects what can be corrected by itself.
+import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { citationProblems, repositoryFiles } from './citations.mjs'
 import { BIOME, root, run, TSC, typeProjects } from './run.mjs'
 
 const fix = process.argv.includes('--fix')
+const git = ['ls-files', '--cached', '--others', '--exclude-standard', '--deduplicate', '-z']
+const names = execFileSync('git', git, { cwd: root, encoding: 'utf8' })
+  .split('\0')
+  .filter((name) => name && existsSync(`${root}/${name}`))
+const problems = citationProblems(repositoryFiles(root, names))
+if (problems.length > 0) {
+  console.error(`${problems.join('\n')}\nHow facts are cited: docs/reference/README.md`)
+  process.exit(1)
+}
 run('cargo', ['fmt', '--all', ...(fix ? [] : ['--check'])], { cwd: root })
 run(process.execPath, [BIOME, 'check', '--error-on-warnings', ...(fix ? ['--write'] : [])], { cwd: root })
 run('cargo', ['clippy', '--workspace', '--all-targets', '--', '-D', 'warnings'], { cwd: root })
