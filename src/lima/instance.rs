@@ -26,7 +26,7 @@ pub struct Instance {
     pub dir: PathBuf,
 }
 
-/// Who a pid file names.
+/// Who a pid file names (docs/reference/lima.md#pid-files).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// There is no such file.
@@ -44,7 +44,8 @@ impl Holder {
     }
 }
 
-/// What the host agent said last in `ha.stdout.log` (lima-contract §2). It may be of an earlier run.
+/// What the host agent said last in `ha.stdout.log` (docs/reference/lima.md#events-of-the-host-agent). It may be of an
+/// earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     None,
@@ -229,7 +230,7 @@ impl SshConfig {
     }
 }
 
-/// `GET /v1/info`.
+/// `GET /v1/info` (docs/reference/lima.md#socket-of-the-host-agent).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostAgentInfo {

@@ -1,5 +1,5 @@
 //! The `limactl` program: how it is called, and what its words mean. It has one exit code for every failure, so its
-//! messages decide (lima-contract §1.0; recorded in `tests/fixtures/limactl-1.2.1`).
+//! messages decide (docs/reference/lima.md#exit-code; recorded in `tests/fixtures/limactl-1.2.1`).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -33,7 +33,7 @@ pub enum Level {
     Error,
     /// Why it is about to fail.
     Fatal,
-    /// Not from the logger: a download's name, a message of the template, a panic.
+    /// Not from the logger: a download's name, a message of the template, a panic (docs/reference/lima.md#log-lines).
     Raw,
 }
 
@@ -92,7 +92,7 @@ pub enum Failure {
 
 impl Failure {
     /// `text` is the last fatal message, or all of standard error when there was none. v2 quotes with backticks where
-    /// v1 has double quotes: no pattern holds a quote.
+    /// v1 has double quotes: no pattern holds a quote (docs/reference/lima.md#quotes-in-messages).
     pub fn of(text: &str) -> Self {
         const WORDS: [(&str, Failure); 26] = [
             ("must not run as the root user", Failure::RootUser),
@@ -182,7 +182,8 @@ pub struct Limactl {
     hold: Option<Hold>,
 }
 
-/// What Lima needs of the system, and nothing of Homebrew: a broken `qemu-img` there would be preferred to Lima's own.
+/// What Lima needs of the system, and nothing of Homebrew: a broken `qemu-img` there would be preferred to Lima's own
+/// (docs/reference/lima.md#environment-of-limactl).
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 /// Lines kept for the error of a failing command.
 const TAIL: usize = 50;
@@ -240,7 +241,8 @@ impl Limactl {
         self.run(&["start", "--timeout", &timeout, name], Bytes::new(), on_line).await.map(drop)
     }
 
-    /// `force` kills what the pid files name, whatever it is: look at [`super::instance`] first.
+    /// `force` kills what the pid files name, whatever it is (docs/reference/lima.md#forced-stop): look at
+    /// [`super::instance`] first.
     pub async fn stop(&self, name: &str, force: bool, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         let args: &[&str] = if force { &["stop", "--force", name] } else { &["stop", name] };
         self.run(args, Bytes::new(), on_line).await.map(drop)
@@ -268,7 +270,8 @@ impl Limactl {
         owner::check(self.program.parent().unwrap_or(Path::new("/")))?;
         let mut command = std::process::Command::new(&self.program);
         command.args(["--tty=false", "--log-format", "json"]).args(args);
-        // A rejected YAML is written to the working directory, which is `/` for an application of the desktop.
+        // A rejected YAML is written to the working directory, which is `/` for an application of the desktop
+        // (docs/reference/lima.md#rejected-yaml).
         let parent = self.lima_home.parent().unwrap_or(Path::new("/"));
         command.env_clear().envs(self.env.iter().map(|(k, v)| (k, v))).current_dir(parent);
         let mut process = process::spawn(command, input, self.hold.clone()).await?;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorCode, Result};
 
 /// `len(LIMA_HOME) + len(name)` in bytes at most, so that `<LIMA_HOME>/<name>/ssh.sock.<16 digits>` fits
-/// (lima-contract §3).
+/// (docs/reference/lima.md#length-of-paths).
 pub const LONGEST: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
 
-/// What Lima takes as an instance's name: letters and digits, with single `.`, `_` or `-` between them.
+/// What Lima takes as an instance's name: letters and digits, with single `.`, `_` or `-` between them
+/// (docs/reference/lima.md#instance-names).
 pub fn check_name(name: &str) -> Result<()> {
     let fail = |problem: &str| Err(Error::invalid("instance", format!("{name:?} {problem}")));
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());

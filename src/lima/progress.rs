@@ -1,4 +1,5 @@
-//! What limactl and its host agent say during a start, as progress (lima-contract §2).
+//! What limactl and its host agent say during a start, as progress
+//! (docs/reference/lima.md#messages-of-a-start).
 
 use super::limactl::Line;
 use crate::progress::{Component, Phase, RuntimeProgress};

@@ -88,7 +88,7 @@ pub struct Settings {
     pub images: Vec<Source>,
     pub nerdctl: Vec<Source>,
     /// A port of the host that is free. Without one Lima would take 60022 for an instance called `default`, and so
-    /// meet the user's own.
+    /// meet the user's own (docs/reference/lima.md#ssh-port).
     pub ssh_port: u16,
     /// amd64 programs on Apple silicon.
     pub rosetta: bool,
@@ -125,7 +125,8 @@ pub fn render(base: &str, settings: &Settings) -> Result<String> {
         set(rosetta, "enabled", true)?;
         set(rosetta, "binfmt", true)?;
     }
-    // limactl gets the proxy in its environment, and writes it for the guest with the host's address put right.
+    // limactl gets the proxy in its environment, and writes it for the guest with the host's address put right
+    // (docs/reference/lima.md#proxies).
     set(&mut root, "propagateProxyEnv", true)?;
     let (texts, files): (Vec<_>, Vec<_>) = settings.ca_certificates.iter().partition(|ca| ca.contains("-----BEGIN "));
     for (key, list) in [("certs", texts), ("files", files)] {
@@ -238,7 +239,7 @@ fn bytes(value: &Value) -> Option<u64> {
     number.checked_mul(1_u64 << (10 * power))
 }
 
-/// What Lima refuses, or accepts and then never mounts (lima-contract §4, pitfall 15). `at_option` is what stands before
+/// What Lima refuses, or accepts and then never mounts (docs/reference/lima.md#mounts). `at_option` is what stands before
 /// `mounts` where the caller wrote it.
 pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
     const TAKEN: [&str; 10] = ["/", "/bin", "/dev", "/etc", "/home", "/opt", "/sbin", "/tmp", "/usr", "/var"];

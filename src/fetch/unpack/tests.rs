@@ -233,7 +233,8 @@ fn a_hostile_archive_is_refused_and_writes_nothing_outside() {
     assert!(!Path::new("/tmp/lima-runtime-hostile").exists());
 }
 
-/// As `make artifacts` of Lima packs it: `./` first, no directory on top, one relative link (lima-contract §6).
+/// As `make artifacts` of Lima packs it: `./` first, no directory on top, one relative link
+/// (docs/reference/lima.md#release-archive).
 #[test]
 fn an_archive_like_limas_is_unpacked_as_it_is() {
     let archive = gz(&tar(&[

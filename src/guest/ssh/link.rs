@@ -109,12 +109,12 @@ fn config() -> Arc<client::Config> {
     CONFIG
         .get_or_init(|| {
             Arc::new(client::Config {
-                // Without it every small request waits 40 ms for a delayed acknowledgement.
+                // Without it every small request waits 40 ms for a delayed acknowledgement (docs/reference/ssh.md#nagle).
                 nodelay: true,
                 keepalive_interval: Some(KEEPALIVE),
                 keepalive_max: 3,
                 preferred: Preferred {
-                    // The fastest; the library's own list does not offer it.
+                    // The fastest; the library's own list does not offer it (docs/reference/ssh.md#ciphers).
                     cipher: vec![cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305].into(),
                     // One kind, so that the pinned key is always the one offered. Every sshd of today has it.
                     key: vec![Algorithm::Ed25519].into(),
@@ -172,7 +172,7 @@ async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
 }
 
 /// Proves that commands run, and makes sshd turn Nagle's algorithm off, which it does with a connection's first
-/// command only.
+/// command only (docs/reference/ssh.md#nagle).
 async fn warm_up(handle: &Handle) -> Result<()> {
     let mut channel = handle.channel_open_session().await.map_err(lost)?;
     channel.exec(true, "true").await.map_err(lost)?;
@@ -244,7 +244,7 @@ pub(super) fn lost(e: russh::Error) -> Error {
 }
 
 /// A channel as a stream. The library closes the channel in `drop` by spawning a task, so the drop must see the
-/// runtime; JavaScript's finalizers run outside it.
+/// runtime; JavaScript's finalizers run outside it (docs/reference/ssh.md#closing-a-channel).
 pub(super) struct SocketStream {
     stream: Option<russh::ChannelStream<client::Msg>>,
     runtime: tokio::runtime::Handle,

@@ -1,5 +1,5 @@
 //! A guest behind sshd. In process, because a spawned ssh costs seventy times as much per command and cannot end what
-//! it started; what this module guards against was measured one by one (ssh-trial). Where the library cannot log in, the
+//! it started; what this module guards against stands in docs/reference/ssh.md. Where the library cannot log in, the
 //! ssh program takes its place (`program.rs`).
 
 use std::{
@@ -47,8 +47,8 @@ pub struct SshTarget {
     pub program: Option<SshProgram>,
 }
 
-/// sshd allows ten sessions on a connection unless told otherwise, and counts those we cancelled until they are gone.
-/// Eight leave room for the commands that end others.
+/// sshd allows ten sessions on a connection unless told otherwise, and counts those we cancelled until they are gone
+/// (docs/reference/ssh.md#ten-sessions). Eight leave room for the commands that end others.
 const SESSIONS: usize = 8;
 
 /// Cheap to clone; connects when it is first used, and again after every loss.
@@ -60,7 +60,8 @@ struct Inner {
     commands: Link,
     sessions: Arc<Semaphore>,
     kills: Semaphore,
-    /// Sockets have a connection of their own: one command with unread output would stall them all.
+    /// Sockets have a connection of their own: one command with unread output would stall them all
+    /// (docs/reference/ssh.md#one-unread-channel).
     sockets: Link,
     forwards: program::Forwards,
     /// The library was refused for good.
@@ -248,7 +249,8 @@ impl Session<'_> {
         let (mut read, write) = channel.split();
         let write = &write;
         let feed = async {
-            // A writer that waits for the window never hears that the channel closed: it is dropped with the reader.
+            // A writer that waits for the window never hears that the channel closed: it is dropped with the reader
+            // (docs/reference/ssh.md#writers).
             let mut next = Some(input);
             while let Some(data) = next {
                 if write.data_bytes(data).await.is_err() {
@@ -274,7 +276,8 @@ impl Session<'_> {
             };
             tokio::select! {
                 message = read.wait() => match message {
-                    // Status, end of file and data come in any order; the end is when nothing more can come.
+                    // Status, end of file and data come in any order; the end is when nothing more can come
+            // (docs/reference/ssh.md#order-of-messages).
                     None => break,
                     Some(ChannelMsg::Data { data }) => _ = chunks.send(Chunk::Stdout(data)).await,
                     Some(ChannelMsg::ExtendedData { data, .. }) => {
@@ -347,7 +350,8 @@ enum Escalation {
 }
 
 impl Inner {
-    /// Never KILL through sshd: it would end sudo and leave its child. The group holds both.
+    /// Never KILL through sshd: it would end sudo and leave its child (docs/reference/ssh.md#cancelling). The group
+    /// holds both.
     async fn kill(&self, handle: &Handle, pid: u32, root: bool) {
         let Ok(_one_at_a_time) = self.kills.acquire().await else { return };
         let sudo = self.sudo(root);

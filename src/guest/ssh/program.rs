@@ -1,6 +1,6 @@
 //! The ssh program in the library's place, for a guest that the library cannot log in to: host keys, ciphers or a user's
 //! key that it does not know. A login for each command is some seventy times as slow. The program says 255 for a command
-//! that a signal ended, and for a connection that is lost under one.
+//! that a signal ended, and for a connection that is lost under one (docs/reference/ssh.md#the-ssh-program).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -151,7 +151,7 @@ impl SshProgram {
         }
     }
 
-    /// By a forward of ssh's, which is made once for each path.
+    /// By a forward of ssh's, which is made once for each path (docs/reference/ssh.md#forwarded-sockets).
     pub(super) async fn connect(&self, path: &str, forwards: &Forwards) -> Result<Socket> {
         // ssh would close a connection to what is not there, without a word.
         let check = quote::line(&["test", "-w", path].map(|word| word.as_bytes().to_vec()))?;

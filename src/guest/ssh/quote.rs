@@ -1,4 +1,5 @@
-//! sshd hands a command to the user's shell as one string. This is the only place that makes such a string.
+//! sshd hands a command to the user's shell as one string (docs/reference/ssh.md#one-command-string). This is the only
+//! place that makes such a string.
 
 use crate::error::{Error, Result};
 

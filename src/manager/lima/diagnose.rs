@@ -238,7 +238,7 @@ async fn guest_clock(guest: &impl Guest) -> Finding {
 
 fn macos(version: Option<&str>) -> Finding {
     let Some(version) = version else { return skipped(format!("this is {}", std::env::consts::OS)) };
-    // The first with the virtualization Lima's vz driver needs (lima-contract §6).
+    // The first with the virtualization Lima's vz driver needs (docs/reference/lima.md#macs).
     match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major >= 13 => ok(format!("macOS {version}")),
         Some(_) => fail(format!("macOS {version}"), "Lima needs macOS 13 or later: update macOS."),

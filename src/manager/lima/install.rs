@@ -308,7 +308,7 @@ impl Facts {
             (None, None) => (true, None),
         };
         // Lima is changed only under a stopped VM, and a VM made by a newer one is not given to an older one
-        // (lima-contract §3, §7).
+        // (docs/reference/lima.md#disk-names).
         let older = version.filter(|v| compare_versions(v, &record.version) == Ordering::Less);
         match older {
             // Not the newer one in silence, when this very one was asked for.
@@ -337,7 +337,8 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// `bin/limactl` and `share` beside it, as limactl looks for its guest agent (lima-contract §6): links and what they name.
+/// `bin/limactl` and `share` beside it, as limactl looks for its guest agent
+/// (docs/reference/lima.md#file-of-the-guest-agent): links and what they name.
 #[cfg(unix)]
 const LINKS: [(&str, &str); 2] = [("bin/limactl", "../current/bin/limactl"), ("share", "current/share")];
 

@@ -40,7 +40,8 @@ const AWAKE: Duration = Duration::from_secs(10);
 /// The host may be asleep before a longer one ends.
 const SUSPEND: Duration = Duration::from_secs(5);
 
-/// Sets the guest's clock to the host's, which it is given, when they are seconds apart (lima-contract, pitfall 12).
+/// Sets the guest's clock to the host's, which it is given, when they are seconds apart
+/// (docs/reference/lima.md#clock).
 const CLOCK: &str = r#"d=$(($(date +%s) - $1)); [ "$d" -gt -2 ] && [ "$d" -lt 2 ] || date -s "@$1""#;
 
 impl LimaRuntime {
@@ -119,7 +120,7 @@ impl LimaRuntime {
         let machine = self.machine(lima_home, Some(lock));
         let deadline = if created { WARM_START } else { FIRST_BOOT };
         let guest = match call.run(deadline, machine.start(&plan, &sink)).await {
-            // What it waited for stands in the logs alone (lima-contract, pitfall 3).
+            // What it waited for stands in the logs alone (docs/reference/lima.md#hanging-start).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
         };
@@ -128,7 +129,7 @@ impl LimaRuntime {
     }
 
     /// A template names its own image and containerd. A VM that has its disk needs no image any more, and containerd
-    /// at each boot (lima-contract §2).
+    /// at each boot (docs/reference/lima.md#archive-at-each-boot).
     fn needed(&self, created: bool) -> InstallOptions {
         match (&self.options().template, created) {
             (Some(_), _) => InstallOptions::default(),

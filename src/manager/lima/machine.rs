@@ -194,7 +194,7 @@ impl Machine {
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the containers"));
             self.quiesce().await;
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
-            // Lima refuses to stop what it calls broken; then there is only force.
+            // Lima refuses to stop what it calls broken (docs/reference/lima.md#stop); then there is only force.
             let stop = self.limactl.stop(&self.instance.name, false, |_| {});
             let stopped = tokio::time::timeout(END, stop).await;
             if !matches!(stopped, Ok(Ok(()))) || alive(&self.instance.facts().await?) {
@@ -209,7 +209,7 @@ impl Machine {
     }
 
     /// Removes the VM and all that it holds. Not by `limactl delete`: that also removes the LaunchAgent of an instance
-    /// of the same name in the user's own Lima.
+    /// of the same name in the user's own Lima (docs/reference/lima.md#delete).
     pub async fn delete(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
         if alive(&self.instance.facts().await?) {
@@ -437,7 +437,7 @@ impl Machine {
         if error.code() != ErrorCode::ContainerdNotReady {
             return error;
         }
-        // Lima tells of no boot script that failed (pitfall 5).
+        // Lima tells of no boot script that failed (docs/reference/lima.md#failed-boot-scripts).
         let tail = Command::new(["tail", "-n", "50", "/var/log/cloud-init-output.log"]).root();
         let guest = async { self.guest().await?.run(tail).await };
         match tokio::time::timeout(AGENT, guest).await {

@@ -1,6 +1,6 @@
 //! A container's published port is a listener in the guest until Lima's host agent has seen it (it looks every three
-//! seconds) and listens on the host. What it does it says in its log (lima-contract §4, pitfall 21); nobody dials a
-//! port to find out, since a server that answers once would have answered us.
+//! seconds) and listens on the host. What it does it says in its log (docs/reference/lima.md#published-ports); nobody
+//! dials a port to find out, since a server that answers once would have answered us.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ pub struct Publishing {
     pub detached: bool,
     /// TCP ports of the host.
     pub ports: Vec<u16>,
-    /// UDP ports of the host, which Lima forwards none of.
+    /// UDP ports of the host, which not every Lima forwards (docs/reference/lima.md#udp-ports).
     pub udp: Vec<u16>,
 }
 
@@ -95,7 +95,7 @@ impl Publishing {
     }
 }
 
-/// nerdctl's flags of `run` that take no value (nerdctl 2.1).
+/// nerdctl's flags of `run` that take no value (docs/reference/nerdctl.md#flags-of-run).
 const ALONE: [&str; 15] = [
     "detach",
     "disable-content-trust",
