@@ -1,5 +1,5 @@
 //! Children of this process. `tokio::process` reaps through a SIGCHLD handler of its own, which does not go together
-//! with the one of Node: here a blocking thread waits for each child.
+//! with the one of Node (docs/reference/node-api.md#children): here a blocking thread waits for each child.
 
 use std::{
     io,

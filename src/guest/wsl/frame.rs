@@ -1,11 +1,13 @@
 //! How a command is carried into a distribution, and its end out of it.
 //!
 //! Not on the command line of `wsl.exe`: Windows takes 32,767 characters there and UTF-16 alone, `wsl.exe` parses a part
-//! of them by rules of its own (`helpers::ParseArgument`), and every program of the user can read them. A shell of the
-//! guest reads the command from its standard input, as one line of ASCII; what follows is the command's own input.
+//! of them by rules of its own, and every program of the user can read them (docs/reference/wsl.md#command-lines). A
+//! shell of the guest reads the command from its standard input, as one line of ASCII; what follows is the command's
+//! own input.
 //!
-//! The exit code of `wsl.exe` is not enough either: a `wsl.exe` that was ended looks like a command that failed, while the
-//! command goes on (microsoft/WSL#2496). So the shell says on standard error who it is and how the command ended.
+//! The exit code of `wsl.exe` is not enough either: a `wsl.exe` that was ended looks like a command that failed, while
+//! the command goes on (docs/reference/wsl.md#commands-that-go-on). So the shell says on standard error who it is and
+//! how the command ended.
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -30,7 +30,8 @@ pub mod text;
 
 pub use program::{Wsl, arguments};
 
-/// Joins standard input and output to the socket `$1`, with the first program that can. nerdctl-full has `buildctl`.
+/// Joins standard input and output to the socket `$1`, with the first program that can
+/// (docs/reference/wsl.md#bridge-to-a-socket).
 /// Its exit code says which of the two is missing; `begun` that neither is.
 const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
 if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
@@ -62,7 +63,8 @@ impl WslGuest {
         Self(Arc::new(Inner { wsl, distribution, containerd_socket, live: AtomicUsize::default() }))
     }
 
-    /// `VM_NOT_RUNNING` unless the distribution runs: `wsl.exe` would start it for any command.
+    /// `VM_NOT_RUNNING` unless the distribution runs: `wsl.exe` would start it for any command
+    /// (docs/reference/wsl.md#starting-by-asking).
     async fn must_run(&self) -> Result<()> {
         if self.0.live.load(Ordering::Relaxed) > 0 || self.0.wsl.running().await?.contains(&self.0.distribution) {
             return Ok(());
@@ -297,7 +299,7 @@ impl Session {
 }
 
 /// Ends a command's process group by a second command: `wsl.exe` has no other way to end what it started
-/// (microsoft/WSL#2496). With `politely`, TERM first.
+/// (docs/reference/wsl.md#commands-that-go-on). With `politely`, TERM first.
 async fn end_group(guest: Arc<Inner>, pid: u32, politely: bool) {
     const POLITELY: &str = "kill -s TERM -- -$0 && for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; kill -s 0 -- -$0 || exit 0; done; kill -s KILL -- -$0";
     let script = if politely { POLITELY } else { "kill -s KILL -- -$0" };

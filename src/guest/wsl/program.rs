@@ -131,7 +131,7 @@ impl Wsl {
     }
 }
 
-/// Errors are printed to standard output (`wslutil::PrintMessage`), and by some versions to the other.
+/// Errors are printed to standard output, and by some versions to the other (docs/reference/wsl.md#encoding).
 pub(super) fn said(output: &Output) -> String {
     let (out, err) = (text::decode(&output.stdout), text::decode(&output.stderr));
     [out.trim(), err.trim()].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")

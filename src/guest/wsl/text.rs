@@ -1,9 +1,9 @@
-//! What `wsl.exe` says of itself, made readable, and what it means. Source of all of it: github.com/microsoft/WSL,
-//! `src/windows/common/WslClient.cpp` and `wslutil.cpp`, and `localization/strings`.
+//! What `wsl.exe` says of itself, made readable (docs/reference/wsl.md#encoding), and what it means
+//! (docs/reference/wsl.md#errors).
 
 use crate::error::{Error, ErrorCode};
 
-/// UTF-16LE, or UTF-8 where `WSL_UTF8=1` is understood (`WslClient::Main`); either with or without a byte order mark.
+/// UTF-16LE, or UTF-8 where `WSL_UTF8=1` is understood; either with or without a byte order mark.
 pub fn decode(bytes: &[u8]) -> String {
     let utf16 = |bytes: &[u8]| {
         let units: Vec<u16> = bytes.chunks(2).map(|c| u16::from_le_bytes([c[0], *c.get(1).unwrap_or(&0)])).collect();

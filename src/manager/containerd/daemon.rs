@@ -35,7 +35,8 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 /// Containers get this long to end by themselves, as Docker gives them.
 const GRACE: Duration = Duration::from_secs(10);
-/// A socket's path may have 107 bytes, and containerd makes a second one beside its own.
+/// A socket's path may have 107 bytes, and containerd makes a second one beside its own
+/// (docs/reference/containerd.md#socket).
 const LONGEST: usize = 107 - ".ttrpc".len();
 
 /// `run/daemon.json`: who we started.
@@ -49,8 +50,8 @@ struct Started {
     made: Vec<PathBuf>,
 }
 
-/// Where containerd, nerdctl and the CNI plugins keep things whatever their options say, and the directory of ours that
-/// is there instead.
+/// Where containerd, nerdctl and the CNI plugins keep things whatever their options say
+/// (docs/reference/containerd.md#built-in-paths), and the directory of ours that is there instead.
 const OWN: [(&str, &str); 3] =
     [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
 
@@ -315,7 +316,7 @@ impl BundledRuntime {
             }
         }
         let text = |path: &Path| format!("{:?}", path.display().to_string());
-        // Version 2 is what containerd 1.6 and 2.x both read.
+        // What containerd 1.6 and 2.x both read (docs/reference/containerd.md#configuration).
         let config = format!(
             "version = 2\nroot = {root}\nstate = {state}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
              \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {address}\n[plugins.\"io.containerd.internal.v1.opt\"]\n\
@@ -326,7 +327,7 @@ impl BundledRuntime {
             opt = text(&run.join("opt")),
         );
         disk::write_text(&dir.join("config.toml"), &config)?;
-        // Healthchecks are our own: nerdctl 2.1.6 starts its timers without its own address (nerdctl-contract §1.5).
+        // Healthchecks are our own (docs/reference/nerdctl.md#health-timers).
         disk::write_text(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n")?;
         network::write_default(&self.paths().networks)?;
         let inside = self.entrance(rootless)? + "exec $enter \"$@\"\n";
@@ -365,8 +366,8 @@ fi
         Ok(format!(
             r#"{entrance}PATH={bin}:{SYSTEM_PATH}
 export PATH
-# Nothing else of the caller's environment: it would end up in containers (nerdctl-contract §0.10). Who calls with none says so:
-# what is in it is for a process in a container.
+# Nothing else of the caller's environment: it would end up in containers. Who calls with none says so: what is in it is
+# for a process in a container.
 clean='env -i'
 [ "${{LIMA_RUNTIME_ENVIRONMENT-}}" != clean ] || clean='env -u LIMA_RUNTIME_ENVIRONMENT'
 exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$run" \

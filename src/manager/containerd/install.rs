@@ -97,7 +97,7 @@ impl BundledRuntime {
         task::blocking(move || {
             let _held = held;
             // Containers hold the path of the nerdctl that made them: an old version stays as long as there may be one
-            // (nerdctl-contract §0.10). The archive has served its purpose.
+            // (docs/reference/nerdctl.md#environment-of-the-caller). The archive has served its purpose.
             home.prune(home.dir().join("root").exists(), |_| false)?;
             disk::remove(&home.dir().join("cache"))
         })

@@ -10,7 +10,7 @@ use crate::{
     fetch::{disk, manifest::Digest},
 };
 
-/// nerdctl's name for it; its file lies above the namespaces' (nerdctl-contract §2).
+/// nerdctl's name for it; its file lies above the namespaces' (docs/reference/nerdctl.md#network-files).
 const DEFAULT: &str = "bridge";
 
 /// Writes the default network's configuration once. nerdctl would make it with the bridge `nerdctl0`, which may be
@@ -45,7 +45,7 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
     disk::write_json(&path, &config)
 }
 
-/// Not 10.4, from whose start every nerdctl takes its networks.
+/// Not 10.4, from whose start every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
 const OWN: u8 = 5;
 
 fn is_free(third: u8, used: &[(u32, u32)]) -> bool {

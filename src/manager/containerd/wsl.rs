@@ -52,7 +52,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(300);
 /// For an answer of a containerd that runs.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Windows keeps a distribution's disk here, in the directory given at its import (`LXSS_VM_MODE_VHD_NAME`).
+/// Windows keeps a distribution's disk here, in the directory given at its import (docs/reference/wsl.md#disk).
 const DISK: &str = "ext4.vhdx";
 const LOG: &str = "/var/log/lima-runtime.log";
 
@@ -61,8 +61,8 @@ const LOG: &str = "/var/log/lima-runtime.log";
 const WSL_CONF: &str =
     "[boot]\nsystemd=false\n[interop]\nenabled=false\nappendWindowsPath=false\n[user]\ndefault=root\n";
 
-/// containerd, in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it, so the
-/// `wsl.exe` that runs this stays. `$1` holds variables for it.
+/// containerd, in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
+/// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this stays. `$1` holds variables for it.
 const DAEMON: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
 . "$1"
 # Of the root that WSL makes: volumes and containers see what is mounted later.
@@ -547,7 +547,7 @@ impl Drop for Launched {
     }
 }
 
-/// Of letters that WSL takes (`s_ValidateDistroName`), and another for another directory.
+/// Of letters that WSL takes (docs/reference/wsl.md#names-of-distributions), and another for another directory.
 fn name_for(dir: &Path) -> String {
     use sha2::{Digest, Sha256};
     let app = dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
