@@ -11,7 +11,7 @@ const OUTSIDE = [
   /\btranscripts?\b/,
 ]
 /** Where such citations still stand: beginnings of paths. */
-export const UNFINISHED = ['__test__/', 'scripts/', 'src/', 'tests/']
+export const UNFINISHED = ['__test__/', 'src/', 'tests/']
 /** Written by others, or by programs. */
 const FOREIGN = /(?:^|\/)(?:LICENSE|package-lock\.json|Cargo\.lock)$|^proto\/|\/proto\//
 

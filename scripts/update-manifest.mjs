@@ -19,7 +19,10 @@ import { parseArgs } from 'node:util'
 
 const CLI = fileURLToPath(new URL('../dist/cli.cjs', import.meta.url))
 
-/** What a release calls its archives, by component and platform (lima-contract §6, nerdctl-contract §6). */
+/**
+ * What a release calls its archives, by component and platform (docs/reference/lima.md#release-archive,
+ * docs/reference/nerdctl.md#nerdctl-full).
+ */
 const RELEASES = {
   lima: {
     repository: 'lima-vm/lima',

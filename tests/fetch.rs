@@ -520,7 +520,8 @@ async fn a_newer_version_replaces_the_old_one_but_not_under_a_running_vm() {
     let newer = lima_archive(100_000, "1.10.0");
     bench.server.file("/new.tar.gz", newer.clone());
     bench.manifest("1.10.0", &[json!({ "url": bench.server.url("/new.tar.gz"), "sha256": sha256(&newer) })]);
-    // A VM runs, as far as its host agent's command line shows (lima-contract §2); `sh` takes any further words.
+    // A VM runs, as far as its host agent's command line shows (docs/reference/lima.md#pid-files); `sh` takes any further
+    // words.
     let vm = bench.data().join("vms/kai");
     fs::create_dir_all(&vm).unwrap();
     fs::write(vm.join("lima.yaml"), "").unwrap();

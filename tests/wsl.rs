@@ -72,7 +72,8 @@ fn site() -> Option<Site> {
     Some(Site { computer, runtime, _server: server })
 }
 
-/// Laid out as nerdctl-full is (nerdctl-contract §6), small: the machine's own programs under its names.
+/// Laid out as nerdctl-full is (docs/reference/nerdctl.md#nerdctl-full), small: the machine's own programs under its
+/// names.
 fn programs() -> Vec<u8> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut add = |path: &str, data: &[u8]| {

@@ -161,7 +161,7 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
         (error) => error,
       )
     }
-    // Go's form of a panic: nerdctl-contract §1.0.
+    // Go's form of a panic (docs/reference/nerdctl.md#errors).
     assert.match((await says('echo "panic: environment variable HOME is not set" >&2; exit 2')).message, /panic: env/)
     assert.equal((await says('printf "time=\\"x\\" level=warning msg=\\"half" >&2; exit 1')).code, 'ENGINE_ERROR')
     const error = await says('echo \'time="x" level=fatal msg="boom \\"quoted\\""\' >&2; exit 1')

@@ -40,7 +40,7 @@ const SLOW = 300_000
 const KIND = 'app'
 // A limactl whose guest is of namespaces of this machine, with a real sshd and a real containerd.
 const VM = `#!/bin/sh\nexec '${process.execPath}' '${join(root, 'tests/support/limactl.mjs')}' "$@"\n`
-// As limactl ends where it cannot make an instance (lima-contract §1.4): a fatal line, exit code 1.
+// As limactl ends where it cannot make an instance (docs/reference/lima.md#exit-code): a fatal line, exit code 1.
 const NO_VM = `#!/bin/sh
 case "$1" in
   --version|-v) echo "limactl version 1.2.1" ;;

@@ -99,7 +99,7 @@ test('a containerd that only root may reach: nerdctl serves alone, through sudo'
   const dir = tempDir('closed')
   const path = await hung(t, join(dir, 'containerd.sock'))
   chmodSync(path, 0o600)
-  // What nerdctl 2.1.6 says (the transcript info.json), asked by root alone.
+  // As nerdctl answers root alone (docs/reference/nerdctl.md#ordinary-users).
   const nerdctlPath = join(dir, 'nerdctl')
   writeFileSync(nerdctlPath, '#!/bin/sh\n[ "$(id -u)" = 0 ] && [ "$2" = info ] && echo 1.6.20~ds1\n', { mode: 0o755 })
   chmodSync(dir, 0o755)

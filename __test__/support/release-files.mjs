@@ -17,7 +17,8 @@ import { dirname, join } from 'node:path'
 
 export const LIMA_VERSION = '1.2.1'
 export const PLATFORM = `${process.platform}-${process.arch}`
-// How a release spells the platforms (lima-contract §6: arm64 is written differently on each system).
+// How a release spells the platforms: arm64 is written differently on each system
+// (docs/reference/lima.md#release-archive).
 const LIMA_NAMES = {
   'darwin-arm64': 'Darwin-arm64',
   'darwin-x64': 'Darwin-x86_64',
@@ -62,7 +63,7 @@ export function tarball(files) {
   }
 }
 
-/** Contents of a Lima release (lima-contract §6), with `payload` bytes of noise as the guest agent. */
+/** Contents of a Lima release (docs/reference/lima.md#release-archive), with `payload` bytes of noise as the guest agent. */
 export function limaFiles({ version = LIMA_VERSION, payload = 100_000 } = {}) {
   const script = (text) => ({ bytes: `#!/bin/sh\n${text}\n`, mode: 0o755 })
   const agent = `lima-guestagent.Linux-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.gz`
@@ -81,7 +82,7 @@ export function limaFiles({ version = LIMA_VERSION, payload = 100_000 } = {}) {
 
 export const limaArchive = (options) => tarball(limaFiles(options))
 
-/** The part of a nerdctl-full release that anything looks at (nerdctl-contract §6). */
+/** The part of a nerdctl-full release that anything looks at (docs/reference/nerdctl.md#nerdctl-full). */
 export const nerdctlFullArchive = ({ version = '2.1.6', payload = 100_000 } = {}) =>
   tarball({
     'bin/nerdctl': { bytes: `#!/bin/sh\necho "nerdctl version ${version}"\n`, mode: 0o755 },

@@ -1,7 +1,8 @@
 // Stands in for limactl 1.2.1 where the real one cannot run: the same commands, messages, exit codes and files, with a
 // real sshd as the guest. What it prints is recorded in tests/fixtures/limactl-1.2.1; the sequence of a start, the pid
-// files and the sockets are lima-contract §1.3 and §2. The file <LIMA_HOME>/../fault names a fault to have, once; the
-// file guest beside it has the words, a line each, that a command begins with which runs in a guest with a real containerd.
+// files and the sockets stand in docs/reference/lima.md. The file <LIMA_HOME>/../fault names a fault to have, once; the
+// file guest beside it has the words, a line each, that a command begins with which runs in a guest with a real
+// containerd.
 import { spawn, spawnSync } from 'node:child_process'
 import {
   appendFileSync,
@@ -193,7 +194,7 @@ async function hostagent(name) {
   event({ sshLocalPort: port })
   info(`SSH Local Port: ${port}`)
   info('Waiting for the essential requirement 1 of 2: "ssh"')
-  // Network, VPN, a bad image: it waits for minutes (pitfall 3).
+  // Network, VPN, a bad image: it waits for minutes (docs/reference/lima.md#hanging-start).
   if (fault('ssh-hangs')) return
   info('The essential requirement 1 of 2 is satisfied')
   info('The essential requirement 2 of 2 is satisfied')
@@ -205,7 +206,10 @@ async function hostagent(name) {
   setInterval(() => {}, 1 << 30)
 }
 
-/** As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens (lima-contract §4). */
+/**
+ * As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens
+ * (docs/reference/lima.md#published-ports).
+ */
 function forwardPorts() {
   mkdirSync(published, { recursive: true })
   const open = new Map()
@@ -325,7 +329,7 @@ async function stop(name, force) {
   info(`The instance ${name} has shut down`)
 }
 
-/** One object a line (lima-contract §1.2); of its fields those that somebody reads. */
+/** One object a line (docs/reference/lima.md#list); of its fields those that somebody reads. */
 function list() {
   for (const name of readdirSync(home).filter((entry) => !/^[._]/.test(entry))) {
     const dir = dirOf(name)

@@ -12,8 +12,8 @@ pub fn real_nerdctl() -> Option<String> {
     std::env::var("LIMA_RUNTIME_TEST_NERDCTL").ok().filter(|p| !p.is_empty())
 }
 
-/// The layout of the real one (nerdctl-contract §6): `bin`, `libexec/cni`. `None`, with the reason on stderr, where a
-/// program is missing.
+/// The layout of the real one (docs/reference/nerdctl.md#nerdctl-full): `bin`, `libexec/cni`. `None`, with the reason on
+/// stderr, where a program is missing.
 pub fn archive() -> Option<Vec<u8>> {
     static MADE: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     MADE.get_or_init(make).clone()

@@ -165,7 +165,8 @@ impl Sshd {
         }
     }
 
-    /// With the ssh program to fall back to, and a configuration as Lima writes it (lima-contract §5).
+    /// With the ssh program to fall back to, and a configuration as Lima writes it
+    /// (docs/reference/lima.md#ssh-configuration).
     pub fn guest_with_program(&self) -> SshGuest {
         let dir = self.dir.path().display();
         let text = format!(
