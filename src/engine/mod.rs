@@ -37,7 +37,8 @@ pub struct Attached {
 }
 
 /// A backend. Arguments have been checked by [`Adapter`]; ids may be names, except where the text says otherwise.
-/// Every error has the code DESIGN's table gives the situation. No method has a deadline of its own.
+/// The same situation is an error of the same code on all of them ([`ErrorCode`](crate::error::ErrorCode)). No method has a
+/// deadline of its own.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     fn runtime_type(&self) -> RuntimeType;

@@ -8,8 +8,8 @@ use std::{
 use super::types::*;
 use crate::error::{Error, Result};
 
-/// Docker's rule for containers, networks and volumes, which is also nerdctl's
-/// (`[a-zA-Z0-9][a-zA-Z0-9_.-]` and at least two characters: nerdctl-contract §1.0).
+/// Docker's rule for containers, networks and volumes, which is also nerdctl's: `[a-zA-Z0-9][a-zA-Z0-9_.-]` and at
+/// least two characters (docs/reference/nerdctl.md#names).
 pub(super) fn object_name(field: &str, name: &str) -> Result<()> {
     let mut chars = name.chars();
     let ok = chars.next().is_some_and(|c| c.is_ascii_alphanumeric())

@@ -296,7 +296,7 @@ impl Alone {
                 }
                 while let Some(end) = text.iter().position(|b| *b == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
-                    // A blank line follows each (nerdctl-contract §1.3).
+                    // A blank line follows each of `nerdctl events`.
                     if let Some(envelope) = envelope(&line, &self.namespace, sign)
                         && out.send(Ok(envelope)).await.is_err()
                     {

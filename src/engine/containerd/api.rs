@@ -47,10 +47,12 @@ pub use images::Image;
 
 pub(super) type Service = InterceptedService<Channel, Namespace>;
 
-/// Our own sign that a subscription stands: containerd gives none (ssh-trial §D).
+/// Our own sign that a subscription stands: containerd gives none
+/// (docs/reference/containerd.md#a-subscription-has-no-beginning).
 pub(super) const SIGN: &str = "/lima-runtime/subscribed";
 
-/// Sends `containerd-namespace` with every request (nerdctl-contract §2), and knows when the last one was made.
+/// Sends `containerd-namespace` with every request (docs/reference/containerd.md#namespaces), and knows when the last
+/// one was made.
 #[derive(Clone)]
 pub(super) struct Namespace {
     name: MetadataValue<Ascii>,
@@ -152,7 +154,7 @@ impl Api {
     }
 
     /// Restart policies that the daemon's restart monitor knows; containerd 1.6 names none and knows `always` alone
-    /// (nerdctl-contract §1.5).
+    /// (docs/reference/containerd.md#restart-policies).
     pub async fn restart_policies(&self) -> Result<Vec<String>> {
         let mut policies: Vec<String> = if let Some(alone) = &self.alone {
             alone.restart_policies().await?
@@ -335,12 +337,13 @@ impl Api {
     }
 
     pub(super) fn is_mine(&self, envelope: &Envelope) -> bool {
-        // Every namespace's events arrive, whatever the header says (nerdctl-contract §1.3).
+        // Every namespace's events arrive, whatever the header says
+        // (docs/reference/containerd.md#events-of-all-namespaces).
         envelope.namespace == *self.namespace
     }
 
-    /// Events from now on. The first answer comes with the first event (ssh-trial §D), so nothing waits for a
-    /// beginning: poll the stream.
+    /// Events from now on. The first answer comes with the first event
+    /// (docs/reference/containerd.md#a-subscription-has-no-beginning), so nothing waits for a beginning: poll the stream.
     pub fn events(&self) -> BoxStream<ApiEvent> {
         let this = self.clone();
         self.envelopes()

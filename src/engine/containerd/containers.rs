@@ -32,10 +32,10 @@ use crate::{
 const RESTART: &str = "lima-runtime.restart";
 /// The image as the caller named it.
 const IMAGE: &str = "lima-runtime.image";
-/// Keys of labels without a value, as JSON: containerd keeps no such label.
+/// Keys of labels without a value, as JSON: containerd keeps no such label (docs/reference/containerd.md#labels).
 const EMPTY: &str = "lima-runtime.empty-labels";
 /// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
-/// policy, without its log (containerd 1.6, runtime/restart/monitor).
+/// policy, without its log (docs/reference/containerd.md#restart-monitor).
 pub(super) const OUR_STATUS: &str = "lima-runtime.restart-status";
 
 /// As a label: its flags know no other form than CMD-SHELL.
@@ -96,7 +96,8 @@ pub(super) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
     }
 }
 
-/// How containers ended that we heard of: containerd 2 forgets it when it is started anew.
+/// How containers ended that we heard of: containerd 2 forgets it when it is started anew
+/// (docs/reference/containerd.md#ended-tasks-after-a-restart).
 #[derive(Default)]
 pub(super) struct Ends(Mutex<HashMap<String, Task>>);
 
@@ -193,8 +194,8 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
 async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'static str>> {
     let known = c.restart_policies().await?;
     let has = |name: &str| known.iter().any(|k| k == name);
-    // The monitor's `always` ignores a stop, and 1.6 has no other policy: what it lacks is made of its status label, which
-    // nerdctl alone cannot change, or of our own watching.
+    // The monitor's `always` ignores a stop, and 1.6 has no other policy (docs/reference/containerd.md#restart-policies):
+    // what it lacks is made of its status label, which nerdctl alone cannot change, or of our own watching.
     Ok(match policy {
         RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
         _ if has("unless-stopped") => Some("unless-stopped"),
@@ -235,7 +236,7 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
     }
     let mut changes: HashMap<String, String> = of_image.iter().map(|key| (key.clone(), String::new())).collect();
     changes.insert(UNFINISHED.to_owned(), String::new());
-    // nerdctl reads its flags' values as CSV, whose \r\n is \n (spf13/pflag, string_array.go).
+    // nerdctl reads its flags' values as CSV, whose \r\n is \n (docs/reference/nerdctl.md#flag-values).
     let altered = ours.iter().filter(|(key, value)| made.labels.get(*key).is_some_and(|v| v != *value));
     changes.extend(altered.map(|(key, value)| (key.clone(), value.clone())));
     if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
@@ -338,7 +339,7 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
         let (guest, asked) = (host.clone(), v.host.clone());
         if let Some((mount, found)) = task::blocking(move || Ok(guest.guest_path(&asked))).await? {
             path = found;
-            // One that failed leaves an empty directory, and Lima says nothing of it (lima-contract, pitfall 15).
+            // One that failed leaves an empty directory, and Lima says nothing of it (docs/reference/lima.md#mounts).
             if !c.guest().run(c.command(["mountpoint", "-q", "--", &mount])).await?.success() {
                 let problem = format!("{:?} is not in the VM: {mount} is not mounted there", v.host);
                 return Err(
@@ -363,7 +364,8 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     Ok(format!("--volume={path}:{}{}", v.container, if v.read_only { ":ro" } else { "" }))
 }
 
-/// nerdctl makes one text with colons of every form of a mount, and reads it as CSV.
+/// nerdctl makes one text with colons of every form of a mount, and reads it as CSV
+/// (docs/reference/nerdctl.md#mounts-in-text).
 fn mountable(i: usize, part: &str, path: &str) -> Result<()> {
     let what = if path.contains(':') {
         "a colon"
@@ -380,7 +382,8 @@ fn is_socket_name(path: &str) -> bool {
     std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
 }
 
-/// A name whose container is gone, left behind by a nerdctl that was killed (nerdctl-contract §7).
+/// A name whose container is gone, left behind by a nerdctl that was killed
+/// (docs/reference/nerdctl.md#names-left-behind).
 async fn free_stale_name(c: &Containerd, name: &str, message: &str) -> Result<bool> {
     let Some(id) = message.split("is already used by ID \"").nth(1).and_then(|rest| rest.split('"').next()) else {
         return Ok(false);
@@ -396,7 +399,7 @@ async fn free_stale_name(c: &Containerd, name: &str, message: &str) -> Result<bo
     Ok(true)
 }
 
-/// nerdctl keeps the host ports of a container that ended until it is removed (nerdctl-contract §0). Frees those that
+/// nerdctl keeps the host ports of a container that ended (docs/reference/nerdctl.md#ports-kept). Frees those that
 /// stand in the way; whether there were any.
 async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
     let wanted = host_ports(spec);
@@ -446,11 +449,9 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
     started(c, &container).await
 }
 
-/// `nerdctl start`, with what it makes too much of out of its sight:
-/// - nerdctl 2.1 tells the restart monitor that the container runs before it does (2.3.2 after), and a round that falls in
-///   between takes the start for an end, kills it and starts the container again;
-/// - where there is systemd it makes timers of its own for healthchecks, without our namespace and address, and no setting
-///   of 2.1's keeps it from that.
+/// `nerdctl start`, with what it makes too much of out of its sight: the restart monitor's labels
+/// (docs/reference/nerdctl.md#start-and-the-monitor), and the healthcheck's, of which it makes timers of its own
+/// (docs/reference/nerdctl.md#health-timers).
 async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Result<()> {
     let policy = match (container.labels.get(MONITOR_POLICY), container.labels.get(RESTART)) {
         (Some(policy), _) => Some(policy.clone()).filter(|p| p != "no"),
@@ -607,7 +608,8 @@ fn stop_deadline(timeout: Option<u32>) -> Duration {
 pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
     let container = find(c, id).await?;
     labels::nerdctls_own(c, &container)?;
-    // First: the monitor brings back what ends while it is meant to run (nerdctl-contract §0).
+    // First: the monitor brings back what ends while it is meant to run
+    // (docs/reference/nerdctl.md#stop-and-restart-policies).
     set_status(c, &container, "stopped").await?;
     stop_with(c, "stop", &container, timeout).await?;
     health::stopped(c, &container.id).await;
@@ -1016,7 +1018,7 @@ async fn attachments(c: &Containerd, container: &Container, running: bool) -> Re
         .collect())
 }
 
-/// nerdctl's: the digest of the name (nerdctl-contract §1.3).
+/// nerdctl's: the digest of the name (docs/reference/nerdctl.md#network-ids).
 pub(super) fn network_id(name: &str) -> String {
     use sha2::{Digest, Sha256};
     crate::hex::lower(&Sha256::digest(name.as_bytes()))

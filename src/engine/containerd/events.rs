@@ -215,7 +215,8 @@ impl Containerd {
     }
 
     /// The version of the containers' records, once everything said before this call was heard: the daemon tells of a
-    /// change before it answers to it, and all in one order. `None` where nobody listens, or it takes too long.
+    /// change before it answers to it, and all in one order (docs/reference/containerd.md#events-come-before-answers).
+    /// `None` where nobody listens, or it takes too long.
     pub(super) async fn caught_up(&self) -> Option<Version> {
         self.hub.standing()?;
         let marks = &self.hub.marks;

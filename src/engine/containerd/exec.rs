@@ -1,5 +1,6 @@
 //! Processes beside a container's own, by `nerdctl exec`: its client is the process's stand-in, and what ends it ends
-//! the process. Its own exit code says nothing; its last line does (nerdctl-contract §0).
+//! the process. Its own exit code says nothing; its last line does
+//! (docs/reference/nerdctl.md#exit-code-of-exec).
 
 use std::{
     collections::HashMap,
@@ -67,11 +68,12 @@ pub(super) async fn exec(
     args.extend(variables::flags(&options.env)?);
     args.extend(options.workdir.iter().map(|d| format!("--workdir={d}")));
     args.extend(options.user.iter().map(|u| format!("--user={u}")));
-    // nerdctl swallows one `--`, and only the first.
+    // nerdctl swallows one `--`, and only the first (docs/reference/nerdctl.md#double-dash).
     args.extend([container.id.clone(), "--".into()]);
     args.extend(argv.iter().cloned());
-    // nerdctl loses an end of input that comes before its process runs (it closes a process it does not have yet). It
-    // does not say when: the next start of an exec in this container is ours, since one begins at a time.
+    // nerdctl loses an end of input that comes before its process runs, and does not say when it does
+    // (docs/reference/nerdctl.md#input-of-exec): the next start of an exec in this container is ours, since one begins
+    // at a time.
     let turn = c.execs.turn.clone().lock_owned().await;
     let mut events = events::of_container(c, &container.id).await?;
     let begun = CancellationToken::new();
@@ -215,7 +217,7 @@ fn verdict(exit: &Exit, last: Bytes) -> Verdict {
             if let Some(code) = said.strip_prefix("exec failed with exit code ").and_then(|c| c.trim().parse().ok()) {
                 return Verdict::Ended(code, Bytes::new());
             }
-            // Before containerd 2, `: unknown` follows.
+            // Before containerd 2, `: unknown` follows (docs/reference/nerdctl.md#errors-of-exec).
             let of_runc = |words: &str| said.contains("OCI runtime exec failed") && said.contains(words);
             // Not of the program: the container ended while the exec began.
             let too_late = of_runc("namespace path: lstat /proc/");
@@ -240,7 +242,7 @@ pub(super) async fn exit_code(c: &Containerd, exec: &str) -> Result<i64> {
     ended.ok_or_else(unknown)
 }
 
-/// nerdctl's client is no terminal: it has no size to pass on.
+/// nerdctl's client is no terminal: it has no size to pass on (docs/reference/nerdctl.md#signals-to-exec).
 pub(super) fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
     let known = c.execs.codes.lock().unwrap_or_else(PoisonError::into_inner).contains_key(exec);
     if known { Ok(()) } else { Err(Error::new(ErrorCode::InvalidState, "The process has ended").detail("exec", exec)) }

@@ -1,4 +1,5 @@
-//! What nerdctl keeps in files of the guest (nerdctl-contract §2): read in one go for many containers, and kept.
+//! What nerdctl keeps in files of the guest (docs/reference/nerdctl.md#container-files): read in one go for many
+//! containers, and kept.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,5 +1,6 @@
 //! Healthchecks that run where nerdctl runs none: a systemd timer of the guest, else a task of this process. Both call
-//! `nerdctl container healthcheck`, which carries one check out and keeps its state (nerdctl-contract §1.5).
+//! `nerdctl container healthcheck`, which carries one check out and keeps its state
+//! (docs/reference/nerdctl.md#healthcheck-command).
 
 use std::{
     collections::HashMap,

@@ -30,7 +30,8 @@ pub(super) use super::pull::pull;
 pub(super) struct Cache {
     facts: Mutex<HashMap<String, Arc<Facts>>>,
     layers: Mutex<HashMap<String, u64>>,
-    /// One pull of an image at a time: two of them wait for each other's blobs (nerdctl-contract §7, containerd#8790).
+    /// One pull of an image at a time: two of them wait for each other's blobs
+    /// (docs/reference/containerd.md#pulls-of-one-image).
     pub(super) pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -300,7 +301,7 @@ pub(super) async fn tag(c: &Containerd, image: &str, target: &str) -> Result<()>
     c.api.name_image(&full(target), source).await
 }
 
-/// References from `Loaded image: <ref>` lines (nerdctl-contract §1.2).
+/// References from `Loaded image: <ref>` lines (docs/reference/nerdctl.md#loaded-images).
 pub(super) async fn load(c: &Containerd, mut archive: BoxStream<Bytes>) -> Result<Vec<String>> {
     let mut process = c.nerdctl.spawn(c.nerdctl.command(["load"])).await?;
     let input = process.stdin.take();

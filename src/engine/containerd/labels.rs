@@ -19,11 +19,11 @@ pub(super) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
 pub(super) const MONITOR_STATUS: &str = "containerd.io/restart.status";
 pub(super) const MONITOR_LOG: &str = "containerd.io/restart.loguri";
 const MONITOR_COUNT: &str = "containerd.io/restart.count";
-/// `nerdctl stop` says so there; the policies of containerd 2 heed it.
+/// `nerdctl stop` says so there; of the monitor's policies `unless-stopped` alone heeds it.
 pub(super) const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
 const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
 
-// nerdctl's (nerdctl-contract §2).
+// nerdctl's (docs/reference/nerdctl.md#labels-it-writes).
 pub(super) const NAME: &str = "nerdctl/name";
 pub(super) const NETWORKS: &str = "nerdctl/networks";
 pub(super) const HEALTHCHECK: &str = "nerdctl/healthcheck";
@@ -37,8 +37,8 @@ const ANONYMOUS: &str = "nerdctl/anonymous-volumes";
 /// On a container whose create is not over: what must not be there may still be, and what must be may be missing.
 pub(super) const UNFINISHED: &str = "lima-runtime.unfinished";
 
-/// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the same
-/// name (pkg/cmd/container/create.go, withInternalLabels).
+/// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the
+/// same name (docs/reference/nerdctl.md#labels-of-images).
 const WRITTEN: [&str; 13] = [
     NAME,
     NETWORKS,
@@ -72,8 +72,8 @@ struct LabelMount {
     writable: bool,
 }
 
-/// nerdctl's own list of a container's mounts, which knows volumes by name; `None` where it wrote none. One label holds all
-/// of them, or since 2.3.2 each has its own (pkg/labels/mount.go).
+/// nerdctl's own list of a container's mounts, which knows volumes by name; `None` where it wrote none. One label holds
+/// all of them, or since 2.3.2 each has its own (docs/reference/nerdctl.md#mounts-label).
 pub(super) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
     let found: Vec<LabelMount> = if let Some(whole) = labels.get(MOUNTS).filter(|text| !text.is_empty()) {
         serde_json::from_str(whole).ok()?
@@ -92,8 +92,8 @@ pub(super) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
     Some(found.into_iter().map(mount).collect())
 }
 
-/// Whether `nerdctl rm --volumes` takes only what it made up for this container: volumes of a generated name that are mounted
-/// in it. The label alone could name any.
+/// Whether `nerdctl rm --volumes` takes only what it made up for this container: volumes of a generated name that are
+/// mounted in it. The label alone could name any (docs/reference/nerdctl.md#anonymous-volumes).
 pub(super) fn takes_own_volumes(container: &Container) -> bool {
     let Some(text) = container.labels.get(ANONYMOUS) else { return true };
     let Ok(names) = serde_json::from_str::<Vec<String>>(text) else { return false };
@@ -106,9 +106,10 @@ pub(super) fn takes_own_volumes(container: &Container) -> bool {
     })
 }
 
-/// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook write a
-/// file (`pid-file`), give the container's address to another namespace (`network-namespace`), remove directories
-/// (`state-dir`, `ipc`) and volumes (`anonymous-volumes`), all as root.
+/// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook
+/// write a file (`pid-file`), give the container's address to another namespace (`network-namespace`), remove
+/// directories (`state-dir`, `ipc`) and volumes (`anonymous-volumes`), all as root
+/// (docs/reference/nerdctl.md#labels-it-obeys).
 const ACTED_ON: [&str; 4] = ["containerd.io/", "io.containerd.", "io.cri-containerd", "nerdctl/"];
 
 /// Keys of a container's labels that neither nerdctl nor we have written, by what they are and what they say: the record is
@@ -189,7 +190,7 @@ fn is_mounted(container: &Container, label: &str) -> bool {
 /// Where nerdctl keeps a container's files: what its label says only if it is a place that nerdctl itself would choose. We
 /// read there as root, and the label is anybody's who may make containers.
 pub(super) async fn state_dir(c: &Containerd, container: &Container) -> Result<String> {
-    // The same daemon, called by another address, has another directory (nerdctl-contract §2).
+    // The same daemon, called by another address, has another directory (docs/reference/nerdctl.md#data-directory).
     match said_state_dir(c, container) {
         Some(said) => Ok(said.to_owned()),
         None => c.container_dir(&container.id).await,

@@ -1,5 +1,5 @@
 //! What containers print: nerdctl's log files, read in the guest. `nerdctl logs` knows no rotated file, and loses the
-//! end of what it follows (nerdctl-contract §0).
+//! end of what it follows (docs/reference/nerdctl.md#logs-command).
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,8 @@ while [ -e "$f.$n" ]; do n=$((n+1)); done
 while [ $n -gt 1 ]; do n=$((n-1)); cat -- "$f.$n"; done; if [ -e "$f" ]; then cat -- "$f"; fi"#;
 
 /// First how many bytes there are now, on a line; then all of them and what comes. The logger holds the lock as long as
-/// it writes: when the lock is free, everything is in the file, and tail reads it to its end once more.
+/// it writes (docs/reference/nerdctl.md#log-files): when the lock is free, everything is in the file, and tail reads it
+/// to its end once more.
 const FOLLOW: &str = r#"f=$1; l=$2; n=1; sum=0
 while [ -e "$f.$n" ]; do sum=$((sum+$(wc -c <"$f.$n"))); n=$((n+1)); done
 if [ -e "$f" ]; then sum=$((sum+$(wc -c <"$f"))); fi; echo "$sum"

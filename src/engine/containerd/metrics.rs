@@ -43,7 +43,8 @@ pub(super) fn sample(data: &Any, at: Instant) -> Result<StatsSample> {
     })
 }
 
-/// "Unlimited" is a number near 2^63 (v1: rounded down to a page) or 2^64 - 1 (v2).
+/// "Unlimited" is a number near 2^63 (v1: rounded down to a page) or 2^64 - 1 (v2)
+/// (docs/reference/containerd.md#metrics).
 fn limit(bytes: u64) -> u64 {
     if bytes >= 1 << 60 { 0 } else { bytes }
 }

@@ -229,7 +229,7 @@ impl Containerd {
     }
 
     /// nerdctl's directory for this daemon: the data root, then a digest of the socket's real path
-    /// (nerdctl-contract §2).
+    /// (docs/reference/nerdctl.md#data-directory).
     async fn store(&self) -> Result<&str> {
         let find = || async {
             let socket = self.guest().containerd_socket();

@@ -30,7 +30,8 @@ pub(super) struct Nerdctl {
     /// The program and its global flags.
     base: Vec<String>,
     env: Vec<(String, Vec<u8>)>,
-    /// Its locks and CNI's make commands that change something wait for each other, and some of them fail instead.
+    /// Its locks and CNI's make commands that change something wait for each other, and some of them fail instead
+    /// (docs/reference/nerdctl.md#commands-in-turn).
     queue: Mutex<()>,
 }
 
@@ -108,7 +109,7 @@ fn not_there(e: Error) -> Error {
         .source(e)
 }
 
-/// nerdctl's last words: the messages of its log lines (`time="…" level=fatal msg="…"`), those that matter.
+/// nerdctl's last words: the messages of its log lines that matter (docs/reference/nerdctl.md#errors).
 pub(super) fn messages(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut all: Vec<String> = text.lines().filter_map(fault).collect();
@@ -156,7 +157,7 @@ fn unquote(value: &str) -> String {
     out
 }
 
-/// The code of what nerdctl said (nerdctl-contract §1.4).
+/// The code of what nerdctl said (docs/reference/nerdctl.md#error-texts).
 pub(super) fn refusal(on: On<'_>, output: &Output) -> Error {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let said = messages(&output.stderr);

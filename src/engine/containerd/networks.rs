@@ -1,6 +1,6 @@
 //! Networks. nerdctl makes and removes them; to a container that exists they are attached here, because nerdctl cannot:
 //! the CNI plugins are run in its network namespace, and its own record says so to nerdctl's hook at the next start
-//! (nerdctl-contract §1.3, §2).
+//! (docs/reference/nerdctl.md#network-commands, docs/reference/nerdctl.md#networks-of-a-container).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use crate::{
 const ATTACHABLE: &str = "lima-runtime.attachable";
 /// On a container that was attached to something later: its leases may not be where nerdctl expects them.
 pub(super) const CHANGED: &str = "lima-runtime.networks-changed";
-/// Where nerdctl looks for the plugins (nerdctl-contract §3).
+/// Where nerdctl looks for the plugins (docs/reference/nerdctl.md#plugin-directories).
 const PLUGINS: [&str; 5] =
     ["/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"];
 const LEASES: &str = "/var/lib/cni/networks";
@@ -247,7 +247,7 @@ struct Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    /// As nerdctl calls the container to CNI.
+    /// As nerdctl calls the container to CNI (docs/reference/cni.md#names-nerdctl-uses).
     fn cni_id(&self) -> String {
         format!("{}-{}", self.c.namespace(), self.container)
     }
@@ -270,8 +270,9 @@ impl Endpoint<'_> {
             .hint("Install containernetworking-plugins, or nerdctl-full."))
     }
 
-    /// Runs the network's plugins one after the other, each with the result of the one before. `capabilities`: what
-    /// those get of it that ask for it; as nerdctl's hook does, every network has the published ports.
+    /// Runs the network's plugins one after the other, each with the result of the one before
+    /// (docs/reference/cni.md#chain-of-plugins). `capabilities`: what those get of it that ask for it; as nerdctl's hook
+    /// does, every network has the published ports.
     async fn attach(&self, capabilities: &Value) -> Result<Value> {
         let path = self.plugins().await?;
         let mut result = Value::Null;
@@ -284,7 +285,8 @@ impl Endpoint<'_> {
                 }
             }
         }
-        // What libcni keeps for whoever detaches it: nerdctl, when it stops the container.
+        // What libcni keeps for whoever detaches it: nerdctl, when it stops the container
+        // (docs/reference/cni.md#results-cache).
         let cached = json!({
             "kind": "cniCacheV1", "containerId": self.cni_id(), "config": STANDARD.encode(&self.network.text),
             "ifName": self.interface, "networkName": self.network.name, "cniArgs": [["IgnoreUnknown", "1"]],
@@ -323,7 +325,7 @@ impl Endpoint<'_> {
         if !result.is_null() {
             config["prevResult"] = result.clone();
         }
-        // portmap takes its rules back only from who names the ports (CNI plugins 1.1 and 1.8).
+        // portmap takes its rules back only from who names the ports (docs/reference/cni.md#ports-at-removal).
         for (name, value) in capabilities.as_object().into_iter().flatten() {
             if plugin["capabilities"][name] == true && !value.is_null() {
                 config["runtimeConfig"][name] = value.clone();
@@ -348,7 +350,7 @@ impl Endpoint<'_> {
         Err(self.failed(kind, output))
     }
 
-    /// A plugin says why on its standard output.
+    /// A plugin says why on its standard output (docs/reference/cni.md#errors).
     fn failed(&self, kind: &str, output: Output) -> Error {
         #[derive(Deserialize)]
         struct Said {
@@ -446,7 +448,8 @@ done"#;
         Ok(())
     }
 
-    /// A container's `/etc/hosts`, as nerdctl writes it (2.1.6): itself and those it shares a network with.
+    /// A container's `/etc/hosts`, as nerdctl writes it (docs/reference/nerdctl.md#hosts-files): itself and those it
+    /// shares a network with.
     fn file(&self, host: &Host) -> String {
         let mut out = String::new();
         let mut ours = false;
@@ -514,8 +517,7 @@ pub(super) async fn removed(c: &Containerd, id: &str) -> Result<()> {
     give_back(c, id, &[]).await
 }
 
-/// Removes a container's leases but those of `current` (`<network>/<interface>`). A lease is a file named by its
-/// address, with the container and the interface on two lines.
+/// Removes a container's leases (docs/reference/cni.md#leases) but those of `current` (`<network>/<interface>`).
 async fn give_back(c: &Containerd, id: &str, current: &[String]) -> Result<()> {
     const GIVE_BACK: &str = r#"owner=$1; shift
 grep -rlsx -- "$owner" /var/lib/cni/networks 2>/dev/null | while IFS= read -r lease; do

@@ -1,5 +1,5 @@
 //! Removing what nothing uses. nerdctl's own prune tells no bytes, and takes more than was asked for
-//! (nerdctl-contract §1.3): each thing is found and removed by itself.
+//! (docs/reference/nerdctl.md#prune): each thing is found and removed by itself.
 
 use super::{Containerd, api::Container, containers, images, nerdctl::On, networks, system, volumes};
 use crate::{

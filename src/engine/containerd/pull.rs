@@ -1,5 +1,5 @@
 //! Pulling an image: nerdctl fetches; bytes are read over the API as they arrive, because nerdctl's own figures are
-//! rounded, and it says nothing while it unpacks (nerdctl-contract §1.2).
+//! rounded, and it says nothing while it unpacks (docs/reference/nerdctl.md#progress-of-a-pull).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -222,7 +222,7 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
 }
 
 /// A nerdctl that pulls. One that is killed leaves its lease behind, which keeps what it had fetched for a day
-/// (containerd's default): the lease then goes after it.
+/// (docs/reference/nerdctl.md#killed-pulls): the lease then goes after it.
 struct Running {
     c: Containerd,
     process: Option<Process>,

@@ -64,7 +64,7 @@ pub(super) async fn remove(c: &Containerd, name: &str, force: bool) -> Result<()
     }
 }
 
-/// Why a volume stays is a warning of nerdctl's (recorded from 2.1.6), above an error that says nothing.
+/// Why a volume stays is a warning of nerdctl's, above an error that says nothing (docs/reference/nerdctl.md#volumes).
 fn refused(e: Error, name: &str) -> Error {
     let warned = e.details().get("stderr").and_then(Value::as_str).unwrap_or_default();
     let (code, problem) = if warned.contains("is in use") {
