@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::convert::Failure;
 
 /// Carries an `AbortSignal` into Rust. The facade listens to the signal and removes its listener afterwards; napi's
-/// own AbortSignal argument overwrites `onabort` and ignores a signal already aborted.
+/// own AbortSignal argument has traps (docs/reference/node-api.md#abortsignal).
 #[napi]
 #[derive(Default)]
 pub struct CancelHandle {

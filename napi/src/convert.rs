@@ -19,7 +19,8 @@ use serde_path_to_error::Segment;
 use tokio::sync::mpsc;
 
 /// An error on its way to the facade, as JSON in the message: napi drops custom codes of async functions, and the
-/// facade makes the real `RuntimeError` anyway, because only there it gets a JavaScript stack.
+/// facade makes the real `RuntimeError` anyway, because only there it gets a JavaScript stack
+/// (docs/reference/node-api.md#errors-of-async-functions).
 pub struct Failure(pub Error);
 
 /// The core's results as napi's, whose macros know a `Result` by its name only.
@@ -167,7 +168,7 @@ impl ToNapiValue for Copied {
 pub type ProgressCallback = ThreadsafeFunction<String, UnknownReturnValue, String, Status, false, true>;
 
 /// Runs `work` with a sink that ends in `callback`. All events have been delivered when this returns: a promise
-/// settles through another queue than callbacks do and could overtake them.
+/// settles through another queue than callbacks do and could overtake them (docs/reference/node-api.md#callbacks).
 pub async fn with_progress<P, T, F>(callback: Option<ProgressCallback>, work: impl FnOnce(Sink<P>) -> F) -> T
 where
     P: Serialize + 'static,

@@ -19,7 +19,7 @@ use crate::{
 pub type Promised<'e> = Result<PromiseRaw<'e, Answer>>;
 
 /// Runs `work` on the runtime's threads. One kind of future and one of answer for all methods: napi and tokio make a
-/// copy of their machinery for each kind they are given, which for napi's own `async fn` was a tenth of the addon.
+/// copy of their machinery for each kind they are given (docs/reference/node-api.md#code-for-each-type).
 pub fn promise<T: IntoAnswer>(env: &Env, work: impl Future<Output = CoreResult<T>> + Send + 'static) -> Promised<'_> {
     let work: Pin<Box<dyn Future<Output = Result<Answer>> + Send>> =
         Box::pin(async { work.await.and_then(T::into_answer).or_throw() });

@@ -1,5 +1,5 @@
 //! Streams are pulled: `read()` and `close()`. Node's Readable and async iterators are made of these in the facade;
-//! napi's web streams cannot cancel a pull that waits for a quiet source.
+//! napi's web streams cannot cancel a pull that waits for a quiet source (docs/reference/node-api.md#streams).
 
 use std::{sync::Arc, task::Poll};
 

@@ -1,4 +1,5 @@
-//! Registry credentials, as the docker CLI keeps them: in `config.json`, or with a credential helper it names.
+//! Registry credentials, as the docker CLI keeps them: in `config.json`, or with a credential helper it names
+//! (docs/reference/docker.md#credentials).
 
 use std::{
     collections::BTreeMap,

@@ -63,8 +63,9 @@ async fn create_with(api: &Api, spec: &ContainerSpec, paths: HostPaths) -> Resul
     Ok((created.id, made.later))
 }
 
-/// A path the engine does not have becomes a directory there, as with `docker run -v`. A socket must not: a program
-/// that looks for an engine would find a directory of its name.
+/// A path the engine does not have becomes a directory there, as with `docker run -v`
+/// (docs/reference/docker.md#binds-and-mounts). A socket must not: a program that looks for an engine would find a
+/// directory of its name.
 fn refuse_made_directories(spec: &ContainerSpec) -> Result<()> {
     for (i, v) in spec.volumes.iter().enumerate().filter(|(_, v)| validate::is_host_path(&v.host)) {
         let missing = |why: &str| Err(Error::invalid(format!("volumes[{i}].host"), format!("{:?} {why}", v.host)));
@@ -126,7 +127,7 @@ pub(super) async fn unpause(api: Api, id: &str) -> Result<()> {
     api.bollard().unpause_container(bare(id)).await.on(On::Container(id))
 }
 
-/// Not through bollard, which makes an error of an exit code other than 0.
+/// Not through bollard, which makes an error of an exit code other than 0 (docs/reference/docker.md#exit-codes-of-waits).
 pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

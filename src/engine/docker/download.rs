@@ -1,6 +1,6 @@
-//! A long answer read straight from its connection. Docker sends each line of a log as an HTTP chunk of its own, and
-//! handing millions of those from hyper's connection task to a reader one by one costs more than everything else: here
-//! all chunks that one read brought are one piece.
+//! A long answer read straight from its connection. Docker sends each line of a log as an HTTP chunk of its own
+//! (docs/reference/docker.md#logs-in-chunks), and handing millions of those from hyper's connection task to a reader
+//! one by one costs more than everything else: here all chunks that one read brought are one piece.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! Where the engine is: found as the docker CLI finds it, and where it is not, among the sockets people have.
+//! Where the engine is: found as the docker CLI finds it (docs/reference/docker.md#finding-the-engine), and where it is
+//! not, among the sockets people have.
 
 use std::{
     fmt,

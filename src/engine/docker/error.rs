@@ -206,8 +206,8 @@ fn connection(e: Box<dyn StdError + Send + Sync>, reached: bool, endpoint: Optio
     if reached { error.source(e) } else { error.source(Unreached(e)) }
 }
 
-/// The engine's message is what there is to go by: one status has many meanings (moby's `errdefs` and the texts of
-/// its `daemon` package; the oldest engine looked at is 20.10).
+/// The engine's message is what there is to go by: one status has many meanings (docs/reference/docker.md#errors). The
+/// oldest engine looked at is 20.10.
 fn refusal(status: u16, message: &str, on: On<'_>) -> Error {
     let lower = message.to_lowercase();
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));

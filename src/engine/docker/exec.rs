@@ -53,7 +53,8 @@ fn attached(connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, fr
     Attached { output: logs::demultiplex(output, framing, id.to_owned()), input: Box::pin(write) }
 }
 
-/// The streams of a process may end before the engine has noted its end: then its `exec_die` event is waited for.
+/// The streams of a process may end before the engine has noted its end: then its `exec_die` event is waited for
+/// (docs/reference/docker.md#ends-of-execs).
 pub(super) async fn exit_code(api: Api, exec: &str) -> Result<i64> {
     let on = On::Engine;
     if let Some(code) = ended(&api, exec).await? {
@@ -93,7 +94,8 @@ async fn ended(api: &Api, exec: &str) -> Result<Option<i64>> {
     let path = format!("exec/{}/json", api::encode(exec));
     let state: State = api.get_json(&path, &[]).await.on(On::Engine)?;
     let Some(code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
-    // A process that never began: there is no such program, or its container ended first. Both are 126 to Docker.
+    // A process that never began: there is no such program, or its container ended first. Both are 126 to Docker
+    // (docs/reference/docker.md#execs-that-could-not-start).
     if code == 126
         && state.pid == 0
         && let Some(id) = state.container_id

@@ -72,10 +72,8 @@ const LAST_LINES: f64 = 1000.0;
 /// Bytes by which the place is found where a stream had ended.
 const MARK: usize = 4096;
 
-/// The log with the end that follow may miss. What a process prints right before it ends can be written when dockerd's
-/// follow is over already (20.10: the docker CLI lost a last line without a newline in 7 of 25 runs, and under load a whole
-/// one in 2 of 40). So when follow has ended, `again` reads the log's end once more, by a number of lines, and what had
-/// not come is given.
+/// The log with the end that follow may miss (docs/reference/docker.md#end-of-a-followed-log). So when follow has
+/// ended, `again` reads the log's end once more, by a number of lines, and what had not come is given.
 fn completed<A, L>(follow: BoxStream<OutputChunk>, again: A, tail: Option<f64>) -> BoxStream<OutputChunk>
 where
     A: Fn(Option<f64>) -> L + Send + 'static,
@@ -186,7 +184,7 @@ pub(super) enum Framing {
 pub(super) async fn framing(api: &Api, id: &str, headers: &HeaderMap) -> Result<Framing> {
     match headers.get(hyper::header::CONTENT_TYPE).map(hyper::header::HeaderValue::as_bytes) {
         Some(b"application/vnd.docker.multiplexed-stream") => Ok(Framing::Multiplexed),
-        // Older engines say "raw-stream" of both.
+        // Older engines say "raw-stream" of both (docs/reference/docker.md#streams-of-a-container).
         Some(b"application/vnd.docker.raw-stream") if api.version() >= api::ApiVersion(1, 42) => Ok(Framing::Raw),
         _ => {
             let raw = containers::raw(api, id).await?;

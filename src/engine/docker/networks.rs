@@ -14,7 +14,7 @@ use super::{
 use crate::{engine::types::*, error::Result};
 
 /// Not through bollard, which knows `CheckDuplicate` no more: before API 1.44 an engine makes two networks of one name
-/// without it.
+/// without it (docs/reference/docker.md#networks-of-one-name).
 pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: &str) -> Result<String> {
     let mut body = json!({
         "Name": name, "CheckDuplicate": true, "Internal": options.internal, "Attachable": options.attachable,

@@ -51,7 +51,7 @@ pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress:
     }
 }
 
-/// Without a tag the engine would pull every one there is.
+/// Without a tag the engine would pull every one there is (docs/reference/docker.md#pull-without-a-tag).
 fn query(image: &str, platform: Option<&str>) -> Vec<(&'static str, String)> {
     let (name, tag) = images::split_tag(image);
     let mut query = vec![("fromImage", name.to_owned())];

@@ -8,7 +8,8 @@ use crate::{
     error::Result,
 };
 
-/// From this API on a container is created with all its networks; before, the others are connected afterwards.
+/// From this API on a container is created with all its networks; before, the others are connected afterwards
+/// (docs/reference/docker.md#networks-at-create).
 const MANY_NETWORKS: ApiVersion = ApiVersion(1, 44);
 
 /// How host paths are handed over.

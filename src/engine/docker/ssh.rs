@@ -1,5 +1,5 @@
-//! `ssh://`: the user's own ssh program runs `docker system dial-stdio` on the host, as the docker CLI does it, so
-//! that their keys, agent, jump hosts and known hosts all count.
+//! `ssh://`: the user's own ssh program runs `docker system dial-stdio` on the host, as the docker CLI does it
+//! (docs/reference/docker.md#engine-over-ssh), so that their keys, agent, jump hosts and known hosts all count.
 
 /// `ssh://[user@]host[:port]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

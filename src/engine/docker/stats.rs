@@ -140,8 +140,8 @@ fn not_running(id: &str) -> Error {
     Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
 }
 
-/// The engine's clock on ours. Engines up to 20.10 answer at the tick of a second, whenever they are asked: when a
-/// counter was read they must say themselves.
+/// The engine's clock on ours. Engines up to 20.10 answer at the tick of a second, whenever they are asked
+/// (docs/reference/docker.md#clock-of-stats): when a counter was read they must say themselves.
 #[derive(Default)]
 pub(super) struct Clock(Mutex<Option<(Millis, Instant)>>);
 

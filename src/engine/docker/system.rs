@@ -99,7 +99,7 @@ pub(super) async fn disk_usage(api: Api) -> Result<DiskUsage> {
     Ok(usage(&api.get_json("system/df", &[]).await.on(On::Engine)?))
 }
 
-/// -1 stands for what the engine did not count.
+/// -1 stands for what the engine did not count (docs/reference/docker.md#counts-of--1).
 fn size(bytes: i64) -> u64 {
     u64::try_from(bytes).unwrap_or_default()
 }

@@ -16,7 +16,8 @@ struct Created {
     name: String,
 }
 
-/// A volume of that name and driver is taken as it is: Docker's own rule, and nerdctl's.
+/// A volume of that name and driver is taken as it is: Docker's own rule (docs/reference/docker.md#volumes-that-exist),
+/// and nerdctl's.
 pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Result<String> {
     let request = VolumeCreateRequest {
         name: Some(name.to_owned()),
