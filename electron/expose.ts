@@ -34,7 +34,8 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
       answer = { ok: false, error: broken(name, error) }
     }
     if (answer.ok) return answer.value
-    // A plain object: of an Error, the bridge to the page would keep the message alone.
+    // A plain object: of an Error, the bridge to the page would keep the message alone
+    // (docs/reference/node-api.md#messages-of-electron).
     return Promise.reject(answer.error)
   }
 

@@ -53,7 +53,8 @@ export function checked(options: CallOptions | undefined): CallOptions {
   if (timeoutMs !== undefined && (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT)) {
     throw invalid('timeoutMs', `must be a number of milliseconds above 0, at most ${MAX_TIMEOUT}`)
   }
-  // By its shape: Electron's preload and test runners have an AbortSignal of another realm.
+  // By its shape: Electron's preload and test runners have an AbortSignal of another realm
+  // (docs/reference/node-api.md#kinds-across-realms).
   if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
     throw invalid('signal', `must be an AbortSignal, not ${kind(signal)}`)
   }

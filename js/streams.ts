@@ -50,7 +50,8 @@ export function readable(source: ByteStream, signal?: AbortSignal): Readable {
 
 /**
  * Events or stats, opened by the first step. Leaving the loop, `return()` and the signal end it at once, also while a
- * step waits for a quiet engine: an async generator's `return()` would wait behind that step.
+ * step waits for a quiet engine: an async generator's `return()` would wait behind that step
+ * (docs/reference/node-api.md#async-generators).
  */
 export function items<T>(
   open: (options: CallOptions) => Promise<ItemStream>,

@@ -16,7 +16,8 @@ if (!args.has('--js')) {
   const profile = args.has('--release') ? 'release' : 'debug'
   const types = `${root}/target/napi-types`
   mkdirSync(types, { recursive: true })
-  // Plain cargo, not `napi build`: that one always passes --target, and every dependency would be built twice.
+  // Plain cargo, not `napi build`: that one always passes --target, and every dependency would be built twice
+  // (docs/reference/node-api.md#building).
   // A debug build takes the one feature that only the tests ask for: else `cargo test` would build tokio and all that
   // stands on it a second time.
   const options = profile === 'release' ? ['--release'] : ['--features', 'tokio/test-util']

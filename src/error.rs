@@ -29,7 +29,7 @@ codes! {
     NotInstalled = "NOT_INSTALLED",
     /// This operating system, architecture or version cannot run it.
     UnsupportedPlatform = "UNSUPPORTED_PLATFORM",
-    /// Lima refuses to run as root.
+    /// Lima refuses to run as root (docs/reference/lima.md#root-is-refused).
     RootUser = "ROOT_USER",
     /// A socket path would be longer than the operating system allows.
     PathTooLong = "PATH_TOO_LONG",

@@ -130,7 +130,7 @@ impl<T: Serialize> ToNapiValue for Json<T> {
 
 /// Bytes, copied on JavaScript's thread while they cross, in either direction. Inwards: what a call still refers to
 /// when it has returned can be changed, transferred to another thread and freed. Outwards: Electron takes no memory
-/// that is not V8's, and no bytes beside these may be behind what a window gets.
+/// that is not V8's (docs/reference/node-api.md#buffers), and no bytes beside these may be behind what a window gets.
 pub struct Copied(pub Bytes);
 
 impl TypeName for Copied {

@@ -232,7 +232,7 @@ pub(super) fn driver(driver: Option<&str>) -> Result<()> {
 
 /// Beginnings of labels that an engine, or a program beside it, acts on: containerd's restart monitor runs what its labels
 /// say, nerdctl's hook writes files, `docker compose down` removes what carries its project. Docker keeps `com.docker.` for
-/// itself (docs.docker.com/engine/manage-resources/labels), and nerdctl's compose reads the same. One rule for all engines: a
+/// itself (docs/reference/docker.md#reserved-labels), and nerdctl's compose reads the same. One rule for all engines: a
 /// configuration means the same on each.
 const RESERVED: &[&str] = &[
     "com.docker.",

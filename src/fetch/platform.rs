@@ -1,4 +1,5 @@
-//! Which machine this is. By hardware: an x64 Electron under Rosetta needs the arm64 programs.
+//! Which machine this is. By hardware: an x64 Electron under Rosetta needs the arm64 programs
+//! (docs/reference/node-api.md#rosetta).
 
 use std::fmt;
 

@@ -59,7 +59,7 @@ impl Line {
         Self { level, message, fields }
     }
 
-    /// The message without the mark of the host agent's own log.
+    /// The message without the mark of the host agent's own log (docs/reference/lima.md#log-of-the-host-agent).
     pub fn text(&self) -> &str {
         self.message.strip_prefix("[hostagent] ").unwrap_or(&self.message)
     }
@@ -214,7 +214,8 @@ impl Limactl {
         Self { program, lima_home, env, hold: None }
     }
 
-    /// Every command keeps `lock` until its process is gone, also one that was given up half-way.
+    /// Every command keeps `lock` until its process is gone, also one that was given up half-way
+    /// (docs/reference/lima.md#no-lock-on-an-instance).
     #[must_use]
     pub fn holding(&self, lock: Hold) -> Self {
         Self { hold: Some(lock), ..self.clone() }
@@ -225,12 +226,14 @@ impl Limactl {
     }
 
     /// Makes the instance of that name with this YAML, its image copied or downloaded. Nothing is booted.
+    /// Always before a first start (docs/reference/lima.md#start-makes-what-is-missing).
     pub async fn create(&self, name: &str, yaml: String, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         self.run(&["create", "--name", name, "-"], yaml.into(), on_line).await.map(drop)
     }
 
-    /// Boots an existing instance and returns when Lima calls it ready, which says nothing of containerd.
-    /// Dropping the future ends limactl and leaves the host agent to go on.
+    /// Boots an existing instance and returns when Lima calls it ready, which says nothing of containerd
+    /// (docs/reference/lima.md#running-and-ready).
+    /// Dropping the future ends limactl and leaves the host agent to go on (docs/reference/lima.md#killed-limactl).
     pub async fn start(
         &self,
         name: &str,

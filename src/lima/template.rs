@@ -36,7 +36,7 @@ impl VmType {
 pub struct Source {
     pub location: String,
     pub arch: Arch,
-    /// `sha256:…`; absent only for a local file that was verified already.
+    /// `sha256:…`; absent only for a local file that was verified already (docs/reference/lima.md#local-files).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,8 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     let mut new = root.clone();
     set(&mut new, "cpus", settings.cpus)?;
     set(&mut new, "memory", size(settings.memory))?;
-    // Never smaller: Lima would refuse, and what is on it would be lost.
+    // Never smaller: Lima would refuse, and what is on it would be lost
+    // (docs/reference/lima.md#settings-of-an-instance).
     if new.get("disk").and_then(bytes).is_none_or(|disk| disk < settings.disk) {
         set(&mut new, "disk", size(settings.disk))?;
     }
@@ -262,7 +263,7 @@ pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
         )
         .hint(hint));
     }
-    // Lima's own templates: it would read the value as one.
+    // Lima's own templates: it would read the value as one (docs/reference/lima.md#template-actions).
     if mount.location.contains("{{") || at.contains("{{") {
         return Err(Error::invalid(format!("{at_option}mounts.location"), "a path with '{{' cannot be mounted"));
     }

@@ -144,7 +144,7 @@ impl Api {
         self.alone.as_ref()
     }
 
-    /// The daemon's version, for example `1.6.20~ds1`: the readiness probe, too.
+    /// The daemon's version, for example `1.6.20~ds1`: the readiness probe, too (docs/reference/containerd.md#version).
     pub async fn version(&self) -> Result<String> {
         if let Some(alone) = &self.alone {
             return alone.version().await;
@@ -221,7 +221,8 @@ impl Api {
         Ok(())
     }
 
-    /// The tasks by container id. A container without one never ran, or lost its task with the daemon or the guest.
+    /// The tasks by container id. A container without one never ran, or lost its task with the daemon or the guest
+    /// (docs/reference/containerd.md#tasks).
     pub async fn tasks(&self) -> Result<HashMap<String, Task>> {
         if let Some(alone) = &self.alone {
             return Ok(by_id(alone.everything().await?).1);
@@ -394,7 +395,7 @@ fn event(envelope: &Envelope) -> Option<ApiEvent> {
         }
         "/tasks/exit" => {
             let e: TaskExit = prost::Message::decode(data).ok()?;
-            // An exec's end has the same topic, with the exec's id.
+            // An exec's end has the same topic, with the exec's id (docs/reference/containerd.md#ends-of-execs).
             (e.id == e.container_id)
                 .then(|| ApiEvent::TaskExited { container: e.container_id, exit_code: i64::from(e.exit_status) })
         }

@@ -579,7 +579,7 @@ pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
     if !enough || !watched(&container) || !meant_to_run(&container) {
         return;
     }
-    // Docker's back-off.
+    // Docker's back-off (docs/reference/docker.md#restarts).
     let mut delay = Duration::from_millis(100);
     for _ in 0..ATTEMPTS {
         tokio::time::sleep(delay).await;
@@ -647,7 +647,7 @@ pub(super) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
         other => other?,
     }
     if number == 9 && task.state == ContainerState::Paused {
-        // A frozen process does not die.
+        // A frozen process does not die (docs/reference/containerd.md#tasks).
         _ = c.api.resume(&container.id).await;
     }
     Ok(())

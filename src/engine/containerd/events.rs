@@ -311,7 +311,7 @@ async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>
         "/tasks/exit" => {
             let exit = TaskExit::decode(data).ok()?;
             exit_code = Some(i64::from(exit.exit_status));
-            // An exec's end has the same topic, with the exec's id.
+            // An exec's end has the same topic, with the exec's id (docs/reference/containerd.md#ends-of-execs).
             if exit.id == exit.container_id { "die" } else { "exec_die" }
         }
         "/images/create" | "/images/update" => "tag",

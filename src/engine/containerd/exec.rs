@@ -1,4 +1,5 @@
-//! Processes beside a container's own, by `nerdctl exec`: its client is the process's stand-in, and what ends it ends
+//! Processes beside a container's own, by `nerdctl exec`, since containerd's own streams end in the guest
+//! (docs/reference/containerd.md#streams-of-a-process): its client is the process's stand-in, and what ends it ends
 //! the process. Its own exit code says nothing; its last line does
 //! (docs/reference/nerdctl.md#exit-code-of-exec).
 

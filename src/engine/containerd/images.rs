@@ -140,7 +140,8 @@ pub(super) async fn chain_of(c: &Containerd, config: &str) -> Result<Option<Vec<
     Ok(text.and_then(|t| serde_json::from_slice::<Config>(&t).ok()).map(|c| chain(&c.rootfs.diff_ids)))
 }
 
-/// A layer's name covers those below it: the digest of its parent's name and its own.
+/// A layer's name covers those below it: the digest of its parent's name and its own
+/// (docs/reference/containerd.md#unpacked-layers).
 pub(super) fn chain(diff_ids: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for diff in diff_ids {

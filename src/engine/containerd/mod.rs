@@ -1,4 +1,5 @@
-//! containerd, in whatever guest it runs: reads over its API on one kept connection, writes through nerdctl.
+//! containerd, in whatever guest it runs: reads over its API on one kept connection, writes through nerdctl
+//! (docs/reference/nerdctl.md#cost-of-a-command).
 //!
 //! `api` asks containerd, `nerdctl` runs nerdctl, `files` reads what nerdctl keeps in the guest; the other files hold a
 //! subject each.

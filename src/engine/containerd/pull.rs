@@ -37,7 +37,7 @@ const UNPACK_IDLE: Duration = Duration::from_secs(15 * 60);
 /// it. Input: one line of JSON (Docker's `config.json`; empty where there is none, nor a certificate), then variables, a line
 /// each, an empty line, and a PEM. `$1` is the registry. The directory is one that nobody else can have made, in a place
 /// that is ours or lets nobody touch others' files; what a killed predecessor left goes first: its name holds its process
-/// number.
+/// number (docs/reference/nerdctl.md#registry-settings).
 const WITH_SECRETS: &str = r#"
 umask 077
 IFS= read -r config

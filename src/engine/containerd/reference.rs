@@ -30,7 +30,8 @@ pub(super) fn familiar(full: &str) -> &str {
     }
 }
 
-/// Whether a name of the store is one a person gave: not a digest's, nor the one nerdctl gives what it could not delete.
+/// Whether a name of the store is one a person gave: not a digest's, nor the one nerdctl gives what it could not delete
+/// (docs/reference/nerdctl.md#removed-images).
 pub(super) fn is_tag(full: &str) -> bool {
     !full.contains('@') && full.contains('/') && !full.starts_with("overlayfs")
 }

@@ -62,7 +62,8 @@ impl Api {
         }
     }
 
-    /// False: there was none. Returns once what only this name held is gone.
+    /// False: there was none. Returns once what only this name held is gone
+    /// (docs/reference/containerd.md#deleted-images).
     pub(super) async fn delete_image(&self, name: &str) -> Result<bool> {
         if let Some(alone) = self.alone() {
             return alone.delete_image(name).await;
@@ -110,7 +111,8 @@ impl Api {
         Ok(answer.and_then(|a| a.info).map(|i| unsigned(i.size)))
     }
 
-    /// The blobs on their way in: `ref` is `layer-sha256:…`, `offset` what has arrived.
+    /// The blobs on their way in: `ref` is `layer-sha256:…`, `offset` what has arrived
+    /// (docs/reference/containerd.md#blobs-on-their-way).
     pub(super) async fn arriving(&self) -> Result<Vec<Status>> {
         if self.alone().is_some() {
             return Ok(Vec::new());
@@ -167,7 +169,7 @@ impl Api {
         Ok(answer.into_iter().flat_map(|a| a.resources).map(|r| r.id).collect())
     }
 
-    /// Returns once what only this lease held is gone.
+    /// Returns once what only this lease held is gone (docs/reference/containerd.md#leases).
     pub(super) async fn delete_lease(&self, id: &str) -> Result<()> {
         let request = DeleteLeaseRequest { id: id.to_owned(), sync: true };
         optional(self.ask(request).await).map(drop)

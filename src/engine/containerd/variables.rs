@@ -1,6 +1,6 @@
 //! Variables for a process that nerdctl starts, past every argument vector: those are everybody's to read in `/proc`, and sudo
 //! logs them. nerdctl reads them from a file, a line each; the file is a pipe that a shell around it fills from its own
-//! standard input, before what the process gets of it.
+//! standard input, before what the process gets of it (docs/reference/nerdctl.md#variables-for-containers).
 
 use std::collections::BTreeMap;
 

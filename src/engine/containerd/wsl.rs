@@ -60,10 +60,10 @@ pub fn settings(options: &ContainerdOptions, wsl: Wsl, app: &str, namespace: &st
 }
 
 /// Windows around a distribution: its drives are below `/mnt` there, and its TCP ports on localhost here
-/// (learn.microsoft.com/windows/wsl/wsl-config: `automount.root`, `localhostForwarding`).
+/// (docs/reference/wsl.md#windows-around-it).
 struct Windows;
 
-/// Until WSL has seen a listener in the distribution.
+/// Until WSL has seen a listener in the distribution (docs/reference/wsl.md#windows-around-it).
 const FORWARDED: Duration = Duration::from_secs(10);
 
 #[async_trait]

@@ -40,7 +40,7 @@ impl ApiVersion {
     }
 }
 
-/// The version both sides speak; `theirs` is the newest that the engine knows.
+/// The version both sides speak; `theirs` is the newest that the engine knows (docs/reference/docker.md#api-versions).
 fn agree(theirs: Option<ApiVersion>, endpoint: &Endpoint) -> Result<ApiVersion> {
     let theirs = theirs.ok_or_else(|| {
         Error::new(ErrorCode::EngineUnreachable, format!("What answers at {endpoint} is no Docker engine"))

@@ -100,7 +100,7 @@ impl Failure {
         Self::Answer { status, message }
     }
 
-    /// An error that came inside a stream, after the engine had said 200.
+    /// An error that came inside a stream, after the engine had said 200 (docs/reference/docker.md#errors-in-a-stream).
     pub(super) fn in_stream(message: String) -> Self {
         Self::Answer { status: 500, message }
     }

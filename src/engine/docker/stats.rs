@@ -88,7 +88,8 @@ impl Reading {
 
     fn sample(&self, at: Instant) -> StatsSample {
         let memory = &self.memory_stats;
-        // Page cache that the kernel would give back at once is not "used", as `docker stats` counts.
+        // Page cache that the kernel would give back at once is not "used", as `docker stats` counts
+        // (docs/reference/docker.md#memory-in-stats).
         let cache = memory.stats.total_inactive_file.or(memory.stats.inactive_file).unwrap_or_default();
         let blocks = |op: &str| {
             let all = self.blkio_stats.io_service_bytes_recursive.iter().flatten();

@@ -28,7 +28,8 @@ pub(super) type Channel = russh::Channel<client::Msg>;
 
 /// Reaching sshd, logging in and the first command. A guest under load takes its time; a dead one says so at once.
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
-/// A guest that says nothing for this long is asked, and given up after three questions.
+/// A guest that says nothing for this long is asked, and given up after three questions
+/// (docs/reference/ssh.md#dead-connections).
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// The current connection. Callers that come while it is being made wait for the same one.
@@ -208,7 +209,8 @@ async fn record(pin: &Path, key: PublicKey) -> Result<()> {
     task::blocking(move || write(&path).map_err(|e| Error::io(e, "recording the guest's host key in", &path))).await
 }
 
-/// As ssh-keygen writes it for Lima, without a passphrase. Whatever else a user puts there is for the ssh program.
+/// As ssh-keygen writes it for Lima, without a passphrase
+/// (docs/reference/ssh.md#formats-of-keys). Whatever else a user puts there is for the ssh program.
 fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
     let key = PrivateKey::from_openssh(text)?;
     if key.is_encrypted() { Err(ssh_key::Error::Encrypted) } else { Ok(key) }

@@ -307,7 +307,7 @@ impl Session<'_> {
                 },
                 () = &mut feed, if !input_done => input_done = true,
                 () = cancel.cancelled(), if escalation.is_none() => {
-                    // Sent before the shell runs, a signal reaches nobody.
+                    // Sent before the shell runs, a signal reaches nobody (docs/reference/ssh.md#signals-too-early).
                     escalation = Some(match filter.pid {
                         Some(_) => term(write).await,
                         None => (Instant::now() + TERM_GRACE, Escalation::Term),

@@ -118,7 +118,7 @@ impl Wsl {
         self.ask("Importing the distribution", &args, None).await.map(drop)
     }
 
-    /// Ends all that runs in it. One that does not run is no error.
+    /// Ends all that runs in it. One that does not run is no error (docs/reference/wsl.md#ending-and-removing).
     pub async fn terminate(&self, distribution: &str) -> Result<()> {
         let args = ["--terminate".as_ref(), distribution.as_ref()];
         self.ask("Stopping the distribution", &args, Some(ASK)).await.map(drop)

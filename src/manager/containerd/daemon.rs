@@ -430,6 +430,7 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
         let [log, second] = open().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
         command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/").env_clear();
         command.env("PATH", format!("{}:{}", self.programs().display(), rootless::SYSTEM_PATH));
+        // docs/reference/containerd.md#readiness-of-the-daemon
         command.env("LANG", "C.UTF-8").env("NOTIFY_SOCKET", notify);
         for name in ["HOME", "USER", "XDG_RUNTIME_DIR"] {
             command.envs(env_vars::get(name).map(|value| (name, value)));

@@ -226,7 +226,7 @@ impl LimaRuntime {
         if !matches!(state, State::Running | State::Broken) {
             return Ok(());
         }
-        // They may be dead without knowing.
+        // They may be dead without knowing (docs/reference/lima.md#after-a-sleep).
         self.disconnect().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let set_clock = Command::new(["sh", "-c", CLOCK, "sh", &now.as_secs().to_string()]).root();

@@ -261,7 +261,7 @@ impl Machine {
     async fn boot(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         self.instance.remove_leftovers().await?;
         self.prepare_yaml(Some(plan), false).await?;
-        // The guest makes itself new host keys at each boot that Lima starts.
+        // The guest makes itself new host keys at each boot that Lima starts (docs/reference/lima.md#host-keys).
         remove(&self.instance.pin()).await?;
         remove(&self.known_hosts()).await?;
         match self.limactl.start(&self.instance.name, BOOT, on_line).await {

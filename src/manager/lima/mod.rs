@@ -194,7 +194,7 @@ impl LimaRuntime {
         self.options.app_name.as_deref().unwrap_or(APP_NAME)
     }
 
-    /// `LIMA_HOME`: nothing but instances lies in it.
+    /// `LIMA_HOME`: nothing but instances lies in it (docs/reference/lima.md#lima_home).
     pub fn lima_home(&self) -> PathBuf {
         self.state().lima_home.unwrap_or_else(|| self.dir().join("vms"))
     }
