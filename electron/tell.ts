@@ -164,5 +164,7 @@ const PLACE = /(?<![\w.~-])\/+[\w.~%@-][^\s"'`,;()[\]{}]*|\b[A-Za-z]:[\\/][^\s"'
 function says(value: unknown, text: string): boolean {
   if (typeof value === 'string') return value.includes(text)
   if (typeof value !== 'object' || value === null) return false
+  // By index alone: what else an array may have, nobody has looked at.
+  if (Array.isArray(value)) return value.some((inner) => says(inner, text))
   return Object.entries(value).some(([key, inner]) => key.includes(text) || says(inner, text))
 }

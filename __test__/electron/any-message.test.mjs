@@ -1,0 +1,178 @@
+// Any message a page can send is answered at once, by a coded refusal or by the engine. Random, from a seed:
+// LIMA_RUNTIME_TEST_SEED repeats one, LIMA_RUNTIME_TEST_STRESS=1 takes more of them.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ContainerManager } from 'lima-runtime'
+import { registerRuntimeIpc } from 'lima-runtime/electron/main'
+import { dockerGate } from '../support/docker-gate.mjs'
+import { tempDir } from '../support/tempdir.mjs'
+import { FakeIpcMain } from './fakes.mjs'
+
+const SEED = Number(process.env.LIMA_RUNTIME_TEST_SEED) || 0x5eed
+const ROUNDS = process.env.LIMA_RUNTIME_TEST_STRESS ? 200_000 : 5_000
+
+/** mulberry32 */
+function dice(seed) {
+  let state = seed
+  return (n) => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) % n
+  }
+}
+
+const CONFIG = {
+  ...{
+    name: 'web',
+    image: 'busybox',
+    env: { A: '1' },
+    ports: { 80: '8080' },
+    labels: { a: 'b' },
+    platform: 'linux/amd64',
+  },
+  ...{ volumes: [{ host: 'data', container: '/data', readOnly: true }], networks: ['bridge'], command: ['sh'] },
+  ...{ healthcheck: { test: ['NONE'], interval: 1, timeout: 1, retries: 1 }, restart: 'always' },
+}
+const CALL = { timeoutMs: 1000 }
+/** Right arguments; of what is not here, a name and `CALL`. */
+const RIGHT = {
+  'runtime.status': [],
+  'runtime.isAvailable': [CALL],
+  'runtime.watch': ['state'],
+  'container.start': [CONFIG, CALL],
+  'container.list': [{ ...CALL, all: true, filters: { name: ['x'] } }],
+  'container.stop': ['web', 5, CALL],
+  'container.restart': ['web', 5, CALL],
+  'container.kill': ['web', 'TERM', CALL],
+  'container.exec': ['web', ['sh'], { ...CALL, env: { A: '1' }, input: 'x' }],
+  'container.logs': ['web', { ...CALL, follow: true, tail: 5, since: 1, stdout: true }],
+  'image.list': [CALL],
+  'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
+  'image.tag': ['a:1', 'b:1', CALL],
+  'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
+  'network.list': [CALL],
+  'network.connect': ['web', 'n', CALL],
+  'network.disconnect': ['web', 'n', CALL],
+  'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],
+  'volume.list': [CALL],
+  'system.info': [CALL],
+  'system.diskUsage': [CALL],
+  'system.prune': [{ ...CALL, images: true }],
+  'system.events': [{ ...CALL, since: 1, filters: { type: ['container'] } }],
+}
+const TEXTS = [
+  '',
+  'x',
+  '/etc',
+  '../..',
+  'host',
+  'container:x',
+  'a:b',
+  '__proto__',
+  'constructor',
+  '\0',
+  '\ud800',
+  'x'.repeat(5000),
+]
+
+/** What structured clone lets through, and no page's code would send. */
+function any(roll, depth = 0) {
+  const more = () => any(roll, depth + 1)
+  const kinds = [
+    () => TEXTS[roll(TEXTS.length)],
+    () => [0, -0, -1, 1.5, NaN, Infinity, 2 ** 31, 2 ** 53, -(2 ** 63)][roll(9)],
+    () => [undefined, null, true, false, 5n, new Date(NaN), /x/g, new Map([['a', 1]]), new Set(['a'])][roll(9)],
+    () => [new Error('x'), new Uint8Array(8), new ArrayBuffer(8), new DataView(new ArrayBuffer(4)), Object(1)][roll(5)],
+    () => structuredClone(CONFIG),
+    () => structuredClone(CALL),
+    () => Array.from({ length: roll(4) }, () => (depth < 10 ? more() : 0)),
+    () =>
+      Object.fromEntries(Array.from({ length: roll(4) }, () => [TEXTS[roll(TEXTS.length)], depth < 10 ? more() : 0])),
+    () => JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}'),
+    () => {
+      const self = {}
+      self.self = self
+      return self
+    },
+    () => Array(roll(2) ? 1e9 : 20_000),
+  ]
+  return kinds[roll(kinds.length)]()
+}
+
+/** A right argument with something in it changed. */
+function spoilt(roll, value) {
+  if (typeof value !== 'object' || value === null || roll(4) === 0) return any(roll)
+  const keys = Object.keys(value)
+  const key = roll(6) === 0 || keys.length === 0 ? TEXTS[roll(TEXTS.length)] : keys[roll(keys.length)]
+  const copy = Array.isArray(value) ? [...value] : { ...value }
+  if (roll(5) === 0) delete copy[key]
+  else Object.defineProperty(copy, key, { value: spoilt(roll, value[key]), enumerable: true, configurable: true })
+  return copy
+}
+
+/** Its engine was there and is gone: what gets through the checks fails at once, and changes nothing. */
+async function withoutEngine(t) {
+  const gate = await dockerGate(t)
+  const place = { address: `${tempDir('none')}/containerd.sock` }
+  const manager = new ContainerManager({ appDir: tempDir('app'), docker: { host: gate.host }, containerd: place })
+  await manager.switchRuntime('docker')
+  gate.close()
+  return manager
+}
+
+test('what an array has beside its elements is looked at by nobody', async (t) => {
+  const ipcMain = new FakeIpcMain()
+  t.after(registerRuntimeIpc(ipcMain, await withoutEngine(t)))
+  const window = ipcMain.window()
+  const argv = Object.assign(['true'], { more: {} })
+  argv.more.more = argv
+  const event = { sender: window.contents, senderFrame: window.frame }
+  const call = { id: 'one', args: ['web', argv, CALL] }
+  const answer = await ipcMain.handlers.get('lima-runtime:container.exec')(event, structuredClone(call))
+  assert.equal(answer.error.code, 'ENGINE_UNREACHABLE')
+})
+
+test(`${ROUNDS} random messages, seed ${SEED}`, async (t) => {
+  const manager = await withoutEngine(t)
+  const ipcMain = new FakeIpcMain()
+  t.after(registerRuntimeIpc(ipcMain, manager))
+  const roll = dice(SEED)
+  // Starting and looking for runtimes take their time, and are asked for with a few messages of their own elsewhere.
+  const slow = /:runtime\.(start|switch|stop|detect)$/
+  const channels = [...ipcMain.handlers].filter(([channel]) => !slow.test(channel))
+  let window = ipcMain.window()
+  const answers = {}
+  for (let round = 0; round < ROUNDS; round++) {
+    // What it watches piles up.
+    if (round % 100 === 0) {
+      window.close()
+      window = ipcMain.window()
+    }
+    const [channel, handler] = channels[roll(channels.length)]
+    const args = (RIGHT[channel.split(':')[1]] ?? ['web', CALL]).map((value) =>
+      roll(3) === 0 ? spoilt(roll, value) : value,
+    )
+    if (roll(20) === 0) args.push(any(roll))
+    const call = { id: roll(30) === 0 ? any(roll) : `m${round}`, args: roll(30) === 0 ? any(roll) : args }
+    const began = performance.now()
+    const event = { sender: window.contents, senderFrame: window.frame }
+    const answer = await handler(event, roll(20) === 0 ? any(roll) : call).catch((error) => {
+      throw new Error(`round ${round}: ${channel} rejected: ${error.stack}`)
+    })
+    const took = performance.now() - began
+    const told = () => `round ${round}, ${channel}: ${JSON.stringify(answer)}`
+    assert.ok(took < 2000, `${told()} after ${took} ms`)
+    const outcome = answer.ok ? 'ok' : answer.error.code
+    answers[outcome] = 1 + (answers[outcome] ?? 0)
+    assert.notEqual(outcome, 'INTERNAL', told())
+    assert.ok(answer.ok || answer.error.message.length < 500, told())
+    structuredClone(answer)
+  }
+  window.close()
+  assert.equal({}.polluted, undefined)
+  // Some of each, or this test looks at nothing.
+  for (const outcome of ['ok', 'INVALID_ARGUMENT', 'PERMISSION_DENIED', 'ENGINE_UNREACHABLE'])
+    assert.ok(answers[outcome] > ROUNDS / 200, JSON.stringify(answers))
+  t.diagnostic(JSON.stringify(answers))
+})
