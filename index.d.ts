@@ -1245,8 +1245,8 @@ export interface LimaRuntimeOptions {
   /** Which versions to use, in place of the manifest's defaults. */
   versions?: Versions
   /**
-   * Which image a new VM is made from. Default: `'minimal'`, or the one the application ships. A manifest whose image has
-   * no variants has only that one.
+   * Which image a new VM is made from. Default: `'minimal'`, or the one the application ships, or the other one where the
+   * minimal has gone from its server. A manifest whose image has no variants has only that one.
    */
   imageVariant?: ImageVariant
   /**

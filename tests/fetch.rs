@@ -222,6 +222,15 @@ async fn a_first_boot_fetches_three_files_each_once_and_the_smaller_image() {
     // The other image, and nothing else again.
     assert_eq!(boot(json!({ "imageVariant": "server" })).await, (vec!["/server-image.img".to_owned()], 620_000));
     assert_eq!(boot(json!({ "imageVariant": "server" })).await.0, [] as [&str; 0]);
+    // Where the default one has gone, as dated images do, the other one; but not for who asked for that very one.
+    bench.runtime().uninstall(UninstallOptions::default(), &Call::default()).await.unwrap();
+    bench.server.remove("/minimal.img");
+    let asked = bench.runtime_with(&json!({ "imageVariant": "minimal" }));
+    let e = asked.install(InstallOptions::for_boot(), progress::ignore(), &Call::default()).await.unwrap_err();
+    assert_eq!((e.code(), &e.details()["status"]), (ErrorCode::DownloadFailed, &json!(404)));
+    assert!(!bench.server.take().0.iter().any(|r| r.path == "/server-image.img"));
+    let (paths, _) = boot(json!({})).await;
+    assert!(paths.ends_with(&["/minimal.img".into(), FULL.into(), "/server-image.img".into()]), "{paths:?}");
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What a first look says: the other sources have the same, or an older one.
+    /// What a first look says: another source has the same, or what stands in for it.
     pub fn size(&self) -> Option<u64> {
         self.sources.first()?.size
     }
@@ -341,12 +341,14 @@ impl Manifest {
         let version = choice.versions.of(part).unwrap_or(&component.default);
         let named = || missing(format!("{part} {version}"));
         let release = component.versions.get(version).ok_or_else(named)?;
-        let listed = &release.of(choice.image_variant)?.get(&part.platform(host)).ok_or_else(named)?.sources;
-        let sources: Vec<_> = listed.iter().filter_map(Listed::source).collect();
-        match listed.first() {
-            Some(first) if sources.is_empty() => Err(undigested(part, &first.url)),
-            _ => Ok(Wanted { part, version: version.to_owned(), advice: release.advice.clone(), sources }),
+        let platforms = release.of(choice.image_variant)?.into_iter();
+        let mut listed = platforms.filter_map(|p| p.get(&part.platform(host))).flat_map(|s| &s.sources).peekable();
+        let first = *listed.peek().ok_or_else(named)?;
+        let sources: Vec<_> = listed.filter_map(Listed::source).collect();
+        if sources.is_empty() {
+            return Err(undigested(part, &first.url));
         }
+        Ok(Wanted { part, version: version.to_owned(), advice: release.advice.clone(), sources })
     }
 
     /// Of which version the file of this digest is, and its source: whatever is the default.
@@ -379,19 +381,21 @@ impl Manifest {
 }
 
 impl Release {
-    /// An image without variants is the only one there is, whatever is asked for.
-    fn of(&self, variant: Option<ImageVariant>) -> Result<&Platforms> {
-        if self.variants.is_empty() {
-            return Ok(&self.platforms);
+    /// Best first. An image without variants is the only one there is, whatever is asked for. Who asks for none has the
+    /// others behind the default one: dated images vanish after some months, each at its own time.
+    fn of(&self, variant: Option<ImageVariant>) -> Result<Vec<&Platforms>> {
+        let all = || self.variants.iter().map(|(v, p)| (*v, &p.platforms));
+        match variant {
+            _ if self.variants.is_empty() => Ok(vec![&self.platforms]),
+            None => {
+                let (first, rest): (Vec<_>, Vec<_>) = all().partition(|(v, _)| *v == ImageVariant::DEFAULT);
+                Ok(first.into_iter().chain(rest).map(|(_, p)| p).collect())
+            }
+            Some(asked) => all().find(|(v, _)| *v == asked).map(|(_, p)| vec![p]).ok_or_else(|| {
+                let known = all().map(|(v, _)| v.as_str()).collect::<Vec<_>>().join(", ");
+                Error::invalid("imageVariant", format!("the manifest has only {known}"))
+            }),
         }
-        let found = match variant {
-            Some(variant) => self.variants.get(&variant),
-            None => self.variants.get(&ImageVariant::DEFAULT).or(self.variants.values().next()),
-        };
-        found.map(|v| &v.platforms).ok_or_else(|| {
-            let known = self.variants.keys().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
-            Error::invalid("imageVariant", format!("the manifest has only {known}"))
-        })
     }
 }
 
@@ -573,12 +577,15 @@ mod tests {
         for part in [Part::Lima, Part::NerdctlFull] {
             assert!(m.find(part, Platform::DarwinArm64, &first).unwrap().advice.is_some(), "{part}");
         }
-        let image = |variant| {
-            let choice = choice(&serde_json::json!({ "imageVariant": variant }));
-            m.find(Part::Image, Platform::DarwinArm64, &choice).unwrap().sources.remove(0).url.path().to_owned()
+        let images = |json: serde_json::Value| {
+            let wanted = m.find(Part::Image, Platform::DarwinArm64, &choice(&json)).unwrap();
+            let variant = |s: &Source| file_name(&s.url).unwrap().split('-').nth(2).unwrap().to_owned();
+            wanted.sources.iter().map(variant).collect::<Vec<_>>()
         };
-        assert!(image("server").contains("-server-") && image("minimal").contains("-minimal-"));
-        assert!(find(Part::Image, Platform::DarwinArm64).sources[0].url.path().contains("-minimal-"));
+        // The other one where the default has gone, but never in place of one that was asked for.
+        assert_eq!(images(serde_json::json!({})), ["minimal", "server"]);
+        assert_eq!(images(serde_json::json!({ "imageVariant": "minimal" })), ["minimal"]);
+        assert_eq!(images(serde_json::json!({ "imageVariant": "server" })), ["server"]);
     }
 
     /// Nothing that ships is fetched without a digest, or without an end. Where nobody here knows the size, the end is
