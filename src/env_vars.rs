@@ -44,3 +44,24 @@ pub const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_pr
 pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
+
+/// The directories of the `PATH`.
+pub fn path() -> Vec<std::path::PathBuf> {
+    absolute(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// Without those that depend on where the process stands, as an empty one does: a program there is anybody's.
+fn absolute(path: &std::ffi::OsStr) -> Vec<std::path::PathBuf> {
+    std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_working_directory_is_not_on_the_path() {
+        let dirs = absolute(std::ffi::OsStr::new(":/usr/bin::.:bin:/bin:"));
+        assert_eq!(dirs, ["/usr/bin", "/bin"].map(std::path::PathBuf::from));
+    }
+}

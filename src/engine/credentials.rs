@@ -239,9 +239,9 @@ fn ask_helper(
 
 /// An app that was started from a dock or menu has a short PATH: the places where helpers are put come after it.
 fn find_program(name: &str, docker_dir: &Path) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/bin", "/opt/homebrew/bin", "/Applications/Docker.app/Contents/Resources/bin"];
-    std::env::split_paths(&path)
+    env_vars::path()
+        .into_iter()
         .chain([docker_dir.join("bin")])
         .chain(more.map(PathBuf::from))
         .map(|dir| dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))

@@ -396,6 +396,5 @@ fn nerdctl(given: Option<&std::path::Path>) -> Option<std::path::PathBuf> {
     if let Some(path) = given {
         return path.is_file().then(|| path.to_owned());
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join("nerdctl")).find(|file| file.is_file())
+    crate::env_vars::path().into_iter().map(|dir| dir.join("nerdctl")).find(|file| file.is_file())
 }
