@@ -13,6 +13,7 @@ use lima_runtime::{
     guest::{
         Guest,
         local::LocalGuest,
+        ssh::SshGuest,
         wsl::{WslGuest, text},
     },
     process::{Chunk, Command, Exit},
@@ -388,17 +389,94 @@ async fn a_frozen_server_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_server_at_our_port_is_not_our_guest() {
     let Some(mut sshd) = Sshd::start() else { return };
+    // Also before we have ever been connected; and it does not matter that nobody else is there.
+    for kind in ["ed25519", "ecdsa"] {
+        let Some(other) = Sshd::with_keys([kind, "ed25519"]) else { return };
+        for program in [true, false] {
+            let mut target = if program { sshd.target_with_program() } else { sshd.target() };
+            (target.port, target.user) = (other.port, sshd.target().user);
+            std::fs::copy(other.path("user"), sshd.path("user-there")).unwrap();
+            target.identity = sshd.path("user-there");
+            let guest = SshGuest::new(target);
+            let e = within(guest.run(Command::new(["true"]))).await.unwrap_err();
+            assert_eq!(e.code(), ErrorCode::VmNotRunning, "{e}");
+            assert!(e.message().contains("not our VM"), "{e}");
+            let e = within(guest.connect("/run/containerd/containerd.sock")).await.err().unwrap();
+            assert!(e.message().contains("not our VM"), "{e}");
+        }
+    }
     within(sshd.guest().run(Command::new(["true"]))).await.unwrap();
-    assert!(sshd.path("pin").exists());
+    let pinned = std::fs::read(sshd.path("pin")).unwrap();
     sshd.down();
     sshd.new_host_key();
     sshd.up();
     let e = within(sshd.guest().run(Command::new(["true"]))).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::VmNotRunning);
     assert!(e.message().contains("not our VM"), "{e}");
-    // A new boot, a new pin.
+    assert_eq!(std::fs::read(sshd.path("pin")).unwrap(), pinned);
+
+    // Nothing is learnt from an answer: without a pin nobody is the guest.
     std::fs::remove_file(sshd.path("pin")).unwrap();
+    let e = within(sshd.guest().run(Command::new(["true"]))).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmNotRunning);
+    assert!(!sshd.path("pin").exists());
+    sshd.pin();
     within(sshd.guest().run(Command::new(["true"]))).await.unwrap();
+}
+
+/// Whoever sits at the VM's port once, before or after it, decides nothing for later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_odd_answer_is_no_reason_for_the_ssh_program() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(mut odd) = Sshd::start() else { return };
+    odd.down();
+    odd.configure("Ciphers aes256-ctr");
+    odd.up();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = sshd.target_with_program();
+    target.port = listener.local_addr().unwrap().port();
+    // The program would be seen: it ends at once with words of its own.
+    target.program.as_mut().unwrap().config = sshd.path("nonexistent");
+    let port = sshd.port;
+    let oddities: [&[u8]; 4] = [
+        b"SSH-1.0-x\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-x\r\n\0\0\0\x0c\x0a\x14\0\0",
+        &[0xff; 10_000],
+    ];
+    for (i, oddity) in oddities.iter().map(Some).chain([None]).enumerate() {
+        let guest = SshGuest::new(target.clone());
+        let first = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            if let Some(bytes) = oddity {
+                _ = socket.write_all(bytes).await;
+                _ = socket.shutdown().await;
+                _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+            } else {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", odd.port)).await.unwrap();
+                _ = tokio::io::copy_bidirectional(&mut socket, &mut server).await;
+            }
+        };
+        let (answer, ()) = within(async { tokio::join!(guest.run(Command::new(["true"])), first) }).await;
+        let e = answer.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::VmNotRunning, "{i}: {e}");
+        let programs = e.message().contains("ssh cannot reach");
+        assert_eq!(programs, oddity.is_none(), "{i}: only a cipher that we do not know is for the program: {e}");
+        assert!(e.message().len() < 500, "{i}: {e}");
+
+        let second = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            _ = tokio::io::copy_bidirectional(&mut socket, &mut server).await;
+        };
+        let answer = async {
+            let out = guest.run(Command::new(["true"])).await;
+            guest.disconnect().await;
+            out
+        };
+        let (answer, ()) = within(async { tokio::join!(answer, second) }).await;
+        assert!(answer.unwrap_or_else(|e| panic!("{i}: {e}")).success());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -459,11 +537,14 @@ async fn a_key_in_another_form_is_for_the_ssh_program() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_library_cannot_log_in_the_ssh_program_does() {
-    // A host key that we do not take: one kind is pinned, and every sshd of today has it.
-    let Some(mut sshd) = Sshd::with_keys(["ecdsa", "ed25519"]) else { return };
+    // A cipher that we do not know.
+    let Some(mut sshd) = Sshd::start() else { return };
+    sshd.down();
+    sshd.configure("Ciphers aes256-ctr");
+    sshd.up();
     let e = within(sshd.guest().run(Command::new(["true"]))).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::VmNotRunning);
-    assert!(e.message().contains("algorithm"), "{e}");
+    assert!(e.message().contains("Cipher algorithm"), "{e}");
 
     let guest = Arc::new(sshd.guest_with_program());
     let command = sh("cat; echo \"$GREETING\" >&2; exit 7").env("GREETING", "it's $HOME\n").input("in\0put");

@@ -347,6 +347,42 @@ async fn what_cannot_be_repaired_is_told_with_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_answers_first_at_a_new_vms_port_is_not_believed() {
+    if !ordinary::here("who_answers_first_at_a_new_vms_port_is_not_believed") {
+        return;
+    }
+    let Some(rig) = Rig::new() else { return };
+    rig.fault("impostor");
+    let started =
+        tokio::time::timeout(Duration::from_secs(10), rig.machine.start(&rig.plan, &progress::ignore())).await;
+    assert!(started.is_err(), "{:?}", started.map(|guest| guest.map(drop)));
+    assert_eq!(rig.machine.state().await.unwrap().0, State::Running, "as far as Lima can tell");
+    assert!(!rig.path("guest.log").exists(), "it was told a command");
+    let key = std::fs::read_to_string(rig.file("lima-runtime.hostkey")).unwrap();
+    rig.machine.delete(&progress::ignore()).await.unwrap();
+
+    // Each VM has a key of its own, for its whole life.
+    rig.start().await;
+    let other = std::fs::read_to_string(rig.file("lima-runtime.hostkey")).unwrap();
+    assert_ne!(other, key);
+    rig.machine.stop(&progress::ignore()).await.unwrap();
+    rig.start().await;
+    assert_eq!(std::fs::read_to_string(rig.file("lima-runtime.hostkey")).unwrap(), other);
+    let private = std::fs::metadata(rig.file("lima.yaml")).unwrap();
+    assert_eq!(private.permissions().mode() & 0o777, 0o600);
+    let guest = rig.machine.guest().await.unwrap();
+    std::fs::remove_file(rig.file("lima-runtime.known_hosts")).unwrap();
+    drop(guest);
+    rig.machine.guest().await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(rig.file("lima-runtime.known_hosts")).unwrap(),
+        format!("lima-default {other}\n"),
+        "the ssh program's file is made anew"
+    );
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_containerd_is_restarted() {
     if !ordinary::here("a_silent_containerd_is_restarted") {
         return;

@@ -1,5 +1,6 @@
 // The VM through the facade, as an ordinary user, with the stand-in for limactl and a real sshd as its guest.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { createServer } from 'node:net'
@@ -22,6 +23,12 @@ async function rejected(promise, code) {
   )
   assert.equal(error.code, code, error.message)
   return error
+}
+
+function makeKey(dir) {
+  const path = join(dir, 'another-key')
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
+  return path
 }
 
 const freePort = () =>
@@ -174,6 +181,18 @@ test('the wrapper programs know the VM, ask nothing and hand everything on', { s
   assert.match(readFileSync(join(options.dataDir, 'guest.log'), 'utf8'), /nerdctl --namespace kai argv/)
   assert.equal(rig.run(lima, ['sh', '-c', 'echo "$0 $1"', 'a', '$b']).stdout.toString(), 'a $b\n')
   assert.equal(rig.run(lima, [], { input: 'exit 9\n' }).status, 9)
+  // Another server at the VM's port is not the VM.
+  const knownHosts = join(options.dataDir, 'vms/default/lima-runtime.known_hosts')
+  const known = readFileSync(knownHosts, 'utf8')
+  const other = execFileSync('ssh-keygen', ['-y', '-f', makeKey(rig.dir)], { encoding: 'utf8' })
+  for (const text of [`lima-default ${other}`, '']) {
+    writeFileSync(knownHosts, text)
+    const refused = rig.run(nerdctl, ['argv', 'secret'])
+    assert.deepEqual([refused.status, refused.stdout.toString()], [255, ''])
+    assert.match(refused.stderr.toString(), /host key/i)
+  }
+  writeFileSync(knownHosts, known)
+  assert.equal(rig.run(nerdctl, ['argv', 'x']).stdout.toString(), 'x\0')
   await call('stop')
   assert.equal(rig.run(nerdctl, ['ps']).status, 255)
   await call('uninstall')

@@ -79,6 +79,9 @@ pub struct SshConfig {
     pub identity: PathBuf,
 }
 
+/// Of ours, in the instance's directory.
+const PIN: &str = "lima-runtime.hostkey";
+pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
 /// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The last words are within this many bytes of the log's end.
@@ -181,9 +184,50 @@ impl Instance {
         Some(text.trim().trim_start_matches('v').to_owned()).filter(|v| !v.is_empty())
     }
 
-    /// Where the guest's host key is pinned. In the directory, so that it goes with the VM.
+    /// Where the guest's host key is, as OpenSSH writes it. In the directory, so that it goes with the VM.
     pub fn pin(&self) -> PathBuf {
-        self.path("lima-runtime.hostkey")
+        self.path(PIN)
+    }
+
+    /// The same for the ssh program, under [`Instance::host`].
+    pub fn known_hosts(&self) -> PathBuf {
+        self.path(KNOWN_HOSTS)
+    }
+
+    /// The guest's name in Lima's `ssh.config`.
+    pub fn host(&self) -> String {
+        format!("lima-{}", self.name)
+    }
+
+    /// Known from the first boot on that we started.
+    pub async fn pinned_host_key(&self) -> Option<String> {
+        let text = tokio::fs::read_to_string(self.pin()).await.ok()?;
+        Some(text.trim().to_owned()).filter(|key| !key.is_empty())
+    }
+
+    /// Whoever answers at the VM's port must have this key from now on.
+    pub async fn pin_host_key(&self, public: &str) -> Result<()> {
+        self.write(PIN, public).await?;
+        self.write(KNOWN_HOSTS, &format!("{} {public}\n", self.host())).await
+    }
+
+    /// Whole or not at all, and for this user alone. Nothing is written when the file holds the text already.
+    pub async fn write(&self, file: &str, text: &str) -> Result<()> {
+        let (path, text) = (self.path(file), text.to_owned());
+        task::blocking(move || {
+            if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+                return Ok(());
+            }
+            let write = || -> std::io::Result<()> {
+                let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(&path))?;
+                std::io::Write::write_all(&mut file, text.as_bytes())?;
+                file.as_file().sync_all()?;
+                file.persist(&path)?;
+                Ok(())
+            };
+            write().map_err(|e| Error::io(e, "writing", &path))
+        })
+        .await
     }
 
     /// Removes the pid files and sockets of processes that are gone or are not ours, as Lima's own forced stop would,

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_norway::{Mapping, Value};
 
+use super::hostkey;
 use crate::error::{Error, Result};
 
 pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
@@ -192,6 +193,20 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
         return Ok(document.to_owned());
     }
     serde_norway::to_string(&new).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
+}
+
+/// `document` with a host key for the guest, the one it has or a new one; and that key's public half.
+pub fn with_host_key(document: &str) -> Result<(String, String)> {
+    let root: Mapping = serde_norway::from_str(document)
+        .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
+    let mut new = root.clone();
+    let public = hostkey::lay_into(&mut new)?;
+    if new == root {
+        return Ok((document.to_owned(), public));
+    }
+    let text =
+        serde_norway::to_string(&new).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))?;
+    Ok((text, public))
 }
 
 /// `document` with another SSH port, everything else as it is: for an instance whose port was taken meanwhile.

@@ -249,7 +249,7 @@ function qemu(port, dir) {
   server.listen(port, '127.0.0.1', () => process.send('booted'))
 }
 
-/** The guest: sshd with new host keys, as cloud-init makes them at each boot, and programs of its own. */
+/** The guest: sshd with the host key that the first boot command lays in, and programs of its own. */
 function guestFiles(dir, port, name) {
   const key = join(home, '_config', 'user')
   const keygen = (path) => spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
@@ -257,8 +257,14 @@ function guestFiles(dir, port, name) {
     mkdirSync(dirname(key), { recursive: true })
     keygen(key)
   }
-  for (const f of ['hostkey', 'hostkey.pub']) rmSync(join(dir, f), { force: true })
-  keygen(join(dir, 'hostkey'))
+  const block = /( *)-----BEGIN OPENSSH PRIVATE KEY-----[^]*?-----END OPENSSH PRIVATE KEY-----\n/
+  const [text, indent] = block.exec(read(join(dir, 'lima.yaml')))
+  writeFileSync(join(dir, 'hostkey'), text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''), { mode: 0o600 })
+  // Somebody else sits at the VM's port, and lets everybody in.
+  if (fault('impostor')) {
+    rmSync(join(dir, 'hostkey'))
+    keygen(join(dir, 'hostkey'))
+  }
   const bin = join(dir, 'bin')
   mkdirSync(bin, { recursive: true })
   // Nothing that runs "as root in the guest" may touch this machine.

@@ -61,6 +61,7 @@ impl Sshd {
         let this = Self { dir, port: free_port(), user, child: None, kinds };
         this.key("host", kinds[0]);
         this.key("user", kinds[1]);
+        this.pin();
         std::fs::copy(this.path("user.pub"), this.path("authorized_keys")).unwrap();
         let mut this = this;
         this.config();
@@ -109,6 +110,19 @@ impl Sshd {
     pub fn new_host_key(&self) {
         self.key("host", self.kinds[0]);
         self.give("");
+    }
+
+    /// What the host has is what its guest must have.
+    pub fn pin(&self) {
+        let key = std::fs::read_to_string(self.path("host.pub")).unwrap();
+        std::fs::write(self.path("pin"), &key).unwrap();
+        std::fs::write(self.path("known_hosts"), format!("lima-default {key}")).unwrap();
+    }
+
+    /// Lines of sshd's configuration, before all others.
+    pub fn configure(&self, lines: &str) {
+        let rest = std::fs::read_to_string(self.path("sshd_config")).unwrap();
+        std::fs::write(self.path("sshd_config"), format!("{lines}\n{rest}")).unwrap();
     }
 
     /// Starts the server and waits until it says that it listens.
@@ -168,6 +182,10 @@ impl Sshd {
     /// With the ssh program to fall back to, and a configuration as Lima writes it
     /// (docs/reference/lima.md#ssh-configuration).
     pub fn guest_with_program(&self) -> SshGuest {
+        SshGuest::new(self.target_with_program())
+    }
+
+    pub fn target_with_program(&self) -> SshTarget {
         let dir = self.dir.path().display();
         let text = format!(
             "Host lima-default\n  IdentityFile \"{dir}/user\"\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  \
@@ -178,8 +196,8 @@ impl Sshd {
         );
         let config = self.path("ssh.config");
         std::fs::write(&config, text).unwrap();
-        let program = SshProgram { config, host: "lima-default".into(), known_hosts: self.path("known hosts") };
-        SshGuest::new(SshTarget { program: Some(program), ..self.target() })
+        let program = SshProgram { config, host: "lima-default".into(), known_hosts: self.path("known_hosts") };
+        SshTarget { program: Some(program), ..self.target() }
     }
 
     pub fn guest(&self) -> SshGuest {

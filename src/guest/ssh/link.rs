@@ -9,7 +9,7 @@ use std::{
 };
 
 use russh::{
-    ChannelMsg, Disconnect, Preferred, cipher, client,
+    AlgorithmKind, ChannelMsg, Disconnect, Preferred, cipher, client,
     keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, ssh_key},
 };
 use tokio::{
@@ -18,10 +18,7 @@ use tokio::{
 };
 
 use super::SshTarget;
-use crate::{
-    error::{Error, ErrorCode, Result},
-    task,
-};
+use crate::error::{Error, ErrorCode, Result};
 
 pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
@@ -91,8 +88,7 @@ impl From<Error> for Refusal {
 }
 
 pub(super) struct Client {
-    pinned: Option<PublicKey>,
-    seen: Arc<OnceLock<PublicKey>>,
+    pinned: PublicKey,
 }
 
 impl client::Handler for Client {
@@ -100,8 +96,7 @@ impl client::Handler for Client {
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
-        _ = self.seen.set(key.clone());
-        Ok(self.pinned.as_ref().is_none_or(|pinned| pinned.key_data() == key.key_data()))
+        Ok(self.pinned.key_data() == key.key_data())
     }
 }
 
@@ -140,24 +135,17 @@ async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
         let text = format!("{} is no usable SSH key: {e}", target.identity.display());
         Refusal::Foreign(Error::new(ErrorCode::VmBroken, text).source(e))
     })?;
-    let pinned = match read(&target.pin, "reading").await? {
-        None => None,
-        Some(text) => Some(PublicKey::from_openssh(text.trim()).map_err(|e| {
-            let text = format!("{} does not hold a host key: {e}", target.pin.display());
-            Error::new(ErrorCode::VmBroken, text).source(e).hint("Remove the file and start the VM again.")
-        })?),
+    let Some(pinned) = read(&target.pin, "reading").await? else {
+        let text = "The host key of the VM is not known: it was not started by us";
+        return Err(Error::new(ErrorCode::VmNotRunning, text).hint("Restart the VM.").into());
     };
-    let seen = Arc::new(OnceLock::new());
-    let client = Client { pinned: pinned.clone(), seen: seen.clone() };
-    let mut handle = match client::connect(config(), (target.host, target.port), client).await {
-        Err(russh::Error::UnknownKey) => {
-            let text = format!("The server at port {} is not our VM: its host key is another", target.port);
-            let hint = "Another program may have taken the VM's SSH port. Restart the VM.";
-            return Err(Error::new(ErrorCode::VmNotRunning, text).hint(hint).detail("sshPort", target.port).into());
-        }
-        // A server that we knew and that speaks another way now is another one.
-        Err(e) if pinned.is_none() && is_foreign(&e) => return Err(Refusal::Foreign(unreachable(target, e))),
-        other => other.map_err(|e| unreachable(target, e))?,
+    let pinned = PublicKey::from_openssh(pinned.trim()).map_err(|e| {
+        let text = format!("{} does not hold a host key: {e}", target.pin.display());
+        Error::new(ErrorCode::VmBroken, text).source(e).hint("Restart the VM.")
+    })?;
+    let mut handle = match client::connect(config(), (target.host, target.port), Client { pinned }).await {
+        Ok(handle) => handle,
+        Err(e) => return Err(refused(target, e)),
     };
     let key = PrivateKeyWithHashAlg::new(Arc::new(identity), None);
     if !handle.authenticate_publickey(&target.user, key).await.map_err(|e| unreachable(target, e))?.success() {
@@ -166,9 +154,6 @@ async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
         return Err(Refusal::Foreign(e));
     }
     warm_up(&handle).await?;
-    if let (None, Some(key)) = (pinned, seen.get()) {
-        record(&target.pin, key.clone()).await?;
-    }
     Ok(handle)
 }
 
@@ -194,21 +179,6 @@ async fn read(path: &Path, doing: &str) -> Result<Option<String>> {
     }
 }
 
-/// Whole or not at all, and never over one that another process recorded meanwhile.
-async fn record(pin: &Path, key: PublicKey) -> Result<()> {
-    let path = pin.to_owned();
-    let write = move |path: &Path| {
-        let text = key.to_openssh().map_err(std::io::Error::other)?;
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        match file.persist_noclobber(path) {
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other.map(drop).map_err(|e| e.error),
-        }
-    };
-    task::blocking(move || write(&path).map_err(|e| Error::io(e, "recording the guest's host key in", &path))).await
-}
-
 /// As ssh-keygen writes it for Lima, without a passphrase
 /// (docs/reference/ssh.md#formats-of-keys). Whatever else a user puts there is for the ssh program.
 fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
@@ -216,23 +186,24 @@ fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
     if key.is_encrypted() { Err(ssh_key::Error::Encrypted) } else { Ok(key) }
 }
 
-/// What the two ends could not agree on, as opposed to a connection that failed.
-fn is_foreign(e: &russh::Error) -> bool {
-    use russh::Error::{
-        Kex, KexInit, Keys, NoAuthMethod, NoCommonAlgo, SshKey, UnknownAlgo, UnsupportedAuthMethod, Version,
-    };
-    matches!(
-        e,
-        KexInit
-            | UnknownAlgo
-            | NoCommonAlgo { .. }
-            | Version
-            | Kex
-            | UnsupportedAuthMethod
-            | NoAuthMethod
-            | Keys(_)
-            | SshKey(_)
-    )
+/// What a server at the VM's port said before it has proved to be ours. All of it may come from somebody else, so the
+/// ssh program is asked for one reason alone: it may know a cipher that we do not.
+fn refused(target: &SshTarget, e: russh::Error) -> Refusal {
+    use russh::Error::{NoCommonAlgo, UnknownKey, WrongServerSig};
+    match e {
+        // The only kind of host key that we take is the one our guests have.
+        UnknownKey | WrongServerSig | NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+            let text = format!("The server at port {} is not our VM: its host key is another", target.port);
+            let hint = "Another program may have taken the VM's SSH port. Restart the VM.";
+            Error::new(ErrorCode::VmNotRunning, text).hint(hint).detail("sshPort", target.port).into()
+        }
+        // Not in its own words, which are as long as the server likes.
+        NoCommonAlgo { kind, .. } => {
+            let text = format!("The server at port {} knows no {kind:?} algorithm that we know", target.port);
+            Refusal::Foreign(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port))
+        }
+        e => unreachable(target, e).into(),
+    }
 }
 
 fn unreachable(target: &SshTarget, e: russh::Error) -> Error {

@@ -2,13 +2,7 @@
 //! it started; what this module guards against stands in docs/reference/ssh.md. Where the library cannot log in, the
 //! ssh program takes its place (`program.rs`).
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +23,7 @@ mod program;
 mod quote;
 
 use link::{Channel, Handle, Link, Refusal, lost};
-pub use program::SshProgram;
+pub use program::{SshProgram, strict};
 
 /// How to reach one guest.
 #[derive(Debug, Clone)]
@@ -39,8 +33,8 @@ pub struct SshTarget {
     pub user: String,
     /// An unencrypted OpenSSH private key.
     pub identity: PathBuf,
-    /// Where the guest's host key is kept: written at the first connection, compared at every later one. Whoever
-    /// makes the guest's keys new (Lima does, at each boot) removes it.
+    /// Where the guest's host key is, as OpenSSH writes it. It is there before the first connection; whoever answers with
+    /// another one is not the guest.
     pub pin: PathBuf,
     pub containerd_socket: String,
     /// What logs in where the library cannot.
@@ -64,8 +58,6 @@ struct Inner {
     /// (docs/reference/ssh.md#one-unread-channel).
     sockets: Link,
     forwards: program::Forwards,
-    /// The library was refused for good.
-    foreign: AtomicBool,
 }
 
 impl SshGuest {
@@ -77,13 +69,12 @@ impl SshGuest {
             kills: Semaphore::new(1),
             sockets: Link::default(),
             forwards: program::Forwards::default(),
-            foreign: false.into(),
         }))
     }
 
     /// Whether one of the connections is up or being made, as far as can be told without asking the guest.
     pub fn is_connected(&self) -> bool {
-        self.is_foreign() || self.0.commands.is_up() || self.0.sockets.is_up()
+        self.0.commands.is_up() || self.0.sockets.is_up()
     }
 
     /// Drops both connections, dead or alive, after the host slept or before the guest stops. The next call connects
@@ -94,22 +85,17 @@ impl SshGuest {
         self.0.forwards.lock().await.clear();
     }
 
-    fn is_foreign(&self) -> bool {
-        self.0.foreign.load(Ordering::Relaxed)
-    }
-
-    /// The program, from when on the library has been refused.
+    /// The program, while the library is refused. Asked anew for each call: what one answer says, anybody could say.
     async fn program(&self) -> Result<Option<&SshProgram>> {
         let Some(program) = &self.0.target.program else { return Ok(None) };
-        if !self.is_foreign() {
-            match self.0.commands.get(&self.0.target).await {
-                Ok(_) => return Ok(None),
-                Err(Refusal::Final(e)) => return Err(e),
-                Err(Refusal::Foreign(e)) => tracing::warn!(%e, "the ssh program is used instead"),
+        match self.0.commands.get(&self.0.target).await {
+            Ok(_) => Ok(None),
+            Err(Refusal::Final(e)) => Err(e),
+            Err(Refusal::Foreign(e)) => {
+                tracing::warn!(%e, "the ssh program is used instead");
+                Ok(Some(program))
             }
-            self.0.foreign.store(true, Ordering::Relaxed);
         }
-        Ok(Some(program))
     }
 
     /// On the shared connection, or on one of its own.

@@ -1,9 +1,9 @@
-//! The ssh program in the library's place, for a guest that the library cannot log in to: host keys, ciphers or a user's
-//! key that it does not know. A login for each command is some seventy times as slow. The program says 255 for a command
-//! that a signal ended, and for a connection that is lost under one (docs/reference/ssh.md#the-ssh-program).
+//! The ssh program in the library's place, for a guest that the library cannot log in to: ciphers or a user's key that it
+//! does not know. A login for each command is some seventy times as slow. The program says 255 for a command that a
+//! signal ended, and for a connection that is lost under one (docs/reference/ssh.md#the-ssh-program).
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -30,8 +30,25 @@ pub struct SshProgram {
     pub config: PathBuf,
     /// The guest's name in it.
     pub host: String,
-    /// The guest's host key as the program keeps it; removed when [`super::SshTarget::pin`] is.
+    /// The guest's host key as the program reads it, under the name `host`.
     pub known_hosts: PathBuf,
+}
+
+/// What `ssh -F` is told against Lima's own configuration, which trusts whoever answers at the port. A name of the file
+/// is read in the program's working directory, since ssh has quotes and `%` of its own in a path.
+pub fn strict(host: &str, known_hosts: &str) -> Vec<String> {
+    [
+        "NoHostAuthenticationForLocalhost=no",
+        "StrictHostKeyChecking=yes",
+        "HostKeyAlgorithms=ssh-ed25519",
+        "UpdateHostKeys=no",
+        "GlobalKnownHostsFile=/dev/null",
+        &format!("UserKnownHostsFile={known_hosts}"),
+        &format!("HostKeyAlias={host}"),
+    ]
+    .iter()
+    .flat_map(|option| ["-o".to_owned(), (*option).to_owned()])
+    .collect()
 }
 
 /// Sockets of the guest that an ssh holds open here.
@@ -50,7 +67,9 @@ impl SshProgram {
     /// A login of its own, in nobody's environment.
     fn command(&self, more: &[&OsStr]) -> std::process::Command {
         let mut ssh = std::process::Command::new("ssh");
-        ssh.env_clear().current_dir("/").arg("-F").arg(&self.config);
+        let (dir, known_hosts) = (self.known_hosts.parent(), self.known_hosts.file_name().unwrap_or_default());
+        ssh.env_clear().current_dir(dir.unwrap_or(Path::new("/"))).arg("-F").arg(&self.config);
+        ssh.args(strict(&self.host, &known_hosts.to_string_lossy()));
         for name in ["PATH", "HOME"] {
             ssh.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -61,19 +80,12 @@ impl SshProgram {
             "LogLevel=ERROR",
             "BatchMode=yes",
             "ServerAliveInterval=5",
-            // Lima trusts whoever answers at the port.
-            "NoHostAuthenticationForLocalhost=no",
-            "StrictHostKeyChecking=accept-new",
             "ExitOnForwardFailure=yes",
             &format!("ConnectTimeout={}", CONNECT.as_secs()),
-            &format!("HostKeyAlias={}", self.host),
         ] {
             ssh.args(["-o", option]);
         }
-        let mut known_hosts = OsString::from("UserKnownHostsFile=\"");
-        known_hosts.push(&self.known_hosts);
-        known_hosts.push("\"");
-        ssh.arg("-o").arg(known_hosts).args(more);
+        ssh.args(more);
         ssh
     }
 

@@ -396,6 +396,20 @@ fn dns(guest: bool, host: bool, proxied: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    /// It stands in `lima.yaml`, which is collected.
+    #[test]
+    fn the_guests_host_key_is_not_shown() {
+        let (document, _) = template::with_host_key(template::BUILT_IN).unwrap();
+        let (_, rest) = document.split_once("-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        let (key, _) = rest.split_once("-----END").unwrap();
+        let shown = scrub::Scrubber::of_this_machine(None).scrub(&document);
+        assert!(key.lines().filter(|line| line.trim().len() > 16).count() > 2);
+        for line in key.lines().map(str::trim).filter(|line| line.len() > 16) {
+            assert!(!shown.contains(line), "{line}\n{shown}");
+        }
+        assert!(shown.contains("lima-runtime_host_key") && shown.contains("containerd"), "{shown}");
+    }
+
     use super::*;
 
     /// A Mac in good order.

@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -128,7 +127,7 @@ impl Machine {
                     self.create(plan, lines()).await?;
                 }
                 Step::Discard => self.remove_directory().await?,
-                Step::RestoreYaml => self.write_yaml(&Self::render(plan)?).await?,
+                Step::RestoreYaml => self.instance.write("lima.yaml", &Self::render(plan)?).await?,
                 Step::AwaitAgent => {
                     if !self.becomes(AGENT, |f| next_step(f) != Step::AwaitAgent).await? {
                         self.end_ours().await?;
@@ -225,6 +224,12 @@ impl Machine {
         // The ssh program does as its configuration says.
         owner::check(&self.instance.dir)?;
         let config = self.instance.ssh_config().await?;
+        let Some(pinned) = self.instance.pinned_host_key().await else {
+            let text = "The VM was not started by this package: its host key is not known";
+            return Err(Error::new(ErrorCode::VmNotRunning, text).hint("Restart the VM."));
+        };
+        // One that runs since an earlier version of ours has no file for the ssh program.
+        self.instance.pin_host_key(&pinned).await?;
         Ok(SshGuest::new(SshTarget {
             host: Ipv4Addr::LOCALHOST.into(),
             port: config.port,
@@ -234,14 +239,10 @@ impl Machine {
             containerd_socket: self.containerd_socket.clone(),
             program: Some(SshProgram {
                 config: self.instance.path("ssh.config"),
-                host: format!("lima-{}", self.instance.name),
-                known_hosts: self.known_hosts(),
+                host: self.instance.host(),
+                known_hosts: self.instance.known_hosts(),
             }),
         }))
-    }
-
-    fn known_hosts(&self) -> PathBuf {
-        self.instance.pin().with_extension("known_hosts")
     }
 
     fn render(plan: &Plan) -> Result<String> {
@@ -261,9 +262,6 @@ impl Machine {
     async fn boot(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         self.instance.remove_leftovers().await?;
         self.prepare_yaml(Some(plan), false).await?;
-        // The guest makes itself new host keys at each boot that Lima starts (docs/reference/lima.md#host-keys).
-        remove(&self.instance.pin()).await?;
-        remove(&self.known_hosts()).await?;
         match self.limactl.start(&self.instance.name, BOOT, on_line).await {
             Ok(()) => Ok(()),
             Err(mut failed) if failed.failure == Failure::HostAgent => {
@@ -290,36 +288,20 @@ impl Machine {
     }
 
     /// The resources may be others than at the last boot. The SSH port stays when it is free, and is replaced when
-    /// somebody else has it.
+    /// somebody else has it. From here on the guest's host key is pinned.
     async fn prepare_yaml(&self, plan: Option<&Plan>, another_port: bool) -> Result<()> {
         let path = self.instance.path("lima.yaml");
-        let old = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
-        let mut text = match plan {
-            Some(plan) => template::with_settings(&old, &plan.settings)?,
-            None => old.clone(),
-        };
+        let mut text = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
+        if let Some(plan) = plan {
+            text = template::with_settings(&text, &plan.settings)?;
+        }
         let taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
         if another_port || template::ssh_port(&text).is_none_or(taken) {
             text = template::with_ssh_port(&text, free_port()?)?;
         }
-        if text == old { Ok(()) } else { self.write_yaml(&text).await }
-    }
-
-    /// Whole or not at all.
-    async fn write_yaml(&self, text: &str) -> Result<()> {
-        let (path, text) = (self.instance.path("lima.yaml"), text.to_owned());
-        task::blocking(move || {
-            let dir = path.parent().unwrap_or(&path);
-            let write = || -> std::io::Result<()> {
-                let mut file = tempfile::NamedTempFile::new_in(dir)?;
-                std::io::Write::write_all(&mut file, text.as_bytes())?;
-                file.as_file().sync_all()?;
-                file.persist(&path)?;
-                Ok(())
-            };
-            write().map_err(|e| Error::io(e, "writing", &path))
-        })
-        .await
+        let (text, host_key) = template::with_host_key(&text)?;
+        self.instance.write("lima.yaml", &text).await?;
+        self.instance.pin_host_key(&host_key).await
     }
 
     async fn remove_directory(&self) -> Result<()> {
@@ -487,11 +469,4 @@ fn free_port() -> Result<u16> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
     port.map(|a| a.port())
         .map_err(|e| Error::new(ErrorCode::PortInUse, format!("No free port for the VM's SSH: {e}")).source(e))
-}
-
-async fn remove(path: &std::path::Path) -> Result<()> {
-    match tokio::fs::remove_file(path).await {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", path)),
-        _ => Ok(()),
-    }
 }

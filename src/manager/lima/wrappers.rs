@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::LimaRuntime;
-use crate::{error::Result, fetch::disk};
+use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS};
 
 /// For any POSIX shell. What is in angle brackets is put in as a quoted word. `C`, so that each byte is a character
 /// and every argument can be quoted. No connection of others is shared: one that died with the host's sleep would
-/// hang.
+/// hang. Nobody is talked to who has another host key than the VM.
 const SCRIPT: &str = r#"#!/bin/sh
 # Made by lima-runtime's install, which writes it anew.
 LC_ALL=C
@@ -35,15 +35,17 @@ quote() {
 tty=-T
 [ -t 0 ] && [ -t 1 ] && tty=-t
 set -- <command>"$@"
-if [ $# -eq 0 ]; then
-  exec ssh -F "$dir/ssh.config" -o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$tty" <host>
-fi
 # The same directory in the guest, where it is mounted there.
 line=cd
 quote "${PWD:-/}"
 line="$line 2>/dev/null; exec"
 for word; do quote "$word"; done
-exec ssh -F "$dir/ssh.config" -o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$tty" <host> -- "$line"
+[ $# -eq 0 ] && line=
+set -- "$tty" <host>
+[ -n "$line" ] && set -- "$@" -- "$line"
+# The file of the host key is named without its directory: ssh would read a path in its own way.
+cd "$dir" || exit 255
+exec ssh -F "$dir/ssh.config" <strict>-o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$@"
 "#;
 
 impl LimaRuntime {
@@ -58,11 +60,15 @@ impl LimaRuntime {
 
 fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt;
-    let command = command.iter().flat_map(|word| [quoted(word.as_bytes()), b" ".to_vec()].concat()).collect();
+    let words =
+        |words: &[&str]| words.iter().flat_map(|word| [quoted(word.as_bytes()), b" ".to_vec()].concat()).collect();
+    let host = format!("lima-{instance}");
+    let strict = strict(&host, KNOWN_HOSTS);
     let parts = [
         ("<dir>", quoted(dir.as_os_str().as_bytes())),
-        ("<command>", command),
-        ("<host>", quoted(format!("lima-{instance}").as_bytes())),
+        ("<command>", words(command)),
+        ("<host>", quoted(host.as_bytes())),
+        ("<strict>", words(&strict.iter().map(String::as_str).collect::<Vec<_>>())),
     ];
     let mut text = Vec::new();
     let mut rest = SCRIPT;
