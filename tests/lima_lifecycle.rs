@@ -44,8 +44,20 @@ struct Rig {
     _containerd: UnixListener,
 }
 
+/// Those that the stand-in can be; `LIMA_RUNTIME_TEST_LIMA` names one.
+fn versions() -> Vec<String> {
+    match std::env::var("LIMA_RUNTIME_TEST_LIMA") {
+        Ok(version) => vec![version],
+        Err(_) => ["1.2.1", "2.2.0"].map(Into::into).into(),
+    }
+}
+
 impl Rig {
     fn new() -> Option<Self> {
+        Self::with("2.2.0")
+    }
+
+    fn with(version: &str) -> Option<Self> {
         if !std::path::Path::new("/usr/sbin/sshd").exists() {
             eprintln!("SKIPPED: no /usr/sbin/sshd; run `node scripts/setup.mjs test`");
             return None;
@@ -58,9 +70,9 @@ impl Rig {
         let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::write(at("limactl.mjs"), include_str!("support/limactl.mjs")).unwrap();
-        let script = format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", node.display(), at("limactl.mjs").display());
-        std::fs::write(at("limactl"), script).unwrap();
-        std::fs::set_permissions(at("limactl"), PermissionsExt::from_mode(0o755)).unwrap();
+        let script = format!("exec '{}' '{}' \"$@\"\n", node.display(), at("limactl.mjs").display());
+        std::fs::write(at("script"), script).unwrap();
+        install(dir.path(), version);
         std::fs::create_dir(at("vms")).unwrap();
         let socket = at("containerd.sock");
         let containerd = UnixListener::bind(&socket).unwrap();
@@ -81,6 +93,11 @@ impl Rig {
         };
         let plan = Plan { base: BUILT_IN.into(), settings };
         Some(Self { dir, machine, plan, lock: Arc::default(), limactl, _containerd: containerd })
+    }
+
+    fn machine(&self) -> Machine {
+        Machine::new(self.limactl.clone(), "default")
+            .with_containerd_socket(self.path("containerd.sock").to_str().unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,11 +145,28 @@ impl Rig {
         lines.filter(|line| line.contains(dir)).collect()
     }
 
+    /// Another limactl in the place of the one there is.
+    fn becomes(&self, version: &str) {
+        install(self.dir.path(), version);
+    }
+
+    fn boots(&self) -> usize {
+        std::fs::read_to_string(self.path("boots")).unwrap_or_default().lines().count()
+    }
+
     async fn finish(self) {
         self.machine.stop(&progress::ignore()).await.unwrap();
         assert_eq!(self.machine.state().await.unwrap().0, State::Stopped);
         until(|| self.processes().is_empty()).await;
     }
+}
+
+fn install(dir: &std::path::Path, version: &str) {
+    let script = std::fs::read_to_string(dir.join("script")).unwrap();
+    let fresh = dir.join("limactl.new");
+    std::fs::write(&fresh, format!("#!/bin/sh\nLIMA_STAND_IN={version}\nexport LIMA_STAND_IN\n{script}")).unwrap();
+    std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(fresh, dir.join("limactl")).unwrap();
 }
 
 impl Drop for Rig {
@@ -260,7 +294,13 @@ async fn start_ends_in_running_after_every_fault() {
     if !ordinary::here("start_ends_in_running_after_every_fault") {
         return;
     }
-    let Some(rig) = Rig::new() else { return };
+    for version in versions() {
+        every_fault(&version).await;
+    }
+}
+
+async fn every_fault(version: &str) {
+    let Some(rig) = Rig::with(version) else { return };
     let rounds: usize = std::env::var("LIMA_RUNTIME_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut faults: Vec<Fault> = FAULTS.iter().copied().cycle().take(FAULTS.len() * rounds).collect();
     // A fixed shuffle: a failure can be repeated.
@@ -274,7 +314,7 @@ async fn start_ends_in_running_after_every_fault() {
     let mut count = 0;
     for fault in faults {
         // Whatever else is repaired, the disk is the user's.
-        let disk = rig.file("diffdisk");
+        let disk = rig.file(if version == "1.2.1" { "diffdisk" } else { "disk" });
         std::fs::write(&disk, format!("{fault:?} {count}")).unwrap();
         let _held = inject(&rig, fault, &bystander).await;
         let began = Instant::now();
@@ -288,7 +328,7 @@ async fn start_ends_in_running_after_every_fault() {
     }
     let gentle = std::fs::read_to_string(rig.path("stops")).unwrap_or_default();
     assert!(!gentle.contains("force"), "limactl stop -f kills by pid files unread");
-    eprintln!("{count} faults repaired");
+    eprintln!("{count} faults repaired with Lima {version}");
     rig.finish().await;
 }
 
@@ -297,7 +337,13 @@ async fn a_vm_is_created_started_stopped_and_deleted() {
     if !ordinary::here("a_vm_is_created_started_stopped_and_deleted") {
         return;
     }
-    let Some(rig) = Rig::new() else { return };
+    for version in versions() {
+        whole_life(&version).await;
+    }
+}
+
+async fn whole_life(version: &str) {
+    let Some(rig) = Rig::with(version) else { return };
     let ignore = progress::ignore();
     assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
     // Nothing there: nothing to stop or delete.
@@ -383,6 +429,36 @@ async fn who_answers_first_at_a_new_vms_port_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_takes_its_time_is_waited_for() {
+    if !ordinary::here("a_guest_that_takes_its_time_is_waited_for") {
+        return;
+    }
+    for version in versions() {
+        let Some(rig) = Rig::with(&version) else { return };
+        for fault in ["agent-late", "agent-later"] {
+            let before = rig.boots();
+            rig.fault(fault);
+            rig.start().await;
+            let events = std::fs::read_to_string(rig.file("ha.stdout.log")).unwrap();
+            let log = std::fs::read_to_string(rig.file("ha.stderr.log")).unwrap();
+            assert!(log.contains("Guest agent is running"), "{version}, {fault}: {log}");
+            assert_eq!(events.contains("degraded"), fault == "agent-later", "{version}, {fault}: {events}");
+            assert_eq!(rig.boots() - before, 1, "{version}, {fault}: it was booted again");
+            rig.machine.stop(&progress::ignore()).await.unwrap();
+        }
+        // One that does not come in the time it has gets a second boot.
+        let machine = rig.machine();
+        let machine = machine.with_stall(Duration::from_secs(2));
+        let before = rig.boots();
+        rig.fault("agent-never");
+        let guest = machine.start(&rig.plan, &progress::ignore()).await.unwrap_or_else(|e| panic!("{e}"));
+        assert!(guest.run(Command::new(["true"])).await.unwrap().success());
+        assert_eq!(rig.boots() - before, 2, "{version}");
+        rig.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_containerd_is_restarted() {
     if !ordinary::here("a_silent_containerd_is_restarted") {
         return;
@@ -443,28 +519,28 @@ async fn a_start_given_up_at_any_moment_can_be_repeated() {
 /// A data directory as an installation leaves it, with the stand-in for Lima.
 fn runtime(rig: &Rig, options: &serde_json::Value) -> LimaRuntime {
     let data = rig.path("data");
-    let bin = data.join("versions/1.2.1/bin");
+    let bin = data.join("versions/2.2.0/bin");
     if !bin.exists() {
         let platform = Platform::current().unwrap().as_str();
         let digest = "0".repeat(64);
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::create_dir_all(data.join("cache")).unwrap();
         std::fs::copy(rig.path("limactl"), bin.join("limactl")).unwrap();
-        std::os::unix::fs::symlink("versions/1.2.1", data.join("current")).unwrap();
+        std::os::unix::fs::symlink("versions/2.2.0", data.join("current")).unwrap();
         std::fs::create_dir(data.join("bin")).unwrap();
         std::os::unix::fs::symlink("../current/bin/limactl", data.join("bin/limactl")).unwrap();
-        let record = |dir: &str, files: serde_json::Value| json!({ "version": "1.2.1", "source": "test", "sha256": digest, "installedAt": 0, "dir": dir, "files": files });
+        let record = |dir: &str, files: serde_json::Value| json!({ "version": "2.2.0", "source": "test", "sha256": digest, "installedAt": 0, "dir": dir, "files": files });
         let file = |name: &str| {
             std::fs::write(data.join("cache").join(name), "").unwrap();
             record("cache", json!([{ "path": name, "size": 0, "sha256": digest, "mode": 0o644 }]))
         };
         let components = json!({
-            "lima": record("versions/1.2.1", json!([])), "image": file("image"), "nerdctl-full": file("nerdctl"),
+            "lima": record("versions/2.2.0", json!([])), "image": file("image"), "nerdctl-full": file("nerdctl"),
         });
         let inventory = json!({ "schema": 1, "platform": platform, "components": components });
         std::fs::write(data.join("install.json"), inventory.to_string()).unwrap();
         let sources = json!({ "sources": [{ "url": "https://example.invalid/x", "sha256": digest }] });
-        let part = json!({ "version": "1.2.1", "platforms": { platform: sources } });
+        let part = json!({ "version": "2.2.0", "platforms": { platform: sources } });
         let manifest = json!({ "schema": 1, "components": { "lima": part, "image": part, "nerdctl-full": part } });
         std::fs::write(rig.path("manifest.json"), manifest.to_string()).unwrap();
     }
@@ -512,7 +588,7 @@ async fn the_runtime_needs_its_options_only() {
     assert!(one.run(Command::new(["true"])).await.unwrap().success());
     assert!(two.run(Command::new(["true"])).await.unwrap().success());
     let status = runtime.status(&call).await.unwrap();
-    assert_eq!((status.state, status.lima_version.as_deref()), (State::Running, Some("1.2.1")));
+    assert_eq!((status.state, status.lima_version.as_deref()), (State::Running, Some("2.2.0")));
     assert!(status.ssh_port.is_some() && runtime.is_running().await);
     assert_eq!(answers().await, Ok(true));
     let yaml = std::fs::read_to_string(rig.path("data/vms/default/lima.yaml")).unwrap();

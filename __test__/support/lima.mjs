@@ -31,7 +31,7 @@ export function missing() {
  * A directory of the ordinary user's with a home in it and the addon, a server that has Lima, the guest image and
  * containerd, and options that use all of it.
  */
-export async function limaRig(t, { archive } = {}) {
+export async function limaRig(t, { archive, version = '2.2.0' } = {}) {
   for (const dir of orphans('vm')) rmSync(dir, { recursive: true, force: true })
   const user = ordinaryUser()
   const dir = makeOwned('vm')
@@ -64,7 +64,8 @@ export async function limaRig(t, { archive } = {}) {
   give(home)
   chmodSync(dir, 0o755)
 
-  const standIn = () => limaThatRuns([process.execPath, join(dir, 'limactl.mjs')])
+  const standIn = () =>
+    limaThatRuns([process.execPath, join(dir, 'limactl.mjs')], `LIMA_STAND_IN=${version}; export LIMA_STAND_IN`)
   const { server, options: source } = await serveLima(dir, archive ?? standIn())
   t.after(() => server.close())
   const containerdSocket = join(dir, 'containerd.sock')

@@ -13,10 +13,11 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::limactl::Line;
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::disk,
-    task,
+    process, task,
 };
 
 #[derive(Debug, Clone)]
@@ -56,6 +57,16 @@ pub enum Event {
     Exiting,
 }
 
+/// Of a VM that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Whole,
+    /// Lima's patience has ended before the guest was up; it may come yet.
+    Waiting,
+    /// Something failed for good.
+    Degraded,
+}
+
 /// An instance at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -79,6 +90,9 @@ pub struct SshConfig {
     pub identity: PathBuf,
 }
 
+/// An ssh that answers does so at once.
+const MASTER: Duration = Duration::from_secs(10);
+const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
 /// Of ours, in the instance's directory.
 const PIN: &str = "lima-runtime.hostkey";
 pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
@@ -86,6 +100,8 @@ pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
 const ANSWER: Duration = Duration::from_secs(3);
 /// The last words are within this many bytes of the log's end.
 const LAST: u64 = 16 * 1024;
+/// And the first ones of its beginning.
+const FIRST: u64 = 64 * 1024;
 
 impl Instance {
     pub fn new(lima_home: &Path, name: &str) -> Self {
@@ -230,6 +246,51 @@ impl Instance {
         .await
     }
 
+    /// How well the VM is that Lima calls running. Lima waits a minute for its agent in the guest, calls the VM degraded,
+    /// and goes on looking for it: what came late forwards ports all the same.
+    pub async fn health(&self) -> Health {
+        let (events, log) = (self.path("ha.stdout.log"), self.path("ha.stderr.log"));
+        let work = move || Ok(health(&events, || says(&log, "\"msg\":\"Guest agent is running\"")));
+        task::blocking(work).await.unwrap_or(Health::Degraded)
+    }
+
+    /// How much has come over the guest's consoles.
+    pub async fn consoles(&self) -> u64 {
+        let paths = CONSOLES.map(|file| self.path(file));
+        let work = move || Ok(paths.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).sum());
+        task::blocking(work).await.unwrap_or_default()
+    }
+
+    /// The host agent says that its way to the guest agent is gone (lima-vm/lima#2227, mended in 2.0).
+    pub fn lost_agent(&self, line: &Line) -> bool {
+        line.text() == "guest agent events closed unexpectedly"
+            && line.fields.get("error").and_then(|e| e.as_str()).is_some_and(|e| e.contains("ga.sock: connect: no such"))
+    }
+
+    /// Lima before 2.0 makes the forward of the guest agent's socket anew when the agent does not answer, and removes the
+    /// socket when ssh, which still has the first forward, refuses the second: for ever, if the agent was late. Without the
+    /// first one its next attempt, within ten seconds, succeeds. Nothing is done while there is a socket.
+    pub async fn free_agent_forward(&self) {
+        let local = self.path("ga.sock");
+        if !local.exists() && self.path("qemu.pid").exists() {
+            let forward = format!("{}:/run/lima-guestagent.sock", local.display());
+            self.tell_ssh_master(&["-O", "cancel", "-L", &forward]).await;
+        }
+    }
+
+    /// A word to the ssh that Lima keeps open to the guest, if there is one.
+    pub async fn tell_ssh_master(&self, words: &[&str]) {
+        if !self.path("ssh.sock").exists() {
+            return;
+        }
+        let mut ssh = std::process::Command::new("ssh");
+        // By its name alone: ssh would read a path in its own way.
+        ssh.current_dir(&self.dir).args(["-F", "/dev/null", "-o", "ControlPath=ssh.sock"]).args(words).arg("lima");
+        if let Ok(process) = process::spawn(ssh, bytes::Bytes::new(), None).await {
+            _ = tokio::time::timeout(MASTER, process.output()).await;
+        }
+    }
+
     /// Removes the pid files and sockets of processes that are gone or are not ours, as Lima's own forced stop would,
     /// but without killing what the pid files name. Does nothing while one of them is ours.
     pub async fn remove_leftovers(&self) -> Result<Vec<String>> {
@@ -299,39 +360,123 @@ async fn ask(socket: &Path) -> Result<HostAgentInfo, Box<dyn std::error::Error +
 }
 
 fn tail(path: &Path) -> Option<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = disk::open_regular(std::fs::OpenOptions::new().read(true), path).ok()?;
+    use std::io::Seek;
+    let mut file = open(path)?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST))).ok()?;
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(LAST))).ok()?;
+    text(file, LAST)
+}
+
+fn head(path: &Path) -> Option<String> {
+    text(open(path)?, FIRST)
+}
+
+fn open(path: &Path) -> Option<std::fs::File> {
+    disk::open_regular(std::fs::OpenOptions::new().read(true), path).ok()
+}
+
+fn text(file: std::fs::File, most: u64) -> Option<String> {
+    use std::io::Read;
     let mut bytes = Vec::new();
-    file.take(LAST).read_to_end(&mut bytes).ok()?;
+    file.take(most).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// One line of `ha.stdout.log` (lima v2.2.0 pkg/hostagent/events/events.go).
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    running: bool,
+    degraded: bool,
+    exiting: bool,
+    errors: Vec<String>,
+    cloud_init_progress: Option<serde::de::IgnoredAny>,
+    port_forward: Option<serde::de::IgnoredAny>,
+    vsock: Option<serde::de::IgnoredAny>,
+}
+
+impl Status {
+    fn parse(line: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Record {
+            status: Status,
+        }
+        // Where limactl emptied the log under an agent that still wrote to it, NULs fill the hole.
+        Some(serde_json::from_str::<Record>(line.trim_start_matches('\0')).ok()?.status)
+    }
+
+    /// It tells of something else, and repeats the state as it was when that was looked up: since Lima 2.1, and not
+    /// under one lock with the looking up (emitPortForwardEvent), so that it may be a state that has passed.
+    fn is_repeated(&self) -> bool {
+        self.cloud_init_progress.is_some() || self.port_forward.is_some() || self.vsock.is_some()
+    }
+
+    fn event(&self) -> Event {
+        match (self.exiting, self.running, self.degraded) {
+            (true, ..) => Event::Exiting,
+            (_, true, true) => Event::Degraded,
+            (_, true, false) => Event::Running,
+            _ => Event::Booting,
+        }
+    }
+}
+
 fn last_event(log: &Path) -> Event {
-    #[derive(Deserialize)]
-    struct Record {
-        status: Status,
+    last_status(log).map_or(Event::None, |status| status.event())
+}
+
+fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
+    match last_status(events) {
+        Some(status) if status.degraded => {
+            // All errors in one text. Of those that Lima has (pkg/hostagent: hostagent.go, requirements.go, mount.go), it is
+            // what was waited for in vain that may come yet.
+            let late = |e: &String| {
+                !e.contains(" reverse sshfs for ")
+                    && (e.contains("guest agent does not seem to be running") || e.contains("failed to satisfy the "))
+            };
+            if !status.errors.iter().all(late) {
+                Health::Degraded
+            } else if heard() {
+                Health::Whole
+            } else {
+                Health::Waiting
+            }
+        }
+        _ => Health::Whole,
     }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Status {
-        running: bool,
-        degraded: bool,
-        exiting: bool,
-    }
+}
+
+fn last_status(log: &Path) -> Option<Status> {
     let text = tail(log).unwrap_or_default();
-    // The last line may be half written; and where limactl emptied the log under an agent that still wrote to it, NULs
-    // fill the hole.
-    let parse = |line: &str| serde_json::from_str(line.trim_start_matches('\0')).ok();
-    let Some(Record { status }) = text.lines().rev().find_map(parse) else {
-        return Event::None;
-    };
-    match (status.exiting, status.running, status.degraded) {
-        (true, ..) => Event::Exiting,
-        (_, true, true) => Event::Degraded,
-        (_, true, false) => Event::Running,
-        _ => Event::Booting,
+    let mut repeated = None;
+    // The last line may be half written.
+    for status in text.lines().rev().filter_map(Status::parse) {
+        if !status.is_repeated() {
+            return Some(status);
+        }
+        repeated = repeated.or(Some(status));
+    }
+    let repeated = repeated?;
+    if repeated.event() != Event::Booting {
+        return Some(repeated);
+    }
+    // What it said of itself stands far above: the first events of an agent are the beginning of its log.
+    let head = head(log).unwrap_or_default();
+    head.lines().rev().filter_map(Status::parse).find(|status| !status.is_repeated()).or(Some(repeated))
+}
+
+/// Whether a line of the log holds these words. Read piece by piece: a log grows as long as its VM runs.
+fn says(log: &Path, words: &str) -> bool {
+    use std::io::BufRead;
+    let Some(file) = open(log) else { return false };
+    let (mut reader, mut line) = (std::io::BufReader::new(file), Vec::new());
+    loop {
+        line.clear();
+        match std::io::Read::take(&mut reader, LAST).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return false,
+            Ok(_) if memchr::memmem::find(&line, words.as_bytes()).is_some() => return true,
+            Ok(_) => {}
+        }
     }
 }
 
@@ -457,6 +602,40 @@ mod tests {
         assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Running);
         writeln!(log, "{}\n{{\"status\":{{\"exiting\":true}}}}", "x".repeat(100_000)).unwrap();
         assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Exiting);
+    }
+
+    /// As 2.2.0 wrote it, and with the state that such an event may have looked up a moment before.
+    #[tokio::test]
+    async fn an_event_about_a_port_is_none_about_the_vm() {
+        let (_home, instance) = instance();
+        let log = instance.path("ha.stdout.log");
+        let own = |status: &str| format!("{{\"time\":\"t\",\"status\":{status}}}\n");
+        let port = |running: &str| {
+            own(&format!(
+                r#"{{{running}"sshLocalPort":44827,"portForward":{{"type":"forwarding","protocol":"udp","guestAddr":"0.0.0.0:7001","hostAddr":"127.0.0.1:7001"}}}}"#
+            ))
+        };
+        let (booting, running) = (own(r#"{"sshLocalPort":44827}"#), own(r#"{"running":true,"sshLocalPort":44827}"#));
+        let degraded = own(r#"{"running":true,"degraded":true,"errors":["x"],"sshLocalPort":44827}"#);
+        let exiting = own(r#"{"exiting":true}"#);
+        let progress = own(r#"{"sshLocalPort":44827,"cloudInitProgress":{"logLine":"x","active":true}}"#);
+        let (late, now) = (port(""), port("\"running\":true,"));
+        for (events, expected) in [
+            (vec![booting.clone(), late.clone()], Event::Booting),
+            (vec![booting.clone(), progress.clone()], Event::Booting),
+            (vec![booting.clone(), running.clone(), now.clone()], Event::Running),
+            (vec![booting.clone(), running.clone(), late.clone()], Event::Running),
+            (vec![booting.clone(), late.clone(), running.clone(), progress.clone(), late.clone()], Event::Running),
+            (vec![booting.clone(), degraded.clone(), now.clone()], Event::Degraded),
+            (vec![booting.clone(), running.clone(), exiting.clone(), now.clone()], Event::Exiting),
+            // So many that its own words are out of sight.
+            (vec![booting.clone(), running.clone(), now.repeat(1000)], Event::Running),
+            (vec![booting.clone(), running.clone(), late.repeat(1000)], Event::Running),
+            (vec![booting.clone(), late.repeat(1000), exiting, late.clone()], Event::Exiting),
+        ] {
+            std::fs::write(&log, events.concat()).unwrap();
+            assert_eq!(last_event(&log), expected, "{}", events.concat().chars().take(600).collect::<String>());
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
-// Stands in for limactl 1.2.1 where the real one cannot run: the same commands, messages, exit codes and files, with a
-// real sshd as the guest. What it prints is recorded in tests/fixtures/limactl-1.2.1; the sequence of a start, the pid
-// files and the sockets stand in docs/reference/lima.md. The file <LIMA_HOME>/../fault names a fault to have, once; the
-// file guest beside it has the words, a line each, that a command begins with which runs in a guest with a real
+// Stands in for limactl where the real one cannot run: the same commands, messages, exit codes and files, with a real sshd
+// as the guest. LIMA_STAND_IN says which limactl it is: 1.2.1 or 2.2.0. What they print is recorded in
+// tests/fixtures/limactl-<version>; the sequence of a start, the pid files and the sockets stand in docs/reference/lima.md;
+// where the two differ, the place in Lima's source at v2.2.0 is named. The file <LIMA_HOME>/../fault names a fault to have,
+// once; the file guest beside it has the words, a line each, that a command begins with which runs in a guest with a real
 // containerd.
 import { spawn, spawnSync } from 'node:child_process'
+import dgram from 'node:dgram'
 import {
   appendFileSync,
   closeSync,
@@ -13,6 +15,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
@@ -21,6 +24,10 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
+const VERSION = process.env.LIMA_STAND_IN ?? '2.2.0'
+const V2 = VERSION === '2.2.0'
+/** Go's %q in 1.x, %#q in 2.x. */
+const q = (text) => (V2 ? `\`${text}\`` : `"${text}"`)
 const home = process.env.LIMA_HOME
 const work = dirname(home)
 const log = (level, msg, fields = {}) =>
@@ -45,7 +52,7 @@ function fault(...names) {
   return asked
 }
 
-/** As limactl does it: by the number alone. */
+/** As limactl does it: by the number alone. The file of one that has ended goes (pkg/store/instance.go, ReadPIDFile). */
 function alive(pidFile) {
   const pid = Number.parseInt(read(pidFile), 10)
   if (!(pid > 0)) return 0
@@ -53,7 +60,9 @@ function alive(pidFile) {
     process.kill(pid, 0)
     return pid
   } catch (e) {
-    return e.code === 'EPERM' ? pid : 0
+    if (e.code === 'EPERM') return pid
+    rmSync(pidFile, { force: true })
+    return 0
   }
 }
 
@@ -67,7 +76,7 @@ function status(dir) {
 
 async function create(name) {
   const dir = dirOf(name)
-  if (existsSync(dir)) fatal(`instance "${name}" already exists`)
+  if (existsSync(dir)) fatal(`instance ${q(name)} already exists`)
   let yaml = ''
   for await (const chunk of process.stdin) yaml += chunk
   info('Terminal is not available, proceeding without opening an editor')
@@ -77,10 +86,12 @@ async function create(name) {
   }
   mkdirSync(dir, { recursive: true })
   writeFileSync(join(dir, 'lima.yaml'), yaml)
-  writeFileSync(join(dir, 'lima-version'), '1.2.1')
+  writeFileSync(join(dir, 'lima-version'), VERSION)
   info('Attempting to download the image', { arch: 'x86_64', digest: '', location: '/srv/images/guest.qcow2' })
   if (fault('create-cut')) process.kill(process.pid, 'SIGKILL')
-  info('Downloaded the image from "/srv/images/guest.qcow2"')
+  info(`Downloaded the image from ${q('/srv/images/guest.qcow2')}`)
+  // pkg/driver/qemu/qemu.go: the image becomes the disk.
+  if (V2) return writeFileSync(join(dir, 'disk'), 'the disk')
   writeFileSync(join(dir, 'basedisk'), '')
   writeFileSync(join(dir, 'diffdisk'), 'the disk')
 }
@@ -88,17 +99,28 @@ async function create(name) {
 async function start(name) {
   const dir = dirOf(name)
   const now = status(dir)
-  info(`Using the existing instance "${name}"`)
+  info(`Using the existing instance ${q(name)}`)
   if (now === 'Running') {
-    info(`The instance "${name}" is already running. Run \`lima\` to open the shell.`)
+    info(`The instance ${q(name)} is already running. Run \`lima\` to open the shell.`)
     return
   }
-  if (now === 'Broken') fatal(`errors inspecting instance: [failed to get Info from "${dir}/ha.sock"]`)
+  if (now === 'Broken') fatal(`errors inspecting instance: [failed to get Info from ${q(`${dir}/ha.sock`)}]`)
   if (existsSync(join(dir, 'ha.pid'))) {
-    fatal(`instance "${name}" seems running (hint: remove "${dir}/ha.pid" if the instance is not actually running)`)
+    const hint = `(hint: remove ${q(`${dir}/ha.pid`)} if the instance is not actually running)`
+    fatal(`instance ${q(name)} seems running ${hint}`)
   }
-  info(`Starting the instance "${name}" with VM driver "qemu"`)
-  const [out, err] = ['ha.stdout.log', 'ha.stderr.log'].map((f) => openSync(join(dir, f), 'w'))
+  info(`Starting the instance ${q(name)} with ${V2 ? 'internal ' : ''}VM driver ${q('qemu')}`)
+  const file = (f) => join(dir, f)
+  if (V2) {
+    // pkg/driverutil/disk.go, MigrateDiskLayout.
+    if (!existsSync(file('disk')) && existsSync(file('diffdisk'))) symlinkSync('diffdisk', file('disk'))
+    // pkg/instance/start.go: new files, where 1.x empties the old ones.
+    for (const log of ['ha.stdout.log', 'ha.stderr.log']) rmSync(file(log), { force: true })
+  } else if (!existsSync(file('diffdisk'))) {
+    // lima-contract §3: over a disk that it does not know by its name, 1.x makes an empty one.
+    writeFileSync(file('diffdisk'), '')
+  }
+  const [out, err] = ['ha.stdout.log', 'ha.stderr.log'].map((f) => openSync(file(f), 'w'))
   const args = [
     fileURLToPath(import.meta.url),
     'hostagent',
@@ -127,7 +149,12 @@ async function start(name) {
       if (level !== 'debug') log(level, `[hostagent] ${msg}`, fields)
     }
     seen = lines.length
-    if (events.some((e) => e.running)) {
+    const running = events.find((e) => e.running)
+    if (running?.degraded) {
+      agent.unref()
+      fatal(`degraded, status={Running:true Degraded:true Exiting:false Errors:[${running.errors}] SSHLocalPort:1}`)
+    }
+    if (running) {
       info('READY. Run `lima` to open the shell.')
       agent.unref()
       return process.exit(0)
@@ -141,7 +168,10 @@ async function hostagent(name) {
   const dir = dirOf(name)
   const file = (f) => join(dir, f)
   const event = (s) => process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), status: s })}\n`)
-  if (existsSync(file('ha.pid'))) fatal(`pidfile "${file('ha.pid')}" already exists`)
+  // cmd/limactl/hostagent.go
+  if (V2 && alive(file('ha.pid')))
+    fatal(`another hostagent may already be running with pid ${alive(file('ha.pid'))} (pidfile ${q(file('ha.pid'))})`)
+  if (!V2 && existsSync(file('ha.pid'))) fatal(`pidfile ${q(file('ha.pid'))} already exists`)
   writeFileSync(file('ha.pid'), `${process.pid}\n`)
   // The agent's socket comes a moment after its pid.
   await sleep(30)
@@ -154,7 +184,7 @@ async function hostagent(name) {
   rmSync(file('ha.sock'), { force: true })
   server.listen(file('ha.sock'))
   info(`hostagent socket created at ${file('ha.sock')}`)
-  info('Starting QEMU (hint: to watch the boot progress, see "serial*.log")')
+  info(`Starting QEMU (hint: to watch the boot progress, see ${q('serial*.log')})`)
   const give_up = (why) => {
     log('debug', `qemu[stderr]: ${why}`)
     event({ exiting: true })
@@ -186,51 +216,126 @@ async function hostagent(name) {
   }
   const shutDown = () => {
     info('Received SIGINT, shutting down the host agent')
+    if (existsSync(file('ssh.sock'))) spawnSync('ssh', ['-F', file('ssh.config'), '-O', 'exit', `lima-${name}`])
     info('Shutting down QEMU with the power button')
     driver.once('exit', end)
     driver.kill('SIGTERM')
   }
   process.on('SIGINT', shutDown)
-  event({ sshLocalPort: port })
+  appendFileSync(join(work, 'boots'), `${VERSION}\n`)
+  const booting = { sshLocalPort: port }
+  const running = { running: true, ...booting }
+  event(booting)
   info(`SSH Local Port: ${port}`)
-  info('Waiting for the essential requirement 1 of 2: "ssh"')
+  // pkg/hostagent/requirements.go: one more, without sshfs.
+  const essential = V2 ? 3 : 2
+  info(`Waiting for the essential requirement 1 of ${essential}: ${q('ssh')}`)
   // Network, VPN, a bad image: it waits for minutes (docs/reference/lima.md#hanging-start).
   if (fault('ssh-hangs')) return
-  info('The essential requirement 1 of 2 is satisfied')
-  info('The essential requirement 2 of 2 is satisfied')
-  info('Waiting for the optional requirement 2 of 2: "containerd binaries to be installed"')
+  for (let i = 1; i <= essential; i++) info(`The essential requirement ${i} of ${essential} is satisfied`)
+  info(`Waiting for the optional requirement 2 of 2: ${q('containerd binaries to be installed')}`)
   info('The optional requirement 2 of 2 is satisfied')
   info('The final requirement 1 of 1 is satisfied')
-  event({ running: true, sshLocalPort: port })
-  forwardPorts()
+  // The agent comes when Lima still waits for it, when it has called the VM degraded, or never.
+  const [comes, patience] = { 'agent-late': [2000, 20_000], 'agent-later': [3000, 300], 'agent-never': [1e9, 300] }[
+    fault('agent-late', 'agent-later', 'agent-never')
+  ] ?? [0, 0]
+  const agent = comes > 0 ? guestAgent(dir, name, comes).then(() => true) : true
+  if (comes === 0 || (await Promise.race([agent, sleep(patience)]))) {
+    info('Guest agent is running')
+    event(running)
+  } else {
+    const errors = ['guest agent does not seem to be running; port forwards will not work']
+    event({ ...running, degraded: true, errors })
+    await agent
+    info('Guest agent is running')
+  }
+  // pkg/hostagent/hostagent.go, emitPortForwardEvent: with the state as it was looked up before, under another lock.
+  const portForward = { type: 'not-forwarding', protocol: 'tcp', guestAddr: '0.0.0.0:22' }
+  if (V2) event({ ...booting, portForward })
+  forwardPorts(V2 ? (portForward) => event({ ...running, portForward }) : () => {}, read(file('lima.yaml')))
   setInterval(() => {}, 1 << 30)
 }
 
 /**
- * As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens
- * (docs/reference/lima.md#published-ports).
+ * An agent in the guest that answers only after some time. Until then the forward of its socket over ssh is made anew every
+ * ten seconds (here: more often), each time as pkg/hostagent/hostagent.go of v1.2.1 does: remove the socket,
+ * `ssh -O forward`, remove the socket when that fails. It fails for ever after the first (lima-vm/lima#2227); 2.x cancels
+ * the former forward first.
  */
-function forwardPorts() {
+async function guestAgent(dir, name, comes) {
+  const [local, remote] = [join(dir, 'ga.sock'), '/run/lima-guestagent.sock']
+  const ssh = (...words) => spawnSync('ssh', ['-F', join(dir, 'ssh.config'), ...words, `lima-${name}`])
+  ssh('-M', '-N', '-f')
+  const began = Date.now()
+  const forward = `${local}:${remote}`
+  for (;;) {
+    if (V2) ssh('-O', 'cancel', '-L', forward)
+    info(`Forwarding ${q(remote)} (guest) to ${q(local)} (host)`)
+    rmSync(local, { force: true })
+    if (ssh('-O', 'forward', '-L', forward).status !== 0) rmSync(local, { force: true })
+    if (existsSync(local) && Date.now() - began > comes) return
+    const why = `connect: ${existsSync(local) ? 'connection refused' : 'no such file or directory'}`
+    const error = `rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: dial unix ${local}: ${why}"`
+    log('warning', 'guest agent events closed unexpectedly', { error })
+    await sleep(300)
+  }
+}
+
+/**
+ * As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens (lima-contract §4). UDP
+ * by default in 2.x, by a rule in 1.x (pkg/limayaml/defaults.go, FillPortForwardDefaults).
+ */
+function forwardPorts(emit, yaml) {
   mkdirSync(published, { recursive: true })
+  const udpToo = V2 || /proto: udp/.test(yaml)
   const open = new Map()
   const look = () => {
-    const wanted = readdirSync(published)
-    for (const port of wanted.filter((p) => !open.has(p))) {
-      info(`Forwarding TCP from 0.0.0.0:${port} to 127.0.0.1:${port}`)
-      const server = createServer((_request, response) => response.end('from the container\n'))
-      server.on('error', () =>
-        log('error', `failed to listen to TCP connection: listen tcp 127.0.0.1:${port}: bind: address already in use`),
-      )
-      open.set(port, server.listen(Number(port), '127.0.0.1'))
+    const wanted = readdirSync(published).filter((name) => udpToo || !name.endsWith('-udp'))
+    for (const name of wanted.filter((p) => !open.has(p))) {
+      const [port, protocol = 'tcp'] = name.split('-')
+      const [guestAddr, hostAddr] = [`0.0.0.0:${port}`, `127.0.0.1:${port}`]
+      info(`Forwarding ${protocol.toUpperCase()} from ${guestAddr} to ${hostAddr}`)
+      emit({ type: 'forwarding', protocol, guestAddr, hostAddr })
+      const failed = () => {
+        const error = `listen ${protocol} ${hostAddr}: bind: address already in use`
+        // pkg/portfwd/listener.go, logListenError
+        if (V2) log('warning', `failed to listen ${protocol}: ${hostAddr}`, { error })
+        else log('error', `failed to listen ${protocol === 'tcp' ? 'to TCP connection' : 'udp'}: ${error}`)
+      }
+      open.set(name, (protocol === 'tcp' ? listenTcp : listenUdp)(Number(port), failed))
     }
-    for (const [port, server] of [...open].filter(([p]) => !wanted.includes(p))) {
-      server.close()
-      server.closeAllConnections()
-      open.delete(port)
-      log('debug', `Port forwarding closed proto:tcp host:127.0.0.1:${port} guest:0.0.0.0:${port}`)
+    for (const [name, close] of [...open].filter(([p]) => !wanted.includes(p))) {
+      const [port, protocol = 'tcp'] = name.split('-')
+      emit({ type: 'stopping', protocol, guestAddr: `0.0.0.0:${port}`, hostAddr: `127.0.0.1:${port}` })
+      close()
+      open.delete(name)
+      log('debug', `Port forwarding closed proto:${protocol} host:127.0.0.1:${port} guest:0.0.0.0:${port}`)
     }
   }
   setInterval(look, 300).unref()
+}
+
+function listenTcp(port, failed) {
+  const server = createServer((_request, response) => response.end('from the container\n')).on('error', failed)
+  server.listen(port, '127.0.0.1')
+  return () => {
+    server.close()
+    server.closeAllConnections()
+  }
+}
+
+function listenUdp(port, failed) {
+  const socket = dgram.createSocket('udp4').on('error', failed)
+  socket.on('message', (_message, { port, address }) => socket.send('from the container\n', port, address))
+  socket.bind(port, '127.0.0.1')
+  return () => {
+    try {
+      socket.close()
+    } catch {
+      // It never was open.
+    }
+  }
 }
 
 /** The VM: everything that talks to the guest ends with this process. */
@@ -269,6 +374,7 @@ function guestFiles(dir, port, name) {
   mkdirSync(bin, { recursive: true })
   // Nothing that runs "as root in the guest" may touch this machine.
   const sudo = `#!/bin/sh
+${/passwordlessSudo: false/.test(read(join(dir, 'lima.yaml'))) ? "echo 'sudo: a password is required' >&2; exit 1" : ''}
 shift 2
 echo "$*" >> '${join(work, 'guest.log')}'
 case "$1 $*" in
@@ -285,7 +391,10 @@ esac
   cat) cat ;;
   exit) echo 'time="now" level=fatal msg="no such container: x"' >&2; exit "$2" ;;
   sleep) exec sleep 1000 ;;
-  run) for word; do case "$word" in *:*/udp) ;; *:*) : > '${published}'/"\${word%%:*}" ;; esac; done; printf '%064d\\n' 7 ;;
+  run) for word; do case "$word" in
+    *:*/udp) : > '${published}'/"\${word%%:*}-udp" ;;
+    *:*) : > '${published}'/"\${word%%:*}" ;;
+  esac; done; printf '%064d\\n' 7 ;;
   rm) rm -f '${published}'/* ;;
 esac
 `
@@ -323,7 +432,8 @@ SetEnv PATH="${guest.length > 0 ? '/usr/local/bin' : bin}:/usr/bin:/bin"
 async function stop(name, force) {
   const dir = dirOf(name)
   const now = status(dir)
-  if (!force && now !== 'Running') fatal(`expected status "Running", got "${now}" (maybe use \`limactl stop -f\`?)`)
+  if (!force && now !== 'Running')
+    fatal(`expected status ${q('Running')}, got ${q(now)} (maybe use \`limactl stop -f\`?)`)
   appendFileSync(join(work, 'stops'), `${force ? 'force' : 'gentle'}\n`)
   if (force) throw new Error('nobody may ask for this: it kills by pid files unread')
   if (fault('stop-hangs')) for (;;) await sleep(1000)
@@ -345,11 +455,11 @@ function list() {
 
 const args = process.argv.slice(2).filter((a) => !['--tty=false', '--log-format', 'json'].includes(a))
 const last = args.at(-1)
-if (args[0] === '--version') process.stdout.write('limactl version 1.2.1\n')
+if (args[0] === '--version') process.stdout.write(`limactl version ${VERSION}\n`)
 else if (args[0] === 'list') list()
 else if (args[0] === 'create') await create(args[args.indexOf('--name') + 1])
 else if (args[0] === 'start') await start(last)
 else if (args[0] === 'hostagent') await hostagent(last)
 else if (args[0] === 'qemu') qemu(Number(args.at(-2)), last)
 else if (args[0] === 'stop') await stop(last, args.includes('--force'))
-else fatal(`unknown command "${args[0]}" for "limactl"`)
+else fatal(`unknown command ${q(args[0])} for ${q('limactl')}`)

@@ -16,7 +16,7 @@ use crate::{
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
-        instance::{Event, Facts, Instance},
+        instance::{Facts, Health, Instance},
         limactl::{Failed, Failure, Limactl, Line},
         progress::StartProgress,
         template::{self, Settings},
@@ -39,6 +39,7 @@ pub struct Machine {
     limactl: Limactl,
     instance: Instance,
     containerd_socket: String,
+    stall: Duration,
 }
 
 /// The socket of the system's containerd in a guest.
@@ -50,13 +51,21 @@ const BOOT: Duration = Duration::from_secs(25 * 60);
 const READY: Duration = Duration::from_secs(60);
 /// A guest that is emulated, on a busy machine, takes its time; the call's own deadline comes first.
 const READY_AFTER_BOOT: Duration = Duration::from_secs(15 * 60);
+/// A guest of which nothing was seen for so long does not get on by itself.
+const STALL: Duration = Duration::from_secs(120);
+/// Lima looks for its agent every ten seconds: once the guest's boot scripts are done, it has found it by then.
+const FOUND: Duration = Duration::from_secs(30);
+/// How often the guest is asked whether it gets on.
+const ASK: Duration = Duration::from_secs(2);
 /// Until then a silent containerd may still be starting; after it, it is restarted.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A host agent makes its socket within a second of its pid file.
 const AGENT: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(30);
-/// Containers get this long to end by themselves.
-const QUIESCE: Duration = Duration::from_secs(20);
+/// A guest that is seen to shut down gets longer.
+const END_SLOWLY: Duration = Duration::from_secs(110);
+/// Containers get ten seconds to end by themselves; the rest is for a slow guest.
+const QUIESCE: Duration = Duration::from_secs(30);
 /// Neither limactl nor a process that ends tells us so: how often we look.
 const LOOK: Duration = Duration::from_millis(200);
 /// More than any chain of repairs takes.
@@ -65,14 +74,19 @@ const STEPS: usize = 16;
 const BOOTS: usize = 2;
 
 /// Ends what runs in containers before the VM ends. Their restart policies stay as they are: containerd is stopped
-/// first, so it does not see them end and starts them again at the next boot.
+/// first, so it does not see them end and starts them again at the next boot. What does not heed TERM, like many a first
+/// process of a container, would hold the guest's shutdown up for 90 s.
 const QUIESCE_SCRIPT: &str = r#"
 systemctl stop containerd.service
 inits() { for shim in $(pgrep -x containerd-shim); do pgrep -P "$shim"; done; }
-pids=$(inits)
-[ -z "$pids" ] || kill -TERM $pids
-n=0
-while [ -n "$(inits)" ] && [ $n -lt 50 ]; do n=$((n + 1)); sleep 0.2; done
+end() {
+  pids=$(inits)
+  [ -z "$pids" ] || kill -s "$1" $pids
+  n=0
+  while [ -n "$(inits)" ] && [ $n -lt "$2" ]; do n=$((n + 1)); sleep 0.2; done
+}
+end TERM 50
+end KILL 10
 sync
 # The host's file shrinks by what the guest no longer uses.
 timeout 5 fstrim -a || true
@@ -81,7 +95,13 @@ timeout 5 fstrim -a || true
 impl Machine {
     pub fn new(limactl: Limactl, name: &str) -> Self {
         let instance = Instance::new(limactl.lima_home(), name);
-        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into() }
+        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into(), stall: STALL }
+    }
+
+    /// How long nothing may be seen of a guest that boots, for tests that do not wait.
+    #[must_use]
+    pub fn with_stall(self, stall: Duration) -> Self {
+        Self { stall, ..self }
     }
 
     /// Another socket of the guest's, for tests whose guest is this machine.
@@ -111,8 +131,12 @@ impl Machine {
     pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
         refuse_root()?;
         let lines = || {
-            let mut progress = StartProgress::default();
+            let (mut progress, instance) = (StartProgress::default(), self.instance.clone());
             move |line: Line| {
+                if instance.lost_agent(&line) {
+                    let instance = instance.clone();
+                    task::spawn(async move { instance.free_agent_forward().await });
+                }
                 if let Some(event) = progress.of(&line) {
                     sink(event);
                 }
@@ -162,9 +186,9 @@ impl Machine {
                     // It ended meanwhile.
                     Ok(None) => {}
                     // Without Lima's agent in the guest no published port is forwarded. What ran before we came is left
-                    // alone; what we booted ourselves gets a second chance.
-                    Ok(Some(_)) if boots == 1 && facts.event == Event::Degraded => self.stop(sink).await?,
-                    Ok(Some(guest)) => {
+                    // alone; what we booted ourselves, and what does not mend itself, gets a second chance.
+                    Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
+                    Ok(Some((guest, _))) => {
                         let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
                         event.percent = Some(100.0);
                         sink(event);
@@ -195,8 +219,11 @@ impl Machine {
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
             // Lima refuses to stop what it calls broken (docs/reference/lima.md#stop); then there is only force.
             let stop = self.limactl.stop(&self.instance.name, false, |_| {});
-            let stopped = tokio::time::timeout(END, stop).await;
-            if !matches!(stopped, Ok(Ok(()))) || alive(&self.instance.facts().await?) {
+            let stopped = tokio::select! {
+                stopped = stop => Some(stopped),
+                () = self.hangs(END, END_SLOWLY) => None,
+            };
+            if !matches!(stopped, Some(Ok(()))) || alive(&self.instance.facts().await?) {
                 tracing::warn!(?stopped, "the VM is ended by force");
                 self.end_ours().await?;
             }
@@ -313,29 +340,72 @@ impl Machine {
         .await
     }
 
-    /// SSH works and containerd answers. A containerd that stays silent is restarted once. `None` when Lima no longer
-    /// calls the VM running. One that we have just `booted` may be slow, and has as long as the caller waits.
-    async fn ready(&self, booted: bool) -> Result<Option<SshGuest>> {
+    /// SSH works and containerd answers; and whether the VM is whole. A containerd that stays silent is restarted once.
+    /// `None` when Lima no longer calls the VM running. One that we have just `booted` may be slow, and has as long as the
+    /// caller waits and something is seen of it. Lima's limits are shorter: what it called degraded is whole once its agent
+    /// in the guest was heard.
+    async fn ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
         let (ready, patience) = if booted { (READY_AFTER_BOOT, READY) } else { (READY, PATIENCE) };
         let guest = self.guest().await?;
         let (began, mut restarted) = (Instant::now(), false);
+        let (mut asked, mut sign, mut moved) = (None::<Instant>, Sign::default(), Instant::now());
         loop {
             let answer = tokio::time::timeout(READY, probe(&guest)).await;
-            let Err(e) = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY))) else {
-                return Ok(Some(guest));
-            };
+            let answer = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY)));
+            let health = self.instance.health().await;
+            if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > ASK) {
+                self.instance.free_agent_forward().await;
+            }
+            if answer.is_ok() && (health != Health::Waiting || !booted) {
+                return Ok(Some((guest, health == Health::Whole)));
+            }
             if next_step(&self.instance.facts().await?) != Step::Verify {
                 return Ok(None);
             }
-            if began.elapsed() > ready {
-                return Err(e);
+            if booted && asked.is_none_or(|at| at.elapsed() > ASK) {
+                let now = self.sign(&guest).await;
+                if now != sign {
+                    (sign, moved) = (now, Instant::now());
+                }
+                asked = Some(Instant::now());
             }
-            if e.code() == ErrorCode::ContainerdNotReady && !restarted && began.elapsed() > patience {
-                restarted = true;
-                let restart = guest.run(Command::new(["systemctl", "restart", "containerd.service"]).root());
-                _ = tokio::time::timeout(READY, restart).await;
+            let limit = if answer.is_ok() && sign.done { FOUND.min(self.stall) } else { self.stall };
+            let given_up = began.elapsed() > ready || (booted && moved.elapsed() > limit);
+            match answer {
+                Ok(()) if given_up => return Ok(Some((guest, false))),
+                Err(e) if given_up => return Err(e),
+                Err(e) if e.code() == ErrorCode::ContainerdNotReady && !restarted && began.elapsed() > patience => {
+                    restarted = true;
+                    let restart = guest.run(Command::new(["systemctl", "restart", "containerd.service"]).root());
+                    _ = tokio::time::timeout(READY, restart).await;
+                    moved = Instant::now();
+                }
+                _ => {}
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What the guest has shown of itself, on its consoles and in the log of its boot scripts.
+    async fn sign(&self, guest: &SshGuest) -> Sign {
+        let ask = guest.run(Command::new(["sh", "-c", SIGN_SCRIPT]).root());
+        let said = match tokio::time::timeout(AGENT, ask).await {
+            Ok(Ok(out)) => String::from_utf8_lossy(&out.stdout).into_owned(),
+            _ => String::new(),
+        };
+        Sign { consoles: self.instance.consoles().await, done: said.contains("done"), said }
+    }
+
+    /// Returns when nothing has been seen of the guest for so `long`, or after `longest`.
+    async fn hangs(&self, long: Duration, longest: Duration) {
+        let began = Instant::now();
+        let (mut seen, mut moved) = (self.instance.consoles().await, began);
+        while moved.elapsed() < long && began.elapsed() < longest {
+            tokio::time::sleep(LOOK).await;
+            let now = self.instance.consoles().await;
+            if now != seen {
+                (seen, moved) = (now, Instant::now());
+            }
         }
     }
 
@@ -373,26 +443,14 @@ impl Machine {
                 break;
             }
         }
-        self.end_ssh_master().await;
+        // A killed agent leaves its ssh behind, which would wait for the VM for ever.
+        self.instance.tell_ssh_master(&["-O", "exit"]).await;
         if alive(&self.instance.facts().await?) {
             return Err(Error::new(ErrorCode::VmBroken, "The VM's processes cannot be ended")
                 .hint("Restart the computer, then try again."));
         }
         self.instance.remove_leftovers().await?;
         Ok(())
-    }
-
-    /// A killed agent leaves its ssh behind, which would wait for the VM for ever.
-    async fn end_ssh_master(&self) {
-        let socket = self.instance.path("ssh.sock");
-        if !socket.exists() {
-            return;
-        }
-        let mut ssh = std::process::Command::new("ssh");
-        ssh.arg("-o").arg(format!("ControlPath=\"{}\"", socket.display())).args(["-O", "exit", "lima"]);
-        if let Ok(process) = crate::process::spawn(ssh, bytes::Bytes::new(), None).await {
-            _ = tokio::time::timeout(AGENT, process.output()).await;
-        }
     }
 
     /// Whether the facts become so within `patience`.
@@ -428,6 +486,21 @@ impl Machine {
         }
     }
 }
+
+/// How far a guest has got.
+#[derive(Default, PartialEq)]
+struct Sign {
+    consoles: u64,
+    said: String,
+    /// Its boot scripts have ended.
+    done: bool,
+}
+
+/// Both of Lima's own boot scripts and of cloud-init's.
+const SIGN_SCRIPT: &str = r#"
+[ -e /run/lima-boot-done ] && echo done
+stat -c %s /var/log/cloud-init-output.log
+"#;
 
 /// Both what commands need and what the API needs: sudo with containerd behind it, and a socket we may open.
 async fn probe(guest: &SshGuest) -> Result<()> {
