@@ -378,6 +378,51 @@ async fn whole_life(version: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_lima_does_not_get_the_disk_of_a_newer_one() {
+    if !ordinary::here("an_older_lima_does_not_get_the_disk_of_a_newer_one") {
+        return;
+    }
+    let Some(rig) = Rig::with("1.2.1") else { return };
+    let refused = async || {
+        let before = snapshot(&rig.machine.instance().dir);
+        rig.becomes("1.2.1");
+        let e = rig.machine.start(&rig.plan, &progress::ignore()).await.map(drop).unwrap_err();
+        assert_eq!((e.code(), &e.details()["needed"]), (ErrorCode::InvalidState, &"2.2.0".into()), "{e}");
+        assert!(e.hint_text().unwrap().contains("2.2.0"), "{e}");
+        assert_eq!(snapshot(&rig.machine.instance().dir), before, "it was changed all the same");
+        assert_eq!(rig.machine.state().await.unwrap().0, State::Stopped);
+        rig.becomes("2.2.0");
+    };
+    // An upgrade keeps what there is, ...
+    rig.start().await;
+    std::fs::write(rig.file("diffdisk"), "the user's").unwrap();
+    rig.machine.stop(&progress::ignore()).await.unwrap();
+    rig.becomes("2.2.0");
+    rig.start().await;
+    rig.machine.stop(&progress::ignore()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(rig.file("disk")).unwrap(), "the user's");
+    // ... and is for good, as is a VM that the newer one made.
+    refused().await;
+    rig.start().await;
+    rig.machine.delete(&progress::ignore()).await.unwrap();
+    rig.start().await;
+    rig.machine.stop(&progress::ignore()).await.unwrap();
+    std::fs::remove_file(rig.file("lima-runtime.lima")).unwrap();
+    refused().await;
+    rig.start().await;
+    rig.finish().await;
+}
+
+fn snapshot(dir: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let entry = |e: std::fs::DirEntry| {
+        (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap_or_default())
+    };
+    let mut all: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().map(entry).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_repaired_is_told_with_the_log() {
     if !ordinary::here("what_cannot_be_repaired_is_told_with_the_log") {
         return;

@@ -95,6 +95,7 @@ const MASTER: Duration = Duration::from_secs(10);
 const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
 /// Of ours, in the instance's directory.
 const PIN: &str = "lima-runtime.hostkey";
+const RAN: &str = "lima-runtime.lima";
 pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
 /// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -198,6 +199,19 @@ impl Instance {
     pub async fn lima_version(&self) -> Option<String> {
         let text = tokio::fs::read_to_string(self.path("lima-version")).await.ok()?;
         Some(text.trim().trim_start_matches('v').to_owned()).filter(|v| !v.is_empty())
+    }
+
+    /// The newest Lima that made the instance or started it, as far as we were there.
+    pub async fn newest_lima(&self) -> Option<String> {
+        let ran = tokio::fs::read_to_string(self.path(RAN)).await.ok().map(|text| text.trim().to_owned());
+        let made = self.lima_version().await;
+        [ran, made].into_iter().flatten().max_by_key(|version| release(version))
+    }
+
+    /// `version` starts the instance: none older than it is to start it later.
+    pub async fn record_lima(&self, version: &str) -> Result<()> {
+        let newer = self.newest_lima().await.is_some_and(|newest| release(&newest) > release(version));
+        if newer { Ok(()) } else { self.write(RAN, version).await }
     }
 
     /// Where the guest's host key is, as OpenSSH writes it. In the directory, so that it goes with the VM.
@@ -320,6 +334,12 @@ impl Instance {
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
+}
+
+/// What of a version tells one layout of an instance from another: its first two numbers. `None` for a build that says none.
+pub fn release(version: &str) -> Option<(u64, u64)> {
+    let mut numbers = version.trim_start_matches('v').split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
 }
 
 impl SshConfig {
@@ -670,6 +690,21 @@ mod tests {
         let config = SshConfig { port: 60022, user: "lima".into(), identity: "/Users/a b/_config/user".into() };
         assert_eq!(SshConfig::parse(text), Some(config));
         assert_eq!(SshConfig::parse("Host x\n  User lima\n"), None);
+    }
+
+    #[tokio::test]
+    async fn the_newest_lima_counts() {
+        let (_home, instance) = instance();
+        assert_eq!(instance.newest_lima().await, None);
+        for (version, newest) in [("1.10.0", "1.10.0"), ("1.9.3", "1.10.0"), ("2.2.0", "2.2.0"), ("<unknown>", "2.2.0")] {
+            instance.record_lima(version).await.unwrap();
+            assert_eq!(instance.newest_lima().await.as_deref(), Some(newest), "{version}");
+        }
+        // A patch does not change how an instance lies on the disk.
+        instance.record_lima("2.2.1").await.unwrap();
+        assert!(release("v2.2.0") == release("2.2.9-alpha") && release("<unknown>").is_none());
+        write(&instance, "lima-version", "v2.3.0\n");
+        assert_eq!(instance.newest_lima().await.as_deref(), Some("2.3.0"));
     }
 
     #[tokio::test]

@@ -187,6 +187,12 @@ pub struct Limactl {
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 /// Lines kept for the error of a failing command.
 const TAIL: usize = 50;
+/// The longest line that is read as one; what it has more is dropped. Those of its log are below 10 KB.
+const LINE: usize = 64 << 10;
+/// Of a line, what is kept for an error.
+const SHOWN: usize = 2 << 10;
+/// Nothing that we ask for prints more: `--version` one line, `list` some kilobytes an instance.
+const STDOUT: usize = 4 << 20;
 
 impl Limactl {
     /// `program` is the absolute path of limactl; `proxy` replaces the proxy settings of our own environment.
@@ -285,22 +291,28 @@ impl Limactl {
             let text = String::from_utf8_lossy(bytes);
             let line = Line::parse(text.trim_end_matches(['\n', '\r']));
             if line.level == Level::Fatal {
-                *fatal = Some(line.message.clone());
+                *fatal = Some(beginning(&line.message));
             }
             if tail.len() == TAIL {
                 tail.pop_front();
             }
-            tail.push_back(line.message.clone());
+            tail.push_back(beginning(&line.message));
             on_line(line);
         };
         while let Some(chunk) = process.next().await {
             match chunk {
+                Chunk::Stdout(data) if stdout.len() + data.len() > STDOUT => {
+                    return Err(too_much().into());
+                }
                 Chunk::Stdout(data) => stdout.extend_from_slice(&data),
                 Chunk::Stderr(data) => {
-                    pending.extend_from_slice(&data);
-                    while let Some(end) = pending.iter().position(|&b| b == b'\n') {
-                        let line: Vec<u8> = pending.drain(..=end).collect();
-                        take(&line, &mut fatal);
+                    for piece in data.split_inclusive(|&b| b == b'\n') {
+                        let room = LINE.saturating_sub(pending.len());
+                        pending.extend_from_slice(&piece[..piece.len().min(room)]);
+                        if piece.ends_with(b"\n") {
+                            take(&pending, &mut fatal);
+                            pending.clear();
+                        }
                     }
                 }
             }
@@ -328,9 +340,46 @@ impl Limactl {
     }
 }
 
+fn beginning(text: &str) -> String {
+    if text.len() <= SHOWN { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(SHOWN)]) }
+}
+
+fn too_much() -> Error {
+    Error::new(ErrorCode::EngineError, format!("limactl printed more than {STDOUT} bytes"))
+        .hint("Mend the installation with install({ repair: true }).")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    /// A limactl that prints what `script` does.
+    fn printing(script: &str) -> (tempfile::TempDir, Limactl) {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("limactl");
+        crate::fetch::disk::write_program(&program, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+        let limactl = Limactl::new(program, dir.path().join("vms"), None, &[]);
+        (dir, limactl)
+    }
+
+    #[tokio::test]
+    async fn what_limactl_prints_has_an_end() {
+        let (_dir, limactl) = printing("exec yes");
+        let e = limactl.version().await.unwrap_err();
+        assert!(e.message().contains("more than"), "{e}");
+
+        // A line without an end, one that is longer than any, and the last word, which counts all the same.
+        let long = "head -c 3000000 /dev/zero | tr '\\0' x";
+        let script = format!(
+            "printf '{{\"level\":\"info\",\"msg\":\"'; {long}; echo '\"}}'; echo '{{\"level\":\"fatal\",\"msg\":\"instance `x` already exists\"}}'; {long}; exit 1"
+        );
+        let (_dir, limactl) = printing(&format!("({script}) >&2; exit 1"));
+        let mut lengths = Vec::new();
+        let failed = limactl.create("x", String::new(), |line| lengths.push(line.message.len())).await.unwrap_err();
+        assert_eq!(failed.failure, Failure::AlreadyExists);
+        assert!(lengths.len() == 3 && lengths.iter().all(|n| *n <= LINE), "{lengths:?}");
+        assert!(failed.error.details()["logTail"].as_str().unwrap().len() < 3 * (SHOWN + 10));
+    }
 
     /// What the real 1.2.1 printed.
     pub(crate) fn recorded(name: &str) -> (i64, Vec<Line>) {

@@ -16,7 +16,7 @@ use crate::{
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
-        instance::{Facts, Health, Instance},
+        instance::{Facts, Health, Instance, release},
         limactl::{Failed, Failure, Limactl, Line},
         progress::StartProgress,
         template::{self, Settings},
@@ -126,7 +126,7 @@ impl Machine {
 
     /// Brings the VM to running from any state, and hands back the way into it: SSH works, containerd answers.
     /// Codes: `ROOT_USER`, `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`,
-    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`; `details.hostAgentLog`, `details.serialLog` and, of a
+    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima; `details.hostAgentLog`, `details.serialLog` and, of a
     /// guest without containerd, `details.guestLog` hold the ends of the logs.
     pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
         refuse_root()?;
@@ -287,8 +287,11 @@ impl Machine {
     }
 
     async fn boot(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<(), Failed> {
+        let version = self.limactl.version().await?;
+        self.refuse_downgrade(&version).await?;
         self.instance.remove_leftovers().await?;
         self.prepare_yaml(Some(plan), false).await?;
+        self.instance.record_lima(&version).await?;
         match self.limactl.start(&self.instance.name, BOOT, on_line).await {
             Ok(()) => Ok(()),
             Err(mut failed) if failed.failure == Failure::HostAgent => {
@@ -311,6 +314,22 @@ impl Machine {
                 Err(failed)
             }
             Err(failed) => Err(failed),
+        }
+    }
+
+    /// An older Lima does not know the disk of a newer one by its name, and would make an empty one beside it
+    /// (lima-contract §3).
+    async fn refuse_downgrade(&self, version: &str) -> Result<()> {
+        let Some(newest) = self.instance.newest_lima().await else { return Ok(()) };
+        match (release(version), release(&newest)) {
+            (Some(ours), Some(theirs)) if ours < theirs => {
+                let text = format!("The VM was run by Lima {newest}, and the one installed is {version}");
+                let hint = format!(
+                    "Install Lima {newest} or later (versions: {{ lima: '{newest}' }}), or delete() the VM with all it holds."
+                );
+                Err(Error::new(ErrorCode::InvalidState, text).hint(hint).detail("needed", newest))
+            }
+            _ => Ok(()),
         }
     }
 
