@@ -414,9 +414,8 @@ async fn an_older_lima_does_not_get_the_disk_of_a_newer_one() {
 }
 
 fn snapshot(dir: &std::path::Path) -> Vec<(String, Vec<u8>)> {
-    let entry = |e: std::fs::DirEntry| {
-        (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap_or_default())
-    };
+    let entry =
+        |e: std::fs::DirEntry| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap_or_default());
     let mut all: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().map(entry).collect();
     all.sort();
     all

@@ -278,7 +278,11 @@ impl Instance {
     /// The host agent says that its way to the guest agent is gone (lima-vm/lima#2227, mended in 2.0).
     pub fn lost_agent(&self, line: &Line) -> bool {
         line.text() == "guest agent events closed unexpectedly"
-            && line.fields.get("error").and_then(|e| e.as_str()).is_some_and(|e| e.contains("ga.sock: connect: no such"))
+            && line
+                .fields
+                .get("error")
+                .and_then(|e| e.as_str())
+                .is_some_and(|e| e.contains("ga.sock: connect: no such"))
     }
 
     /// Lima before 2.0 makes the forward of the guest agent's socket anew when the agent does not answer, and removes the
@@ -524,6 +528,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::lima::limactl::tests::{VERSIONS, recorded};
 
     fn instance() -> (tempfile::TempDir, Instance) {
         let home = tempfile::tempdir().unwrap();
@@ -692,11 +697,48 @@ mod tests {
         assert_eq!(SshConfig::parse("Host x\n  User lima\n"), None);
     }
 
+    /// As 1.2.1 said it, when the agent of a slow guest was late.
+    #[test]
+    fn the_lost_way_to_the_guest_agent_is_seen() {
+        let (_home, instance) = instance();
+        let (_, lines) = recorded("1.2.1", "start-degraded.json");
+        assert!(lines.iter().filter(|line| instance.lost_agent(line)).count() > 10);
+        for version in VERSIONS {
+            // Late, and found.
+            let (_, lines) = recorded(version, "start-first.json");
+            assert!(!lines.iter().any(|line| instance.lost_agent(line)), "{version}");
+        }
+        let errors =
+            |text: &str| format!("{{\"status\":{{\"running\":true,\"degraded\":true,\"errors\":[{text:?}]}}}}\n");
+        let late = "guest agent does not seem to be running; port forwards will not work";
+        let mount = "failed to mount reverse sshfs for \"/a\" on \"/a\": x";
+        let probe = "failed to satisfy the optional requirement 3 of 3 `containerd must answer`: x";
+        let log = instance.path("ha.stdout.log");
+        for (text, heard, expected) in [
+            (late.to_owned(), false, Health::Waiting),
+            (late.to_owned(), true, Health::Whole),
+            (probe.to_owned(), true, Health::Whole),
+            (format!("{mount}\n{late}"), true, Health::Degraded),
+            ("something else".to_owned(), true, Health::Degraded),
+        ] {
+            std::fs::write(&log, errors(&text)).unwrap();
+            assert_eq!(health(&log, || heard), expected, "{text}");
+        }
+        write(
+            &instance,
+            "ha.stderr.log",
+            "x\n{\"level\":\"info\",\"msg\":\"Guest agent is running\",\"time\":\"t\"}\n",
+        );
+        assert!(says(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is running\""));
+        assert!(!says(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is gone\""));
+    }
+
     #[tokio::test]
     async fn the_newest_lima_counts() {
         let (_home, instance) = instance();
         assert_eq!(instance.newest_lima().await, None);
-        for (version, newest) in [("1.10.0", "1.10.0"), ("1.9.3", "1.10.0"), ("2.2.0", "2.2.0"), ("<unknown>", "2.2.0")] {
+        for (version, newest) in [("1.10.0", "1.10.0"), ("1.9.3", "1.10.0"), ("2.2.0", "2.2.0"), ("<unknown>", "2.2.0")]
+        {
             instance.record_lima(version).await.unwrap();
             assert_eq!(instance.newest_lima().await.as_deref(), Some(newest), "{version}");
         }

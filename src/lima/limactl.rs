@@ -1,5 +1,5 @@
 //! The `limactl` program: how it is called, and what its words mean. It has one exit code for every failure, so its
-//! messages decide (docs/reference/lima.md#exit-code; recorded in `tests/fixtures/limactl-1.2.1`).
+//! messages decide (docs/reference/lima.md#exit-code; recorded in `tests/fixtures/limactl-<version>`).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -381,9 +381,12 @@ pub(super) mod tests {
         assert!(failed.error.details()["logTail"].as_str().unwrap().len() < 3 * (SHOWN + 10));
     }
 
-    /// What the real 1.2.1 printed.
-    pub(crate) fn recorded(name: &str) -> (i64, Vec<Line>) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/limactl-1.2.1").join(name);
+    pub(crate) const VERSIONS: [&str; 2] = ["1.2.1", "2.2.0"];
+
+    /// What the real one of that version printed.
+    pub(crate) fn recorded(version: &str, name: &str) -> (i64, Vec<Line>) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let path = dir.join(format!("limactl-{version}")).join(name);
         let v: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         (v["exitCode"].as_i64().unwrap(), v["stderr"].as_str().unwrap().lines().map(Line::parse).collect())
     }
@@ -401,14 +404,23 @@ pub(super) mod tests {
             ("stop-missing.json", Failure::Missing),
             ("validate-bad.json", Failure::Invalid),
         ] {
-            let (exit, lines) = recorded(file);
-            assert_eq!(exit, 1, "{file}");
-            let last = lines.last().unwrap();
-            assert_eq!(last.level, Level::Fatal, "{file}");
-            assert_eq!(Failure::of(&last.message), failure, "{file}: {}", last.message);
-            // As v2 quotes.
-            assert_eq!(Failure::of(&last.message.replace('"', "`")), failure, "{file}");
+            for version in VERSIONS {
+                // They were given other names: 2.2.0 one that is short enough, in a path that is not.
+                let failure = match (file, version) {
+                    ("name-too-long.json", "2.2.0") => Failure::PathTooLong,
+                    _ => failure,
+                };
+                let (exit, lines) = recorded(version, file);
+                assert_eq!(exit, 1, "{version}/{file}");
+                let last = lines.last().unwrap();
+                assert_eq!(last.level, Level::Fatal, "{version}/{file}");
+                assert_eq!(Failure::of(&last.message), failure, "{version}/{file}: {}", last.message);
+            }
         }
+        let (exit, lines) = recorded("1.2.1", "start-degraded.json");
+        assert_eq!((exit, Failure::of(&lines.last().unwrap().message)), (1, Failure::HostAgent));
+        let another = "another hostagent may already be running with pid 7 (pidfile `/home/kai/.lima/default/ha.pid`)";
+        assert_eq!(Failure::of(another), Failure::SeemsRunning);
     }
 
     #[test]
@@ -416,9 +428,11 @@ pub(super) mod tests {
         for file in
             ["start-first.json", "start-already-running.json", "stop.json", "delete.json", "delete-missing.json"]
         {
-            let (exit, lines) = recorded(file);
-            assert_eq!(exit, 0);
-            assert!(lines.iter().all(|l| l.level != Level::Fatal && l.level != Level::Raw), "{file}");
+            for version in VERSIONS {
+                let (exit, lines) = recorded(version, file);
+                assert_eq!(exit, 0);
+                assert!(lines.iter().all(|l| l.level != Level::Fatal && l.level != Level::Raw), "{version}/{file}");
+            }
         }
     }
 

@@ -123,7 +123,7 @@ impl<'a> Requirement<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lima::limactl::tests::recorded;
+    use crate::lima::limactl::tests::{VERSIONS, recorded};
 
     fn events(lines: &[Line]) -> Vec<RuntimeProgress> {
         let mut progress = StartProgress::default();
@@ -131,8 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn the_recorded_first_start_goes_only_forward() {
-        let events = events(&recorded("start-first.json").1);
+    fn the_recorded_first_starts_go_only_forward() {
+        for version in VERSIONS {
+            only_forward(version);
+        }
+    }
+
+    fn only_forward(version: &str) {
+        let events = events(&recorded(version, "start-first.json").1);
         let mut phases: Vec<Phase> = events.iter().map(|e| e.phase).collect();
         phases.dedup();
         assert_eq!(phases, [Phase::Create, Phase::Boot, Phase::Provision]);
