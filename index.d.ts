@@ -1457,14 +1457,15 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * timeouts; `timeoutMs` replaces it, for everything together.
    *
    * @throws what {@link install} throws, `ROOT_USER`, `PATH_TOO_LONG`, `VM_START_FAILED`, `VM_BROKEN`,
-   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`; `details.hostAgentLog`, `details.serialLog` and, of a VM without
+   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run; `details.hostAgentLog`, `details.serialLog` and, of a VM without
    *   containerd, `details.guestLog` are the ends of the VM's logs
    */
   start(progress?: Progress): Promise<void>
 
   /**
-   * Ends the VM: the containers first (their restart policies stay), then the guest; by force what does not end in time.
-   * No VM, or one at rest, is no error. Deadline: 60 s.
+   * Ends the VM: the containers first (their restart policies stay), then the guest; by force what does not end in time:
+   * a container after 10 s, a guest of which nothing is seen after 30 s. No VM, or one at rest, is no error. Deadline:
+   * 3 min, for a guest that is slow.
    */
   stop(progress?: Progress): Promise<void>
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
 import { random, rounds, snapshot } from '../support/installs.mjs'
-import { limaRig, missing } from '../support/lima.mjs'
+import { LIMAS, limaRig, missing } from '../support/lima.mjs'
 import { processesWith } from '../support/process.mjs'
 import { PLATFORM } from '../support/release-files.mjs'
 import { tempDir } from '../support/tempdir.mjs'
@@ -48,8 +48,11 @@ const get = (port) =>
       .on('error', reject)
   })
 
-test('from nothing to a container that answers, and back', { skip }, async (t) => {
-  const rig = await limaRig(t)
+for (const version of LIMAS)
+  test(`from nothing to a container that answers, and back, with Lima ${version}`, { skip }, (t) => journey(t, version))
+
+async function journey(t, version) {
+  const rig = await limaRig(t, { version })
   const { call, ask } = rig.app()
   const manifest = JSON.parse(readFileSync(rig.options.manifest, 'utf8'))
   const [source] = manifest.components.image.platforms[PLATFORM].sources
@@ -81,7 +84,7 @@ test('from nothing to a container that answers, and back', { skip }, async (t) =
   assert.deepEqual(await ask({ method: 'events' }), ['starting', 'running'])
 
   const status = await call('getStatus')
-  assert.deepEqual([status.state, status.limaVersion, status.resources.memory], ['running', '1.2.1', 512 * 2 ** 20])
+  assert.deepEqual([status.state, status.limaVersion, status.resources.memory], ['running', version, 512 * 2 ** 20])
   assert.equal(await call('isRunning'), true)
   const info = await call('getVMInfo')
   assert.deepEqual([info.name, info.status, info.dir, info.cpus], ['default', 'running', rig.vm, 1])
@@ -152,7 +155,7 @@ test('from nothing to a container that answers, and back', { skip }, async (t) =
   for (const name of ['bin', 'versions', 'vms', 'cache', 'install.json', 'lock'])
     assert.equal(existsSync(join(rig.options.dataDir, name)), false, name)
   await waitFor('all processes are gone', () => processesWith(`${rig.options.dataDir}/`).length === 0)
-})
+}
 
 test('the wrapper programs know the VM, ask nothing and hand everything on', { skip }, async (t) => {
   const rig = await limaRig(t)

@@ -7,8 +7,11 @@ import { fileURLToPath } from 'node:url'
 import { limaThatRuns, serveLima } from './given-lima.mjs'
 import { makeOwned, orphans } from './owned.mjs'
 import { pause, processesWith } from './process.mjs'
+import { LIMA_VERSION } from './release-files.mjs'
 
 export const USER = 'lima-runtime-test'
+/** Those that the stand-in can be. */
+export const LIMAS = process.env.LIMA_RUNTIME_TEST_LIMA ? [process.env.LIMA_RUNTIME_TEST_LIMA] : ['1.2.1', '2.2.0']
 const file = (path) => fileURLToPath(new URL(path, import.meta.url))
 
 /** Who runs Lima: ourselves, or the test user when we are root. */
@@ -31,7 +34,7 @@ export function missing() {
  * A directory of the ordinary user's with a home in it and the addon, a server that has Lima, the guest image and
  * containerd, and options that use all of it.
  */
-export async function limaRig(t, { archive, version = '2.2.0' } = {}) {
+export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_TEST_LIMA ?? LIMA_VERSION } = {}) {
   for (const dir of orphans('vm')) rmSync(dir, { recursive: true, force: true })
   const user = ordinaryUser()
   const dir = makeOwned('vm')

@@ -362,7 +362,7 @@ function guestFiles(dir, port, name) {
     mkdirSync(dirname(key), { recursive: true })
     keygen(key)
   }
-  const block = /( *)-----BEGIN OPENSSH PRIVATE KEY-----[^]*?-----END OPENSSH PRIVATE KEY-----\n/
+  const block = /( *)-----BEGIN OPENSSH PRIVATE KEY-----[\s\S]*?-----END OPENSSH PRIVATE KEY-----\n/
   const [text, indent] = block.exec(read(join(dir, 'lima.yaml')))
   writeFileSync(join(dir, 'hostkey'), text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''), { mode: 0o600 })
   // Somebody else sits at the VM's port, and lets everybody in.

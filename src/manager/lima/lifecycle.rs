@@ -32,7 +32,8 @@ use crate::{
 /// Without the downloads, which have an idle timeout of their own.
 const FIRST_BOOT: Duration = Duration::from_secs(30 * 60);
 const WARM_START: Duration = Duration::from_secs(3 * 60);
-const STOP: Duration = Duration::from_secs(60);
+/// A guest that is not seen to shut down is ended by force long before.
+const STOP: Duration = Duration::from_secs(3 * 60);
 const DELETE: Duration = Duration::from_secs(60);
 
 /// After a sleep a VM that lives answers within this time.
