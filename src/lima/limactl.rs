@@ -341,7 +341,10 @@ impl Limactl {
 }
 
 fn beginning(text: &str) -> String {
-    if text.len() <= SHOWN { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(SHOWN)]) }
+    match text.char_indices().find(|(at, _)| *at >= SHOWN) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
 }
 
 fn too_much() -> Error {

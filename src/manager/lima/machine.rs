@@ -516,10 +516,7 @@ struct Sign {
 }
 
 /// Both of Lima's own boot scripts and of cloud-init's.
-const SIGN_SCRIPT: &str = r#"
-[ -e /run/lima-boot-done ] && echo done
-stat -c %s /var/log/cloud-init-output.log
-"#;
+const SIGN_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
 
 /// Both what commands need and what the API needs: sudo with containerd behind it, and a socket we may open.
 async fn probe(guest: &SshGuest) -> Result<()> {
