@@ -117,7 +117,7 @@ async function start(name) {
     // pkg/instance/start.go: new files, where 1.x empties the old ones.
     for (const log of ['ha.stdout.log', 'ha.stderr.log']) rmSync(file(log), { force: true })
   } else if (!existsSync(file('diffdisk'))) {
-    // lima-contract §3: over a disk that it does not know by its name, 1.x makes an empty one.
+    // docs/reference/lima.md#disk-names: over a disk that it does not know by its name, 1.x makes an empty one.
     writeFileSync(file('diffdisk'), '')
   }
   const [out, err] = ['ha.stdout.log', 'ha.stderr.log'].map((f) => openSync(file(f), 'w'))
@@ -283,7 +283,7 @@ async function guestAgent(dir, name, comes) {
 }
 
 /**
- * As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens (lima-contract §4). UDP
+ * As Lima forwards a port: it notices a listener of the guest after a while, says so, and listens (docs/reference/lima.md#published-ports). UDP
  * by default in 2.x, by a rule in 1.x (pkg/limayaml/defaults.go, FillPortForwardDefaults).
  */
 function forwardPorts(emit, yaml) {

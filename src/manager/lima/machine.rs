@@ -318,7 +318,7 @@ impl Machine {
     }
 
     /// An older Lima does not know the disk of a newer one by its name, and would make an empty one beside it
-    /// (lima-contract §3).
+    /// (docs/reference/lima.md#disk-names).
     async fn refuse_downgrade(&self, version: &str) -> Result<()> {
         let Some(newest) = self.instance.newest_lima().await else { return Ok(()) };
         match (release(version), release(&newest)) {
