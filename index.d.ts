@@ -57,11 +57,14 @@ import type { Readable } from 'node:stream'
  *
  * - `TIMEOUT`: the deadline passed (`details.timeoutMs`).
  * - `ABORTED`: the caller's `signal` was aborted; `cause` is its `reason`.
- * - `INVALID_ARGUMENT`: an argument is wrong; `details.field` names it. The engine was not asked.
+ * - `INVALID_ARGUMENT`: an argument is wrong; `details.field` names it. Found before the engine is asked, unless only the
+ *   engine can tell: a program that the image does not have, an address that is not its machine's.
  * - `INVALID_STATE`: the object is in a state that does not allow the call.
  * - `PERMISSION_DENIED`: the operating system refused: a socket, file or directory we may not open. Or we are root, and
  *   another user can change the directory that we would write to.
  * - `ENGINE_UNREACHABLE`: no engine answers at the endpoint.
+ * - `TOO_LARGE`: a program's output, or an engine's answer, has more bytes than are kept of it (`details.limit`). The
+ *   program has been ended.
  * - `ENGINE_ERROR`: the engine refused for a reason without a code of its own; the message is the engine's.
  * - `INTERNAL`: a bug of this package.
  *
@@ -75,6 +78,8 @@ import type { Readable } from 'node:stream'
  *   ended well, and a port it published does not answer on this computer (yet).
  * - `OUTDATED_VERSION`: never thrown, but the `code` of a warning of the process, once for each: a program is used in a
  *   version that should not be. The message says why.
+ * - `ENGINE_WARNING`: never thrown, but the `code` of a warning of the process: a call ended well, and the engine did not do
+ *   all that it was asked. The message is the engine's.
  * - `IN_USE`: the image, network or volume is used by a container, or the container is running.
  * - `REGISTRY_AUTH`: the registry wants credentials, or refused the ones it got.
  */
@@ -108,7 +113,9 @@ export type RuntimeErrorCode =
   | 'PERMISSION_DENIED'
   | 'ENGINE_UNREACHABLE'
   | 'REGISTRY_AUTH'
+  | 'TOO_LARGE'
   | 'ENGINE_ERROR'
+  | 'ENGINE_WARNING'
   | 'INTERNAL'
 
 /** Facts about an error, for a log or a bug report. Which are there depends on the code. */
@@ -237,7 +244,10 @@ export interface ContainerConfig {
   ports?: Record<string, string>
   /** Directories, files and volumes to mount. */
   volumes?: {
-    /** An absolute path on the host, or the name of a volume (made where it is absent). */
+    /**
+     * An absolute path on the host, or the name of a volume (made where it is absent). `/var/run/docker.sock` means the
+     * engine's own API socket, wherever it listens on its machine; an engine without one refuses it.
+     */
     host: string
     /** An absolute path in the container. */
     container: string
@@ -270,7 +280,10 @@ export interface ContainerConfig {
    * of the process says so.
    */
   labels?: Record<string, string>
-  /** `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Default: the engine's own. */
+  /**
+   * `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Pulled where the image is here for another one only. Default:
+   * the engine's own.
+   */
   platform?: string
   /** For the pull of an image that is absent, as in {@link PullOptions}. Default: `'user'`. */
   credentials?: 'user' | 'none'
@@ -357,7 +370,7 @@ export interface ListContainersOptions extends CallOptions {
   /**
    * Docker's filters: values of one key are alternatives, keys are conditions. Known: `ancestor before exited expose
    * health id label name network publish since status volume`; another is `INVALID_ARGUMENT`. `name` matches any
-   * part of a name, and an exact match comes first in the answer.
+   * part of a name, `id` the beginning of an id, both literally; an exact name comes first in the answer.
    */
   filters?: Record<string, string[]>
 }
@@ -388,6 +401,11 @@ export interface ExecOptions extends CallOptions {
   user?: string
   /** Written to the program's standard input, which is then closed; text as UTF-8, bytes as they are now. Default: nothing. */
   input?: string | Uint8Array
+  /**
+   * Most bytes of standard output and standard error together, 1 to 2^31 - 1. A program that prints more is ended, and the
+   * call with `TOO_LARGE`. Default: 64 MiB.
+   */
+  maxOutput?: number
 }
 
 /** How a program in a container ended, and what it wrote. */
@@ -587,7 +605,7 @@ export interface IContainerRuntime {
 
   /**
    * Asks the container to end, and kills it after `timeout` seconds (0 to 86400; default: the container's own, 10).
-   * One that does not run is no error. A container with `restart: 'always'` stays stopped. Deadline: `timeout` + 30 s.
+   * One that does not run is no error. A container with `restart: 'always'` stays stopped. Deadline: 30 s more than it gets.
    *
    * @throws `CONTAINER_NOT_FOUND`
    */
@@ -750,9 +768,11 @@ export declare abstract class ContainerAdapter {
 
   /**
    * Runs `argv` in a running container, to its end; no shell sees it. A program that fails is no error: look at
-   * `exitCode`. No deadline.
+   * `exitCode`, which is 127 where there is no such program, 126 where it cannot be run. No deadline. A call that is given up
+   * ends the program with TERM, then KILL; on Docker, which has no call for that, by a shell of the container's own.
    *
-   * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run, `TOO_LARGE`, `INVALID_ARGUMENT` for a user or a
+   *   `workdir` that the container does not have
    * @example
    * ```ts
    * const { exitCode, stdout } = await docker.execInContainer(id, ['sh', '-c', 'cat > /tmp/x; wc -c < /tmp/x'], { input: 'hello' })
@@ -761,7 +781,7 @@ export declare abstract class ContainerAdapter {
   execInContainer(id: string, argv: string[], options?: ExecOptions): Promise<ExecResult>
 
   /**
-   * Resolves when the container has ended, at once if it has. No deadline.
+   * Resolves when the container has ended, at once if it has; one that was never started is waited for. No deadline.
    *
    * @throws `CONTAINER_NOT_FOUND`
    */
@@ -807,7 +827,8 @@ export declare abstract class ContainerAdapter {
    * stream is read to its end or destroyed.
    *
    * @returns The references loaded.
-   * @throws `INVALID_ARGUMENT` for a path that is not there, and for a stream that fails (its error is the `cause`)
+   * @throws `INVALID_ARGUMENT` for a path that is no file, for what is no archive or not all of one, and for a stream that
+   *   fails (its error is the `cause`)
    */
   loadImage(archive: string | NodeJS.ReadableStream, options?: CallOptions): Promise<string[]>
 

@@ -36,6 +36,8 @@ const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
   PORT_IN_USE: 'The port of this computer is taken',
   PORT_NOT_FORWARDED: 'A published port does not answer on this computer',
   OUTDATED_VERSION: 'A program is used in a version that should not be',
+  TOO_LARGE: 'More was printed or answered than is kept of it',
+  ENGINE_WARNING: 'The container engine did not do all it was asked',
   IN_USE: 'It is in use',
   INVALID_ARGUMENT: 'An argument is wrong',
   INVALID_STATE: 'It is not in a state that allows this',

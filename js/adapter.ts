@@ -182,7 +182,9 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async createNetwork(name: string, options?: api.NetworkOptions): Promise<string> {
-    return invoke(options, (call) => this.#native.createNetwork(string('name', name), json('options', options), call))
+    return invokeAndWarn(options, (call) =>
+      this.#native.createNetwork(string('name', name), json('options', options), call),
+    )
   }
 
   async removeNetwork(id: string, options?: Call): Promise<void> {

@@ -69,7 +69,7 @@ codes! {
     OutdatedVersion = "OUTDATED_VERSION",
     /// The image, network or volume is used by a container, or the container is running.
     InUse = "IN_USE",
-    /// An argument is wrong; `details.field` names it. The engine was not asked.
+    /// An argument is wrong; `details.field` names it.
     InvalidArgument = "INVALID_ARGUMENT",
     /// The object is in a state that does not allow the call.
     InvalidState = "INVALID_STATE",
@@ -77,8 +77,12 @@ codes! {
     PermissionDenied = "PERMISSION_DENIED",
     /// No engine answers at the endpoint.
     EngineUnreachable = "ENGINE_UNREACHABLE",
+    /// Never thrown, a warning of a call that ended well: the engine did it otherwise than it was asked.
+    EngineWarning = "ENGINE_WARNING",
     /// The registry wants credentials, or refused the ones it got.
     RegistryAuth = "REGISTRY_AUTH",
+    /// A program's output, or an answer, is larger than what is kept of it in memory.
+    TooLarge = "TOO_LARGE",
     /// The engine refused for a reason without a code of its own; the message is the engine's.
     EngineError = "ENGINE_ERROR",
     /// A bug of ours.
@@ -138,6 +142,11 @@ impl Error {
     pub fn source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// `what` is more than `limit` bytes.
+    pub fn too_large(what: &str, limit: usize) -> Self {
+        Self::new(ErrorCode::TooLarge, format!("{what} is larger than {limit} bytes")).detail("limit", limit)
     }
 
     /// An operating system error on `path`, as the code a user can act on.

@@ -103,6 +103,39 @@ impl std::fmt::Display for Exit {
     }
 }
 
+/// Most of a program's output that is kept in memory.
+pub const KEPT: usize = 64 << 20;
+
+/// A program's output as it comes, up to a limit over both streams.
+pub(crate) struct Collected {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    limit: usize,
+}
+
+impl Collected {
+    pub fn up_to(limit: usize) -> Self {
+        Self { stdout: Vec::new(), stderr: Vec::new(), limit }
+    }
+
+    pub fn stdout(&mut self, data: &[u8]) -> Result<()> {
+        self.room(data)?;
+        self.stdout.extend_from_slice(data);
+        Ok(())
+    }
+
+    pub fn stderr(&mut self, data: &[u8]) -> Result<()> {
+        self.room(data)?;
+        self.stderr.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn room(&self, data: &[u8]) -> Result<()> {
+        let left = self.limit.saturating_sub(self.stdout.len()).saturating_sub(self.stderr.len());
+        if data.len() <= left { Ok(()) } else { Err(Error::too_large("The program's output", self.limit)) }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chunk {
     Stdout(Bytes),
@@ -189,18 +222,19 @@ impl Process {
         _ = exit.await;
     }
 
-    /// Everything it prints, kept in memory. Reads on a task of its own: a caller who is busy elsewhere must not
+    /// Everything it prints, kept in memory; one that prints more than [`KEPT`] is ended. Reads on a task of its own: a caller who is busy elsewhere must not
     /// stall the connection, which may be shared.
     pub async fn output(mut self) -> Result<Output> {
         self.stdin = None;
         AbortOnDropHandle::new(task::spawn(async move {
-            let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+            let mut kept = Collected::up_to(KEPT);
             while let Some(chunk) = self.next().await {
                 match chunk {
-                    Chunk::Stdout(data) => stdout.extend_from_slice(&data),
-                    Chunk::Stderr(data) => stderr.extend_from_slice(&data),
+                    Chunk::Stdout(data) => kept.stdout(&data)?,
+                    Chunk::Stderr(data) => kept.stderr(&data)?,
                 }
             }
+            let Collected { stdout, stderr, .. } = kept;
             Ok(Output { exit: self.exit().await?, stdout, stderr })
         }))
         .await

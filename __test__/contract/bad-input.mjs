@@ -43,9 +43,22 @@ const NOT_IMAGES = [
   'http://host/name',
   'a\0b',
   'name:',
+  'x:y:z',
+  'me/App:1',
+  '/a',
+  'a/',
+  'a_.b',
+  'host_name:5000/a',
+  '[::1]:5000',
+  '[::1',
+  'a:-tag',
+  'repo@sha256:ffffffff',
+  `a:${'t'.repeat(129)}`,
+  `example.com/${'a'.repeat(256)}`,
   GARBAGE,
   ...NOT_STRINGS,
 ]
+const ID = '0'.repeat(64)
 const NOT_FLAGS = ['yes', 1, null, {}]
 const check = { test: ['CMD', 'true'], interval: 1000, timeout: 1000, retries: 1 }
 
@@ -139,9 +152,13 @@ export const badInput = subject('bad input', (ctx, test) => {
         ['', 'relative/path', './here', '../up', '~/home', 'a b', '/a\0b', GARBAGE, ...NOT_STRINGS],
         (host) => ({ volumes: [{ host, container: '/x' }] }),
       ),
-      ...start('volumes[0].container', ['', 'relative', '/', '/a\0b', `/${GARBAGE}`, ...NOT_STRINGS], (container) => ({
-        volumes: [{ host: '/tmp', container }],
-      })),
+      ...start(
+        'volumes[0].container',
+        ['', 'relative', '/', '//', '/..', '/a\0b', `/${GARBAGE}`, ...NOT_STRINGS],
+        (container) => ({
+          volumes: [{ host: '/tmp', container }],
+        }),
+      ),
       ...start('volumes[0].readOnly', NOT_FLAGS, (readOnly) => ({
         volumes: [{ host: '/tmp', container: '/x', readOnly }],
       })),
@@ -243,12 +260,13 @@ export const badInput = subject('bad input', (ctx, test) => {
     const { image } = ctx.backend
     const each = (field, values, call) => values.map((v) => [field, v, () => call(v)])
     return [
-      ...each('name', NOT_IMAGES, (name) => a.pullImage(name)),
+      // An id is in no registry.
+      ...each('name', [...NOT_IMAGES, ID, `sha256:${ID}`], (name) => a.pullImage(name)),
       ...each('name', NOT_IMAGES, (name) => a.imageExists(name)),
       ...each('id', NOT_IMAGES, (id) => a.removeImage(id)),
       ...each('force', NOT_FLAGS, (force) => a.removeImage(image, force)),
       ...each('source', NOT_IMAGES, (source) => a.tagImage(source, 'target:x')),
-      ...each('target', [...NOT_IMAGES, `x@sha256:${'0'.repeat(64)}`], (target) => a.tagImage(image, target)),
+      ...each('target', [...NOT_IMAGES, ID, `sha256:${ID}`, `x@sha256:${ID}`], (target) => a.tagImage(image, target)),
       ...each('onProgress', ['x', 42, {}, null], (f) => a.pullImage(image, f)),
       ...each('options', [null, 'x', 42, []], (o) => a.pullImage(image, undefined, o)),
       ...each('platform', ['', 'amd64', 42, GARBAGE], (platform) => a.pullImage(image, undefined, { platform })),

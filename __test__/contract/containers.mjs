@@ -1,3 +1,4 @@
+import { FOREIGN } from '../support/images.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { assert, fails, IDLE, LITERAL, subject } from './kit.mjs'
 
@@ -80,9 +81,13 @@ export const containers = subject('containers', (ctx, test) => {
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
   })
 
-  test('a failure after the create removes what was created', async () => {
+  test('a failure after the create removes what was created, and names what was wrong', async () => {
     const name = ctx.name()
-    await assert.rejects(ctx.start({ name, command: ['/no/such/program'] }), /no\/such\/program/)
+    for (const program of ['/no/such/program', 'no-such-program', '/etc', '/etc/passwd'])
+      await fails(ctx.start({ name, command: [program, 'x'] }), 'INVALID_ARGUMENT', {
+        field: 'command[0]',
+        naming: program,
+      })
     assert.ok(!(await ctx.names()).includes(name))
     const id = await ctx.start({ name })
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
@@ -215,6 +220,47 @@ export const containers = subject('containers', (ctx, test) => {
     assert.deepEqual(await ctx.adapter.waitContainer(id), { exitCode: 4 })
   })
 
+  test('wait for one that was never started waits for its end, or its removal', async () => {
+    const name = ctx.name()
+    await ctx.backend.outside.create(name, ['sh', '-c', 'exit 6'])
+    ctx.discard(name)
+    let ended = false
+    const waits = ctx.adapter.waitContainer(name).finally(() => (ended = true))
+    // It stands once a later call has come and gone; nothing has ended then.
+    await fails(ctx.adapter.waitContainer(name, { timeoutMs: 1000 }), 'TIMEOUT')
+    assert.equal(ended, false)
+    await ctx.adapter.restartContainer(name)
+    assert.deepEqual(await waits, { exitCode: 6 })
+
+    const other = ctx.name()
+    await ctx.backend.outside.create(other, IDLE)
+    ctx.discard(other)
+    const removed = fails(ctx.adapter.waitContainer(other), 'CONTAINER_NOT_FOUND', { naming: other })
+    await fails(ctx.adapter.waitContainer(other, { timeoutMs: 1000 }), 'TIMEOUT')
+    await ctx.adapter.removeContainer(other)
+    await removed
+  })
+
+  test('the image for the platform asked for, though another is here', { timeout: 120_000 }, async () => {
+    const { platformsImage: image } = ctx.backend
+    const before = new Set((await ctx.adapter.listImages()).map(({ id }) => id))
+    // On Docker the one that was there before stays, without a name.
+    ctx.undo(async () => {
+      for (const { id } of await ctx.adapter.listImages()) if (!before.has(id)) await ctx.adapter.removeImage(id, true)
+    })
+    await ctx.adapter.pullImage(image)
+    const which = async (platform) => {
+      const id = await ctx.ran('cat /which', { image, platform })
+      const said = await ctx.log(id)
+      await ctx.adapter.removeContainer(id)
+      return said
+    }
+    assert.equal(await which(undefined), 'own')
+    assert.equal(await which(`linux/${FOREIGN}`), FOREIGN)
+    assert.equal(await which(`linux/${process.arch === 'x64' ? 'amd64' : process.arch}`), 'own')
+    await fails(ctx.start({ image, platform: 'linux/s390x' }), 'IMAGE_NOT_FOUND', { naming: image })
+  })
+
   test('list shows what runs, all on request', async () => {
     const running = await ctx.start()
     const exited = await ctx.ran('exit 0')
@@ -238,6 +284,20 @@ export const containers = subject('containers', (ctx, test) => {
     const found = await ctx.adapter.listContainers({ filters: { name: [name] } })
     assert.equal(found[0].id, exact)
     assert.deepEqual(new Set(found.map((c) => c.id)), new Set([exact, longer, before]))
+  })
+
+  test('a filter is no pattern', async () => {
+    const name = ctx.name('web')
+    const dotted = await ctx.start({ name: `${name}.1` })
+    const id = await ctx.start({ name: `${name}x1` })
+    const find = async (filters) => (await ctx.adapter.listContainers({ filters })).map((c) => c.id)
+    assert.deepEqual(await find({ name: [`${name}.1`] }), [dotted])
+    assert.deepEqual(await find({ name: [`/${name}x1`] }), [id])
+    for (const value of [`${name}.*`, `^${name}`, `${name}[.x]1`, '(', `${name}\\.1`])
+      assert.deepEqual(await find({ name: [value] }), [], value)
+    // The beginning of an id, not any part of it.
+    for (const value of ['.*', id.slice(1, 40), `^${id}`]) assert.deepEqual(await find({ id: [value] }), [], value)
+    assert.deepEqual(await find({ id: [id.slice(0, 12)] }), [id])
   })
 
   test('filter by label, status, ancestor and id', async () => {

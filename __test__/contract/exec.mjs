@@ -1,3 +1,4 @@
+import { waitFor } from '../support/wait.mjs'
 import { assert, fails, LITERAL, subject } from './kit.mjs'
 
 export const exec = subject('exec', (ctx, test) => {
@@ -58,8 +59,62 @@ export const exec = subject('exec', (ctx, test) => {
 
   test('a program that is not there ends as it does in a shell', async () => {
     const id = await ctx.start()
-    const { exitCode } = await ctx.adapter.execInContainer(id, ['/no/such/program'])
-    assert.ok([126, 127].includes(exitCode), `exit code ${exitCode}`)
+    for (const [program, code] of [
+      ['/no/such/program', 127],
+      ['no-such-program', 127],
+      ['/etc', 126],
+      ['/etc/passwd', 126],
+    ]) {
+      const { exitCode, stdout, stderr } = await ctx.adapter.execInContainer(id, [program])
+      assert.deepEqual([exitCode, stdout.length], [code, 0], `${program}: ${stdout}${stderr}`)
+      assert.ok(stderr.includes(program), String(stderr))
+    }
+    for (const code of [126, 127]) {
+      const script = `echo out; echo err >&2; exit ${code}`
+      const own = await ctx.adapter.execInContainer(id, ['sh', '-c', script])
+      assert.deepEqual(own, { exitCode: code, stdout: Buffer.from('out\n'), stderr: Buffer.from('err\n') })
+    }
+  })
+
+  test('a user or a directory that the container does not have', async () => {
+    const id = await ctx.start()
+    const run = (options) => ctx.adapter.execInContainer(id, ['true'], options)
+    for (const user of ['no-such-user', '0:no-such-group'])
+      await fails(run({ user }), 'INVALID_ARGUMENT', { field: 'user' })
+    for (const workdir of ['/no/such/directory', '/etc/passwd'])
+      await fails(run({ workdir }), 'INVALID_ARGUMENT', { field: 'workdir' })
+  })
+
+  test('a program that prints too much is ended, as one whose caller leaves', async () => {
+    const id = await ctx.start()
+    const gone = (word) =>
+      waitFor(`no ${word}`, async () => !(await ctx.exec(id, 'ps')).includes(word), { timeoutMs: 30_000 })
+    const limits = { maxOutput: 1 << 20 }
+    const exact = await ctx.adapter.execInContainer(
+      id,
+      ['sh', '-c', 'head -c 1000000 /dev/zero; head -c 48576 /dev/zero >&2'],
+      limits,
+    )
+    assert.equal(exact.stdout.length + exact.stderr.length, limits.maxOutput)
+    const error = await fails(ctx.adapter.execInContainer(id, ['yes', 'and again'], limits), 'TOO_LARGE')
+    assert.equal(error.details.limit, limits.maxOutput)
+    await gone('and again')
+    // 64 MiB where nothing is said.
+    await fails(ctx.adapter.execInContainer(id, ['yes', 'for ever']), 'TOO_LARGE')
+    await gone('for ever')
+    const stop = new AbortController()
+    const call = ctx.adapter.execInContainer(id, ['sh', '-c', 'echo $$ >/begun; exec sleep 12345'], {
+      signal: stop.signal,
+    })
+    await waitFor(
+      'its begin',
+      async () => (await ctx.adapter.execInContainer(id, ['test', '-s', '/begun'])).exitCode === 0,
+    )
+    stop.abort()
+    await fails(call, 'ABORTED')
+    await gone('12345')
+    await fails(ctx.adapter.execInContainer(id, ['sleep', '23456'], { timeoutMs: 1500 }), 'TIMEOUT')
+    await gone('23456')
   })
 
   test('a container that does not run is INVALID_STATE', async () => {

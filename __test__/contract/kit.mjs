@@ -2,6 +2,7 @@
 //
 // type              the RuntimeType the adapter must report
 // image             a reference the engine has: busybox, with its applets in /bin
+// platformsImage    one in a registry: `twoPlatforms()`
 // remoteImage       a reference in a registry the engine reaches, that it does not have; the registry's images are small
 // differs           { row: reason }: what this backend does not do, and why; the tests that need the row are skipped
 // degraded          a slower way to the engine serves
@@ -181,6 +182,20 @@ async function gone(removal) {
   } catch (error) {
     if (!/_NOT_FOUND$/.test(error.code)) throw error
   }
+}
+
+/** The warnings of the process under `work`. */
+export async function warnings(work) {
+  const seen = []
+  const listen = (warning) => seen.push(warning)
+  process.on('warning', listen)
+  try {
+    await work()
+    await new Promise(setImmediate)
+  } finally {
+    process.off('warning', listen)
+  }
+  return seen
 }
 
 /** Declares the tests of one subject: `define(ctx, test)`; `test(name, { needs?, timeout? }?, f)`. */

@@ -1,4 +1,4 @@
-import { assert, fails, subject } from './kit.mjs'
+import { assert, fails, subject, warnings } from './kit.mjs'
 
 export const networks = subject('networks', (ctx, test) => {
   const interfaces = async (id) =>
@@ -17,6 +17,35 @@ export const networks = subject('networks', (ctx, test) => {
     const { name } = await ctx.network()
     await fails(ctx.adapter.createNetwork(name), 'NAME_IN_USE', { naming: name })
     assert.equal((await ctx.adapter.listNetworks()).filter((n) => n.name === name).length, 1)
+  })
+
+  test("the engine's own networks are taken, and stay", async () => {
+    for (const name of ['bridge', 'host', 'none', 'default'])
+      await fails(ctx.adapter.createNetwork(name), 'NAME_IN_USE', { naming: name })
+    const { name } = (await ctx.adapter.listNetworks()).find((n) => n.name === 'bridge')
+    await fails(ctx.adapter.removeNetwork(name), 'INVALID_ARGUMENT', { field: 'id', naming: name })
+  })
+
+  test('a driver that the engine does not have', { timeout: 120_000 }, async () => {
+    const name = ctx.name('net')
+    const words = { field: 'driver', naming: 'no-such-driver' }
+    await fails(ctx.adapter.createNetwork(name, { driver: 'no-such-driver' }), 'INVALID_ARGUMENT', words)
+    assert.ok(!(await ctx.adapter.listNetworks()).some((n) => n.name === name))
+  })
+
+  test("'default' is the network of a container that names none", async () => {
+    const networks = async (config) =>
+      (await ctx.adapter.getContainerDetails(await ctx.start(config))).networks.map((n) => n.name)
+    assert.deepEqual(await networks({ networks: ['default'] }), await networks({}))
+    const id = await ctx.start()
+    await fails(ctx.adapter.connectContainerToNetwork(id, 'default'), 'NETWORK_NOT_FOUND', { naming: 'default' })
+  })
+
+  test("ports mean nothing on the host's network, and a warning says so", async () => {
+    const seen = await warnings(() => ctx.start({ networks: ['host'], ports: { 80: '127.0.0.1:18' } }))
+    const ours = seen.filter((warning) => warning.code === 'ENGINE_WARNING')
+    assert.equal(ours.length, 1, seen.map(String).join('\n'))
+    assert.match(ours[0].message, /port/i)
   })
 
   test('a network in use is IN_USE', async () => {

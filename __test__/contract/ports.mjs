@@ -80,6 +80,16 @@ export const ports = subject('ports', (ctx, test) => {
     assert.ok(!(await ctx.names()).includes(name))
   })
 
+  test("an address that is not the engine's machine's", async () => {
+    const name = ctx.name()
+    // TEST-NET-3 is nobody's.
+    await fails(ctx.start({ name, ports: { 80: '203.0.113.9:8099' } }), 'INVALID_ARGUMENT', {
+      field: 'ports.80',
+      naming: '203.0.113.9',
+    })
+    assert.ok(!(await ctx.names()).includes(name))
+  })
+
   test('several ports of one container', async () => {
     const [a, b] = [await freePort(), await freePort()]
     const id = await ctx.start({ ports: { 80: `127.0.0.1:${a}`, 81: `127.0.0.1:${b}` } })

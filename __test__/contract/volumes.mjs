@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { tempDir } from '../support/tempdir.mjs'
 import { assert, fails, IDLE, subject } from './kit.mjs'
@@ -111,9 +111,66 @@ export const volumes = subject('volumes', (ctx, test) => {
     }
   })
 
-  test("the engine's own socket", { needs: 'dockerSocket' }, async () => {
-    const id = await ctx.start({ volumes: [{ host: ctx.backend.dockerSocket(), container: '/var/run/docker.sock' }] })
-    await ctx.exec(id, 'test', '-S', '/var/run/docker.sock')
+  test('a path that is not there becomes a directory there, or is refused; the other mounts are as they were', async () => {
+    const dir = tempDir('contract')
+    mkdirSync(join(dir, 'there'))
+    writeFileSync(join(dir, 'there', 'file'), 'whole')
+    for (const container of ['/data:ro', '/data']) {
+      const volumes = [
+        { host: join(dir, 'there'), container: '/there' },
+        { host: join(dir, 'pipeline', 'new'), container },
+      ]
+      const script = `cat /there/file; touch '${container}/made' /there/made`
+      let id
+      try {
+        id = await ctx.start({ volumes, command: ['sh', '-c', script] })
+      } catch (error) {
+        assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', 'volumes[1].container'], error.message)
+        assert.ok(container.includes(':'), 'without a colon it must work')
+        continue
+      }
+      await ctx.adapter.waitContainer(id)
+      assert.equal(await ctx.log(id), 'whole')
+      const { mounts } = await ctx.adapter.getContainerDetails(id)
+      assert.deepEqual(
+        mounts.map((m) => [m.type, m.source, m.destination, m.readOnly]).sort(),
+        volumes.map((v) => ['bind', v.host, v.container, false]).sort(),
+      )
+      assert.ok(existsSync(join(dir, 'pipeline', 'new', 'made')) && existsSync(join(dir, 'there', 'made')))
+      rmSync(join(dir, 'pipeline'), { recursive: true })
+      rmSync(join(dir, 'there', 'made'))
+    }
+  })
+
+  test('a directory on a file, and a file on a directory', async () => {
+    const dir = tempDir('contract')
+    writeFileSync(join(dir, 'file'), '')
+    for (const volume of [
+      { host: join(dir, 'file'), container: '/etc' },
+      { host: dir, container: '/etc/passwd' },
+    ])
+      await fails(ctx.start({ volumes: [{ host: dir, container: '/x' }, volume] }), 'INVALID_ARGUMENT', {
+        field: 'volumes[1].container',
+      })
+  })
+
+  test('a driver that the engine does not have', { timeout: 120_000 }, async () => {
+    const name = ctx.name('vol')
+    const words = { field: 'driver', naming: 'no-such-driver' }
+    await fails(ctx.adapter.createVolume(name, { driver: 'no-such-driver' }), 'INVALID_ARGUMENT', words)
+    assert.ok(!(await ctx.adapter.listVolumes()).some((v) => v.name === name))
+  })
+
+  test("/var/run/docker.sock is the engine's own socket, wherever that is", { needs: 'dockerSocket' }, async () => {
+    for (const host of ['/var/run/docker.sock', ctx.backend.dockerSocket()]) {
+      const id = await ctx.start({ volumes: [{ host, container: '/var/run/docker.sock' }] })
+      await ctx.exec(id, 'test', '-S', '/var/run/docker.sock')
+      const { mounts } = await ctx.adapter.getContainerDetails(id)
+      assert.deepEqual(
+        mounts.map((m) => [m.source, m.destination]),
+        [[ctx.backend.dockerSocket(), '/var/run/docker.sock']],
+      )
+    }
   })
 
   test('a Docker socket on an engine without one is refused', { needs: 'noDockerSocket' }, async () => {
@@ -125,7 +182,8 @@ export const volumes = subject('volumes', (ctx, test) => {
       volumes: [{ host: '/var/run/docker.sock', container: '/s' }],
     }
     const error = await fails(ctx.adapter.startContainer(config), 'INVALID_ARGUMENT', { field: 'volumes[0].host' })
-    assert.ok(error.hint)
+    assert.match(error.hint, /engine: 'docker'/)
+    assert.ok(!(await ctx.names()).includes(name))
   })
 
   test('a path the guest does not see is refused, naming the mounts', { needs: 'unseenPath' }, async () => {

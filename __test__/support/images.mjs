@@ -69,6 +69,13 @@ export function busyboxImage({ config = {}, files = {}, padding = 0, architectur
   }
 }
 
+/** An architecture that this machine's is not. */
+export const FOREIGN = process.arch === 'arm64' ? 'amd64' : 'arm64'
+
+/** An image for two platforms, each with its architecture in `/which`. Its programs are this machine's in both. */
+export const twoPlatforms = () =>
+  [undefined, FOREIGN].map((architecture) => busyboxImage({ architecture, files: { '/which': architecture ?? 'own' } }))
+
 /**
  * Makes an image archive as `docker save` writes it, and returns its bytes.
  * @param {{ tags?: string[] } & Parameters<typeof busyboxImage>[0]} [options]

@@ -81,10 +81,10 @@ export async function pushImage(engine, image, registry, name, { auth } = {}) {
 }
 
 /**
- * Puts an image (`busyboxImage`) into a registry, past every engine.
+ * Puts an image (`busyboxImage`), or one for each of several platforms, into a registry, past every engine.
  * @param {{ auth?: { username: string, password: string } }} [options]
  */
-export async function publish(registry, name, { config, layers }, { auth } = {}) {
+export async function publish(registry, name, image, { auth } = {}) {
   const [repo, tag] = name.split(':')
   const headers = auth && {
     authorization: `Basic ${Buffer.from(`${auth.username}:${auth.password}`).toString('base64')}`,
@@ -110,10 +110,23 @@ export async function publish(registry, name, { config, layers }, { auth } = {})
     await send('PUT', `${upload.pathname}${upload.search}`, data, 'application/octet-stream')
     return { mediaType: `application/vnd.oci.image.${mediaType}`, digest, size: data.length }
   }
-  const manifest = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', layers: [] }
-  manifest.config = await put('config.v1+json', config)
-  for (const layer of layers) manifest.layers.push(await put('layer.v1.tar', layer))
-  await send('PUT', `/v2/${repo}/manifests/${tag}`, Buffer.from(JSON.stringify(manifest)), manifest.mediaType)
+  const putManifest = async (manifest, reference) => {
+    const text = Buffer.from(JSON.stringify(manifest))
+    const digest = `sha256:${createHash('sha256').update(text).digest('hex')}`
+    await send('PUT', `/v2/${repo}/manifests/${reference ?? digest}`, text, manifest.mediaType)
+    return { mediaType: manifest.mediaType, digest, size: text.length }
+  }
+  const putImage = async ({ config, layers }, reference) => {
+    const manifest = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', layers: [] }
+    manifest.config = await put('config.v1+json', config)
+    for (const layer of layers) manifest.layers.push(await put('layer.v1.tar', layer))
+    const { architecture, os } = JSON.parse(config)
+    return { ...(await putManifest(manifest, reference)), platform: { architecture, os } }
+  }
+  if (!Array.isArray(image)) return void (await putImage(image, tag))
+  const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] }
+  for (const one of image) index.manifests.push(await putImage(one))
+  await putManifest(index, tag)
 }
 
 /** A port nobody listens on now. */

@@ -7,10 +7,13 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
-use super::{BoxRead, BoxStream, Engine, restricted::Restricted, stats::StatsHistory, types::*, validate};
+use super::{
+    BoxRead, BoxStream, Engine, reference, refused, restricted::Restricted, stats::StatsHistory, types::*, validate,
+};
 use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
+    process::Collected,
     progress::{self, PullProgress, Sink},
     task,
 };
@@ -75,11 +78,21 @@ impl Adapter {
             v.host = validate::clean_path(&v.host);
         }
         self.own(&mut spec.labels);
+        // Docker alone knows the word.
+        if spec.networks == [validate::DEFAULT_NETWORK] {
+            spec.networks.clear();
+        }
         // Without a deadline of our own over the pull: it has an idle timeout.
         call.run(None, async {
             // Who aborts a start and begins it again must not find the name taken by the first try.
             self.discards.wait().await;
-            if !self.engine.image_exists(&spec.image).await? {
+            // An image of that name for another platform is another image.
+            if !self.engine.image_exists(&spec.image, spec.platform.as_deref()).await? {
+                if reference::is_id(&spec.image) {
+                    return Err(Error::new(ErrorCode::ImageNotFound, format!("There is no image {}", spec.image))
+                        .detail("id", spec.image.as_str())
+                        .hint("No registry knows an image by its id: pull it by its name."));
+                }
                 let options =
                     PullOptions { platform: spec.platform.clone(), auth: None, credentials: spec.credentials };
                 self.engine.pull(&spec.image, &options, progress::ignore()).await?;
@@ -92,13 +105,13 @@ impl Adapter {
         let gone = tokio_util::sync::CancellationToken::new();
         let stopped = gone.clone();
         let mut work = task::spawn(async move {
-            let id = engine.create(&spec).await?;
+            let id = engine.create(&spec).await.map_err(|e| refused::start(e, &spec))?;
             let started = if stopped.is_cancelled() { Err(crate::call::aborted()) } else { engine.start(&id).await };
             match started {
                 Ok(()) => Ok(id),
                 Err(e) => {
                     discard(engine.as_ref(), &id).await;
-                    Err(e)
+                    Err(refused::start(e, &spec))
                 }
             }
         });
@@ -120,51 +133,69 @@ impl Adapter {
     }
 
     pub async fn stop_container(&self, id: &str, timeout: Option<f64>, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         let timeout = validate::seconds("timeout", timeout)?;
-        call.run(stop_deadline(timeout), self.engine.stop(id, timeout)).await
+        let call = &call.in_steps();
+        let deadline = self.stop_deadline(id, timeout, call).await?;
+        call.run(deadline, self.engine.stop(id, timeout)).await
     }
 
     pub async fn restart_container(&self, id: &str, timeout: Option<f64>, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         let timeout = validate::seconds("timeout", timeout)?;
-        call.run(stop_deadline(timeout), self.engine.restart(id, timeout)).await
+        let call = &call.in_steps();
+        let deadline = self.stop_deadline(id, timeout, call).await?;
+        call.run(deadline, self.engine.restart(id, timeout)).await
+    }
+
+    /// The time the container gets, and 30 s for the engine's own work; none for one that is waited for whatever comes. The
+    /// container's own is asked for only where the caller names neither.
+    async fn stop_deadline(&self, id: &str, timeout: Option<u32>, call: &Call) -> Result<Option<Duration>> {
+        let timeout = match timeout {
+            Some(seconds) => StopTimeout::Seconds(seconds),
+            None if call.timeout.is_some() => return Ok(None),
+            None => call.run(CONTAINER_CALL, self.engine.stop_timeout(id)).await?,
+        };
+        Ok(match timeout {
+            StopTimeout::Seconds(seconds) => Some(Duration::from_secs(u64::from(seconds) + 30)),
+            StopTimeout::Never => None,
+        })
     }
 
     pub async fn kill_container(&self, id: &str, signal: Option<&str>, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         let signal = validate::signal("signal", signal)?;
         call.run(CONTAINER_CALL, self.engine.kill(id, &signal)).await
     }
 
     pub async fn remove_container(&self, id: &str, force: bool, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.engine.remove(id, force)).await
     }
 
     pub async fn pause_container(&self, id: &str, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.engine.pause(id)).await
     }
 
     pub async fn unpause_container(&self, id: &str, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.engine.unpause(id)).await
     }
 
     /// Waits as long as it takes, unless the caller gives a `timeoutMs`.
     pub async fn wait_container(&self, id: &str, call: &Call) -> Result<WaitResult> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(None, self.engine.wait(id)).await
     }
 
     pub async fn inspect_container(&self, id: &str, call: &Call) -> Result<ContainerInfo> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.engine.inspect(id)).await
     }
 
     pub async fn container_details(&self, id: &str, call: &Call) -> Result<ContainerDetails> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.engine.details(id)).await
     }
 
@@ -180,7 +211,7 @@ impl Adapter {
     }
 
     pub async fn logs(&self, id: &str, options: &LogOptions, call: &Call) -> Result<BoxStream<OutputChunk>> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         validate::log_options(options)?;
         if options.tail == Some(0.0) && !options.follow {
             // The container must exist all the same.
@@ -191,17 +222,18 @@ impl Adapter {
     }
 
     pub async fn container_stats(&self, id: &str, call: &Call) -> Result<ContainerStats> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         call.run(CONTAINER_CALL, self.stats.measure(self.engine.as_ref(), id)).await
     }
 
     pub async fn stream_stats(&self, id: &str, call: &Call) -> Result<BoxStream<ContainerStats>> {
-        validate::reference("id", id)?;
+        validate::id_or_name("id", id)?;
         let samples = call.run(CONTAINER_CALL, self.engine.samples(id)).await?;
         Ok(super::stats::of_samples(samples))
     }
 
-    /// Runs `argv` to its end. `input` is written to its standard input, which is then closed.
+    /// Runs `argv` to its end. `input` is written to its standard input, which is then closed. One that prints more than
+    /// it may is ended, as one whose caller leaves.
     pub async fn exec(
         &self,
         id: &str,
@@ -210,10 +242,10 @@ impl Adapter {
         input: Option<Bytes>,
         call: &Call,
     ) -> Result<ExecOutput> {
-        validate::reference("id", id)?;
-        validate::exec(argv, options)?;
+        validate::id_or_name("id", id)?;
+        let limit = validate::exec(argv, options)?;
         call.run(None, async {
-            let (exec, attached) = self.engine.exec(id, argv, options).await?;
+            let (exec, attached) = self.engine.exec(id, argv, options).await.map_err(|e| refused::exec(e, options))?;
             let super::Attached { mut output, input: mut stdin } = attached;
             let feed = async {
                 // A process that ends without reading its input breaks the pipe; its exit code says the rest.
@@ -224,22 +256,26 @@ impl Adapter {
                 std::future::pending::<()>().await;
             };
             let collect = async {
-                let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+                let mut kept = Collected::up_to(limit);
                 while let Some(chunk) = output.next().await {
-                    let chunk = chunk?;
+                    let chunk = chunk.map_err(|e| refused::exec(e, options))?;
                     match chunk.stream {
-                        OutputStream::Stdout => stdout.extend_from_slice(&chunk.data),
-                        OutputStream::Stderr => stderr.extend_from_slice(&chunk.data),
+                        OutputStream::Stdout => kept.stdout(&chunk.data)?,
+                        OutputStream::Stderr => kept.stderr(&chunk.data)?,
                     }
                 }
-                Ok::<_, Error>((stdout, stderr))
+                Ok::<_, Error>(kept)
             };
-            let (stdout, stderr) = tokio::select! {
+            let kept = tokio::select! {
                 out = collect => out?,
                 () = feed => unreachable!("feeding never ends before the output"),
             };
-            let exit_code = self.engine.exec_exit_code(&exec).await?;
-            Ok(ExecOutput { exit_code, stdout: stdout.into(), stderr: stderr.into() })
+            let ExecEnd { exit_code, began } =
+                self.engine.exec_end(&exec).await.map_err(|e| refused::exec(e, options))?;
+            if !began {
+                return refused::never_began(exit_code, kept.stdout, options);
+            }
+            Ok(ExecOutput { exit_code, stdout: kept.stdout.into(), stderr: kept.stderr.into() })
         })
         .await
     }
@@ -258,7 +294,7 @@ impl Adapter {
         progress: Sink<PullProgress>,
         call: &Call,
     ) -> Result<()> {
-        validate::image("name", image)?;
+        validate::reference_of_image("name", image)?;
         validate::pull_options(options)?;
         call.run(None, self.engine.pull(image, options, progress)).await
     }
@@ -269,7 +305,7 @@ impl Adapter {
 
     pub async fn image_exists(&self, image: &str, call: &Call) -> Result<bool> {
         validate::image("name", image)?;
-        call.run(CONTAINER_CALL, self.engine.image_exists(image)).await
+        call.run(CONTAINER_CALL, self.engine.image_exists(image, None)).await
     }
 
     pub async fn remove_image(&self, image: &str, force: bool, call: &Call) -> Result<()> {
@@ -285,10 +321,20 @@ impl Adapter {
 
     pub async fn load_image_file(&self, path: &std::path::Path, call: &Call) -> Result<Vec<String>> {
         validate::file("archive", &path.to_string_lossy())?;
-        let file = tokio::fs::File::open(path).await.map_err(|e| match e.kind() {
+        let no_file = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::NotFound => Error::invalid("archive", format!("{} does not exist", path.display())),
-            _ => Error::io(e, "Cannot read", path),
-        })?;
+            std::io::ErrorKind::PermissionDenied => Error::io(e, "Cannot read", path),
+            // A file with a slash behind it, a name too long, links in a circle.
+            _ => Error::invalid("archive", format!("cannot read {}: {e}", path.display())).source(e),
+        };
+        // Looked at before it is opened: a pipe that nobody writes to would be waited for.
+        let kind =
+            call.run(CONTAINER_CALL, async { tokio::fs::metadata(path).await.map_err(no_file) }).await?.file_type();
+        if kind.is_dir() || is_pipe(kind) {
+            let what = if kind.is_dir() { "is a directory" } else { "is a pipe or a socket: pass a stream" };
+            return Err(Error::invalid("archive", format!("{} {what}", path.display())));
+        }
+        let file = call.run(CONTAINER_CALL, async { tokio::fs::File::open(path).await.map_err(no_file) }).await?;
         self.load_image(Box::new(file), call).await
     }
 
@@ -311,13 +357,13 @@ impl Adapter {
     // ---- networks and volumes -----------------------------------------------------------------------------------
 
     pub async fn create_network(&self, name: &str, options: &NetworkOptions, call: &Call) -> Result<String> {
-        validate::object_name("name", name)?;
+        validate::new_network("name", name)?;
         validate::driver(options.driver.as_deref())?;
         call.run(CONTAINER_CALL, self.engine.create_network(name, options)).await
     }
 
     pub async fn remove_network(&self, id: &str, call: &Call) -> Result<()> {
-        validate::reference("id", id)?;
+        validate::old_network("id", id)?;
         call.run(CONTAINER_CALL, self.engine.remove_network(id)).await
     }
 
@@ -326,14 +372,14 @@ impl Adapter {
     }
 
     pub async fn connect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
-        validate::reference("containerId", container)?;
-        validate::reference("networkId", network)?;
+        validate::id_or_name("containerId", container)?;
+        validate::id_or_name("networkId", network)?;
         call.run(CONTAINER_CALL, self.engine.connect_network(container, network)).await
     }
 
     pub async fn disconnect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
-        validate::reference("containerId", container)?;
-        validate::reference("networkId", network)?;
+        validate::id_or_name("containerId", container)?;
+        validate::id_or_name("networkId", network)?;
         call.run(CONTAINER_CALL, self.engine.disconnect_network(container, network)).await
     }
 
@@ -346,7 +392,7 @@ impl Adapter {
     }
 
     pub async fn remove_volume(&self, name: &str, force: bool, call: &Call) -> Result<()> {
-        validate::reference("name", name)?;
+        validate::id_or_name("name", name)?;
         call.run(CONTAINER_CALL, self.engine.remove_volume(name, force)).await
     }
 
@@ -369,9 +415,15 @@ impl Adapter {
     }
 }
 
-/// Docker's 10 s when the caller names none, and 30 s for the engine's own work.
-fn stop_deadline(timeout: Option<u32>) -> Duration {
-    Duration::from_secs(u64::from(timeout.unwrap_or(10)) + 30)
+#[cfg(unix)]
+fn is_pipe(kind: std::fs::FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    kind.is_fifo() || kind.is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: std::fs::FileType) -> bool {
+    false
 }
 
 async fn discard(engine: &dyn Engine, id: &str) {

@@ -3,9 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -14,10 +12,12 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::reference::{self, Reference};
 use crate::{
     engine::types::{PullOptions, RegistryAuth, StoredCredentials},
-    env_vars,
+    env_vars, process,
 };
 
 /// Docker Hub's key in `config.json`.
@@ -34,6 +34,8 @@ pub(crate) struct Credentials {
     password: String,
     #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
     identity_token: String,
+    #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
+    registry_token: String,
     #[serde(rename = "serveraddress")]
     server: String,
 }
@@ -49,7 +51,7 @@ impl Credentials {
         Self {
             username: auth.username.clone(),
             password: auth.password.clone(),
-            server: registry(image).into(),
+            server: registry(image).unwrap_or_default().to_owned(),
             ..Self::default()
         }
     }
@@ -59,12 +61,23 @@ impl Credentials {
     }
 
     /// As it stands in `config.json` under its registry.
-    pub(crate) fn entry(&self) -> serde_json::Value {
-        if self.identity_token.is_empty() {
-            serde_json::json!({ "auth": STANDARD.encode(format!("{}:{}", self.username, self.password)) })
-        } else {
-            serde_json::json!({ "identitytoken": self.identity_token })
+    pub(crate) fn entry(&self) -> Value {
+        let mut entry = serde_json::Map::new();
+        let mut put = |key: &str, value: &str| {
+            if !value.is_empty() {
+                entry.insert(key.to_owned(), value.into());
+            }
+        };
+        if !self.username.is_empty() {
+            put("auth", &STANDARD.encode(format!("{}:{}", self.username, self.password)));
         }
+        put("identitytoken", &self.identity_token);
+        put("registrytoken", &self.registry_token);
+        entry.into()
+    }
+
+    fn is_empty(&self) -> bool {
+        [&self.username, &self.password, &self.identity_token, &self.registry_token].iter().all(|s| s.is_empty())
     }
 
     fn new(server: &str, username: String, secret: String) -> Self {
@@ -78,33 +91,95 @@ impl Credentials {
     }
 }
 
-/// The key of an image's registry: a first component with a dot or a port is a host, as is `localhost`.
-fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => match host {
-            "docker.io" | "index.docker.io" => HUB,
-            host => host,
-        },
-        _ => HUB,
-    }
+/// The key of an image's registry. Docker Hub's is no host, so that nothing else can be taken for it.
+fn registry(image: &str) -> Option<&str> {
+    Reference::parse(image).ok().map(|r| key(r.domain()))
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+/// The key of what references call `domain`.
+pub(crate) fn key(domain: &str) -> &str {
+    if domain == reference::HUB { HUB } else { domain }
+}
+
+/// What of `config.json` is read (docs/reference/docker.md#credentials). As with the CLI, a member that is null, or of another type than it should be, is absent,
+/// and capitals in a member's name make no difference: Go reads JSON so.
+#[derive(Default)]
 struct Config {
     auths: BTreeMap<String, Entry>,
-    cred_helpers: BTreeMap<String, String>,
-    creds_store: String,
+    helpers: BTreeMap<String, String>,
+    store: String,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
+#[derive(Default)]
 struct Entry {
     auth: String,
     username: String,
     password: String,
-    #[serde(rename = "identitytoken")]
     identity_token: String,
+    registry_token: String,
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let all = value.as_object();
+    all.and_then(|all| all.get(name).or_else(|| all.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v)))
+        .unwrap_or(&Value::Null)
+}
+
+fn text(value: &Value, name: &str) -> String {
+    member(value, name).as_str().unwrap_or_default().to_owned()
+}
+
+fn each<T>(value: &Value, name: &str, read: impl Fn(&Value) -> T) -> BTreeMap<String, T> {
+    member(value, name).as_object().into_iter().flatten().map(|(k, v)| (k.clone(), read(v))).collect()
+}
+
+impl Config {
+    fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        // What comes after the first value is nobody's.
+        let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
+        let value = first.transpose()?.unwrap_or_default();
+        Ok(Self {
+            auths: each(&value, "auths", |entry| Entry {
+                auth: text(entry, "auth"),
+                username: text(entry, "username"),
+                password: text(entry, "password"),
+                identity_token: text(entry, "identitytoken"),
+                registry_token: text(entry, "registrytoken"),
+            }),
+            helpers: each(&value, "credHelpers", |helper| helper.as_str().unwrap_or_default().to_owned()),
+            store: text(&value, "credsStore"),
+        })
+    }
+
+    /// The helper that keeps a registry's. One of its own may be "", which is the file.
+    fn helper(&self, registry: &str, docker_dir: &Path) -> String {
+        if let Some(own) = self.helpers.get(registry) {
+            return own.clone();
+        }
+        if self.store.is_empty() && self.helpers.is_empty() && self.auths.is_empty() {
+            return usual_store(docker_dir).unwrap_or_default().to_owned();
+        }
+        self.store.clone()
+    }
+
+    /// The exact key, or one that an old CLI wrote: `https://host/v1/`.
+    fn entry(&self, registry: &str) -> Option<&Entry> {
+        self.auths.get(registry).or_else(|| self.auths.iter().find(|(key, _)| host(key) == registry).map(|(_, e)| e))
+    }
+}
+
+/// Where the CLI keeps them when nothing is said, and the helper is there.
+fn usual_store(docker_dir: &Path) -> Option<&'static str> {
+    let store = if cfg!(target_os = "macos") {
+        "osxkeychain"
+    } else if cfg!(windows) {
+        "wincred"
+    } else if find_program("pass", docker_dir).is_some() {
+        "pass"
+    } else {
+        "secretservice"
+    };
+    find_program(&format!("docker-credential-{store}"), docker_dir).map(|_| store)
 }
 
 /// What a pull shows the registry; and why there is none where there might be.
@@ -130,27 +205,32 @@ pub(crate) async fn of_this_user(image: &str) -> Result<Option<Credentials>, Str
 
 /// None when nobody knows any. An error says why they could not be had; a pull goes on without, as the CLI's does.
 pub(crate) async fn stored(docker_dir: Option<PathBuf>, image: &str) -> Result<Option<Credentials>, String> {
-    let Some(dir) = docker_dir else { return Ok(None) };
-    let registry = registry(image).to_owned();
-    // The helper's deadline ends its process; the thread ends with it.
-    crate::task::blocking(move || Ok(look_up(&dir, &registry, HELPER))).await.map_err(|e| e.to_string())?
+    let (Some(dir), Some(registry)) = (docker_dir, registry(image)) else { return Ok(None) };
+    look_up(&dir, registry, HELPER).await
 }
 
-fn look_up(docker_dir: &Path, registry: &str, deadline: Duration) -> Result<Option<Credentials>, String> {
+async fn look_up(docker_dir: &Path, registry: &str, deadline: Duration) -> Result<Option<Credentials>, String> {
     let path = docker_dir.join("config.json");
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(format!("{}: {e}", path.display())),
+    let why = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let config = match tokio::fs::read(&path).await {
+        Ok(bytes) => Config::read(&bytes).map_err(|e| why(&e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Config::default(),
+        Err(e) => return Err(why(&e)),
     };
-    let config: Config = serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    if let Some(helper) = config.cred_helpers.get(registry).or(Some(&config.creds_store)).filter(|h| !h.is_empty())
-        && let Some(found) = ask_helper(helper, registry, docker_dir, deadline)?
-    {
-        return Ok(Some(found));
+    let entry = config.entry(registry);
+    let helper = config.helper(registry, docker_dir);
+    let asked = if helper.is_empty() { None } else { Some(ask_helper(&helper, registry, docker_dir, deadline).await) };
+    match asked {
+        // With a bearer token of the file's, which no helper keeps.
+        Some(Ok(found)) => {
+            let token = entry.map(|e| e.registry_token.clone()).unwrap_or_default();
+            let found = found.unwrap_or_else(|| Credentials { server: registry.to_owned(), ..Credentials::default() });
+            Ok(Some(Credentials { registry_token: token, ..found }).filter(|c| !c.is_empty()))
+        }
+        // A helper that is not there, or fails, leaves the file.
+        Some(Err(why)) => entry.map_or(Ok(None), |e| of_entry(e, registry))?.map_or(Err(why), |found| Ok(Some(found))),
+        None => entry.map_or(Ok(None), |e| of_entry(e, registry)),
     }
-    let entry = config.auths.iter().find(|(key, _)| host(key) == host(registry)).map(|(_, e)| e);
-    entry.map_or(Ok(None), |e| of_entry(e, registry))
 }
 
 /// `https://host/v1/` is `host`.
@@ -162,32 +242,34 @@ fn host(key: &str) -> &str {
 fn of_entry(entry: &Entry, registry: &str) -> Result<Option<Credentials>, String> {
     let (mut username, mut password) = (entry.username.clone(), entry.password.clone());
     if !entry.auth.is_empty() {
-        let text = STANDARD.decode(entry.auth.trim()).ok().and_then(|b| String::from_utf8(b).ok());
-        let pair = text.as_deref().and_then(|t| t.split_once(':'));
+        let plain = STANDARD.decode(entry.auth.replace(['\r', '\n'], "")).ok();
+        let plain = plain.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let pair = plain.as_deref().and_then(|t| t.split_once(':')).filter(|(user, _)| !user.is_empty());
         let (u, p) = pair.ok_or_else(|| format!("the entry of {registry} is not user:password in base64"))?;
-        (username, password) = (u.to_owned(), p.trim_end_matches('\0').to_owned());
+        (username, password) = (u.to_owned(), p.trim_matches('\0').to_owned());
     }
-    if username.is_empty() && entry.identity_token.is_empty() {
-        // The helper's place holder: it had none.
-        return Ok(None);
-    }
-    Ok(Some(Credentials {
+    let found = Credentials {
         username,
         password,
         identity_token: entry.identity_token.clone(),
+        registry_token: entry.registry_token.clone(),
         server: registry.to_owned(),
-    }))
+    };
+    // Without any it is a helper's place holder.
+    Ok(Some(found).filter(|c| !c.is_empty()))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {
-    username: String,
-    secret: String,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    secret: Option<String>,
 }
 
 /// The protocol of docker-credential-helpers: the registry on standard input, JSON on standard output.
-fn ask_helper(
+async fn ask_helper(
     helper: &str,
     registry: &str,
     docker_dir: &Path,
@@ -198,43 +280,24 @@ fn ask_helper(
     }
     let name = format!("docker-credential-{helper}");
     let program = find_program(&name, docker_dir).unwrap_or_else(|| PathBuf::from(&name));
-    let mut child = Command::new(program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| format!("{name}: {e}"))?;
-    let (send, answer) = std::sync::mpsc::channel();
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let text = registry.to_owned();
-    let reader = std::thread::spawn(move || {
-        if let Some(mut stdin) = stdin {
-            // A helper that does not read its input says why by its exit code.
-            let _ = stdin.write_all(text.as_bytes());
-        }
-        let mut out = String::new();
-        if let Some(stdout) = stdout {
-            let _ = stdout.take(1 << 20).read_to_string(&mut out);
-        }
-        let _ = send.send(out);
-    });
-    let Ok(out) = answer.recv_timeout(deadline) else {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(format!("{name} did not answer within {} s", deadline.as_secs_f64()));
-    };
-    let _ = reader.join();
-    let status = child.wait().map_err(|e| format!("{name}: {e}"))?;
-    if !status.success() {
-        return if out.contains("credentials not found") {
+    let mut command = std::process::Command::new(program);
+    command.arg("get");
+    let input = bytes::Bytes::copy_from_slice(registry.as_bytes());
+    let running = async { process::spawn(command, input, None).await?.output().await };
+    let output = tokio::time::timeout(deadline, running).await;
+    let output = output.map_err(|_| format!("{name} did not answer within {} s", deadline.as_secs_f64()))?;
+    let output = output.map_err(|e| e.to_string())?;
+    if !output.success() {
+        let said = String::from_utf8_lossy(&output.stdout);
+        return if said.trim() == "credentials not found in native keychain" {
             Ok(None)
         } else {
-            Err(format!("{name}: {}", out.trim().lines().next().unwrap_or("failed without a word")))
+            Err(format!("{name}: {}", said.trim().lines().next().unwrap_or("failed without a word")))
         };
     }
-    let answer: HelperAnswer = serde_json::from_str(&out).map_err(|_| format!("{name} gave no JSON"))?;
-    Ok(Some(Credentials::new(registry, answer.username, answer.secret)))
+    let answer: HelperAnswer = serde_json::from_slice(&output.stdout).map_err(|_| format!("{name} gave no JSON"))?;
+    let found = Credentials::new(registry, answer.username.unwrap_or_default(), answer.secret.unwrap_or_default());
+    Ok(Some(found).filter(|c| !c.is_empty()))
 }
 
 /// An app that was started from a dock or menu has a short PATH: the places where helpers are put come after it.
@@ -258,8 +321,14 @@ mod tests {
         dir
     }
 
-    fn look(dir: &tempfile::TempDir, registry: &str) -> Result<Option<Credentials>, String> {
-        look_up(dir.path(), registry, Duration::from_secs(5))
+    async fn look(dir: &tempfile::TempDir, registry: &str) -> Result<Option<Credentials>, String> {
+        look_up(dir.path(), registry, Duration::from_secs(5)).await
+    }
+
+    /// `user:password`, with the tokens behind it; `-` for none.
+    fn shown(found: Option<Credentials>) -> String {
+        let Some(c) = found else { return "-".into() };
+        [format!("{}:{}", c.username, c.password), c.identity_token, c.registry_token].join(" ").trim_end().to_owned()
     }
 
     #[test]
@@ -268,41 +337,100 @@ mod tests {
             ("busybox", HUB),
             ("me/app:1", HUB),
             ("docker.io/library/busybox", HUB),
+            ("index.docker.io/library/busybox", HUB),
             ("ghcr.io/a/b", "ghcr.io"),
             ("localhost/a", "localhost"),
-            ("127.0.0.1:5000/a@sha256:0", "127.0.0.1:5000"),
+            ("127.0.0.1:5000/a:1", "127.0.0.1:5000"),
+            ("[::1]:5000/a:1", "[::1]:5000"),
+            // Docker Hub's go to Docker Hub alone.
+            ("MYREG/app", "MYREG"),
+            ("Docker/app", "Docker"),
+            ("registry-1.docker.io/library/a", "registry-1.docker.io"),
+            ("docker.io:443/library/a", "docker.io:443"),
         ] {
-            assert_eq!(registry(image), key);
+            assert_eq!(registry(image), Some(key), "{image}");
+        }
+        for image in ["", "x:y:z", "evil.example\\@docker.io/a", "https://index.docker.io/v1/"] {
+            assert_eq!(registry(image), None, "{image}");
         }
     }
 
-    #[test]
-    fn the_file_itself_may_hold_them() {
-        // u:p:w
-        let dir = config(
-            r#"{"auths":{"https://reg.example/v1/":{"auth":"dTpwOnc="},"empty":{},"t":{"identitytoken":"tok"}}}"#,
-        );
-        let found = look(&dir, "reg.example").unwrap().unwrap();
-        assert_eq!((found.username.as_str(), found.password.as_str()), ("u", "p:w"));
-        assert_eq!(look(&dir, "empty").unwrap(), None);
-        assert_eq!(look(&dir, "other").unwrap(), None);
-        assert_eq!(look(&dir, "t").unwrap().unwrap().identity_token, "tok");
+    /// What `docker pull` of the docker CLI 28.2.2 sent to an engine that wrote its header down, row by row. Where it gave up
+    /// on the file with a warning, we use what can be read of it.
+    #[tokio::test]
+    async fn config_json_reads_as_the_docker_cli_reads_it() {
+        for (text, registry, expected) in [
+            (r#"{"auths":{"r.io":{"auth":"dTpw"}},"credsStore":null,"credHelpers":null}"#, "r.io", "u:p"),
+            (r#"{"auths":{"http://r.io":{"auth":"YTpi"},"r.io":{"auth":"dTpw"}}}"#, "r.io", "u:p"),
+            (r#"{"auths":{"r.io":{"auth":"dTpw"},"https://r.io/v1/":{"auth":"YTpi"}}}"#, "r.io", "u:p"),
+            (r#"{"auths":{"http://r.io/v1/":{"auth":"YTpi"},"other":null}}"#, "r.io", "a:b"),
+            (r#"{"auths":{"r.io":{"auth":"dTpwOnc="}}}"#, "r.io", "u:p:w"),
+            (r#"{"auths":{"R.io":{"auth":"dTpw"}}}"#, "r.io", "-"),
+            (r#"{"auths":{"docker.io":{"auth":"dTpw"}}}"#, HUB, "-"),
+            (r#"{"auths":{"index.docker.io":{"auth":"dTpw"}}}"#, HUB, "-"),
+            (r#"{"auths":{"https://index.docker.io/v1":{"auth":"dTpw"}}}"#, HUB, "-"),
+            (r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#, HUB, "u:p"),
+            (r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#, "MYREG", "-"),
+            (r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#, "registry-1.docker.io", "-"),
+            (r#"{"auths":{"MYREG":{"auth":"dTpw"}}}"#, "MYREG", "u:p"),
+            (r#"{"AUTHS":{"r.io":{"AUTH":"dTpw"}}}"#, "r.io", "u:p"),
+            (r#"{"auths":{"r.io":{"auth":"dTpw","identitytoken":null,"username":null}}}"#, "r.io", "u:p"),
+            (r#"{"auths":{"r.io":{"auth":"dTpw","identitytoken":"tok"}}}"#, "r.io", "u:p tok"),
+            (r#"{"auths":{"r.io":{"identitytoken":"tok","registrytoken":"rt"}}}"#, "r.io", ": tok rt"),
+            (r#"{"auths":{"r.io":{"username":"x","password":"y"}}}"#, "r.io", "x:y"),
+            (r#"{"auths":{"r.io":null}}"#, "r.io", "-"),
+            (r#"{"auths":{"r.io":{}}}"#, "r.io", "-"),
+            (r#"{"auths":null}"#, "r.io", "-"),
+            (r#"{"auths":{"s.io":{"auth":"dTpw\n"}}}"#, "s.io", "u:p"),
+            (r#"{"auths":{"s.io":{"auth":"dTpw"}}} garbage"#, "s.io", "u:p"),
+            (r#"{"auths":{"s.io:5000":{"auth":"dTpw"}}}"#, "s.io:5000", "u:p"),
+            (r#"{"auths":{"s.io:5000":{"auth":"dTpw"}}}"#, "s.io", "-"),
+            (r#"{"auths":{"https://s.io:5000/v2/":{"auth":"dTpw"}}}"#, "s.io:5000", "u:p"),
+            (r#"{"auths":{"s.io/v2/":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
+            (r#"{"auths":{"s.io/team":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
+            (r#"{"auths":{"https://[::1]:5000":{"auth":"dTpw"}}}"#, "[::1]:5000", "u:p"),
+            (r#"{"auths":{"r.io":{"auth":"dTo="}}}"#, "r.io", "u:"),
+            ("", "r.io", "-"),
+            ("{}", "r.io", "-"),
+            // The CLI warns of these.
+            (r#"{"auths":{"r.io":{"auth":"!!"},"s.io":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
+            (r#"{"auths":{"a.io":{"auth":5},"s.io":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
+            (r#"{"auths":{"s.io":{"auth":"dTpw"}},"credsStore":7,"psFormat":7}"#, "s.io", "u:p"),
+        ] {
+            let found = look(&config(text), registry).await.unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(shown(found), expected, "{text} for {registry}");
+        }
     }
 
-    #[test]
-    fn what_cannot_be_read_says_so() {
-        assert!(look(&config("{"), "r").is_err());
-        assert!(look(&config(r#"{"auths":{"r":{"auth":"!!"}}}"#), "r").is_err());
-        assert!(look(&config(r#"{"credsStore":"../../bin/sh"}"#), "r").is_err());
-        assert!(look(&config(r#"{"credsStore":"nobody-has-this"}"#), "r").is_err());
-        assert_eq!(look_up(Path::new("/nonexistent"), "r", HELPER), Ok(None));
+    #[tokio::test]
+    async fn what_cannot_be_read_says_so() {
+        for text in [
+            "{",
+            "x",
+            r#"{"auths":{"r":{"auth":"!!"}}}"#,
+            r#"{"auths":{"r":{"auth":"OnA="}}}"#,
+            r#"{"credsStore":"../../bin/sh"}"#,
+            r#"{"credsStore":"nobody-has-this"}"#,
+        ] {
+            assert!(look(&config(text), "r").await.is_err(), "{text}");
+        }
+        assert_eq!(look_up(Path::new("/nonexistent"), "r", HELPER).await, Ok(None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic(text in "\\PC*", auth in "\\PC*") {
+            let _ = Config::read(text.as_bytes());
+            let _ = of_entry(&Entry { auth, ..Entry::default() }, "r");
+            let _ = host(&text);
+        }
     }
 
     #[test]
     fn the_header_is_json_in_base64_that_a_header_can_hold() {
         let auth = RegistryAuth { username: "u".into(), password: "p\n\u{ff}?>".into() };
         let header = Credentials::given(&auth, "reg.example/a").header();
-        let value: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(header).unwrap()).unwrap();
+        let value: Value = serde_json::from_slice(&URL_SAFE.decode(header).unwrap()).unwrap();
         assert_eq!(
             value,
             serde_json::json!({ "username": "u", "password": "p\n\u{ff}?>", "serveraddress": "reg.example" })
@@ -311,48 +439,93 @@ mod tests {
 
     #[cfg(unix)]
     mod helpers {
-        use std::os::unix::fs::PermissionsExt;
-
         use super::*;
 
+        /// Written by another process: one that another test forks meanwhile would hold our file open, and nobody could
+        /// run it ("Text file busy").
         fn helper(dir: &tempfile::TempDir, name: &str, script: &str) {
             let bin = dir.path().join("bin");
             std::fs::create_dir_all(&bin).unwrap();
-            let path = bin.join(format!("docker-credential-{name}"));
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let status = std::process::Command::new("sh")
+                .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" >"$1"; chmod 755 "$1""#, "sh"])
+                .arg(bin.join(format!("docker-credential-{name}")))
+                .arg(script)
+                .status();
+            assert!(status.unwrap().success());
         }
 
-        #[test]
-        fn a_registrys_own_helper_comes_before_the_store() {
+        #[tokio::test]
+        async fn a_registrys_own_helper_comes_before_the_store() {
             let dir = config(r#"{"credsStore":"store","credHelpers":{"r.example":"own"},"auths":{"r.example":{}}}"#);
             helper(&dir, "own", r#"read r; echo "{\"ServerURL\":\"$r\",\"Username\":\"own\",\"Secret\":\"$1-$r\"}""#);
             helper(&dir, "store", r#"cat >/dev/null; echo '{"ServerURL":"x","Username":"<token>","Secret":"tok"}'"#);
-            let own = look(&dir, "r.example").unwrap().unwrap();
-            assert_eq!((own.username.as_str(), own.password.as_str()), ("own", "get-r.example"));
-            assert_eq!(look(&dir, "s.example").unwrap().unwrap().identity_token, "tok");
+            assert_eq!(shown(look(&dir, "r.example").await.unwrap()), "own:get-r.example");
+            assert_eq!(shown(look(&dir, "s.example").await.unwrap()), ": tok");
         }
 
-        #[test]
-        fn a_helper_without_them_leaves_the_file() {
-            let dir = config(r#"{"credsStore":"none","auths":{"r":{"auth":"dTpw"}}}"#);
-            helper(&dir, "none", "echo 'credentials not found in native keychain'; exit 1");
-            assert_eq!(look(&dir, "r").unwrap().unwrap().username, "u");
+        /// As [`config_json_reads_as_the_docker_cli_reads_it`].
+        #[tokio::test]
+        async fn a_helper_and_the_file() {
+            for (rest, expected) in [
+                (r#""credsStore":"good""#, "hu:hs  rt"),
+                (r#""credsStore":"none""#, "-"),
+                (r#""credsStore":"null""#, "-"),
+                (r#""credsStore":"bad""#, "u:p"),
+                (r#""credsStore":"nojson""#, "u:p"),
+                (r#""credsStore":"nobody-has-this""#, "u:p"),
+                (r#""credsStore":"../x""#, "u:p"),
+                (r#""credsStore":"good","credHelpers":{"r.io":""}"#, "u:p"),
+                (r#""credsStore":"good","credHelpers":{"r.io":null}"#, "u:p"),
+                (r#""credHelpers":{"R.IO":"good"}"#, "u:p"),
+                (r#""credHelpers":{"https://r.io":"good"}"#, "u:p"),
+                (r#""credHelpers":{"r.io":"good"}"#, "hu:hs"),
+            ] {
+                // What no helper has is the file's in any case.
+                let token = if expected.ends_with("rt") { r#","registrytoken":"rt""# } else { "" };
+                let dir = config(&format!(r#"{{"auths":{{"r.io":{{"auth":"dTpw"{token}}}}},{rest}}}"#));
+                helper(&dir, "good", r#"cat >/dev/null; echo '{"ServerURL":"x","Username":"hu","Secret":"hs"}'"#);
+                helper(&dir, "none", "cat >/dev/null; echo 'credentials not found in native keychain'; exit 1");
+                helper(&dir, "null", r#"cat >/dev/null; echo '{"ServerURL":"x","Username":null}'"#);
+                helper(&dir, "bad", "cat >/dev/null; echo 'the keychain is locked'; exit 2");
+                helper(&dir, "nojson", "cat >/dev/null; echo hello");
+                assert_eq!(shown(look(&dir, "r.io").await.unwrap()), expected, "{rest}");
+            }
         }
 
-        #[test]
-        fn a_helper_that_hangs_is_ended() {
-            let dir = config(r#"{"credsStore":"hang"}"#);
-            helper(&dir, "hang", "exec sleep 60");
-            let e = look_up(dir.path(), "r", Duration::from_millis(100)).unwrap_err();
-            assert!(e.contains("did not answer"), "{e}");
+        #[cfg(target_os = "linux")]
+        #[tokio::test]
+        async fn where_nothing_is_said_the_systems_own_store_is_asked() {
+            let say = |user: &str| format!(r#"cat >/dev/null; echo '{{"Username":"{user}","Secret":"s"}}'"#);
+            for (text, expected) in [
+                ("", "keys:s"),
+                ("{}", "keys:s"),
+                (r#"{"auths":null}"#, "keys:s"),
+                (r#"{"auths":{"other":{}}}"#, "-"),
+                (r#"{"credHelpers":{"other":"x"}}"#, "-"),
+            ] {
+                let dir = config(text);
+                for name in ["secretservice", "pass"] {
+                    helper(&dir, name, &say("keys"));
+                }
+                assert_eq!(shown(look(&dir, "r.io").await.unwrap()), expected, "{text}");
+            }
         }
 
-        #[test]
-        fn a_helper_that_fails_says_its_words() {
+        #[tokio::test]
+        async fn a_helper_that_hangs_is_ended() {
+            for hangs in ["exec sleep 60", "exec >&-; exec sleep 60"] {
+                let dir = config(r#"{"credsStore":"hang"}"#);
+                helper(&dir, "hang", hangs);
+                let e = look_up(dir.path(), "r", Duration::from_millis(100)).await.unwrap_err();
+                assert!(e.contains("did not answer"), "{e}");
+            }
+        }
+
+        #[tokio::test]
+        async fn a_helper_that_fails_says_its_words() {
             let dir = config(r#"{"credsStore":"bad"}"#);
             helper(&dir, "bad", "echo 'the keychain is locked'; exit 2");
-            assert!(look(&dir, "r").unwrap_err().contains("the keychain is locked"));
+            assert!(look(&dir, "r").await.unwrap_err().contains("the keychain is locked"));
         }
     }
 }

@@ -17,6 +17,10 @@ mod adapter;
 pub mod containerd;
 mod credentials;
 pub mod docker;
+mod platform;
+mod reference;
+mod refused;
+mod registry;
 mod restricted;
 mod stats;
 mod time;
@@ -29,7 +33,8 @@ pub use types::*;
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 
-/// An attached process: of a container itself, or of an exec. Dropping it closes the connection; the process lives on.
+/// An attached process: of a container itself, or of an exec. Dropping it closes the connection; a container's own process
+/// lives on, that of an exec is ended.
 pub struct Attached {
     pub output: BoxStream<OutputChunk>,
     /// Shutting it down is the end of the process's input; output goes on.
@@ -54,6 +59,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, id: &str) -> Result<()>;
     /// `timeout` in seconds before the kill; the container's own (10 s by default) when absent.
     async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()>;
+    /// What a stop without a `timeout` waits.
+    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout>;
     async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()>;
     async fn kill(&self, id: &str, signal: &str) -> Result<()>;
     async fn remove(&self, id: &str, force: bool) -> Result<()>;
@@ -72,12 +79,14 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Starts `argv` in the container; returns the exec's id and its streams.
     async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)>;
-    async fn exec_exit_code(&self, exec: &str) -> Result<i64>;
+    /// Once its output has ended.
+    async fn exec_end(&self, exec: &str) -> Result<ExecEnd>;
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
 
     async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()>;
     async fn images(&self) -> Result<Vec<ImageInfo>>;
-    async fn image_exists(&self, image: &str) -> Result<bool>;
+    /// With a `platform`: whether it is here for that one.
+    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool>;
     async fn remove_image(&self, image: &str, force: bool) -> Result<()>;
     async fn tag_image(&self, image: &str, target: &str) -> Result<()>;
     /// `archive` is a tar or tar.gz; returns the references loaded.

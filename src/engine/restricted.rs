@@ -195,6 +195,10 @@ impl Engine for Restricted {
         self.engine.stop(&self.container(id).await?, timeout).await
     }
 
+    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout> {
+        self.engine.stop_timeout(&self.container(id).await?).await
+    }
+
     async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
         self.engine.restart(&self.container(id).await?, timeout).await
     }
@@ -263,8 +267,8 @@ impl Engine for Restricted {
     }
 
     /// An exec's id is known to those alone who began it.
-    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
-        self.engine.exec_exit_code(exec).await
+    async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
+        self.engine.exec_end(exec).await
     }
 
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
@@ -281,8 +285,8 @@ impl Engine for Restricted {
         self.engine.images().await
     }
 
-    async fn image_exists(&self, image: &str) -> Result<bool> {
-        self.engine.image_exists(image).await
+    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool> {
+        self.engine.image_exists(image, platform).await
     }
 
     async fn remove_image(&self, image: &str, force: bool) -> Result<()> {

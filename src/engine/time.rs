@@ -8,6 +8,19 @@ pub(super) fn parse(text: &str) -> Option<Millis> {
     i64::try_from(parse_nanos(text)?.div_euclid(1_000_000)).ok()
 }
 
+/// What a `Date` of JavaScript holds: 100 million days about 1970.
+const DATES: std::ops::RangeInclusive<Millis> = -8_640_000_000_000_000..=8_640_000_000_000_000;
+
+/// A time as an engine says it, at most as far away as a `Date` can be.
+pub(super) fn of_seconds(seconds: i64) -> Millis {
+    of_millis(seconds.saturating_mul(1000))
+}
+
+/// The same of milliseconds.
+pub(super) fn of_millis(millis: i64) -> Millis {
+    millis.clamp(*DATES.start(), *DATES.end())
+}
+
 /// The same in nanoseconds.
 pub(super) fn parse_nanos(text: &str) -> Option<i128> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
@@ -35,8 +48,9 @@ pub(super) fn parse_nanos(text: &str) -> Option<i128> {
     let offset = match zone.split_at_checked(1)? {
         ("Z", "") => 0,
         (sign, hm) => {
+            let two = |t: &str| t.parse::<i64>().ok().filter(|_| t.len() == 2 && !t.starts_with(['+', '-']));
             let (h, m) = hm.split_once(':')?;
-            let minutes = h.parse::<i64>().ok()? * 60 + m.parse::<i64>().ok()?;
+            let minutes = two(h)? * 60 + two(m)?;
             if sign == "-" { -minutes } else { minutes }
         }
     };
@@ -88,10 +102,25 @@ mod tests {
         assert_eq!(parse("2024-05-01T10:00:00.123456789Z"), Some(1_714_557_600_123));
         assert_eq!(parse("2024-05-01T12:00:00.5+02:00"), Some(1_714_557_600_500));
         assert_eq!(parse("2024-05-01T05:30:00-04:30"), Some(1_714_557_600_000));
-        for text in
-            ["0001-01-01T00:00:00Z", "", "yesterday", "2024-05-01", "2024-05-01T10:00:00", "2024-13-01T10:00:00Z"]
-        {
+        for text in [
+            "0001-01-01T00:00:00Z",
+            "",
+            "yesterday",
+            "2024-05-01",
+            "2024-05-01T10:00:00",
+            "2024-13-01T10:00:00Z",
+            "2024-05-01T10:00:00+9223372036854775807:00",
+            "2024-05-01T10:00:00--1:00",
+        ] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_number_is_no_date() {
+        assert_eq!(of_seconds(5), 5000);
+        for wild in [i64::MAX, i64::MIN, 8_640_000_000_001, -8_640_000_000_001] {
+            assert!(DATES.contains(&of_seconds(wild)), "{wild}");
         }
     }
 
@@ -117,8 +146,8 @@ mod tests {
         }
 
         #[test]
-        fn digits_in_the_right_places_do_not_overflow(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{0,12}[+-][0-9]{2}:[0-9]{2}") {
-            let _ = parse(&text);
+        fn digits_in_the_right_places_do_not_overflow(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{0,12}[+-][0-9]{1,20}:[0-9]{1,20}") {
+            assert!(parse(&text).is_none_or(|t| DATES.contains(&t)));
         }
     }
 }

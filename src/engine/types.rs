@@ -7,6 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The sum of what an engine counted; it may count what it likes.
+pub(super) fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 pub type Labels = BTreeMap<String, String>;
 /// Milliseconds since the Unix epoch; the facade makes a `Date` of it.
 pub type Millis = i64;
@@ -175,6 +180,7 @@ pub enum PruneScope {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ExecOptions {
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -182,6 +188,8 @@ pub struct ExecOptions {
     pub user: Option<String>,
     #[serde(default)]
     pub tty: bool,
+    /// Bytes of standard output and standard error together.
+    pub max_output: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -456,6 +464,36 @@ pub struct ExecOutput {
     pub exit_code: i64,
     pub stdout: Bytes,
     pub stderr: Bytes,
+}
+
+/// How the process of an exec ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecEnd {
+    pub exit_code: i64,
+    /// False where it never ran: then its standard output is the engine's word why.
+    pub began: bool,
+}
+
+/// How long a stop waits before it kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopTimeout {
+    Seconds(u32),
+    /// It waits for the process, however long that takes.
+    Never,
+}
+
+impl Default for StopTimeout {
+    /// Docker's, and nerdctl's.
+    fn default() -> Self {
+        Self::Seconds(10)
+    }
+}
+
+impl StopTimeout {
+    /// As engines keep it: below zero is for ever.
+    pub fn of(seconds: i64) -> Self {
+        if seconds < 0 { Self::Never } else { Self::Seconds(u32::try_from(seconds).unwrap_or(u32::MAX)) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]

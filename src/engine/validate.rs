@@ -5,8 +5,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::types::*;
-use crate::error::{Error, Result};
+use super::{
+    reference::{self, Reference},
+    types::*,
+};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process,
+};
 
 /// Docker's rule for containers, networks and volumes, which is also nerdctl's: `[a-zA-Z0-9][a-zA-Z0-9_.-]` and at
 /// least two characters (docs/reference/nerdctl.md#names).
@@ -38,7 +44,7 @@ pub(crate) fn app_name(name: &str) -> Result<()> {
 }
 
 /// An id, an id prefix or a name, in a place where anything else would be read as a path or a flag.
-pub(super) fn reference(field: &str, id: &str) -> Result<()> {
+pub(super) fn id_or_name(field: &str, id: &str) -> Result<()> {
     // A leading slash is how Docker itself prints names.
     let bare = id.strip_prefix('/').unwrap_or(id);
     let ok = bare.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
@@ -47,34 +53,27 @@ pub(super) fn reference(field: &str, id: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::invalid(field, format!("{} is neither an id nor a name", shown(id)))) }
 }
 
-/// An image reference (`registry:5000/path/name:tag@sha256:…`) or an image id.
+/// An image reference (`registry:5000/path/name:tag@sha256:…`).
+pub(super) fn reference_of_image<'a>(field: &str, image: &'a str) -> Result<Reference<'a>> {
+    if image.is_empty() {
+        return Err(Error::invalid(field, "an image reference is needed, for example busybox:latest"));
+    }
+    Reference::parse(image).map_err(|problem| Error::invalid(field, format!("{} {problem}", shown(image))))
+}
+
+/// The same, or an image's id. The beginning of an id reads as a reference.
 pub(super) fn image(field: &str, image: &str) -> Result<()> {
-    let problem = if image.is_empty() {
-        Some("an image reference is needed, for example busybox:latest".to_owned())
-    } else if image.len() > 4096 {
-        Some(format!("{} bytes are too long for an image reference", image.len()))
-    } else if !image.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
-        || !image.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/:@+[]".contains(c))
-        || image.contains("//")
-        || image.ends_with(['/', ':', '@'])
-    {
-        Some(format!("{} is not an image reference", shown(image)))
-    } else if image
-        .split(['@', ':'])
-        .next()
-        .is_some_and(|path| !path.contains('/') && path.chars().any(|c| c.is_ascii_uppercase()))
-    {
-        Some(format!("{} has capital letters; image names are lower case", shown(image)))
-    } else {
-        None
-    };
-    problem.map_or(Ok(()), |p| Err(Error::invalid(field, p)))
+    if reference::is_id(image) { Ok(()) } else { reference_of_image(field, image).map(drop) }
 }
 
 /// What an image may be called: a digest is not a name that one gives.
 pub(super) fn tag(field: &str, target: &str) -> Result<()> {
-    image(field, target)?;
-    if target.contains('@') { Err(Error::invalid(field, "a digest cannot be given to an image")) } else { Ok(()) }
+    match reference_of_image(field, target)? {
+        r if r.digest.is_some() => Err(Error::invalid(field, "a digest cannot be given to an image")),
+        // Docker's own rule: nobody could tell it from a digest.
+        r if r.familiar_name() == "sha256" => Err(Error::invalid(field, "sha256 is no image's name")),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn seconds(field: &str, value: Option<f64>) -> Result<Option<u32>> {
@@ -126,11 +125,16 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<()> {
     for (container, host) in &spec.ports {
         port_mapping(container, host)?;
     }
+    let mut mounted = BTreeMap::new();
     for (i, v) in spec.volumes.iter().enumerate() {
         volume(i, v)?;
+        if let Some(first) = mounted.insert(clean(&v.container), i) {
+            let problem = format!("volumes[{first}] is mounted at {} already", shown(&v.container));
+            return Err(Error::invalid(format!("volumes[{i}].container"), problem));
+        }
     }
     for (i, n) in spec.networks.iter().enumerate() {
-        reference(&format!("networks[{i}]"), n)?;
+        id_or_name(&format!("networks[{i}]"), n)?;
     }
     arguments("command", &spec.command)?;
     if let Some(h) = &spec.healthcheck {
@@ -140,7 +144,8 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<()> {
     spec.platform.as_deref().map_or(Ok(()), |p| platform("platform", p))
 }
 
-pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<()> {
+/// Returns the most bytes that may come of it.
+pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<usize> {
     if argv.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("argv", "the program to run is missing"));
     }
@@ -152,18 +157,24 @@ pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<()> {
             return Err(Error::invalid("workdir", format!("{} is not an absolute path", shown(dir))));
         }
     }
-    options.user.as_deref().map_or(Ok(()), |u| {
+    if let Some(u) = &options.user {
         let ok = !u.is_empty()
             && u.len() <= 128
             && u.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-$".contains(c))
             && !u.starts_with('-');
-        if ok {
-            Ok(())
-        } else {
-            Err(Error::invalid("user", format!("{} is not a user, for example 1000:1000 or www-data", shown(u))))
+        if !ok {
+            return Err(Error::invalid(
+                "user",
+                format!("{} is not a user, for example 1000:1000 or www-data", shown(u)),
+            ));
         }
-    })
+    }
+    let most = options.max_output.map(|n| whole("maxOutput", n, 1, MAX_OUTPUT)).transpose()?;
+    Ok(most.and_then(|n| usize::try_from(n).ok()).unwrap_or(process::KEPT))
 }
+
+/// As much as a Buffer surely holds.
+const MAX_OUTPUT: u64 = (1 << 31) - 1;
 
 fn env(field: &str, env: &BTreeMap<String, String>) -> Result<()> {
     for (k, v) in env {
@@ -317,7 +328,7 @@ fn volume(i: usize, v: &VolumeMount) -> Result<()> {
     let container = format!("volumes[{i}].container");
     text(&host, &v.host, PATH)?;
     text(&container, &v.container, PATH)?;
-    if !v.container.starts_with('/') || v.container == "/" {
+    if !v.container.starts_with('/') || clean(&v.container).is_empty() {
         return Err(Error::invalid(
             container,
             format!("{} is not an absolute path inside the container", shown(&v.container)),
@@ -329,6 +340,57 @@ fn volume(i: usize, v: &VolumeMount) -> Result<()> {
     object_name(&host, &v.host).map_err(|_| {
         Error::invalid(&host, format!("{} is neither an absolute path nor a volume's name", shown(&v.host)))
     })
+}
+
+/// Docker's own socket, under both its names: `/var/run` is a link. As a volume's host it means the engine's API.
+pub(super) fn is_docker_socket(path: &str) -> bool {
+    matches!(path, "/var/run/docker.sock" | "/run/docker.sock")
+}
+
+/// A socket or pipe by its name, which no directory should have.
+pub(super) fn is_socket_name(path: &str) -> bool {
+    let pipe = path.replace('\\', "/");
+    std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
+        || ["//./pipe/", "//?/pipe/"].iter().any(|p| pipe.starts_with(p))
+}
+
+/// The parts of an absolute path, as Go's `path.Clean` leaves them: engines compare mount points so.
+fn clean(path: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// Networks every engine has of its own, or has a word for. None can be made or removed.
+const OWN_NETWORKS: [&str; 4] = ["bridge", "host", "none", DEFAULT_NETWORK];
+/// Docker's word for the network that a container gets when none is named.
+pub(super) const DEFAULT_NETWORK: &str = "default";
+
+/// The name of a network to be made.
+pub(super) fn new_network(field: &str, name: &str) -> Result<()> {
+    object_name(field, name)?;
+    if OWN_NETWORKS.contains(&name) {
+        return Err(Error::new(ErrorCode::NameInUse, format!("{name} is a network of the engine's own"))
+            .detail("field", field)
+            .hint("Choose another name."));
+    }
+    Ok(())
+}
+
+/// The name or id of a network to be removed.
+pub(super) fn old_network(field: &str, id: &str) -> Result<()> {
+    id_or_name(field, id)?;
+    if OWN_NETWORKS[..3].contains(&id) { Err(own_network(field, id)) } else { Ok(()) }
+}
+
+pub(super) fn own_network(field: &str, id: &str) -> Error {
+    Error::invalid(field, format!("{} is a network of the engine's own, and stays", shown(id)))
 }
 
 /// A path on the host, as against a volume's name.
@@ -523,6 +585,54 @@ mod tests {
             ("/a/..b/...", "/a/..b/..."),
         ] {
             assert_eq!(clean_path(path), clean, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mount_point_is_one_however_it_is_written() {
+        let spec = |second: &str| -> ContainerSpec {
+            serde_json::from_value(serde_json::json!({ "name": "web", "image": "i",
+                "volumes": [{ "host": "/a", "container": "/data" }, { "host": "vol", "container": second }] }))
+            .unwrap()
+        };
+        for same in ["/data", "/data/", "//data", "/./data", "/data/.", "/x/../data", "/../data"] {
+            assert_eq!(field(container(&spec(same))), "volumes[1].container", "{same}");
+        }
+        for root in ["/", "//", "/.", "/..", "/x/.."] {
+            assert_eq!(field(container(&spec(root))), "volumes[1].container", "{root}");
+        }
+        assert!(container(&spec("/data/x")).is_ok() && container(&spec("/Data")).is_ok());
+    }
+
+    #[test]
+    fn sockets_by_name() {
+        for path in
+            ["/var/run/docker.sock", "/run/user/1000/docker.sock", "/x.SOCK", r"\\.\pipe\docker_engine", "//./pipe/x"]
+        {
+            assert!(is_socket_name(path), "{path}");
+        }
+        for path in ["/srv/pipeline-data", "/pipe", "/x.sock/dir", "/sock", r"C:\pipe\x"] {
+            assert!(!is_socket_name(path), "{path}");
+        }
+        assert!(is_docker_socket("/var/run/docker.sock") && !is_docker_socket("/run/user/1000/docker.sock"));
+    }
+
+    #[test]
+    fn the_engines_own_networks_are_taken() {
+        for name in OWN_NETWORKS {
+            assert_eq!(new_network("name", name).unwrap_err().code(), ErrorCode::NameInUse);
+        }
+        assert!(new_network("name", "bridges").is_ok());
+        assert_eq!(field(new_network("name", "-x")), "name");
+    }
+
+    #[test]
+    fn how_much_an_exec_may_print() {
+        let most = |n: f64| exec(&["ls".to_owned()], &ExecOptions { max_output: Some(n), ..ExecOptions::default() });
+        assert_eq!(most(1.0).unwrap(), 1);
+        assert_eq!(exec(&["ls".to_owned()], &ExecOptions::default()).unwrap(), process::KEPT);
+        for wrong in [0.0, -1.0, 1.5, f64::NAN, f64::INFINITY, 2_147_483_648.0] {
+            assert_eq!(field(most(wrong)), "maxOutput");
         }
     }
 

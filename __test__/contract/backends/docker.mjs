@@ -2,8 +2,8 @@ import { join } from 'node:path'
 import { DockerAdapter } from 'lima-runtime'
 import { startDockerd } from '../../support/dockerd.mjs'
 import { startHung } from '../../support/hung.mjs'
-import { busyboxArchive, loadArchive } from '../../support/images.mjs'
-import { ACCOUNT, pushImage, startRegistry } from '../../support/registry.mjs'
+import { busyboxArchive, loadArchive, twoPlatforms } from '../../support/images.mjs'
+import { ACCOUNT, publish, pushImage, startRegistry } from '../../support/registry.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
 import { startGate } from '../gate.mjs'
 
@@ -40,6 +40,8 @@ export function dockerBackend() {
       running.push(gate)
       backend.remoteImage = await pushImage(engine, 'small:latest', open, 'contract/small:1')
       backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
+      await publish(open, 'contract/platforms:1', twoPlatforms())
+      backend.platformsImage = `${open.address}/contract/platforms:1`
       // Its noise is in no other image: the engine has to fetch it.
       await loadArchive(engine, busyboxArchive({ tags: ['big:latest'], padding: 8 << 20 }))
       await pushImage(engine, 'big:latest', open, 'contract/big:1')

@@ -1,5 +1,5 @@
 // What the backends have in common whose engine is containerd with nerdctl, wherever it runs.
-import { busyboxArchive, busyboxImage } from '../../support/images.mjs'
+import { busyboxArchive, busyboxImage, twoPlatforms } from '../../support/images.mjs'
 import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
 
@@ -15,6 +15,8 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
   await publish(closed, 'contract/private:1', small, { auth: ACCOUNT })
   // Its noise is in no other image: the engine has to fetch it.
   await publish(open, 'contract/big:1', busyboxImage({ padding: 8 << 20 }))
+  await publish(open, 'contract/platforms:1', twoPlatforms())
+  backend.platformsImage = `${address(open.port)}/contract/platforms:1`
   backend.account = ACCOUNT
   backend.remoteImage = `${address(open.port)}/contract/small:1`
   backend.privateImage = `${address(closed.port)}/contract/private:1`

@@ -36,7 +36,7 @@ use super::{
     rpc::{self, Method},
 };
 use crate::{
-    engine::{BoxStream, ContainerState, Millis, StatsSample},
+    engine::{BoxStream, ContainerState, Millis, StatsSample, time},
     error::{Error, ErrorCode, Result},
     guest::{Guest, Socket},
     task,
@@ -370,7 +370,7 @@ fn by_id(all: Vec<(Container, Option<Task>)>) -> (Vec<Container>, HashMap<String
 }
 
 pub(super) fn millis(t: &prost_types::Timestamp) -> Millis {
-    t.seconds * 1000 + i64::from(t.nanos) / 1_000_000
+    time::of_millis(t.seconds.saturating_mul(1000).saturating_add(i64::from(t.nanos) / 1_000_000))
 }
 
 fn task(process: &Process) -> Task {

@@ -1,7 +1,8 @@
 //! Containers: their life, and what is known about them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use super::{
     Containerd,
     alone::{self, Alone},
     api::{self, Container, Task},
-    events, files, health,
+    events, files, health, images,
     labels::{
         self, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, NAME,
         UNFINISHED,
@@ -23,7 +24,8 @@ use super::{
     networks, variables,
 };
 use crate::{
-    engine::{time, types::*, validate},
+    call,
+    engine::{reference, time, types::*, validate},
     error::{Error, ErrorCode, Result},
     task,
 };
@@ -151,6 +153,7 @@ pub(super) async fn running_or_paused(c: &Containerd, reference: &str) -> Result
 
 pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
     let ours = our_labels(spec)?;
+    check_addresses(c, spec).await?;
     let args = arguments(c, spec, &ours).await?;
     if let Some(host) = &c.settings.host {
         if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp")) {
@@ -186,6 +189,11 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
         let args = ["rm", "--force"].into_iter().chain(own.then_some("--volumes"));
         _ = c.nerdctl.write(On::Container(&id), args.chain([id.as_str()])).await;
         return Err(e);
+    }
+    if !spec.ports.is_empty() && spec.networks.iter().any(|n| n == "host") {
+        // As Docker says it.
+        let warning = "Published ports are discarded when using host network mode";
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
     }
     Ok(id)
 }
@@ -319,7 +327,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
         args.push(format!("--label={UNFINISHED}=true"));
     }
     args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
-    args.push(spec.image.clone());
+    args.push(called_by_name(c, &spec.image).await?);
     if !spec.command.is_empty() {
         // nerdctl swallows one, and only the first.
         args.push("--".into());
@@ -328,11 +336,63 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     Ok(args)
 }
 
+/// nerdctl 2.1 does not find an image by Docker's id of it.
+async fn called_by_name(c: &Containerd, image: &str) -> Result<String> {
+    if !reference::is_id(image) {
+        return Ok(image.to_owned());
+    }
+    Ok(images::resolve(c, image).await?.into_iter().next().unwrap_or_else(|| image.to_owned()))
+}
+
+/// Ports of an address that the engine's machine does not have would be published nowhere, and nobody told: nerdctl makes
+/// firewall rules of them.
+async fn check_addresses(c: &Containerd, spec: &ContainerSpec) -> Result<()> {
+    let mut asked = Vec::new();
+    for (container, host) in &spec.ports {
+        let ip = validate::port_mapping(container, host)?.host_ip;
+        asked.extend(ip.filter(|ip| !ip.is_loopback() && !ip.is_unspecified()).map(|ip| (container, ip)));
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    // IPv4: addresses above `/32 host LOCAL`; IPv6: 32 digits.
+    let text = c.guest().run(c.inside(["cat", "/proc/net/fib_trie", "/proc/net/if_inet6"])).await?.stdout;
+    let own = own_addresses(&String::from_utf8_lossy(&text));
+    match asked.iter().find(|(_, ip)| !own.contains(ip)) {
+        Some((port, ip)) => {
+            Err(Error::invalid(format!("ports.{port}"), format!("{ip} is no address of the engine's machine"))
+                .hint("Publish on 127.0.0.1, on one of its own addresses, or on none in particular."))
+        }
+        None => Ok(()),
+    }
+}
+
+fn own_addresses(text: &str) -> HashSet<IpAddr> {
+    let mut own = HashSet::new();
+    let mut last: Option<IpAddr> = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        } else if line.ends_with("host LOCAL") {
+            own.extend(last);
+        } else if let Some(number) = line.get(..32).and_then(|digits| u128::from_str_radix(digits, 16).ok()) {
+            own.insert(IpAddr::from(Ipv6Addr::from(number)));
+        }
+    }
+    own
+}
+
 async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     let field = || format!("volumes[{i}].host");
     mountable(i, "container", &v.container)?;
     if !validate::is_host_path(&v.host) {
         return Ok(format!("--volume={}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
+    }
+    if validate::is_docker_socket(&v.host) {
+        let problem = format!("{:?} is Docker's API, and this engine is containerd", v.host);
+        return Err(Error::invalid(field(), problem).hint(
+            "A program that needs Docker's API needs a Docker Engine: choose engine: 'docker', or use DockerAdapter.",
+        ));
     }
     let mut path = v.host.clone();
     if let Some(host) = &c.settings.host {
@@ -346,7 +406,7 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
                     Error::invalid(field(), problem).hint("Restart the VM. If that does not help, see diagnose().")
                 );
             }
-        } else if !is_socket_name(&v.host) {
+        } else if !validate::is_socket_name(&v.host) {
             let shown: Vec<_> = host.mounts().into_iter().map(|(from, _)| from).collect();
             let shown = if shown.is_empty() { "no directory of this machine".to_owned() } else { shown.join(", ") };
             return Err(Error::invalid(field(), format!("{:?} is not in the VM, which sees {shown}", v.host))
@@ -354,7 +414,7 @@ async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
         }
     }
     let found = c.guest().run(c.command(["test", "-e", &path])).await?.success();
-    if !found && is_socket_name(&v.host) {
+    if !found && validate::is_socket_name(&v.host) {
         let what = "is not on the engine's machine, and a socket cannot be made up";
         return Err(Error::invalid(field(), format!("{:?} {what}", v.host)).hint(
             "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
@@ -376,10 +436,6 @@ fn mountable(i: usize, part: &str, path: &str) -> Result<()> {
     };
     let problem = format!("{path:?} has {what}, which nerdctl cannot mount");
     Err(Error::invalid(format!("volumes[{i}].{part}"), problem).hint("Choose a path without one."))
-}
-
-fn is_socket_name(path: &str) -> bool {
-    std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
 }
 
 /// A name whose container is gone, left behind by a nerdctl that was killed
@@ -601,8 +657,18 @@ const ATTEMPTS: usize = 10;
 /// What a stop may take beside its timeout.
 const STOP: Duration = Duration::from_secs(60);
 
-fn stop_deadline(timeout: Option<u32>) -> Duration {
-    STOP + Duration::from_secs(u64::from(timeout.unwrap_or(10)))
+/// The container's own, as nerdctl keeps it.
+pub(super) fn stop_timeout(container: &Container) -> StopTimeout {
+    let seconds = container.labels.get("nerdctl/stop-timeout").and_then(|s| s.parse().ok());
+    seconds.map_or(StopTimeout::default(), StopTimeout::of)
+}
+
+fn stop_deadline(container: &Container, timeout: Option<u32>) -> Duration {
+    match timeout.map_or_else(|| stop_timeout(container), StopTimeout::Seconds) {
+        StopTimeout::Seconds(seconds) => STOP + Duration::from_secs(seconds.into()),
+        // As long as the caller has patience.
+        StopTimeout::Never => Duration::MAX,
+    }
 }
 
 pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
@@ -621,7 +687,8 @@ async fn stop_with(c: &Containerd, verb: &str, container: &Container, timeout: O
     args.extend(timeout.map(|t| format!("--time={t}")));
     args.push(container.id.clone());
     let command = c.nerdctl.command(args);
-    let result = c.nerdctl.write_command(On::Container(&container.id), command, stop_deadline(timeout)).await;
+    let result =
+        c.nerdctl.write_command(On::Container(&container.id), command, stop_deadline(container, timeout)).await;
     c.files.forget(&container.id);
     result.map(drop)
 }
@@ -721,8 +788,8 @@ pub(super) async fn unpause(c: &Containerd, id: &str) -> Result<()> {
     c.api.resume(&container.id).await
 }
 
-pub(super) async fn wait(c: &Containerd, id: &str) -> Result<WaitResult> {
-    let (container, task) = look(c, id).await?;
+pub(super) async fn wait(c: &Containerd, reference: &str) -> Result<WaitResult> {
+    let (container, task) = look(c, reference).await?;
     let id = container.id.as_str();
     if task.is_none() {
         let kept = kept(c, &container, None).await?;
@@ -735,9 +802,9 @@ pub(super) async fn wait(c: &Containerd, id: &str) -> Result<WaitResult> {
         // Never started: until it has been.
         let mut events = events::of_container(c, id).await?;
         while c.api.task(id).await?.is_none() {
-            let event = events.next().await.ok_or_else(|| not_found(id))??;
+            let event = events.next().await.ok_or_else(|| not_found(reference))??;
             if event.action == "destroy" {
-                return Err(not_found(id));
+                return Err(not_found(reference));
             }
         }
     }
@@ -889,9 +956,9 @@ fn comes_back(container: &Container, task: &Task) -> bool {
 
 /// The words of `docker ps`.
 fn status(state: ContainerState, task: Option<&Task>, started: Option<Millis>, health: Health, now: Millis) -> String {
-    let up = || time::human(now - started.unwrap_or(now));
+    let up = || time::human(now.saturating_sub(started.unwrap_or(now)));
     let exit = task.and_then(|t| t.exit_code);
-    let ago = |t: &Task| time::human(now - t.exited_at.unwrap_or(now));
+    let ago = |t: &Task| time::human(now.saturating_sub(t.exited_at.unwrap_or(now)));
     match (state, task, exit) {
         (ContainerState::Running, ..) => {
             let mark = match health {
@@ -1164,6 +1231,16 @@ mod tests {
         ] {
             assert_eq!(signal_number(name).unwrap(), number, "{name}");
         }
+    }
+
+    #[test]
+    fn the_machines_addresses() {
+        let text = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     +-- 10.4.0.0/24 2 0 2\n           \
+                    |-- 10.4.0.7\n              /32 host LOCAL\n        |-- 10.4.0.255\n           /32 link BROADCAST\n\
+                    fe80000000000000a00027fffe4e66a1 02 40 20 80     eth0\n";
+        let own = own_addresses(text);
+        assert_eq!(own, ["10.4.0.7", "fe80::a000:27ff:fe4e:66a1"].map(|a| a.parse().unwrap()).into());
+        assert!(own_addresses("cat: no such file").is_empty());
     }
 
     #[test]

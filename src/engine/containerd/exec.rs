@@ -222,6 +222,10 @@ fn verdict(exit: &Exit, last: Bytes) -> Verdict {
             let of_runc = |words: &str| said.contains("OCI runtime exec failed") && said.contains(words);
             // Not of the program: the container ended while the exec began.
             let too_late = of_runc("namespace path: lstat /proc/");
+            // Of the caller's own arguments.
+            if of_runc("chdir to cwd") {
+                return Verdict::Failed(last);
+            }
             if said.contains("executable file not found") || of_runc("no such file or directory") && !too_late {
                 return Verdict::Ended(127, format!("{said}\n").into());
             }

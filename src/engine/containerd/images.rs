@@ -17,7 +17,7 @@ use super::{
     reference::{as_digest, familiar, full, is_tag},
 };
 use crate::{
-    engine::{time, types::*},
+    engine::{platform::Platform, time, types::*},
     error::{Error, ErrorCode, Result},
     fetch::manifest::Digest,
     process::{Chunk, Output},
@@ -76,6 +76,11 @@ struct Descriptor {
 struct Config {
     #[serde(default)]
     created: Option<String>,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
     #[serde(default)]
     rootfs: RootFs,
     #[serde(rename = "config", default)]
@@ -229,13 +234,13 @@ pub(super) async fn list(c: &Containerd) -> Result<Vec<ImageInfo>> {
         let size = match &group.facts {
             _ if known.is_some() => known.unwrap_or_default(),
             Some(facts) => match layer_sizes(c, &facts.chain).await? {
-                Some(sizes) => sizes.iter().sum(),
+                Some(sizes) => total(sizes),
                 // Not unpacked: what was fetched is what there is.
-                None => facts.blobs.layers.iter().map(|(_, size)| size).sum(),
+                None => total(facts.blobs.layers.iter().map(|(_, size)| *size)),
             },
             None => 0,
         };
-        let created = group.facts.as_ref().map_or(group.newest * 1000, |f| f.created);
+        let created = group.facts.as_ref().map_or(time::of_seconds(group.newest), |f| f.created);
         all.push(ImageInfo { tags: group.tags(), id: group.id, size, created });
     }
     Ok(all)
@@ -261,8 +266,33 @@ fn not_found(reference: &str) -> Error {
     Error::new(ErrorCode::ImageNotFound, format!("There is no image {reference}")).detail("id", reference)
 }
 
-pub(super) async fn exists(c: &Containerd, image: &str) -> Result<bool> {
-    resolve(c, image).await.map(|names| !names.is_empty())
+pub(super) async fn exists(c: &Containerd, image: &str, platform: Option<&str>) -> Result<bool> {
+    let names = resolve(c, image).await?;
+    let (Some(name), Some(platform)) = (names.first(), platform) else { return Ok(!names.is_empty()) };
+    let target = c.api.image(name).await?.and_then(|image| image.target);
+    match target {
+        Some(target) => is_for(c, target.digest, &Platform::parse(platform)).await,
+        None => Ok(false),
+    }
+}
+
+/// Whether what this names is here for a platform. An index names many, of which mostly one has been fetched.
+async fn is_for(c: &Containerd, target: String, wanted: &Platform) -> Result<bool> {
+    let mut open = vec![target];
+    for _ in 0..64 {
+        let Some(digest) = open.pop() else { break };
+        let Some(text) = c.api.blob(&digest).await? else { continue };
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { continue };
+        open.extend(manifest.manifests.into_iter().rev().map(|m| m.digest));
+        let Some(config) = manifest.config else { continue };
+        let text = c.api.blob(&config.digest).await?.unwrap_or_default();
+        if let Ok(config) = serde_json::from_slice::<Config>(&text)
+            && wanted.takes(&Platform::new(&config.os, &config.architecture, config.variant.as_deref()))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// As Docker does it: a name goes as long as the image has another one; the last one only when no container uses it,

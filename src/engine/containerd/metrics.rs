@@ -7,7 +7,7 @@ use prost_types::Any;
 
 use super::proto::io::containerd::cgroups::{v1, v2};
 use crate::{
-    engine::{BlockIoStats, NetworkStats, StatsSample},
+    engine::{BlockIoStats, NetworkStats, StatsSample, types::total},
     error::{Error, Result},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn sample(data: &Any, at: Instant) -> Result<StatsSample> {
         let memory = m.memory.unwrap_or_default();
         let usage = memory.usage.unwrap_or_default();
         let io = m.blkio.unwrap_or_default().io_service_bytes_recursive;
-        let bytes = |op: &str| io.iter().filter(|e| e.op.eq_ignore_ascii_case(op)).map(|e| e.value).sum();
+        let bytes = |op: &str| total(io.iter().filter(|e| e.op.eq_ignore_ascii_case(op)).map(|e| e.value));
         return Ok(StatsSample {
             at,
             cpu: Duration::from_nanos(m.cpu.and_then(|c| c.usage).unwrap_or_default().total),
@@ -39,7 +39,7 @@ pub(super) fn sample(data: &Any, at: Instant) -> Result<StatsSample> {
         memory_used: memory.usage.saturating_sub(memory.inactive_file),
         memory_limit: limit(memory.usage_limit),
         network,
-        block_io: BlockIoStats { read: io.iter().map(|e| e.rbytes).sum(), write: io.iter().map(|e| e.wbytes).sum() },
+        block_io: BlockIoStats { read: total(io.iter().map(|e| e.rbytes)), write: total(io.iter().map(|e| e.wbytes)) },
     })
 }
 

@@ -329,6 +329,10 @@ impl Engine for ContainerdEngine {
         containers::stop(&self.at().await?, id, timeout).await
     }
 
+    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout> {
+        containers::find(&self.at().await?, id).await.map(|c| containers::stop_timeout(&c))
+    }
+
     async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
         containers::restart(&self.at().await?, id, timeout).await
     }
@@ -385,8 +389,8 @@ impl Engine for ContainerdEngine {
         exec::exec(&self.at().await?, id, argv, options).await
     }
 
-    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
-        exec::exit_code(&self.at().await?, exec).await
+    async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
+        exec::exit_code(&self.at().await?, exec).await.map(|exit_code| ExecEnd { exit_code, began: true })
     }
 
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
@@ -401,8 +405,8 @@ impl Engine for ContainerdEngine {
         images::list(&self.at().await?).await
     }
 
-    async fn image_exists(&self, image: &str) -> Result<bool> {
-        images::exists(&self.at().await?, image).await
+    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool> {
+        images::exists(&self.at().await?, image, platform).await
     }
 
     async fn remove_image(&self, image: &str, force: bool) -> Result<()> {

@@ -17,7 +17,7 @@ use super::{
     nerdctl::On,
 };
 use crate::{
-    engine::types::*,
+    engine::{types::*, validate},
     error::{Error, ErrorCode, Result},
     process::{Command, Output},
 };
@@ -127,9 +127,7 @@ pub(super) async fn create(c: &Containerd, name: &str, options: &NetworkOptions)
 pub(super) async fn remove(c: &Containerd, id: &str) -> Result<()> {
     let network = find(c, id).await?;
     if network.is_default() {
-        return Err(
-            Error::new(ErrorCode::InUse, format!("{id} is the default network of all containers")).detail("id", id)
-        );
+        return Err(validate::own_network("id", id));
     }
     c.nerdctl.write(On::Network(id), ["network", "rm", &network.name]).await.map(drop)
 }

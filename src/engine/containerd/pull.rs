@@ -20,6 +20,7 @@ use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
+        registry,
         types::{PullOptions, RuntimeType, StoredCredentials},
     },
     env_vars,
@@ -203,7 +204,7 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
     }
     let output = Output { exit: running.exit().await?, stdout: Vec::new(), stderr };
     if !output.success() {
-        return Err(refusal(On::Image(image), &output));
+        return Err(registry::explained(image, refusal(On::Image(image), &output)));
     }
     if !transfer.knows_layers()
         && let Some(pulled) = c.api.image(name).await?

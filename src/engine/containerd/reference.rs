@@ -1,24 +1,10 @@
 //! Image references: what people write, and what containerd's store calls them.
 
-const HUB: &str = "docker.io";
+use crate::engine::reference::Reference;
 
-/// As the store has it: `busybox` is `docker.io/library/busybox:latest`.
+/// As the store has it: `busybox` is `docker.io/library/busybox:latest`. An id is no name of the store, and stays.
 pub(super) fn full(reference: &str) -> String {
-    let (host, path) = match reference.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
-        _ => (HUB, reference),
-    };
-    let host = if host == "index.docker.io" { HUB } else { host };
-    let official = if host == HUB && !path.contains('/') { "library/" } else { "" };
-    let (name, digest) = path.split_once('@').map_or((path, None), |(n, d)| (n, Some(d)));
-    let last = name.rfind('/').map_or(0, |i| i + 1);
-    let colon = name[last..].find(':').map(|i| last + i);
-    match (digest, colon) {
-        // With both, the digest is what counts.
-        (Some(digest), colon) => format!("{host}/{official}{}@{digest}", &name[..colon.unwrap_or(name.len())]),
-        (None, Some(_)) => format!("{host}/{official}{name}"),
-        (None, None) => format!("{host}/{official}{name}:latest"),
-    }
+    Reference::parse(reference).map_or_else(|_| reference.to_owned(), |r| r.full())
 }
 
 /// As people write it, and Docker shows it.

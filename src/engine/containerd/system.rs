@@ -20,7 +20,7 @@ pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
         let mut lines = text.lines().map(str::to_owned);
         let architecture = lines.next().unwrap_or_default();
         let mut number = || lines.next().and_then(|l| l.trim().parse::<u64>().ok()).unwrap_or_default();
-        Ok::<_, Error>((architecture, number(), number() * 1024))
+        Ok::<_, Error>((architecture, number(), number().saturating_mul(1024)))
     };
     let ((architecture, cpus, memory), runtime_version) = tokio::try_join!(facts, c.api.version())?;
     Ok(SystemInfo {
@@ -48,7 +48,7 @@ async fn blobs(c: &Containerd) -> Result<u64> {
     for facts in images::groups(c).await?.into_iter().filter_map(|g| g.facts) {
         sizes.extend(facts.blobs.layers.iter().chain([&facts.blobs.config]).cloned());
     }
-    Ok(sizes.values().sum())
+    Ok(total(sizes.into_values()))
 }
 
 /// Unpacked layers with their bytes.
@@ -68,7 +68,7 @@ async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
         if snapshot.name.starts_with("sha256:")
             && let Some(sizes) = images::layer_sizes(c, std::slice::from_ref(&snapshot.name)).await?
         {
-            all.push((snapshot.name, sizes.iter().sum()));
+            all.push((snapshot.name, total(sizes)));
         }
     }
     Ok(all)
@@ -89,8 +89,8 @@ pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
             needed_blobs.extend(all.map(|(digest, size)| (digest.as_str(), *size)));
         }
     }
-    let unpacked: u64 = layers.iter().map(|(_, size)| size).sum();
-    let kept: u64 = layers.iter().filter(|(name, _)| needed.contains(name.as_str())).map(|(_, size)| size).sum();
+    let unpacked: u64 = total(layers.iter().map(|(_, size)| *size));
+    let kept: u64 = total(layers.iter().filter(|(name, _)| needed.contains(name.as_str())).map(|(_, size)| *size));
     usage.images = DiskUsageEntry {
         count: groups.len() as u64,
         size: unpacked + blobs,

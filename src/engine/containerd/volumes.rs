@@ -100,7 +100,7 @@ pub(super) async fn sizes(c: &Containerd, volumes: &[&Volume]) -> Result<Vec<u64
     let text = String::from_utf8_lossy(&out);
     let size = |volume: &&Volume| {
         let line = text.lines().find_map(|l| l.split_once('\t').filter(|(_, path)| *path == volume.mountpoint));
-        line.and_then(|(kib, _)| kib.trim().parse::<u64>().ok()).unwrap_or_default() * 1024
+        line.and_then(|(kib, _)| kib.trim().parse::<u64>().ok()).unwrap_or_default().saturating_mul(1024)
     };
     Ok(volumes.iter().map(size).collect())
 }

@@ -164,34 +164,34 @@ impl Api {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-        let answer = self.0.http.request(request).await?;
-        let status = answer.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(answer);
-        }
-        let body = answer.into_body().collect().await?.to_bytes();
-        Err(Failure::answer(status.as_u16(), &body))
+        send(&self.0.http, request).await
     }
 
     pub(super) async fn get(&self, path: &str, query: Query<'_>) -> Result<Response<Incoming>, Failure> {
         self.send(request(Method::GET, &self.path(path, query), empty())?).await
     }
 
-    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Failure> {
-        json(self.get(path, query).await?).await
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        limit: Limit,
+        path: &str,
+        query: Query<'_>,
+    ) -> Result<T, Failure> {
+        json(limit, self.get(path, query).await?).await
     }
 
     pub(super) async fn post(&self, path: &str, query: Query<'_>, body: Body) -> Result<Response<Incoming>, Failure> {
         self.send(request(Method::POST, &self.path(path, query), body)?).await
     }
 
+    /// To make something: the answer is little more than its id.
     pub(super) async fn post_json<T: DeserializeOwned>(
         &self,
         path: &str,
         query: Query<'_>,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        json(self.post(path, query, json_body(body)?).await?).await
+        json(SMALL, self.post(path, query, json_body(body)?).await?).await
     }
 
     /// A connection that belongs to one process: what comes after the answer's head is its streams.
@@ -222,8 +222,9 @@ fn bollard(http: Client<Connector, Body>, version: ApiVersion) -> Result<bollard
             let tail = request.uri().path_and_query().map_or("/", |p| p.as_str());
             let path = format!("{BASE}/v{}.{}{tail}", version.0, version.1);
             *request.uri_mut() = path.parse::<Uri>().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-            // Only with an HTTP client of its own does bollard have a place for the errors of one.
-            http.request(request).await.map_err(|e| io::Error::other(Failure::from(e)).into())
+            // Only with an HTTP client of its own does bollard have a place for the errors of one; and it would read any
+            // refusal to its end.
+            send(&http, request).await.map_err(|e| io::Error::other(e).into())
         }
     };
     let version = ClientVersion { major_version: version.0, minor_version: version.1 };
@@ -253,14 +254,51 @@ pub(super) fn json_body(value: &impl Serialize) -> Result<Body, Failure> {
     Ok(Either::Left(Full::new(text.into())))
 }
 
-pub(super) async fn json<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, Failure> {
-    let body = answer.into_body().collect().await?.to_bytes();
+/// Most bytes of an answer that are kept.
+pub(super) type Limit = usize;
+/// What is said of one event: an id, an exit code, a refusal, a line of a pull.
+pub(super) const SMALL: Limit = 1 << 20;
+/// What is known about one thing. The largest are containers with all the labels, variables and arguments they may have.
+pub(super) const ONE: Limit = 16 << 20;
+/// About all there are.
+pub(super) const ALL: Limit = 64 << 20;
+
+/// A refusal is read, too: up to a size at which looking through it takes no time.
+async fn send(http: &Client<Connector, Body>, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+    let answer = http.request(request).await?;
+    let status = answer.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer);
+    }
+    let (body, _) = read(SMALL, answer).await?;
+    Err(Failure::answer(status.as_u16(), &body))
+}
+
+/// The answer's first bytes, and whether there are more.
+async fn read(limit: Limit, answer: Response<Incoming>) -> Result<(Vec<u8>, bool), Failure> {
+    let (mut body, mut all) = (answer.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if data.len() > limit - all.len() {
+            all.extend_from_slice(&data[..limit - all.len()]);
+            return Ok((all, true));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok((all, false))
+}
+
+pub(super) async fn json<T: DeserializeOwned>(limit: Limit, answer: Response<Incoming>) -> Result<T, Failure> {
+    let (body, more) = read(limit, answer).await?;
+    if more {
+        return Err(Failure::TooLarge(limit));
+    }
     serde_json::from_slice(&body).map_err(|e| Failure::strange(e.to_string()))
 }
 
-/// Connections go back to the pool only when their answer has been read.
+/// Connections go back to the pool only when their answer has been read. One that goes on and on is not worth it.
 pub(super) async fn drain(answer: Response<Incoming>) {
-    let _ = answer.into_body().collect().await;
+    let _ = read(SMALL, answer).await;
 }
 
 /// An answer's bytes as they come.
@@ -268,17 +306,15 @@ pub(super) fn bytes(answer: Response<Incoming>) -> impl Stream<Item = Result<Byt
     TryStreamExt::map_err(answer.into_body().into_data_stream(), Failure::from)
 }
 
-/// The longest line an engine has any business sending.
-const LINE: usize = 16 << 20;
-
-/// One JSON document a line.
+/// One JSON document a line, of which `limit` is the longest.
 pub(super) fn json_lines<T: DeserializeOwned + Send + 'static>(
+    limit: Limit,
     answer: Response<Incoming>,
 ) -> impl Stream<Item = Result<T, Failure>> + Send + Unpin {
     let reader = tokio_util::io::StreamReader::new(bytes(answer).map_err(io::Error::other));
-    let lines = tokio_util::codec::FramedRead::new(reader, tokio_util::codec::LinesCodec::new_with_max_length(LINE));
+    let lines = tokio_util::codec::FramedRead::new(reader, tokio_util::codec::LinesCodec::new_with_max_length(limit));
     lines
-        .map_err(Failure::from_line)
+        .map_err(move |e| Failure::from_line(e, limit))
         .try_filter(|line| std::future::ready(!line.trim().is_empty()))
         .map(|line| line.and_then(|l| serde_json::from_str(&l).map_err(|e| Failure::strange(e.to_string()))))
 }

@@ -1,19 +1,24 @@
 //! Containers: their life, and what is known about them.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 use bollard::query_parameters as q;
+use futures_util::{Stream, StreamExt};
+use hyper::{Response, body::Incoming};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    api::{self, Api},
+    api::{self, Api, ApiVersion},
     error::{Failure, On, OnExt},
-    networks,
-    spec::{self, HostPaths},
-    time,
+    events::{self, Event},
+    networks, socket, spec, time,
 };
 use crate::{
+    call,
     engine::{types::*, validate},
     error::{Error, ErrorCode, Result},
 };
@@ -27,15 +32,32 @@ pub(super) fn bare(id: &str) -> &str {
 #[serde(rename_all = "PascalCase")]
 struct Created {
     id: String,
+    warnings: Option<Vec<String>>,
 }
 
 pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
-    let (id, later) = match create_with(&api, spec, HostPaths::MustExist).await {
-        Err(e) if e.code() == ErrorCode::InvalidArgument && e.message().contains("bind source path does not exist") => {
-            refuse_made_directories(spec)?;
-            create_with(&api, spec, HostPaths::Made).await?
+    let mut spec = Cow::Borrowed(spec);
+    if spec.volumes.iter().any(|v| validate::is_docker_socket(&v.host))
+        && let Some(path) = socket::of_this_machine(&api).await?
+    {
+        for volume in spec.to_mut().volumes.iter_mut().filter(|v| validate::is_docker_socket(&v.host)) {
+            volume.host.clone_from(&path);
         }
-        other => other?,
+    }
+    let mut made = HashSet::new();
+    let (id, later) = loop {
+        let e = match create_with(&api, &spec, &made).await {
+            Ok(created) => break created,
+            Err(e) => e,
+        };
+        let missing = to_be_made(&spec, &made, e.message());
+        if missing.is_empty() {
+            return Err(e);
+        }
+        for i in missing {
+            refuse_to_make(&spec, i, api.version())?;
+            made.insert(spec.volumes[i].host.clone());
+        }
     };
     for network in &later {
         if let Err(e) = networks::connect(api.clone(), &id, network).await {
@@ -48,44 +70,60 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     Ok(id)
 }
 
-async fn create_with(api: &Api, spec: &ContainerSpec, paths: HostPaths) -> Result<(String, Vec<String>)> {
-    let made = spec::creation(spec, api.version(), paths)?;
+async fn create_with(api: &Api, spec: &ContainerSpec, made: &HashSet<String>) -> Result<(String, Vec<String>)> {
+    let creation = spec::creation(spec, api.version(), made)?;
     let mut query = vec![("name", spec.name.clone())];
     if let Some(platform) = &spec.platform {
         query.push(("platform", platform.clone()));
     }
-    let created: Created =
-        api.post_json("containers/create", &query, &made.body).await.map_err(|failure| match failure {
-            // On a 404 it is the image that is missing.
-            f if f.is_not_found() => f.on(On::Image(&spec.image)),
-            f => f.on(On::Container(&spec.name)),
-        })?;
-    Ok((created.id, made.later))
+    let created: Created = api.post_json("containers/create", &query, &creation.body).await.on(On::Create(spec))?;
+    for warning in created.warnings.unwrap_or_default() {
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
+    }
+    Ok((created.id, creation.later))
+}
+
+/// The volumes whose host path the engine does not have, by its words. It names one at a time; Docker Desktop by its path
+/// in the VM, of which ours is the end. Where it cannot be told which is meant, all that could be.
+fn to_be_made(spec: &ContainerSpec, made: &HashSet<String>, said: &str) -> Vec<usize> {
+    if !said.contains("source path does not exist") {
+        return Vec::new();
+    }
+    let open = || {
+        let volumes = spec.volumes.iter().enumerate();
+        volumes.filter(|(_, v)| validate::is_host_path(&v.host) && !made.contains(&v.host))
+    };
+    let named = open().filter(|(_, v)| said.ends_with(&v.host)).max_by_key(|(_, v)| v.host.len());
+    match named {
+        Some((i, _)) => vec![i],
+        None => open().filter(|(_, v)| !validate::is_socket_name(&v.host)).map(|(i, _)| i).collect(),
+    }
 }
 
 /// A path the engine does not have becomes a directory there, as with `docker run -v`
 /// (docs/reference/docker.md#binds-and-mounts). A socket must not: a program that looks for an engine would find a
 /// directory of its name.
-fn refuse_made_directories(spec: &ContainerSpec) -> Result<()> {
-    for (i, v) in spec.volumes.iter().enumerate().filter(|(_, v)| validate::is_host_path(&v.host)) {
-        let missing = |why: &str| Err(Error::invalid(format!("volumes[{i}].host"), format!("{:?} {why}", v.host)));
-        let local_and_there = std::path::Path::new(&v.host).exists();
-        if is_socket_name(&v.host) && !local_and_there {
-            return missing("is not on the engine's machine, and a socket cannot be made up").map_err(|e| {
-                e.hint(
-                    "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
-                )
-            });
-        }
-        if v.host.contains(':') && !cfg!(windows) && !local_and_there {
-            return missing("does not exist, and the engine makes no directory with a colon in its name");
+fn refuse_to_make(spec: &ContainerSpec, i: usize, version: ApiVersion) -> Result<()> {
+    let missing = &spec.volumes[i];
+    let refused =
+        |part: &str, path: &str, why: &str| Error::invalid(format!("volumes[{i}].{part}"), format!("{path:?} {why}"));
+    if validate::is_socket_name(&missing.host) {
+        let problem = "is not on the engine's machine, and a socket cannot be made up";
+        return Err(refused("host", &missing.host, problem).hint(
+            "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
+        ));
+    }
+    if version < spec::MOUNTPOINTS_MADE {
+        // A bind is one text with colons in it; that of a drive is known to be none of them.
+        let drive = usize::from(cfg!(windows)) * 2;
+        for (part, path, from) in [("host", &missing.host, drive), ("container", &missing.container, 0)] {
+            if path.get(from..).is_some_and(|p| p.contains(':')) {
+                let problem = "has a colon, and the engine makes no directory for such a mount";
+                return Err(refused(part, path, problem).hint("Make the directory on the engine's machine first."));
+            }
         }
     }
     Ok(())
-}
-
-fn is_socket_name(path: &str) -> bool {
-    std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock")) || path.contains("pipe")
 }
 
 pub(super) async fn start(api: Api, id: &str) -> Result<()> {
@@ -114,7 +152,7 @@ pub(super) async fn kill(api: Api, id: &str, signal: &str) -> Result<()> {
 /// Anonymous volumes stay, as with `docker rm`: they may hold data. Those of a container that never ran hold none, and
 /// nobody could name them afterwards.
 pub(super) async fn remove(api: Api, id: &str, force: bool) -> Result<()> {
-    let never_ran = read(&raw(&api, id).await?)?.state.status == "created";
+    let never_ran = state_of(&api, id).await?.is_new();
     let options = q::RemoveContainerOptions { v: never_ran, force, link: false };
     api.bollard().remove_container(bare(id), Some(options)).await.on(On::Container(id))
 }
@@ -127,8 +165,64 @@ pub(super) async fn unpause(api: Api, id: &str) -> Result<()> {
     api.bollard().unpause_container(bare(id)).await.on(On::Container(id))
 }
 
-/// Not through bollard, which makes an error of an exit code other than 0 (docs/reference/docker.md#exit-codes-of-waits).
+/// Not through bollard, which makes an error of an exit code other than 0 (docs/reference/docker.md#exit-codes-of-waits). The
+/// engine calls one that never ran ended (docs/reference/docker.md#waits-before-a-start).
 pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
+    if state_of(&api, id).await?.is_new() {
+        let of = |what: &[&str]| what.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let filters = Filters::from([("type".into(), of(&["container"])), ("event".into(), of(&["die", "destroy"]))]);
+        let mut events = events::raw(&api, None, &filters).await.on(On::Engine)?;
+        // It stands when the head of its answer is there: a look after that misses no end.
+        let next = begin_wait(&api, id, &[("condition", "next-exit".to_owned())]).await?;
+        let now = state_of(&api, id).await?;
+        if now.is_new() {
+            return wait_for_the_first(&api, id, &now.id, end_wait(next, id), &mut events).await;
+        }
+    }
+    end_wait(begin_wait(&api, id, &[]).await?, id).await
+}
+
+/// The engine takes a removal for an end, and gives it a code. What there was the events say, in their order.
+async fn wait_for_the_first(
+    api: &Api,
+    id: &str,
+    full: &str,
+    end: impl Future<Output = Result<WaitResult>>,
+    events: &mut (impl Stream<Item = Result<Event, Failure>> + Unpin),
+) -> Result<WaitResult> {
+    let removed = || Error::new(ErrorCode::ContainerNotFound, format!("Container {id} was removed")).detail("id", id);
+    let mut died = Box::pin(async {
+        while let Some(event) = events.next().await {
+            let event = event.on(On::Engine)?;
+            if event.actor.id == full {
+                return if event.action == "die" { Ok(()) } else { Err(removed()) };
+            }
+        }
+        Err(Failure::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).on(On::Engine))
+    });
+    let mut end = Box::pin(end);
+    tokio::select! {
+        died = &mut died => {
+            died?;
+            end.await
+        }
+        ended = &mut end => {
+            let ended = ended?;
+            // One that removes itself is gone by now, too.
+            match state_of(api, full).await {
+                Err(e) if e.code() == ErrorCode::ContainerNotFound => died.await.map(|()| ended),
+                _ => Ok(ended),
+            }
+        }
+    }
+}
+
+async fn begin_wait(api: &Api, id: &str, query: api::Query<'_>) -> Result<Response<Incoming>> {
+    let path = format!("containers/{}/wait", api::encode(bare(id)));
+    api.post(&path, query, api::empty()).await.on(On::Container(id))
+}
+
+async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -138,26 +232,48 @@ pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct WaitError {
+        #[serde(default)]
         message: String,
     }
     let on = On::Container(id);
-    let path = format!("containers/{}/wait", api::encode(bare(id)));
-    let answer = api.post(&path, &[], api::empty()).await.on(on)?;
-    let answer: Answer = api::json(answer).await.on(on)?;
+    let answer: Answer = api::json(api::SMALL, answer).await.on(on)?;
     match answer.error {
         Some(e) if !e.message.is_empty() => Err(Failure::in_stream(e.message).on(on)),
         _ => Ok(WaitResult { exit_code: answer.status_code }),
     }
 }
 
+/// What a stop waits for when it is told no time: the container's own, or the engine's.
+pub(super) async fn stop_timeout(api: Api, id: &str) -> Result<StopTimeout> {
+    let config = read(&raw(&api, id).await?)?.config;
+    Ok(config.and_then(|c| c.stop_timeout).map_or(StopTimeout::default(), StopTimeout::of))
+}
+
 /// What the engine says about one container, with nothing left out.
 pub(super) async fn raw(api: &Api, id: &str) -> Result<Value> {
-    api.get_json(&format!("containers/{}/json", api::encode(bare(id))), &[]).await.on(On::Container(id))
+    api.get_json(api::ONE, &format!("containers/{}/json", api::encode(bare(id))), &[]).await.on(On::Container(id))
 }
 
 /// As Docker means it: a paused one runs, too.
 pub(super) async fn is_running(api: &Api, id: &str) -> Result<bool> {
     Ok(read(&raw(api, id).await?)?.state.running)
+}
+
+struct Now {
+    id: String,
+    status: String,
+}
+
+impl Now {
+    /// Made, and never started. Podman has two words more for it.
+    fn is_new(&self) -> bool {
+        matches!(self.status.as_str(), "created" | "configured" | "initialized")
+    }
+}
+
+async fn state_of(api: &Api, id: &str) -> Result<Now> {
+    let i = read(&raw(api, id).await?)?;
+    Ok(Now { id: i.id, status: i.state.status })
 }
 
 pub(super) async fn inspect(api: Api, id: &str) -> Result<ContainerInfo> {
@@ -217,6 +333,7 @@ struct Config {
     cmd: Option<Vec<String>>,
     entrypoint: Option<Vec<String>>,
     env: Option<Vec<String>>,
+    stop_timeout: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -360,7 +477,7 @@ fn health(text: Option<&str>) -> Health {
 
 /// The words of `docker ps`, which only the list brings along.
 fn status(s: &State, health: Health, now: Millis) -> String {
-    let since = |text: &str| time::human(now - time::parse(text).unwrap_or(now));
+    let since = |text: &str| time::human(now.saturating_sub(time::parse(text).unwrap_or(now)));
     match s.status.as_str() {
         "running" | "paused" => {
             let mark = match (s.status.as_str(), health) {
@@ -425,10 +542,21 @@ struct SummaryPort {
 pub(super) async fn list(api: Api, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
     let mut query = vec![("all", u8::from(options.all).to_string())];
     if !options.filters.is_empty() {
-        query.push(("filters", api::filters(&options.filters)));
+        query.push(("filters", api::filters(&literal(&options.filters))));
     }
-    let found: Vec<Summary> = api.get_json("containers/json", &query).await.on(On::Engine)?;
+    let found: Vec<Summary> = api.get_json(api::ALL, "containers/json", &query).await.on(On::Engine)?;
     Ok(found.into_iter().map(summary).collect())
+}
+
+/// The engine takes a name for a regular expression that matches anywhere (docs/reference/docker.md#names-in-filters).
+fn literal(filters: &Filters) -> Filters {
+    let mut filters = filters.clone();
+    for value in filters.get_mut("name").into_iter().flatten() {
+        // A punctuation mark behind a backslash is itself (RE2).
+        let plain = |c: char| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.into() };
+        *value = bare(value).chars().map(plain).collect();
+    }
+    filters
 }
 
 fn summary(s: Summary) -> ContainerInfo {
@@ -457,7 +585,7 @@ fn summary(s: Summary) -> ContainerInfo {
         state: state(&s.state),
         status: s.status,
         health,
-        created: s.created * 1000,
+        created: time::of_seconds(s.created),
         ports,
     }
 }
@@ -524,12 +652,65 @@ mod tests {
         assert_eq!((c.name.as_str(), c.health, c.created), ("web", Health::Healthy, 5000));
     }
 
+    fn spec(volumes: &Value) -> ContainerSpec {
+        serde_json::from_value(json!({ "name": "web", "image": "i", "volumes": volumes })).unwrap()
+    }
+
     #[test]
-    fn a_socket_is_never_made_up() {
-        let spec: ContainerSpec = serde_json::from_value(json!({ "name": "web", "image": "i",
-            "volumes": [{ "host": "/ok", "container": "/a" }, { "host": "/no/such/docker.sock", "container": "/b" }] }))
-        .unwrap();
-        let e = refuse_made_directories(&spec).unwrap_err();
-        assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"volumes[1].host".into()));
+    fn what_is_made_is_never_another_mount() {
+        let spec = spec(&json!([
+            { "host": "/no/such/docker.sock", "container": "/a" },
+            { "host": "/new", "container": "/data:ro" },
+            { "host": "/new:ro", "container": "/b" },
+            { "host": "/srv/pipeline-data", "container": "/c" },
+            { "host": "//./pipe/docker_engine", "container": "/d" },
+        ]));
+        let (old, new) = (ApiVersion(1, 41), spec::MOUNTPOINTS_MADE);
+        let refused = |i: usize, version| {
+            let e = refuse_to_make(&spec, i, version).err()?;
+            assert_eq!(e.code(), ErrorCode::InvalidArgument);
+            Some(e.details()["field"].as_str()?.to_owned())
+        };
+        assert_eq!(refused(0, new).as_deref(), Some("volumes[0].host"));
+        assert_eq!(refused(1, old).as_deref(), Some("volumes[1].container"));
+        assert_eq!(refused(2, old).as_deref(), Some("volumes[2].host"));
+        assert_eq!((refused(1, new), refused(2, new)), (None, None));
+        assert_eq!((refused(3, old), refused(3, new)), (None, None));
+        assert_eq!(refused(4, new).as_deref(), Some("volumes[4].host"));
+    }
+
+    #[test]
+    fn the_path_that_is_missing_is_told_from_the_engines_words() {
+        let spec = spec(&json!([
+            { "host": "/b", "container": "/1" },
+            { "host": "/a/b", "container": "/2" },
+            { "host": "data", "container": "/3" },
+            { "host": "/x/docker.sock", "container": "/4" },
+        ]));
+        let of = |path: &str, made: &[&str]| {
+            let said = format!(
+                "volumes[0].host: invalid mount config for type \"bind\": bind source path does not exist: {path}"
+            );
+            to_be_made(&spec, &made.iter().map(|m| (*m).to_owned()).collect(), &said)
+        };
+        assert_eq!(of("/a/b", &[]), [1]);
+        assert_eq!(of("/b", &[]), [0]);
+        assert_eq!(of("/host_mnt/a/b", &[]), [1]);
+        assert_eq!(of("/x/docker.sock", &[]), [3]);
+        // A drive of Windows has another name in the VM.
+        assert_eq!(of("/run/desktop/mnt/host/c/x", &[]), [0, 1]);
+        assert_eq!(of("/run/desktop/mnt/host/c/x", &["/b", "/a/b"]), [0usize; 0]);
+        assert_eq!(to_be_made(&spec, &HashSet::new(), "Duplicate mount point: /b"), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_filters_value_is_no_pattern() {
+        let filters = Filters::from([
+            ("name".to_owned(), vec!["web.1".to_owned(), "/a+b".to_owned()]),
+            ("label".to_owned(), vec!["a.b=c".to_owned()]),
+        ]);
+        let literal = literal(&filters);
+        assert_eq!(literal["name"], [r"web\.1", r"a\+b"]);
+        assert_eq!(literal["label"], ["a.b=c"]);
     }
 }

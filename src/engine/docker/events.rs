@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Event {
     #[serde(rename = "Type")]
     kind: String,
-    action: String,
+    pub(super) action: String,
     pub(super) actor: Actor,
     #[serde(default, rename = "time")]
     seconds: i64,
@@ -32,7 +32,7 @@ pub(super) struct Event {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Actor {
     #[serde(default, rename = "ID")]
-    id: String,
+    pub(super) id: String,
     #[serde(default)]
     pub(super) attributes: BTreeMap<String, String>,
 }
@@ -59,7 +59,7 @@ pub(super) async fn raw(
     if let Some(since) = since {
         query.push(("since", time::query(since)));
     }
-    Ok(api::json_lines(api.get("events", &query).await?))
+    Ok(api::json_lines(api::ONE, api.get("events", &query).await?))
 }
 
 fn runtime_event(event: Event) -> Option<RuntimeEvent> {
@@ -72,7 +72,7 @@ fn runtime_event(event: Event) -> Option<RuntimeEvent> {
     };
     let Actor { id, mut attributes } = event.actor;
     Some(RuntimeEvent {
-        time: if event.nanos > 0 { event.nanos / 1_000_000 } else { event.seconds * 1000 },
+        time: if event.nanos > 0 { event.nanos / 1_000_000 } else { time::of_seconds(event.seconds) },
         kind,
         action: event.action,
         exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()),

@@ -1,5 +1,10 @@
 //! Processes beside a container's own, and the attaching to either.
 
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
+
 use bollard::{models::ExecConfig, query_parameters as q};
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -17,26 +22,113 @@ use super::{
 use crate::{
     engine::{Attached, types::*},
     error::{Error, ErrorCode, Result},
+    task,
 };
 
 pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
     let on = On::Container(id);
+    let mark = format!("{MARK}={}", unique());
+    let env = options.env.iter().map(|(k, v)| format!("{k}={v}")).chain([mark.clone()]).collect();
     let config = ExecConfig {
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(options.tty),
         cmd: Some(argv.to_vec()),
-        env: Some(options.env.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+        env: Some(env),
         working_dir: options.workdir.clone(),
         user: options.user.clone(),
         ..ExecConfig::default()
     };
-    let exec = api.bollard().create_exec(bare(id), config).await.on(on)?.id;
+    let exec = create(&api, id, &config).await?;
     let body = api::json_body(&json!({ "Detach": false, "Tty": options.tty })).on(on)?;
-    let (_, connection) = api.upgrade(&format!("exec/{exec}/start"), &[], body).await.on(on)?;
+    let mut process = Process { api, container: id.to_owned(), exec, mark, user: options.user.clone(), ended: false };
+    let exec = process.exec.clone();
+    let (_, connection) = process.api.upgrade(&format!("exec/{exec}/start"), &[], body).await.on(on)?;
     let framing = if options.tty { Framing::Raw } else { Framing::Multiplexed };
-    Ok((exec, attached(connection, framing, id)))
+    let Attached { mut output, input } = attached(connection, framing, id);
+    let output = futures_util::stream::poll_fn(move |cx| {
+        let piece = output.poll_next_unpin(cx);
+        process.note(&piece);
+        piece
+    });
+    Ok((exec, Attached { output: output.boxed(), input }))
+}
+
+async fn create(api: &Api, id: &str, config: &ExecConfig) -> Result<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Created {
+        id: String,
+    }
+    let path = format!("containers/{}/exec", api::encode(bare(id)));
+    let created: Created = api.post_json(&path, &[], config).await.on(On::Container(id))?;
+    Ok(created.id)
+}
+
+/// The variable by which the processes of one exec are known. The engine has no call that ends them, and lets them live
+/// when nobody listens any more (docs/reference/docker.md#execs-without-a-listener).
+const MARK: &str = "LIMA_RUNTIME_EXEC";
+
+fn unique() -> String {
+    let number = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", number(), number())
+}
+
+/// Ends all that have the mark, by the container's own programs: one without a shell has its processes go on.
+const END: &str = r#"for p in /proc/[0-9]*; do
+  if grep -qs "$1" "$p/environ"; then kill -s "$2" "${p#/proc/}"; fi
+done"#;
+
+/// The process of an exec, which is ended with this.
+struct Process {
+    api: Api,
+    container: String,
+    exec: String,
+    mark: String,
+    user: Option<String>,
+    ended: bool,
+}
+
+impl Process {
+    /// The end of its output is its own.
+    fn note<T>(&mut self, piece: &std::task::Poll<Option<T>>) {
+        self.ended |= matches!(piece, std::task::Poll::Ready(None));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let (api, container, exec) = (self.api.clone(), self.container.clone(), self.exec.clone());
+        let (mark, user) = (self.mark.clone(), self.user.take());
+        task::spawn(async move {
+            // TERM, and KILL for what goes on. It may only be about to start.
+            let mut pause = Duration::from_millis(200);
+            for signal in ["TERM", "KILL", "KILL", "KILL", "KILL"] {
+                let argv = ["sh", "-c", END, "sh", &mark, signal].map(str::to_owned).to_vec();
+                let config = ExecConfig { cmd: Some(argv), user: user.clone(), ..ExecConfig::default() };
+                let end = async {
+                    if ended(&api, &exec).await?.is_some() {
+                        return Ok(true);
+                    }
+                    let killer = create(&api, &container, &config).await?;
+                    let body = api::json_body(&json!({ "Detach": true })).on(On::Engine)?;
+                    let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.on(On::Engine)?;
+                    api::drain(answer).await;
+                    Ok::<_, Error>(false)
+                };
+                match end.await {
+                    Ok(false) => tokio::time::sleep(pause).await,
+                    Ok(true) => return,
+                    Err(e) => return tracing::debug!(%e, "a process whose caller is gone could not be ended"),
+                }
+                pause *= 3;
+            }
+        });
+    }
 }
 
 pub(super) async fn attach(api: Api, id: &str) -> Result<Attached> {
@@ -55,22 +147,22 @@ fn attached(connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, fr
 
 /// The streams of a process may end before the engine has noted its end: then its `exec_die` event is waited for
 /// (docs/reference/docker.md#ends-of-execs).
-pub(super) async fn exit_code(api: Api, exec: &str) -> Result<i64> {
+pub(super) async fn end(api: Api, exec: &str) -> Result<ExecEnd> {
     let on = On::Engine;
-    if let Some(code) = ended(&api, exec).await? {
-        return Ok(code);
+    if let Some(end) = ended(&api, exec).await? {
+        return Ok(end);
     }
     let filters = Filters::from([("type".into(), vec!["container".into()]), ("event".into(), vec!["exec_die".into()])]);
     let mut deaths = events::raw(&api, None, &filters).await.on(on)?;
     // It may have ended before the subscription.
-    if let Some(code) = ended(&api, exec).await? {
-        return Ok(code);
+    if let Some(end) = ended(&api, exec).await? {
+        return Ok(end);
     }
     while let Some(event) = deaths.next().await {
         let attributes = event.on(on)?.actor.attributes;
         if attributes.get("execID").is_some_and(|id| id == exec) {
-            if let Some(code) = attributes.get("exitCode").and_then(|c| c.parse().ok()) {
-                return Ok(code);
+            if let Some(exit_code) = attributes.get("exitCode").and_then(|c| c.parse().ok()) {
+                return Ok(ExecEnd { exit_code, began: true });
             }
             break;
         }
@@ -90,21 +182,21 @@ struct State {
     container_id: Option<String>,
 }
 
-async fn ended(api: &Api, exec: &str) -> Result<Option<i64>> {
+async fn ended(api: &Api, exec: &str) -> Result<Option<ExecEnd>> {
     let path = format!("exec/{}/json", api::encode(exec));
-    let state: State = api.get_json(&path, &[]).await.on(On::Engine)?;
-    let Some(code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
-    // A process that never began: there is no such program, or its container ended first. Both are 126 to Docker
-    // (docs/reference/docker.md#execs-that-could-not-start).
-    if code == 126
-        && state.pid == 0
+    let state: State = api.get_json(api::ONE, &path, &[]).await.on(On::Engine)?;
+    let Some(exit_code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
+    // A process that never began: there is no such program, or its container ended first. Docker has a
+    // shell's codes for it (docs/reference/docker.md#execs-that-could-not-start).
+    let began = state.pid != 0 || !(126..=128).contains(&exit_code);
+    if !began
         && let Some(id) = state.container_id
         && !containers::is_running(api, &id).await?
     {
         let message = format!("Container {id} ended before the command could run");
         return Err(Error::new(ErrorCode::InvalidState, message).detail("id", id));
     }
-    Ok(Some(code))
+    Ok(Some(ExecEnd { exit_code, began }))
 }
 
 pub(super) async fn resize(api: Api, exec: &str, columns: u16, rows: u16) -> Result<()> {

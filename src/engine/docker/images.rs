@@ -13,11 +13,11 @@ use hyper::body::Frame;
 use serde::Deserialize;
 
 use super::{
-    api::{self, Api},
+    api::{self, Api, ApiVersion},
     error::{Failure, On, OnExt},
 };
 use crate::{
-    engine::{BoxStream, types::*},
+    engine::{BoxStream, platform::Platform, time, types::*, validate},
     error::{Error, ErrorCode, Result},
 };
 
@@ -33,47 +33,64 @@ struct Summary {
 }
 
 pub(super) async fn list(api: Api) -> Result<Vec<ImageInfo>> {
-    let found: Vec<Summary> = api.get_json("images/json", &[]).await.on(On::Engine)?;
+    let found: Vec<Summary> = api.get_json(api::ALL, "images/json", &[]).await.on(On::Engine)?;
     Ok((found.into_iter())
         .map(|i| ImageInfo {
             id: i.id,
             // What Docker writes where there is no tag.
             tags: i.repo_tags.unwrap_or_default().into_iter().filter(|t| !t.contains("<none>")).collect(),
             size: u64::try_from(i.size).unwrap_or_default(),
-            created: i.created * 1000,
+            created: time::of_seconds(i.created),
         })
         .collect())
 }
 
-pub(super) async fn exists(api: Api, image: &str) -> Result<bool> {
-    match api.get(&format!("images/{}/json", api::encode(image)), &[]).await {
-        Ok(answer) => {
-            api::drain(answer).await;
-            Ok(true)
-        }
-        Err(e) if e.is_not_found() => Ok(false),
-        Err(e) => Err(e.on(On::Image(image))),
+/// From this API on an engine looks for one platform's image of several itself.
+const PLATFORMS: ApiVersion = ApiVersion(1, 49);
+
+/// `platform`: an image of another one is not meant.
+pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Result<bool> {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Found {
+        os: String,
+        architecture: String,
+        variant: Option<String>,
     }
+    let wanted = platform.map(Platform::parse);
+    let mut query = Vec::new();
+    if let Some(wanted) = wanted.as_ref().filter(|_| api.version() >= PLATFORMS) {
+        query.push(("platform", wanted.json()));
+    }
+    let answer = match api.get(&format!("images/{}/json", api::encode(image)), &query).await {
+        Ok(answer) => answer,
+        Err(e) => {
+            let e = e.on(On::Image(image));
+            return if e.code() == ErrorCode::ImageNotFound { Ok(false) } else { Err(e) };
+        }
+    };
+    let Some(wanted) = wanted else {
+        api::drain(answer).await;
+        return Ok(true);
+    };
+    let found: Found = api::json(api::ONE, answer).await.on(On::Image(image))?;
+    Ok(wanted.takes(&Platform::new(&found.os, &found.architecture, found.variant.as_deref())))
 }
 
 pub(super) async fn remove(api: Api, image: &str, force: bool) -> Result<()> {
-    let options = q::RemoveImageOptions { force, noprune: false, platforms: None };
-    api.bollard().remove_image(&api::encode(image), Some(options), None).await.on(On::Image(image))?;
+    let path = api.path(&format!("images/{}", api::encode(image)), &[("force", u8::from(force).to_string())]);
+    let answer = match api::request(hyper::Method::DELETE, &path, api::empty()) {
+        Ok(request) => api.send(request).await,
+        Err(e) => Err(e),
+    };
+    api::drain(answer.on(On::Image(image))?).await;
     Ok(())
 }
 
 pub(super) async fn tag(api: Api, image: &str, target: &str) -> Result<()> {
-    let (repo, tag) = split_tag(target);
-    let options = q::TagImageOptions { repo: Some(repo.to_owned()), tag: tag.map(str::to_owned) };
-    api.bollard().tag_image(&api::encode(image), Some(options)).await.on(On::Image(image))
-}
-
-/// `registry:5000/name:tag` to name and tag: a colon before the last slash is a port's.
-pub(super) fn split_tag(reference: &str) -> (&str, Option<&str>) {
-    match reference.rsplit_once(':') {
-        Some((repo, tag)) if !tag.contains('/') && !repo.contains('@') => (repo, Some(tag)),
-        _ => (reference, None),
-    }
+    let target = validate::reference_of_image("target", target)?;
+    let options = q::TagImageOptions { repo: Some(target.familiar_name()), tag: target.tag.map(str::to_owned) };
+    api.bollard().tag_image(&api::encode(image), Some(options)).await.on(On::Tag { source: image })
 }
 
 #[derive(Deserialize)]
@@ -96,7 +113,7 @@ pub(super) async fn load(api: Api, archive: BoxStream<Bytes>) -> Result<Vec<Stri
     let path = api.path("images/load", &[("quiet", "1".to_owned())]);
     let loaded = async {
         let request = api::request(hyper::Method::POST, &path, Either::Right(StreamBody::new(body.boxed())))?;
-        let lines = api::json_lines::<LoadLine>(api.send(request).await?);
+        let lines = api::json_lines::<LoadLine>(api::SMALL, api.send(request).await?);
         lines
             .try_fold(Vec::new(), |mut found, line| async move {
                 if let Some(error) = line.error {
@@ -147,7 +164,7 @@ fn no_archive(why: &str) -> Error {
 pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>> {
     // A missing one would show itself only in the middle of the stream, and not everywhere.
     for image in images {
-        if !exists(api.clone(), image).await? {
+        if !exists(api.clone(), image, None).await? {
             return Err(
                 Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}")).detail("id", image.as_str())
             );
@@ -161,15 +178,6 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_is_no_tag() {
-        assert_eq!(split_tag("busybox"), ("busybox", None));
-        assert_eq!(split_tag("busybox:1"), ("busybox", Some("1")));
-        assert_eq!(split_tag("reg:5000/a/b"), ("reg:5000/a/b", None));
-        assert_eq!(split_tag("reg:5000/a/b:c"), ("reg:5000/a/b", Some("c")));
-        assert_eq!(split_tag("a@sha256:00"), ("a@sha256:00", None));
-    }
 
     #[test]
     fn what_was_loaded_is_read_from_the_engines_words() {

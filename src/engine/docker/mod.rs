@@ -29,6 +29,7 @@ mod logs;
 mod networks;
 mod prune;
 mod pull;
+mod socket;
 mod spec;
 mod ssh;
 mod stats;
@@ -158,6 +159,10 @@ impl Engine for DockerEngine {
         self.with(|api| containers::stop(api, id, timeout)).await
     }
 
+    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout> {
+        self.with(|api| containers::stop_timeout(api, id)).await
+    }
+
     async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
         self.with(|api| containers::restart(api, id, timeout)).await
     }
@@ -214,8 +219,8 @@ impl Engine for DockerEngine {
         self.with(|api| exec::exec(api, id, argv, options)).await
     }
 
-    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
-        self.with(|api| exec::exit_code(api, exec)).await
+    async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
+        self.with(|api| exec::end(api, exec)).await
     }
 
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
@@ -230,8 +235,8 @@ impl Engine for DockerEngine {
         self.with(images::list).await
     }
 
-    async fn image_exists(&self, image: &str) -> Result<bool> {
-        self.with(|api| images::exists(api, image)).await
+    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool> {
+        self.with(|api| images::exists(api, image, platform)).await
     }
 
     async fn remove_image(&self, image: &str, force: bool) -> Result<()> {

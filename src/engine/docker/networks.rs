@@ -7,11 +7,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    api::Api,
+    api::{self, Api},
     containers::bare,
     error::{On, OnExt},
 };
-use crate::{engine::types::*, error::Result};
+use crate::{
+    call,
+    engine::types::*,
+    error::{Error, ErrorCode, Result},
+};
 
 /// Not through bollard, which knows `CheckDuplicate` no more: before API 1.44 an engine makes two networks of one name
 /// without it (docs/reference/docker.md#networks-of-one-name).
@@ -23,7 +27,10 @@ pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: 
     if let Some(driver) = &options.driver {
         body["Driver"] = json!(driver);
     }
-    let created: Created = api.post_json("networks/create", &[], &body).await.on(On::Network(name))?;
+    let created: Created = api.post_json("networks/create", &[], &body).await.on(On::CreateNetwork)?;
+    if let Some(warning) = created.warning.filter(|w| !w.is_empty()) {
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("network", name));
+    }
     Ok(created.id)
 }
 
@@ -31,6 +38,7 @@ pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: 
 #[serde(rename_all = "PascalCase")]
 struct Created {
     id: String,
+    warning: Option<String>,
 }
 
 pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
@@ -39,12 +47,12 @@ pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
 
 pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
     let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config: None };
-    api.bollard().connect_network(network, request).await.on(On::Network(network))
+    api.bollard().connect_network(network, request).await.on(On::Connect { container, network })
 }
 
 pub(super) async fn disconnect(api: Api, container: &str, network: &str) -> Result<()> {
     let request = NetworkDisconnectRequest { container: bare(container).to_owned(), force: Some(false) };
-    api.bollard().disconnect_network(network, request).await.on(On::Network(network))
+    api.bollard().disconnect_network(network, request).await.on(On::Connect { container, network })
 }
 
 #[derive(Deserialize)]
@@ -79,8 +87,8 @@ struct Attachment {
 /// many there are.
 pub(super) async fn list(api: Api) -> Result<Vec<NetworkInfo>> {
     let (networks, members) = futures_util::future::try_join(
-        api.get_json::<Vec<Network>>("networks", &[]),
-        api.get_json::<Vec<Member>>("containers/json", &[]),
+        api.get_json::<Vec<Network>>(api::ALL, "networks", &[]),
+        api.get_json::<Vec<Member>>(api::ALL, "containers/json", &[]),
     )
     .await
     .on(On::Engine)?;

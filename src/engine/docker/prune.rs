@@ -28,7 +28,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str) -> Result
     if options.containers == Some(true) {
         let done = pruned(&api, "containers", &filters).await?;
         result.containers_deleted = count(done.containers_deleted);
-        result.space_reclaimed += done.space_reclaimed;
+        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
     }
     if options.networks == Some(true) {
         result.networks_deleted = count(pruned(&api, "networks", &filters).await?.networks_deleted);
@@ -40,7 +40,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str) -> Result
         let filters = if api.version() >= ApiVersion(1, 42) { with("all", "true") } else { filters.clone() };
         let done = pruned(&api, "volumes", &filters).await?;
         result.volumes_deleted = count(done.volumes_deleted);
-        result.space_reclaimed += done.space_reclaimed;
+        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
     }
     if options.images == Some(true) {
         let filters = with("dangling", "true");
@@ -49,7 +49,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str) -> Result
         // The answer counts layers, too.
         let deleted = done.images_deleted.unwrap_or_default().into_iter().filter_map(|i| i.deleted);
         result.images_deleted = deleted.filter(|id| dangling.contains(id)).count() as u64;
-        result.space_reclaimed += done.space_reclaimed;
+        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
     }
     Ok(result)
 }
@@ -73,7 +73,7 @@ struct DeletedImage {
 
 async fn pruned(api: &Api, kind: &str, filters: &Filters) -> Result<Pruned> {
     let answer = api.post(&format!("{kind}/prune"), &[("filters", api::filters(filters))], api::empty()).await;
-    api::json(answer.on(On::Engine)?).await.on(On::Engine)
+    api::json(api::ALL, answer.on(On::Engine)?).await.on(On::Engine)
 }
 
 async fn dangling(api: &Api, filters: &Filters) -> Result<HashSet<String>> {
@@ -82,7 +82,8 @@ async fn dangling(api: &Api, filters: &Filters) -> Result<HashSet<String>> {
         #[serde(rename = "Id")]
         id: String,
     }
-    let found: Vec<Image> = api.get_json("images/json", &[("filters", api::filters(filters))]).await.on(On::Engine)?;
+    let found: Vec<Image> =
+        api.get_json(api::ALL, "images/json", &[("filters", api::filters(filters))]).await.on(On::Engine)?;
     Ok(found.into_iter().map(|i| i.id).collect())
 }
 

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use super::{
     api::{self, Api},
     error::{Failure, On, OnExt},
-    images,
 };
 use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
-        types::PullOptions,
+        types::{PullOptions, total},
+        validate,
     },
     error::{Error, ErrorCode, Result},
     progress::{PullProgress, Sink, Throttle},
@@ -51,17 +51,12 @@ pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress:
     }
 }
 
-/// Without a tag the engine would pull every one there is (docs/reference/docker.md#pull-without-a-tag).
-fn query(image: &str, platform: Option<&str>) -> Vec<(&'static str, String)> {
-    let (name, tag) = images::split_tag(image);
-    let mut query = vec![("fromImage", name.to_owned())];
-    match tag {
-        Some(tag) => query.push(("tag", tag.to_owned())),
-        None if !name.contains('@') => query.push(("tag", "latest".to_owned())),
-        None => {}
-    }
+/// Without a tag the engine would pull every one there is (docs/reference/docker.md#pull-without-a-tag). The "tag" may be a digest.
+fn query(image: &str, platform: Option<&str>) -> Result<Vec<(&'static str, String)>> {
+    let image = validate::reference_of_image("name", image)?;
+    let mut query = vec![("fromImage", image.familiar_name()), ("tag", image.tag_or_digest().to_owned())];
     query.extend(platform.map(|p| ("platform", p.to_owned())));
-    query
+    Ok(query)
 }
 
 async fn stream(
@@ -73,14 +68,14 @@ async fn stream(
     idle: Duration,
 ) -> Result<()> {
     let on = On::Pull(image);
-    let path = api.path("images/create", &query(image, platform));
+    let path = api.path("images/create", &query(image, platform)?);
     let mut request = api::request(Method::POST, &path, api::empty()).on(on)?;
     if let Some(credentials) = credentials {
         let value = HeaderValue::from_str(&credentials.header()).map_err(|e| Error::internal(e.to_string()))?;
         request.headers_mut().insert("X-Registry-Auth", value);
     }
     let answer = within(idle, image, api.send(request)).await?.on(on)?;
-    let mut lines = api::json_lines::<Line>(answer);
+    let mut lines = api::json_lines::<Line>(api::SMALL, answer);
     let throttle = Throttle::new(progress);
     let mut layers = Layers::default();
     while let Some(line) = within(idle, image, lines.next()).await? {
@@ -148,8 +143,8 @@ impl Layers {
     }
 
     fn bytes(&self) -> (u64, u64) {
-        let current = self.all.values().map(|l| l.current).sum();
-        (current, self.all.values().map(|l| l.total.unwrap_or(l.current)).sum())
+        let current = total(self.all.values().map(|l| l.current));
+        (current, total(self.all.values().map(|l| l.total.unwrap_or(l.current))))
     }
 
     fn progress(&mut self, line: &Line) -> PullProgress {
@@ -237,11 +232,15 @@ mod tests {
 
     #[test]
     fn no_tag_means_latest_and_not_all() {
+        let query = |image: &str, platform| query(image, platform).unwrap();
         assert_eq!(query("busybox", None), [("fromImage", "busybox".into()), ("tag", "latest".into())]);
         assert_eq!(
             query("r:5/b:1", Some("linux/arm64")),
             [("fromImage", "r:5/b".into()), ("tag", "1".into()), ("platform", "linux/arm64".into())]
         );
-        assert_eq!(query("b@sha256:0", None), [("fromImage", "b@sha256:0".into())]);
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for image in [format!("MYREG/b@{digest}"), format!("MYREG/b:1@{digest}")] {
+            assert_eq!(query(&image, None), [("fromImage", "MYREG/b".into()), ("tag", digest.clone())]);
+        }
     }
 }

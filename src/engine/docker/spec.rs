@@ -1,5 +1,7 @@
 //! A container's specification as the body of Docker's create call.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::api::ApiVersion;
@@ -12,14 +14,8 @@ use crate::{
 /// (docs/reference/docker.md#networks-at-create).
 const MANY_NETWORKS: ApiVersion = ApiVersion(1, 44);
 
-/// How host paths are handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HostPaths {
-    /// As mounts: the engine refuses a path it does not have.
-    MustExist,
-    /// As binds: the engine makes a directory where there is nothing, as `docker run -v` does.
-    Made,
-}
+/// From this API on the engine makes the directory of a mount, too, where it is asked to.
+pub(super) const MOUNTPOINTS_MADE: ApiVersion = ApiVersion(1, 42);
 
 pub(super) struct Creation {
     pub body: Value,
@@ -27,7 +23,9 @@ pub(super) struct Creation {
     pub later: Vec<String>,
 }
 
-pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, paths: HostPaths) -> Result<Creation> {
+/// Host paths are mounts, each by itself and as it is given: the engine refuses one it does not have. For those of `made` it
+/// makes a directory, as `docker run -v` does; an old engine knows how only from a bind.
+pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet<String>) -> Result<Creation> {
     let mut exposed = Map::new();
     let mut bindings = Map::new();
     for (container, host) in &spec.ports {
@@ -47,12 +45,17 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, paths: HostPat
     let (mut mounts, mut binds) = (Vec::new(), Vec::new());
     for v in &spec.volumes {
         let is_path = validate::is_host_path(&v.host);
-        if is_path && paths == HostPaths::Made {
+        let absent = is_path && made.contains(&v.host);
+        if absent && version < MOUNTPOINTS_MADE {
             binds.push(format!("{}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
-        } else {
-            let kind = if is_path { "bind" } else { "volume" };
-            mounts.push(json!({ "Type": kind, "Source": v.host, "Target": v.container, "ReadOnly": v.read_only }));
+            continue;
         }
+        let kind = if is_path { "bind" } else { "volume" };
+        let mut mount = json!({ "Type": kind, "Source": v.host, "Target": v.container, "ReadOnly": v.read_only });
+        if absent {
+            mount["BindOptions"] = json!({ "CreateMountpoint": true });
+        }
+        mounts.push(mount);
     }
     let mut host_config = json!({ "PortBindings": bindings, "Mounts": mounts, "Binds": binds });
     if let Some(policy) = spec.restart {
@@ -146,7 +149,7 @@ mod tests {
                 "healthcheck":{"test":["CMD-SHELL","true"],"interval":1500,"timeout":1000,"retries":3,"startPeriod":2}}"#,
         );
         spec.docker = serde_json::from_str(r#"{"Tty":true,"HostConfig":{"ShmSize":7}}"#).unwrap();
-        let made = creation(&spec, OLD, HostPaths::MustExist).unwrap();
+        let made = creation(&spec, OLD, &HashSet::new()).unwrap();
         assert_eq!(made.later, ["two"]);
         assert_eq!(
             made.body,
@@ -176,22 +179,33 @@ mod tests {
     #[test]
     fn a_newer_engine_gets_all_networks_at_once() {
         let spec = spec(r#"{"name":"web","image":"i","networks":["one","two"]}"#);
-        let made = creation(&spec, ApiVersion(1, 44), HostPaths::MustExist).unwrap();
+        let made = creation(&spec, ApiVersion(1, 44), &HashSet::new()).unwrap();
         assert!(made.later.is_empty());
         assert_eq!(made.body["NetworkingConfig"]["EndpointsConfig"], json!({ "one": {}, "two": {} }));
     }
 
     #[test]
     fn a_directory_is_made_only_when_asked_for() {
-        let spec = spec(r#"{"name":"web","image":"i","volumes":[{"host":"/new","container":"/c","readOnly":true}]}"#);
-        let made = creation(&spec, OLD, HostPaths::Made).unwrap();
-        assert_eq!(made.body["HostConfig"]["Binds"], json!(["/new:/c:ro"]));
-        assert_eq!(made.body["HostConfig"]["Mounts"], json!([]));
+        let spec = spec(
+            r#"{"name":"web","image":"i","volumes":[{"host":"/new","container":"/c","readOnly":true},
+                {"host":"/there:ro","container":"/data:ro"},{"host":"data","container":"/v:ro"}]}"#,
+        );
+        let made = HashSet::from(["/new".to_owned()]);
+        let mount = |kind: &str, source: &str, target: &str| json!({ "Type": kind, "Source": source, "Target": target, "ReadOnly": false });
+        // The others are as they were.
+        let others = [mount("bind", "/there:ro", "/data:ro"), mount("volume", "data", "/v:ro")];
+        let old = creation(&spec, OLD, &made).unwrap().body;
+        assert_eq!(old["HostConfig"]["Binds"], json!(["/new:/c:ro"]));
+        assert_eq!(old["HostConfig"]["Mounts"], json!(others));
+        let new = creation(&spec, MOUNTPOINTS_MADE, &made).unwrap().body;
+        assert_eq!(new["HostConfig"]["Binds"], json!([]));
+        let first = json!({ "Type": "bind", "Source": "/new", "Target": "/c", "ReadOnly": true, "BindOptions": { "CreateMountpoint": true } });
+        assert_eq!(new["HostConfig"]["Mounts"], json!([first, others[0], others[1]]));
     }
 
     #[test]
     fn no_command_leaves_the_images_own() {
-        let made = creation(&spec(r#"{"name":"web","image":"i"}"#), OLD, HostPaths::MustExist).unwrap();
+        let made = creation(&spec(r#"{"name":"web","image":"i"}"#), OLD, &HashSet::new()).unwrap();
         assert!(made.body.get("Cmd").is_none() && made.body.get("Healthcheck").is_none());
     }
 }

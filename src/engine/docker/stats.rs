@@ -93,7 +93,7 @@ impl Reading {
         let cache = memory.stats.total_inactive_file.or(memory.stats.inactive_file).unwrap_or_default();
         let blocks = |op: &str| {
             let all = self.blkio_stats.io_service_bytes_recursive.iter().flatten();
-            all.filter(|e| e.op.eq_ignore_ascii_case(op)).map(|e| e.value).sum()
+            total(all.filter(|e| e.op.eq_ignore_ascii_case(op)).map(|e| e.value))
         };
         let networks = || self.networks.iter().flatten().map(|(_, n)| n);
         StatsSample {
@@ -102,8 +102,8 @@ impl Reading {
             memory_used: if cache < memory.usage { memory.usage - cache } else { memory.usage },
             memory_limit: memory.limit,
             network: NetworkStats {
-                rx: networks().map(|n| n.rx_bytes).sum(),
-                tx: networks().map(|n| n.tx_bytes).sum(),
+                rx: total(networks().map(|n| n.rx_bytes)),
+                tx: total(networks().map(|n| n.tx_bytes)),
             },
             block_io: BlockIoStats { read: blocks("read"), write: blocks("write") },
         }
@@ -116,7 +116,7 @@ fn path(id: &str) -> String {
 
 pub(super) async fn sample(api: Api, id: &str) -> Result<StatsSample> {
     let query = [("stream", "0".to_owned()), ("one-shot", "1".to_owned())];
-    let reading: Reading = api.get_json(&path(id), &query).await.on(On::Container(id))?;
+    let reading: Reading = api.get_json(api::SMALL, &path(id), &query).await.on(On::Container(id))?;
     if !reading.is_running() {
         return Err(not_running(id));
     }
@@ -130,7 +130,7 @@ pub(super) async fn samples(api: Api, id: &str) -> Result<BoxStream<StatsSample>
     }
     let answer = api.get(&path(id), &[("stream", "1".to_owned())]).await.on(On::Container(id))?;
     let id = id.to_owned();
-    Ok(api::json_lines::<Reading>(answer)
+    Ok(api::json_lines::<Reading>(api::SMALL, answer)
         .map_err(move |e| e.on(On::Container(&id)))
         .try_take_while(|reading| std::future::ready(Ok(reading.is_running())))
         .map_ok(move |reading| reading.sample(api.clock().instant(&reading.read)))

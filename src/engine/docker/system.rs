@@ -28,7 +28,7 @@ struct Info {
 }
 
 pub(super) async fn info(api: Api) -> Result<SystemInfo> {
-    let info: Info = api.get_json("info", &[]).await.on(On::Engine)?;
+    let info: Info = api.get_json(api::SMALL, "info", &[]).await.on(On::Engine)?;
     Ok(SystemInfo {
         os: info.os,
         architecture: info.architecture,
@@ -96,7 +96,7 @@ struct BuildCache {
 }
 
 pub(super) async fn disk_usage(api: Api) -> Result<DiskUsage> {
-    Ok(usage(&api.get_json("system/df", &[]).await.on(On::Engine)?))
+    Ok(usage(&api.get_json(api::ALL, "system/df", &[]).await.on(On::Engine)?))
 }
 
 /// -1 stands for what the engine did not count (docs/reference/docker.md#counts-of--1).
@@ -108,12 +108,13 @@ fn size(bytes: i64) -> u64 {
 fn usage(u: &Usage) -> DiskUsage {
     let entry = |all: Vec<(u64, bool)>| DiskUsageEntry {
         count: all.len() as u64,
-        size: all.iter().map(|(s, _)| s).sum(),
-        reclaimable: all.iter().filter(|(_, free)| *free).map(|(s, _)| s).sum(),
+        size: total(all.iter().map(|(s, _)| *s)),
+        reclaimable: total(all.iter().filter(|(_, free)| *free).map(|(s, _)| *s)),
     };
     let images = u.images.as_deref().unwrap_or_default();
     // Layers are shared: what is in use is what only the images in use have.
-    let used: u64 = images.iter().filter(|i| i.containers > 0).map(|i| size(i.size - i.shared_size.max(0))).sum();
+    let used = images.iter().filter(|i| i.containers > 0).map(|i| size(i.size.saturating_sub(i.shared_size.max(0))));
+    let used = total(used);
     let layers = size(u.layers_size);
     let volumes = u.volumes.iter().flatten().filter_map(|v| v.usage_data.as_ref());
     DiskUsage {

@@ -4,7 +4,7 @@ use bollard::{models::VolumeCreateRequest, query_parameters as q};
 use serde::Deserialize;
 
 use super::{
-    api::Api,
+    api::{self, Api},
     error::{On, OnExt},
 };
 use crate::{engine::types::*, error::Result};
@@ -25,7 +25,7 @@ pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Res
         labels: Some(options.labels.clone().into_iter().collect()),
         ..VolumeCreateRequest::default()
     };
-    let created: Created = api.post_json("volumes/create", &[], &request).await.on(On::Volume(name))?;
+    let created: Created = api.post_json("volumes/create", &[], &request).await.on(On::CreateVolume)?;
     Ok(created.name)
 }
 
@@ -51,7 +51,7 @@ struct Volume {
 }
 
 pub(super) async fn list(api: Api) -> Result<Vec<VolumeInfo>> {
-    let found: Volumes = api.get_json("volumes", &[]).await.on(On::Engine)?;
+    let found: Volumes = api.get_json(api::ALL, "volumes", &[]).await.on(On::Engine)?;
     Ok((found.volumes.unwrap_or_default().into_iter())
         .map(|v| VolumeInfo {
             name: v.name,

@@ -1,0 +1,194 @@
+//! Why a registry gave no image: its words, and its token server's, as dockerd, containerd and podman pass them on.
+
+use super::reference::Reference;
+use crate::error::{Error, ErrorCode};
+
+const LOG_IN: &str = "Pass auth, or log in with `docker login` first.";
+
+/// `said` is what the engine said of a pull that failed.
+pub(super) fn refused(image: &str, said: &str) -> Error {
+    let mut lower = said.to_lowercase();
+    // An image may be called anything.
+    if let Ok(reference) = Reference::parse(image) {
+        lower = without(&without(&lower, &reference.familiar_name().to_lowercase()), reference.path());
+    }
+    let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
+    let status = |code: &str| has(&[&format!("http {code}"), &format!(": {code} ")]);
+    if has(&["toomanyrequests", "too many requests", "rate limit"]) || status("429") {
+        return failed(image, said).hint(
+            "The registry gives this computer no more for now. Log in for a larger share (pass auth, or `docker login`), or \
+             wait: mostly for an hour, on Docker Hub for up to six.",
+        );
+    }
+    if has(&["manifest unknown", "name unknown", "repository name not known", "no matching manifest"])
+        || has(&["not found"]) && has(&["manifest", "failed to resolve"]) && !has(&["failed to authorize"])
+        || status("404")
+    {
+        return no_image(image, said);
+    }
+    // The operating system's own refusals are none of a registry.
+    let denied = lower.replace("permission denied", "").contains("denied");
+    let refusals =
+        ["unauthorized", "authentication required", "no basic auth", "incorrect username", "authorization failed"];
+    if denied || has(&refusals) || has(&["insufficient_scope"]) || status("401") || status("403") {
+        return Error::new(ErrorCode::RegistryAuth, format!("The registry refused to give {image}: {said}"))
+            .detail("image", image)
+            .hint(format!("{LOG_IN} A registry may say the same of an image that does not exist."));
+    }
+    let error = failed(image, said);
+    if has(&["no such host", "connection refused", "i/o timeout", "network is unreachable", "tls handshake timeout"]) {
+        return error.hint("The engine does not reach the registry: look at its network, DNS and proxy settings.");
+    }
+    error
+}
+
+/// `text` without a name, where that stands by itself.
+fn without(text: &str, name: &str) -> String {
+    let part_of_a_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let mut pieces = text.split(name).peekable();
+    let mut out = String::with_capacity(text.len());
+    while let Some(piece) = pieces.next() {
+        out.push_str(piece);
+        let Some(next) = pieces.peek() else { break };
+        if part_of_a_word(out.chars().last()) || part_of_a_word(next.chars().next()) {
+            out.push_str(name);
+        }
+    }
+    out
+}
+
+fn no_image(image: &str, said: &str) -> Error {
+    Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}: {said}"))
+        .detail("id", image)
+        .hint("Check the name and tag.")
+}
+
+fn failed(image: &str, said: &str) -> Error {
+    Error::new(ErrorCode::EngineError, format!("Pulling {image} failed: {said}"))
+}
+
+/// The same of an error that has been judged by less. Its details stay.
+pub(super) fn explained(image: &str, e: Error) -> Error {
+    match e.code() {
+        ErrorCode::EngineError | ErrorCode::RegistryAuth => {
+            let details = e.details().clone();
+            details.into_iter().fold(refused(image, e.message()), |e, (key, value)| e.detail(&key, value))
+        }
+        // By an engine that did not say which.
+        ErrorCode::ImageNotFound if !e.message().contains(image) => {
+            let details = e.details().clone();
+            details.into_iter().fold(no_image(image, e.message()), |e, (key, value)| e.detail(&key, value))
+        }
+        _ => e,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ErrorCode::*;
+
+    use super::*;
+
+    /// Recorded from dockerd 20.10.24, nerdctl 2.1.6 and 2.3.5 and podman 4.3.1, in front of a registry and a token server that
+    /// answered so. The words of ghcr.io, Docker Hub, GitLab and Google's.
+    #[test]
+    fn a_registrys_words_mean_the_same_from_every_engine() {
+        let of_token = |status: &str| {
+            format!(
+                "failed to resolve reference \"r:5/x/a:1\": failed to authorize: failed to fetch anonymous token: unexpected \
+                 status from GET request to http://r:5/token?scope=repository%3Ax%2Fa%3Apull&service=r: {status}"
+            )
+        };
+        for (said, code) in [
+            (
+                "pull access denied for r:5/x/a, repository does not exist or may require 'docker login': denied: denied",
+                RegistryAuth,
+            ),
+            ("Head \"http://r:5/v2/x/a/manifests/1\": denied: denied", RegistryAuth),
+            ("Head \"http://r:5/v2/x/a/manifests/1\": denied", RegistryAuth),
+            ("denied", RegistryAuth),
+            ("Head \"http://r:5/v2/x/a/manifests/1\": denied: access forbidden", RegistryAuth),
+            (
+                "Head \"http://r:5/v2/x/a/manifests/1\": denied: Permission \"artifactregistry.repositories.downloadArtifacts\" \
+                 denied on resource \"projects/x\" (or it may not exist)",
+                RegistryAuth,
+            ),
+            (
+                "error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html>\"",
+                RegistryAuth,
+            ),
+            (&of_token("403 Forbidden"), RegistryAuth),
+            (
+                "failed to resolve reference \"r:5/x/a:1\": unexpected status from HEAD request to \
+                 http://r:5/v2/x/a/manifests/1: 403 Forbidden",
+                RegistryAuth,
+            ),
+            (
+                "failed to resolve image: unexpected status from HEAD request to http://r:5/v2/x/a/manifests/1: 403 \
+                 Forbidden\ndenied: denied\ndenied: denied",
+                RegistryAuth,
+            ),
+            ("unauthorized", RegistryAuth),
+            ("Head \"http://r:5/v2/x/a/manifests/1\": unauthorized: authentication required", RegistryAuth),
+            (&of_token("401 Unauthorized"), RegistryAuth),
+            (
+                "initializing source docker://r:5/x/a:1: reading manifest 1 in r:5/x/a: denied: access forbidden",
+                RegistryAuth,
+            ),
+            (
+                "toomanyrequests: You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit",
+                EngineError,
+            ),
+            (
+                "error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: \"<html>\"",
+                EngineError,
+            ),
+            (&of_token("429 Too Many Requests"), EngineError),
+            ("manifest unknown", ImageNotFound),
+            ("Head \"http://r:5/v2/x/a/manifests/1\": name unknown", ImageNotFound),
+            ("manifest for r:5/x/a:1 not found: manifest unknown: manifest unknown", ImageNotFound),
+            ("failed to resolve reference \"r:5/x/a:1\": r:5/x/a:1: not found", ImageNotFound),
+            ("failed to resolve image: r:5/x/a:1: not found", ImageNotFound),
+            (
+                "error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: \"<html>\"",
+                ImageNotFound,
+            ),
+            ("no matching manifest for linux/arm64 in the manifest list entries", ImageNotFound),
+            ("Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", EngineError),
+            ("received unexpected HTTP status: 500 Internal Server Error", EngineError),
+            ("open /var/lib/docker/tmp/GetImageBlob4031: permission denied", EngineError),
+        ] {
+            let e = refused("r:5/x/a:1", said);
+            assert_eq!(e.code(), code, "{said}");
+            assert!(e.message().contains(said), "{}", e.message());
+            assert_eq!(
+                e.hint_text().is_some_and(|h| h.contains("or wait")),
+                said.contains("429") || said.contains("toomany"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_says_nothing() {
+        for image in ["r:5/denied:1", "me/unauthorized", "ghcr.io/x/rate-limit", "r.io/manifest-unknown"] {
+            let e = refused(image, &format!("{image}: failed to do request: Head \"https://{image}/v2/\": EOF"));
+            assert_eq!(e.code(), EngineError, "{image}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_stays() {
+        let e = Error::new(EngineError, "denied: denied").detail("exitCode", 1);
+        let e = explained("a", e);
+        assert_eq!((e.code(), &e.details()["exitCode"]), (RegistryAuth, &1.into()));
+        assert_eq!(explained("a", Error::new(DiskFull, "denied")).code(), DiskFull);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_words_make_it_panic(image in "\\PC*", said in "\\PC*") {
+            let _ = refused(&image, &said);
+        }
+    }
+}
