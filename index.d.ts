@@ -884,7 +884,10 @@ export interface ContainerdAdapterOptions {
    * `wsl://<distribution>/<path of the socket in it>`, as {@link BundledRuntimeManager.getAdapterOptions} names it.
    */
   address?: string
-  /** nerdctl 2.1 or later, which makes and removes containers. Default: `nerdctl` of the PATH. */
+  /**
+   * nerdctl 2.1 or later, which makes and removes containers. Default: `nerdctl` of the PATH. From 2.3 on it wants containerd 1.7 or
+   * later to load and save images; with an older one `ctr`, which comes with containerd, does it.
+   */
   nerdctlPath?: string
   /** containerd's namespace: nothing outside of it is seen or touched. Default: `'kai'`. */
   namespace?: string

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test'
 import { ContainerdAdapter } from 'lima-runtime'
 import { noContainerd, startContainerd } from '../support/containerd.mjs'
 import { busyboxArchive } from '../support/images.mjs'
+import { waitFor } from '../support/wait.mjs'
 
 const skip = noContainerd()
 const SECRET = 'lima-runtime-test-secret-9f2c'
@@ -25,7 +26,7 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     process.env.LIMA_RUNTIME_TEST_SECRET = SECRET
     engine = await startContainerd()
     writeFileSync(join(engine.dir, 'busybox.tar'), busyboxArchive())
-    await engine.nerdctl(['load', '-i', join(engine.dir, 'busybox.tar')])
+    await engine.ctr('images', 'import', join(engine.dir, 'busybox.tar'))
     adapter = new ContainerdAdapter(engine.options)
     await adapter.initialize()
   })
@@ -45,7 +46,7 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
       const lines = Array.from({ length: 20 }, (_, n) => `${name} ${n + 1}\n`)
       assert.equal(logs[i], `${lines.join('')}end`)
     }
-    await Promise.all(names.map((name) => adapter.removeContainer(name, true)))
+    await Promise.all(names.map((name) => adapter.removeContainer(name, true, { timeoutMs: 300_000 })))
   })
 
   it("nothing of the caller's environment reaches a container or nerdctl's files", async () => {
@@ -115,6 +116,47 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     const third = await adapter.startContainer({ ...config, name: 'third', command: ['sleep', '1000'] })
     assert.equal((await adapter.inspectContainer(third)).state, 'running')
     for (const id of [ended, stopped, third]) await adapter.removeContainer(id, true)
+  })
+
+  it("a network's name that nerdctl takes for a namespace's address is refused", async () => {
+    for (const name of ['ns', 'container']) {
+      await assert.rejects(adapter.startContainer({ name: 'ns', image, networks: [name] }), {
+        code: 'INVALID_ARGUMENT',
+        details: { field: 'networks[0]' },
+      })
+      await assert.rejects(adapter.createNetwork(name), { code: 'NAME_IN_USE' })
+    }
+  })
+
+  it('a start that fails leaves no process behind', async () => {
+    const loggers = () =>
+      readdirSync('/proc')
+        .filter(Number)
+        .filter((pid) => {
+          try {
+            return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(join(engine.dir, 'nerdctl'))
+          } catch {
+            return false
+          }
+        })
+    const before = loggers()
+    await assert.rejects(adapter.startContainer({ name: 'nosuch', image, command: ['nosuch'] }))
+    await waitFor('their end', () => loggers().every((pid) => before.includes(pid)))
+  })
+
+  it('the last words of a container that says much at once', async (t) => {
+    if (/ 2\.(1|2|3\.[0-3])/.test(await engine.nerdctl(['--version'])))
+      return t.skip("nerdctl's logger before 2.3.4 loses what it has read")
+    for (let turn = 0; turn < 10; turn++) {
+      // All of it fits into the pipe: the container has ended before its logger has read much.
+      const command = ['sh', '-c', 'yes 0123456789 | head -n 5500; yes abcdef | head -n 9000 >&2']
+      const id = await adapter.startContainer({ name: `last-${turn}`, image, command })
+      const followed = await text(id, { follow: true })
+      assert.equal((await text(id, { stderr: false })).length, 5500 * 11)
+      assert.equal((await text(id, { stdout: false })).length, 9000 * 7)
+      assert.equal(followed.length, 5500 * 11 + 9000 * 7)
+      await adapter.removeContainer(id, true)
+    }
   })
 
   it('a name that a killed nerdctl left behind does not stand in the way', async () => {

@@ -164,6 +164,8 @@ export const images = subject('images', (ctx, test) => {
     const reference = 'contract/saved:one'
     await ctx.adapter.tagImage(ctx.backend.image, reference)
     ctx.discardImage(reference)
+    const nameless = async () => (await ctx.adapter.listImages()).filter(({ tags }) => tags.length === 0)
+    const before = await nameless()
     const tar = join(dir, 'image.tar')
     const gz = join(dir, 'with a space.tar.gz')
     const saved = await ctx.adapter.saveImage(reference)
@@ -174,6 +176,7 @@ export const images = subject('images', (ctx, test) => {
       await ctx.adapter.removeImage(reference)
       assert.deepEqual(await ctx.adapter.loadImage(archive()), [reference])
       assert.equal(await ctx.adapter.imageExists(reference), true)
+      assert.deepEqual(await nameless(), before, 'nothing but its name keeps it')
     }
     const id = await ctx.start({ image: reference })
     assert.equal((await ctx.adapter.inspectContainer(id)).image, reference)

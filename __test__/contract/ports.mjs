@@ -59,6 +59,14 @@ export const ports = subject('ports', (ctx, test) => {
     assert.ok(error.hint)
   })
 
+  test('one host port for two ports of the container is PORT_IN_USE, naming the port', async () => {
+    const port = await freePort()
+    const name = ctx.name()
+    const ports = { 80: String(port), 81: `127.0.0.1:${port}` }
+    await fails(ctx.start({ name, ports }), 'PORT_IN_USE', { naming: String(port) })
+    assert.ok(!(await ctx.names()).includes(name))
+  })
+
   test('a port taken by another container is PORT_IN_USE, naming the port', async () => {
     const port = await freePort()
     await ctx.start({ ports: { 80: `127.0.0.1:${port}` } })

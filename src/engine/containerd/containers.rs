@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use super::{
         self, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, NAME,
         UNFINISHED,
     },
+    logger,
     nerdctl::{self, On},
     networks, variables,
 };
@@ -153,6 +154,7 @@ pub(super) async fn running_or_paused(c: &Containerd, reference: &str) -> Result
 
 pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
     let ours = our_labels(spec)?;
+    check_ports(spec)?;
     check_addresses(c, spec).await?;
     let args = arguments(c, spec, &ours).await?;
     if let Some(host) = &c.settings.host {
@@ -234,7 +236,8 @@ fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
 /// the container before: the monitor heeds no record without a status.
 async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str) -> Result<()> {
     let made = c.api.container(id).await?;
-    let of_image = labels::of_image(&made, ours, c.namespace(), &c.container_dir(id).await?);
+    let dir = c.container_dir(id).await?;
+    let of_image = labels::of_image(&made, ours, c.namespace(), &dir);
     if c.is_alone() {
         return if of_image.is_empty() {
             Ok(())
@@ -250,12 +253,14 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
     if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
         changes.insert(HEALTHCHECK.to_owned(), healthcheck(check));
     }
+    changes.extend(logger::install(c, &made, &dir).await?);
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
         if let Some(policy) = monitored(c, policy).await? {
+            let log = changes.get(labels::LOG_URI).or_else(|| made.labels.get(labels::LOG_URI)).cloned();
             changes.insert(MONITOR_POLICY.to_owned(), policy.to_owned());
             // Else the monitor starts what was only created.
             changes.insert(MONITOR_STATUS.to_owned(), "stopped".to_owned());
-            changes.insert(MONITOR_LOG.to_owned(), made.labels.get(labels::LOG_URI).cloned().unwrap_or_default());
+            changes.insert(MONITOR_LOG.to_owned(), log.unwrap_or_default());
         } else {
             changes.insert(OUR_STATUS.to_owned(), "stopped".to_owned());
         }
@@ -468,8 +473,8 @@ async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
             .get(&container.id)
             .is_some_and(|k| k.ports.iter().any(|p| p.host_port.is_some_and(|port| wanted.contains(&port))));
         if ended && has {
-            // The network first: a stop of what has ended does nothing else.
-            _ = c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await;
+            // The network first, and from 2.3 on the ports, too: a stop of what has ended does nothing else.
+            freed |= c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await.is_ok();
             let script =
                 r#"p=$(cat "$1") && [ "$(tr '\0' ' ' <"/proc/$p/cmdline")" = "sleep infinity " ] && kill "$p""#;
             let file = format!("/run/nerdctl/{}/{}/port-reserver.pid", c.namespace(), container.id);
@@ -477,6 +482,29 @@ async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
         }
     }
     Ok(freed)
+}
+
+/// One host port leads to one port of the container: nerdctl makes both, and one of them is never reached.
+fn check_ports(spec: &ContainerSpec) -> Result<()> {
+    let mut taken: Vec<validate::PortMapping> = Vec::new();
+    for (container, host) in &spec.ports {
+        let port = validate::port_mapping(container, host)?;
+        let address = |port: &validate::PortMapping| port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let same = |other: &&validate::PortMapping| {
+            let (a, b) = (address(other), address(&port));
+            let meet = a == b || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified());
+            meet && other.host_port == port.host_port && other.protocol == port.protocol
+        };
+        if let Some(other) = taken.iter().find(same) {
+            let text = format!("Host port {} is given to two ports of the container", port.host_port);
+            return Err(Error::new(ErrorCode::PortInUse, text)
+                .detail("port", port.host_port)
+                .detail("field", format!("ports.{container}"))
+                .hint(format!("Choose another one for {} or {}.", other.container_port, port.container_port)));
+        }
+        taken.push(port);
+    }
+    Ok(())
 }
 
 pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
@@ -495,6 +523,9 @@ pub(super) async fn start(c: &Containerd, id: &str) -> Result<()> {
     }
     let result = nerdctl_start(c, id, &container).await;
     c.files.forget(&container.id);
+    if result.is_err() {
+        logger::end(c, &container.id).await;
+    }
     result.map_err(|e| match e.code() {
         // What is missing is inside the message of runc: the program, a mount's source.
         ErrorCode::EngineError | ErrorCode::ContainerNotFound => {
@@ -1214,6 +1245,36 @@ mod tests {
                 (ErrorCode::InvalidArgument, Some("volumes[0].host"))
             );
             assert!(e.message().contains(named), "{e}");
+        }
+    }
+
+    #[test]
+    fn one_host_port_leads_to_one_port() {
+        let check = |ports: &[(&str, &str)]| {
+            let ports: BTreeMap<_, _> = ports.iter().copied().collect();
+            check_ports(
+                &serde_json::from_value(serde_json::json!({ "name": "web", "image": "i", "ports": ports })).unwrap(),
+            )
+        };
+        for twice in [
+            [("80", "8080"), ("81", "8080")],
+            [("80", "127.0.0.1:8080"), ("81", "8080")],
+            [("80", "0.0.0.0:8080"), ("81", "10.0.0.1:8080")],
+            [("80/udp", "[::1]:53"), ("81/udp", "[::]:53")],
+        ] {
+            let e = check(&twice).unwrap_err();
+            assert_eq!(
+                (e.code(), e.details()["field"].as_str()),
+                (ErrorCode::PortInUse, Some(&*format!("ports.{}", twice[1].0)))
+            );
+        }
+        for apart in [
+            [("80", "8080"), ("81", "8081")],
+            [("80", "8080"), ("80/udp", "8080")],
+            [("80", "127.0.0.1:8080"), ("81", "127.0.0.2:8080")],
+            [("80", "127.0.0.1:8080"), ("81", "[::]:8080")],
+        ] {
+            assert!(check(&apart).is_ok(), "{apart:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -45,6 +46,8 @@ pub(super) struct Execs {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// How long a container that is being killed may be said to run.
+const DYING: Duration = Duration::from_secs(2);
 /// Of those that nobody asks for.
 const KEPT: usize = 1000;
 
@@ -150,10 +153,13 @@ async fn attached(
         let (code, rest) = match verdict(&exit, held.held.freeze()) {
             Verdict::Ended(code, rest) => (code, rest),
             Verdict::Failed(stderr) => {
-                // Between the look at it and the exec, the container ended.
-                let gone = !matches!(c.api.task(&id).await, Ok(Some(t)) if t.state == ContainerState::Running);
                 let error =
                     nerdctl::refusal(On::Container(&id), &Output { exit, stdout: vec![], stderr: stderr.into() });
+                // Between the look at it and the exec, the container ended; runc may know it before containerd says so.
+                let mut gone = !matches!(c.api.task(&id).await, Ok(Some(t)) if t.state == ContainerState::Running);
+                if !gone && ["setns", "namespace path"].iter().any(|word| error.message().contains(word)) {
+                    gone = tokio::time::timeout(DYING, c.api.wait(&id)).await.is_ok();
+                }
                 let error = if gone && error.code() == ErrorCode::EngineError {
                     Error::new(ErrorCode::InvalidState, format!("Container {id} is not running"))
                         .detail("id", id)

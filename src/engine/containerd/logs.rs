@@ -1,12 +1,12 @@
 //! What containers print: nerdctl's log files, read in the guest. `nerdctl logs` knows no rotated file, and loses the
 //! end of what it follows (docs/reference/nerdctl.md#logs-command).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
-use super::{BoxStream, Containerd, containers, events::async_stream, labels};
+use super::{BoxStream, Containerd, containers, events::async_stream, labels, logger};
 use crate::{
     engine::{time, types::*},
     error::{Error, ErrorCode, Result},
@@ -14,31 +14,36 @@ use crate::{
 };
 
 /// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
-/// ended (`$3`), its logger may still be writing: it holds the lock as long.
-const READ: &str = r#"f=$1; n=1; [ -z "$3" ] || [ ! -e "$2" ] || flock -w 10 -s "$2" true
+/// ended (`$4`), its logger may still be writing, or the shell around it: they hold the locks as long.
+const READ: &str = r#"f=$1; n=1; [ -z "$4" ] || for l in "$2" "$3"; do [ ! -e "$l" ] || flock -w 10 -s "$l" true; done
 while [ -e "$f.$n" ]; do n=$((n+1)); done
 while [ $n -gt 1 ]; do n=$((n-1)); cat -- "$f.$n"; done; if [ -e "$f" ]; then cat -- "$f"; fi"#;
 
-/// First how many bytes there are now, on a line; then all of them and what comes. The logger holds the lock as long as
-/// it writes (docs/reference/nerdctl.md#log-files): when the lock is free, everything is in the file, and tail reads it
-/// to its end once more.
-const FOLLOW: &str = r#"f=$1; l=$2; n=1; sum=0
+/// First how many bytes there are now, on a line; then all of them and what comes. The locks are held as long as
+/// something is written (docs/reference/nerdctl.md#log-files): when they are free, everything is in the file, and tail
+/// reads it to its end once more.
+const FOLLOW: &str = r#"f=$1; l=$2; m=$3; n=1; sum=0
 while [ -e "$f.$n" ]; do sum=$((sum+$(wc -c <"$f.$n"))); n=$((n+1)); done
 if [ -e "$f" ]; then sum=$((sum+$(wc -c <"$f"))); fi; echo "$sum"
 [ -e "$l" ] || l=/dev/null
-flock -s "$l" true </dev/null >/dev/null 2>&1 & w=$!
+(flock -s "$l" true; [ ! -e "$m" ] || flock -s "$m" true) </dev/null >/dev/null 2>&1 & w=$!
 while [ $n -gt 1 ]; do n=$((n-1)); cat -- "$f.$n"; done
 tail -s 0.05 -c +1 --pid=$w -F -- "$f" 2>/dev/null & t=$!
 wait $w; wait $t"#;
 
+/// How long a log may be silent after its container's end: a logger can hang (nerdctl before 2.3.4 waits for a task that is
+/// gone for ever, containerd/nerdctl#5006).
+const SILENCE: Duration = Duration::from_secs(10);
+
 pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
     let container = containers::find(c, id).await?;
     let dir = labels::state_dir(c, &container).await?;
-    let (log, lock) = (format!("{dir}/{}-json.log", container.id), format!("{dir}/logger-lock"));
+    let log = format!("{dir}/{}-json.log", container.id);
+    let locks = ["logger-lock", logger::LOCK].map(|name| format!("{dir}/{name}"));
     let lives = c.api.task(&container.id).await?.is_some_and(|t| t.exit_code.is_none());
     let follow = options.follow && lives;
     let ended = if lives { "" } else { "ended" };
-    let mut command = c.command(["sh", "-c", READ, "sh", &log, &lock, ended]);
+    let mut command = c.command(["sh", "-c", READ, "sh", &log, &locks[0], &locks[1], ended]);
     if follow {
         command.argv[2] = FOLLOW.into();
     }
@@ -48,7 +53,34 @@ pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
     let c = c.clone();
     Ok(async_stream(move |out| async move {
         let mut stderr = BytesMut::new();
-        while let Some(chunk) = process.next().await {
+        // The logger need not notice that its daemon is gone: it lives as long as the container does.
+        let mut end = std::pin::pin!(async {
+            if follow && !c.is_alone() {
+                c.api.wait(&container.id).await.map(drop)
+            } else {
+                std::future::pending().await
+            }
+        });
+        let (mut over, mut hangs) = (false, false);
+        loop {
+            let chunk = tokio::select! {
+                chunk = process.next() => chunk,
+                ended = &mut end, if !over => {
+                    over = true;
+                    match ended {
+                        Err(e) if matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning) => {
+                            _ = out.send(Err(e)).await;
+                            return;
+                        }
+                        _ => continue,
+                    }
+                }
+                () = tokio::time::sleep(SILENCE), if over => {
+                    hangs = true;
+                    break;
+                }
+            };
+            let Some(chunk) = chunk else { break };
             let data = match chunk {
                 Chunk::Stdout(data) => data,
                 Chunk::Stderr(data) => {
@@ -69,8 +101,12 @@ pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
                 return;
             }
         }
+        if hangs {
+            return;
+        }
         let failed = match process.exit().await {
             Err(e) => Some(e),
+            Ok(_) if over => None,
             // A quiet end would look like the container's own.
             Ok(_) if follow => still_there(&c, &container.id).await.err(),
             Ok(Exit::Code(0)) => None,
@@ -166,9 +202,14 @@ impl Select {
             if before != u64::MAX {
                 self.before = Some(before.saturating_sub(line.len() as u64));
             }
-            // Half a line, from a logger that was killed, is no entry.
-            if let Ok(entry) = serde_json::from_slice::<Line>(&line) {
-                self.take(&entry, early, &mut out);
+            // Half a line, from a logger that was killed, is no entry. What is not UTF-8 is not Go's.
+            match serde_json::from_slice::<Line>(&line) {
+                Ok(entry) => self.take(&entry, early, &mut out),
+                Err(_) => {
+                    if let Ok(entry) = serde_json::from_str(&String::from_utf8_lossy(&line)) {
+                        self.take(&entry, early, &mut out);
+                    }
+                }
             }
             if early && self.before == Some(0) {
                 out.extend(self.rest());

@@ -32,6 +32,7 @@ mod health;
 mod images;
 mod labels;
 mod local;
+mod logger;
 mod logs;
 mod metrics;
 mod nerdctl;
@@ -240,6 +241,11 @@ impl Containerd {
             Ok(format!("{}/{}", self.settings.data_root, crate::hex::lower(&digest[..4])))
         };
         self.store.get_or_try_init(find).await.map(String::as_str)
+    }
+
+    /// The daemon's, as numbers.
+    async fn containerd_version(&self) -> Result<(u32, u32, u32)> {
+        self.api.version().await.map(|said| nerdctl::version(&said))
     }
 
     async fn restart_policies(&self) -> Result<&[String]> {

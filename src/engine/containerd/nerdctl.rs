@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::Settings;
 use crate::{
@@ -33,6 +33,7 @@ pub(super) struct Nerdctl {
     /// Its locks and CNI's make commands that change something wait for each other, and some of them fail instead
     /// (docs/reference/nerdctl.md#commands-in-turn).
     queue: Mutex<()>,
+    version: OnceCell<(u32, u32, u32)>,
 }
 
 impl Nerdctl {
@@ -47,13 +48,31 @@ impl Nerdctl {
             base.push(format!("--cni-netconfpath={}", settings.cni_netconf_path));
         }
         base.extend(settings.cni_path.as_ref().map(|path| format!("--cni-path={path}")));
-        Self { guest: settings.guest.clone(), root: settings.root, base, env, queue: Mutex::default() }
+        Self {
+            guest: settings.guest.clone(),
+            root: settings.root,
+            base,
+            env,
+            queue: Mutex::default(),
+            version: OnceCell::new(),
+        }
     }
 
     /// `nerdctl <global flags> <args>`, to be given to one of the methods below.
     pub(super) fn command<A: Into<Vec<u8>>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let argv = self.base.iter().map(|a| a.clone().into_bytes()).chain(args.into_iter().map(Into::into));
         Command { root: self.root, env: self.env.clone(), ..Command::new(argv) }
+    }
+
+    /// Its version; the lowest where it does not say.
+    pub(super) async fn version(&self) -> (u32, u32, u32) {
+        let ask = async || {
+            let program = self.base.first().cloned().unwrap_or_default();
+            let command =
+                Command { root: self.root, env: self.env.clone(), ..Command::new([program, "--version".into()]) };
+            Ok::<_, Error>(version(&String::from_utf8_lossy(&self.guest.run(command).await?.checked("nerdctl")?)))
+        };
+        self.version.get_or_try_init(ask).await.copied().unwrap_or_default()
     }
 
     /// Runs what changes something, when those before it have ended. Its standard output.
@@ -98,6 +117,14 @@ impl Nerdctl {
         let output = output.map_err(not_there)?;
         if output.success() { Ok(output.stdout) } else { Err(refusal(on, &output)) }
     }
+}
+
+/// Of `nerdctl version 2.3.5`, `v2.3.4` or `1.6.20~ds1`: what comes after the numbers does not count.
+pub(super) fn version(said: &str) -> (u32, u32, u32) {
+    let word = said.split_whitespace().last().unwrap_or_default();
+    let mut numbers = word.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next())
 }
 
 fn not_there(e: Error) -> Error {
@@ -261,6 +288,14 @@ pub(super) fn classify(on: On<'_>, said: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_releases_and_builds() {
+        assert_eq!(version("nerdctl version 2.3.5\n"), (2, 3, 5));
+        assert_eq!(version("nerdctl version v2.1.6-12-g0123abc.m"), (2, 1, 6));
+        assert_eq!(version("nerdctl version 2.4.0-rc.1"), (2, 4, 0));
+        assert_eq!(version("what?"), (0, 0, 0));
+    }
 
     #[test]
     fn log_lines_are_read_as_go_quoted_them() {

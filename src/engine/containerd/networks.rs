@@ -29,6 +29,9 @@ pub(super) const CHANGED: &str = "lima-runtime.networks-changed";
 /// Where nerdctl looks for the plugins (docs/reference/nerdctl.md#plugin-directories).
 const PLUGINS: [&str; 5] =
     ["/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"];
+/// What nerdctl takes, with an address after it, for another container's network or a namespace, and without one for the
+/// engine's own namespace (2.1 to 2.3, pkg/netutil/nettype).
+const MEANT_OTHERWISE: [&str; 2] = ["container", "ns"];
 const LEASES: &str = "/var/lib/cni/networks";
 const RESULTS: &str = "/var/lib/cni/results";
 
@@ -97,6 +100,10 @@ pub(super) async fn called(c: &Containerd, references: &[String]) -> Result<Vec<
     if references.is_empty() {
         return Ok(Vec::new());
     }
+    if let Some(i) = references.iter().position(|r| MEANT_OTHERWISE.contains(&r.as_str())) {
+        let problem = format!("nerdctl takes {:?} for the beginning of a namespace's address", references[i]);
+        return Err(Error::invalid(format!("networks[{i}]"), problem));
+    }
     let networks = all(c).await?;
     let name = |reference: &String| {
         let named = networks.iter().any(|n| n.name == *reference);
@@ -107,6 +114,11 @@ pub(super) async fn called(c: &Containerd, references: &[String]) -> Result<Vec<
 }
 
 pub(super) async fn create(c: &Containerd, name: &str, options: &NetworkOptions) -> Result<String> {
+    if MEANT_OTHERWISE.contains(&name) {
+        return Err(Error::new(ErrorCode::NameInUse, format!("nerdctl takes {name} for no network's name"))
+            .detail("field", "name")
+            .hint("Choose another name."));
+    }
     let mut args = vec!["network".to_owned(), "create".to_owned(), format!("--label={APP_LABEL}={}", c.settings.app)];
     args.extend(options.driver.as_ref().map(|d| format!("--driver={d}")));
     args.extend(options.internal.then(|| "--internal".to_owned()));
