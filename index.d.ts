@@ -1261,8 +1261,8 @@ export interface LimaRuntimeOptions {
    */
   bundledDir?: string
   /**
-   * A file or http(s) address that says which versions to fetch, from where, with which SHA-256, instead of the
-   * manifest of this package; its form is `templates/manifest.schema.json`, of which the older schema 1 is read too. At
+   * A file or https address (http for this machine alone: what files are known by is in it) that says which versions to
+   * fetch, from where, with which SHA-256, instead of the manifest of this package; its form is `templates/manifest.schema.json`, of which the older schema 1 is read too. At
    * most 1 MiB. Default: `LIMA_RUNTIME_MANIFEST`.
    */
   manifest?: string

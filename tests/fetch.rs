@@ -732,6 +732,31 @@ async fn a_bundle_is_believed_by_the_manifest_not_by_its_own_list() {
 }
 
 #[tokio::test]
+async fn a_bundles_list_opens_no_file_to_others() {
+    let bench = Bench::new(1000);
+    bench.publish_for_boot(&vec![1; 9000], "9.3.5", &vec![2; 9000]);
+    let (out, manifest) = (bench.dir.path().join("bundled"), bench.dir.path().join("manifest.json"));
+    let options = json!({ "out": out, "manifest": manifest, "components": ["lima", "image", "nerdctl-full"] });
+    let options: DownloadOptions = serde_json::from_value(options).unwrap();
+    bundle::download(options, progress::ignore(), &Call::default()).await.unwrap();
+    let list = out.join(Platform::current().unwrap().as_str()).join("bundle.json");
+    let mut inventory: serde_json::Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+    for part in ["lima", "image", "nerdctl-full"] {
+        inventory["components"][part]["files"][0]["mode"] = json!(0o666);
+    }
+    fs::write(&list, inventory.to_string()).unwrap();
+    bench.server.take();
+    bench.install_for_boot(progress::ignore()).await.unwrap();
+    assert_eq!(bench.server.take().0, [], "all of it comes from the bundle");
+    let cache = tree(&bench.data()).into_iter().filter(|p| p.starts_with("cache/")).collect::<Vec<_>>();
+    assert_eq!(cache.len(), 2, "{cache:?}");
+    for path in cache {
+        let mode = fs::metadata(bench.data().join(&path)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_bundle_of_another_version_than_the_one_asked_for_is_left() {
     let bench = Bench::new(1000);
     publish_versions(&bench, "9.1.2", &[("9.1.2", None), ("9.2.0", None)]);
@@ -807,6 +832,9 @@ async fn a_wrong_manifest_is_the_callers_mistake() {
         runtime.install(InstallOptions::default(), progress::ignore(), &Call::default()).await.unwrap_err()
     };
     let e = install(json!({ "manifest": "/no/such.json" })).await;
+    assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("manifest")));
+    // Who answers it decides what is installed; on this machine that is nobody else.
+    let e = install(json!({ "manifest": "http://192.0.2.1/m.json" })).await;
     assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("manifest")));
     let e = install(json!({ "mirror": "nonsense" })).await;
     assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("mirror")));

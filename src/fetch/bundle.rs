@@ -31,6 +31,7 @@ use crate::{
 };
 
 const INVENTORY: &str = "bundle.json";
+const ARCHIVE_MODE: u32 = 0o644;
 /// Where a build puts it, and a packaged application has it.
 pub const DEFAULT_OUT: &str = "resources/bundled-runtime";
 
@@ -112,6 +113,11 @@ impl Bundle {
     /// Copies a part into the empty directory `to`, checking every byte; returns what is there now.
     pub fn copy(&self, part: Part, to: &Path) -> Result<Vec<FileRecord>> {
         let from = self.dir(part)?;
+        // Of an archive the manifest knows the digest, and the rest is the list's word: it might open a file to everybody.
+        let archive = match self.parts.get(&part) {
+            Some((record, wanted)) if record.is_archive() => wanted.sources.first().map(|s| wanted.most(s)),
+            _ => None,
+        };
         let mut copied = Vec::new();
         let mut dirs = vec![to.to_owned()];
         for file in &self.record(part)?.files {
@@ -128,7 +134,8 @@ impl Bundle {
                     file.content.clone()
                 }
                 Content::File { sha256, mode, .. } => {
-                    let (actual, size) = copy_checked(&source, &target, *mode)?;
+                    let (mode, most) = archive.map_or((*mode, unpack::LIMITS.file), |most| (ARCHIVE_MODE, most));
+                    let (actual, size) = copy_checked(&source, &target, mode, most)?;
                     // Of the copy, which nobody else changes meanwhile.
                     if actual != *sha256 && !resigned(&target) {
                         return Err(Error::new(
@@ -140,7 +147,7 @@ impl Bundle {
                         .detail("actual", actual.as_str())
                         .hint("Run `npx lima-runtime download` again and rebuild the application."));
                     }
-                    Content::File { size, sha256: actual, mode: *mode }
+                    Content::File { size, sha256: actual, mode }
                 }
             };
             copied.push(FileRecord { path, content });
@@ -400,10 +407,10 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
         let copy = temp.path().join(name);
         // A second name costs nothing; not every file system has them.
         if fs::hard_link(&fetched.file, &copy).is_err() {
-            copy_checked(&fetched.file, &copy, 0o644)?;
+            copy_checked(&fetched.file, &copy, ARCHIVE_MODE, fetched.size)?;
         }
         disk::replace_dir(temp.path(), &target)?;
-        let content = Content::File { size: fetched.size, sha256: fetched.sha256.clone(), mode: 0o644 };
+        let content = Content::File { size: fetched.size, sha256: fetched.sha256.clone(), mode: ARCHIVE_MODE };
         vec![FileRecord { path: name.to_string_lossy().into_owned(), content }]
     };
     let path = root.join(INVENTORY);
@@ -431,6 +438,22 @@ mod tests {
         assert_eq!(Bundle::usual_dirs(None), [] as [PathBuf; 0]);
         let dirs = Bundle::usual_dirs(Some(Path::new("/app")));
         assert!(!dirs.is_empty() && dirs.iter().all(|d| d.starts_with("/app")), "{dirs:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_copy_has_an_end_whatever_lies_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "0123456789").unwrap();
+        assert_eq!(copy_checked(&at("file"), &at("copy"), ARCHIVE_MODE, 4).unwrap().1, 4);
+        // Exchanged for one without end, or for a pipe that nobody writes to, after somebody looked.
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for odd in ["zero", "pipe"] {
+            let e = copy_checked(&at(odd), &at("other"), ARCHIVE_MODE, 4).unwrap_err();
+            assert_eq!(e.code(), ErrorCode::PermissionDenied, "{odd}: {e}");
+        }
     }
 
     #[test]

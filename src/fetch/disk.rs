@@ -71,6 +71,12 @@ pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     }
 }
 
+/// A regular file, also behind a link.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    let file = open_file(OpenOptions::new().read(true), path, true)?;
+    file.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "it is no file"))
+}
+
 /// `None`: what is there is none.
 fn open_file(options: &mut OpenOptions, path: &Path, follow: bool) -> io::Result<Option<File>> {
     #[cfg(unix)]

@@ -6,7 +6,7 @@
 //! hold the lock until then.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, BufRead, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -653,12 +653,12 @@ pub fn prune_cache(cache: &Path, keep: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Copies `from`, hashing, to the new file `to`.
-pub fn copy_checked(from: &Path, to: &Path, mode: u32) -> Result<(Digest, u64)> {
-    let source = File::open(from).map_err(|e| Error::io(e, "Cannot read", from))?;
+/// Copies `from`, hashing, to the new file `to`: no more than `most` bytes, whatever lies there by now.
+pub fn copy_checked(from: &Path, to: &Path, mode: u32, most: u64) -> Result<(Digest, u64)> {
+    let source = disk::open_to_read(from).map_err(|e| Error::io(e, "Cannot read", from))?;
     let mut target =
         OpenOptions::new().write(true).create_new(true).open(to).map_err(|e| disk::write_error(e, to, 0))?;
-    let copied = disk::hash(source, |piece| target.write_all(piece)).and_then(|done| {
+    let copied = disk::hash(source.take(most), |piece| target.write_all(piece)).and_then(|done| {
         unpack::settle(&target, mode)?;
         disk::sync_file(&target)?;
         Ok(done)

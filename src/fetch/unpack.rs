@@ -44,6 +44,8 @@ const LONGEST_EXTENSION: u64 = 64 << 10;
 const LONGEST_PATH: usize = 1024;
 const LONGEST_NAME: usize = 255;
 const BUFFER: usize = 128 << 10;
+/// What an archive may say of a file's mode: nobody else ever writes to it.
+const OTHERS_MODE: u32 = 0o755;
 /// So much of a file is written before the disk is told to begin.
 const FLUSH: u64 = 8 << 20;
 /// Files that wait for the disk; each is an open one.
@@ -326,7 +328,7 @@ impl<'a> Tree<'a> {
                 self.syncer.begin(&file, &full);
             }
         }
-        let mode = (mode & 0o777) | 0o600;
+        let mode = (mode & OTHERS_MODE) | 0o600;
         settle(&file, mode).map_err(|e| disk::write_error(e, &full, 0))?;
         self.syncer.add(file, full)?;
         let sha256 = Digest::of(&hasher.finalize());
@@ -521,7 +523,7 @@ pub(super) fn settle(file: &File, mode: u32) -> io::Result<()> {
 #[cfg(unix)]
 fn set_dir_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode((mode & 0o777) | 0o700))
+    fs::set_permissions(path, fs::Permissions::from_mode((mode & OTHERS_MODE) | 0o700))
 }
 
 #[cfg(not(unix))]

@@ -241,7 +241,7 @@ fn an_archive_like_limas_is_unpacked_as_it_is() {
         dir("./"),
         dir("./bin/"),
         file("./bin/limactl", b"program").mode(0o755),
-        file("./bin/lima", b"#!/bin/sh\n").mode(0o4755),
+        file("./bin/lima", b"#!/bin/sh\n").mode(0o4777),
         dir("./share/"),
         dir("./share/doc/"),
         dir("./share/doc/lima/"),
@@ -262,7 +262,7 @@ fn an_archive_like_limas_is_unpacked_as_it_is() {
     assert_eq!(fs::read(root.join("bin/lima-again")).unwrap(), b"#!/bin/sh\n");
     let mode = |p: &str| fs::metadata(root.join(p)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("bin/limactl"), 0o755);
-    assert_eq!(mode("bin/lima"), 0o755, "no set-uid bit");
+    assert_eq!(mode("bin/lima"), 0o755, "no set-uid bit, and nobody else's to change");
     assert_eq!(mode("share/lima/templates/default.yaml"), 0o644);
     assert_eq!(mode("share/lima/lima-guestagent.Linux-x86_64.gz"), 0o644, "its owner can replace it");
     let paths = files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>();
