@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
+#[cfg(unix)]
+use crate::error::{Error, ErrorCode};
 
 /// As root: `PERMISSION_DENIED` unless root alone can change what lies in `dir`, and what the way to it leads through. What
 /// is not there yet is root's once it is made. Everybody else has no powers to lend.

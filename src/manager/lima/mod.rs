@@ -163,8 +163,14 @@ impl LimaRuntime {
 
     /// What `state.json` says, without a directory for VMs that we cannot have made: what lies in it is removed.
     pub fn state(&self) -> LimaState {
-        let mut state = self.recorded_state();
+        let state = self.recorded_state();
         #[cfg(unix)]
+        let state = self.without_foreign_home(state);
+        state
+    }
+
+    #[cfg(unix)]
+    fn without_foreign_home(&self, mut state: LimaState) -> LimaState {
         if let Some(foreign) = state.lima_home.take_if(|home| !self.chose(home))
             && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed)
         {
@@ -190,6 +196,7 @@ impl LimaRuntime {
         crate::lima::paths::is_ours(lima_home, self.dir(), &user, self.app_name())
     }
 
+    #[cfg(unix)]
     fn app_name(&self) -> &str {
         self.options.app_name.as_deref().unwrap_or(APP_NAME)
     }
