@@ -17,6 +17,9 @@ pub mod engine;
 pub mod env_vars;
 pub mod error;
 pub mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guest;
 mod hex;
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 // Any message a page can send is answered at once, by a coded refusal or by the engine. Random, from a seed:
-// LIMA_RUNTIME_TEST_SEED repeats one, LIMA_RUNTIME_TEST_STRESS=1 takes more of them.
+// LIMA_RUNTIME_TEST_SEED repeats one, LIMA_RUNTIME_TEST_STRESS=1 takes more of them, LIMA_RUNTIME_TEST_SECONDS as many as
+// there is time for.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ContainerManager } from 'lima-runtime'
@@ -9,7 +10,8 @@ import { tempDir } from '../support/tempdir.mjs'
 import { FakeIpcMain } from './fakes.mjs'
 
 const SEED = Number(process.env.LIMA_RUNTIME_TEST_SEED) || 0x5eed
-const ROUNDS = process.env.LIMA_RUNTIME_TEST_STRESS ? 200_000 : 5_000
+const SECONDS = Number(process.env.LIMA_RUNTIME_TEST_SECONDS) || 0
+const ROUNDS = SECONDS ? Infinity : process.env.LIMA_RUNTIME_TEST_STRESS ? 200_000 : 5_000
 
 /** mulberry32 */
 function dice(seed) {
@@ -133,7 +135,7 @@ test('what an array has beside its elements is looked at by nobody', async (t) =
   assert.equal(answer.error.code, 'ENGINE_UNREACHABLE')
 })
 
-test(`${ROUNDS} random messages, seed ${SEED}`, async (t) => {
+test(`${SECONDS ? `${SECONDS} s of` : ROUNDS} random messages, seed ${SEED}`, async (t) => {
   const manager = await withoutEngine(t)
   const ipcMain = new FakeIpcMain()
   t.after(registerRuntimeIpc(ipcMain, manager))
@@ -143,7 +145,9 @@ test(`${ROUNDS} random messages, seed ${SEED}`, async (t) => {
   const channels = [...ipcMain.handlers].filter(([channel]) => !slow.test(channel))
   let window = ipcMain.window()
   const answers = {}
-  for (let round = 0; round < ROUNDS; round++) {
+  const until = performance.now() + SECONDS * 1000
+  let round = 0
+  for (; round < ROUNDS && !(SECONDS && performance.now() > until); round++) {
     // What it watches piles up.
     if (round % 100 === 0) {
       window.close()
@@ -173,6 +177,6 @@ test(`${ROUNDS} random messages, seed ${SEED}`, async (t) => {
   assert.equal({}.polluted, undefined)
   // Some of each, or this test looks at nothing.
   for (const outcome of ['ok', 'INVALID_ARGUMENT', 'PERMISSION_DENIED', 'ENGINE_UNREACHABLE'])
-    assert.ok(answers[outcome] > ROUNDS / 200, JSON.stringify(answers))
-  t.diagnostic(JSON.stringify(answers))
+    assert.ok(answers[outcome] > round / 200, JSON.stringify(answers))
+  t.diagnostic(`${round} messages: ${JSON.stringify(answers)}`)
 })

@@ -311,6 +311,21 @@ fn find_program(name: &str, docker_dir: &Path) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<HelperAnswer>(data);
+    let Ok(config) = Config::read(data) else { return };
+    for (key, entry) in &config.auths {
+        // With a helper of its own, none of the programs here is looked for.
+        config.helpers.get(key);
+        assert!(config.entry(key).is_some() && config.entry(host(key)).is_some(), "{key}");
+        if let Ok(Some(found)) = of_entry(entry, key) {
+            found.header();
+            found.entry();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

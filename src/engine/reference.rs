@@ -70,14 +70,10 @@ impl<'a> Reference<'a> {
         self.path
     }
 
-    /// As people write it: without the Hub and its `library/`.
+    /// As people write it: without the Hub and its `library/`, where it is the same image without them.
     pub fn familiar_name(&self) -> String {
-        let path = if self.domain == HUB {
-            self.path.strip_prefix(OFFICIAL).filter(|rest| !rest.contains('/')).unwrap_or(self.path)
-        } else {
-            self.path
-        };
-        if self.domain == HUB { path.to_owned() } else { format!("{}/{path}", self.domain) }
+        let whole = format!("{}/{}", self.domain, self.path);
+        familiar(&whole).to_owned()
     }
 
     /// As engines ask a registry for it: with a digest and a tag, the digest counts.
@@ -91,6 +87,14 @@ impl<'a> Reference<'a> {
         let official = if self.official { OFFICIAL } else { "" };
         format!("{}/{official}{}{mark}{}", self.domain, self.path, self.tag_or_digest())
     }
+}
+
+/// A full name or reference as people write it. What stands behind the Hub may look like another registry
+/// (`docker.io/ghcr.io/x`): that keeps its host, or it would be asked for there.
+pub(crate) fn familiar(full: &str) -> &str {
+    let Some(path) = full.strip_prefix(HUB).and_then(|rest| rest.strip_prefix('/')) else { return full };
+    let short = path.strip_prefix(OFFICIAL).filter(|rest| !rest.contains('/')).unwrap_or(path);
+    if is_id(short) || Reference::parse(short).is_ok_and(|r| r.domain != HUB) { full } else { short }
 }
 
 /// 64 hexadecimal digits, which no name may be; also with `sha256:` before them, which would be a name's tag.
@@ -205,6 +209,11 @@ mod tests {
             let whole = format!("{domain}/r:1@{}", digest());
             let full = format!("{domain}/r@{}", digest());
             valid(&whole, domain, &format!("{domain}/r"), Some("1"), Some(&digest()), &full);
+        }
+        // Without the Hub these would be another registry's.
+        for name in ["docker.io/localhost/x", "docker.io/ghcr.io/a/x"] {
+            valid(name, HUB, name, None, None, &latest(name));
+            assert_eq!(familiar(&latest(name)), latest(name));
         }
         // With a host it can be no id.
         let hex = "1a".repeat(32);

@@ -429,6 +429,28 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
     Ok(record)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    static MANIFEST: std::sync::LazyLock<Manifest> = std::sync::LazyLock::new(Manifest::built_in);
+    let text = String::from_utf8_lossy(data);
+    if let Some(requirement) = requirement(&text) {
+        assert_eq!(requirement.matches('"').count(), 2, "{requirement}");
+    }
+    let Ok(inventory) = serde_json::from_slice::<Inventory>(data) else { return };
+    for (part, record) in inventory.components {
+        record.size();
+        known(&MANIFEST, part, inventory.platform, &record, &Network::default());
+        for file in &record.files {
+            let Ok(Some(path)) = unpack::relative(&file.path) else { continue };
+            let plain = |c| matches!(c, std::path::Component::Normal(_));
+            assert!(Path::new(&path).components().all(plain), "{path}");
+            if let Content::Link { link } = &file.content {
+                let _ = unpack::check_link(&file.path, &path, link);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

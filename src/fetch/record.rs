@@ -115,7 +115,7 @@ impl Record {
                 Content::File { size, .. } => size,
                 Content::Link { .. } => 0,
             })
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -219,6 +219,9 @@ mod tests {
         let record =
             Record { version: "1".into(), source: "x".into(), sha256: digest, installed_at: 1, dir: "v".into(), files };
         assert_eq!(record.size(), 3);
+        let all = Content::File { size: u64::MAX, sha256: record.sha256.clone(), mode: 0o644 };
+        let files = [&record.files[..], &[FileRecord { path: "c".into(), content: all }]].concat();
+        assert_eq!(Record { files, ..record.clone() }.size(), u64::MAX);
         inventory.components.insert(Part::NerdctlFull, record.clone());
         inventory.write(&path).unwrap();
         assert_eq!(Inventory::read(&path).unwrap().components[&Part::NerdctlFull], record);

@@ -546,5 +546,49 @@ pub(super) fn make_link(target: &str, at: &Path) -> io::Result<()> {
     }
 }
 
+/// Any bytes, as a tar.gz and as the tar in one: unpacked below the directory, or refused with `ARCHIVE_UNSAFE`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    fuzz_one(data);
+    // The checksum of a header is the mutator's wall: it is made right for every block that could be one.
+    let mut tar = data.to_vec();
+    for block in tar.chunks_exact_mut(512) {
+        let digit = |(i, b): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *b });
+        let sum: u32 = block.iter().enumerate().map(digit).sum();
+        if sum != 8 * u32::from(b' ') {
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gz.write_all(&tar).unwrap();
+    fuzz_one(&gz.finish().unwrap());
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+fn fuzz_one(archive: &[u8]) {
+    const SMALL: Limits = Limits { entries: 100, file: 1 << 20, total: 4 << 20 };
+    // What is unpacked is told to the disk, file by file: memory does it a hundred times as often.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let sandbox = tempfile::tempdir_in(place).unwrap();
+    let to = sandbox.path().join("to");
+    fs::create_dir(&to).unwrap();
+    match tar_gz(archive, &to, SMALL) {
+        Ok(files) => {
+            let root = to.canonicalize().unwrap();
+            for f in &files {
+                let path = root.join(&f.path);
+                assert!(fs::symlink_metadata(&path).is_ok(), "{f:?}");
+                if let Ok(real) = path.canonicalize() {
+                    assert!(real.starts_with(&root), "{f:?} leads to {}", real.display());
+                }
+            }
+        }
+        Err(e) => assert_eq!(e.code(), ErrorCode::ArchiveUnsafe, "{e}"),
+    }
+    let outside: Vec<_> = fs::read_dir(sandbox.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(outside, ["to"]);
+}
+
 #[cfg(all(test, unix))]
 mod tests;

@@ -471,10 +471,13 @@ fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
 }
 
 fn last_status(log: &Path) -> Option<Status> {
-    let text = tail(log).unwrap_or_default();
+    status_of(&tail(log).unwrap_or_default(), || head(log).unwrap_or_default())
+}
+
+fn status_of(tail: &str, head: impl FnOnce() -> String) -> Option<Status> {
     let mut repeated = None;
     // The last line may be half written.
-    for status in text.lines().rev().filter_map(Status::parse) {
+    for status in tail.lines().rev().filter_map(Status::parse) {
         if !status.is_repeated() {
             return Some(status);
         }
@@ -485,8 +488,7 @@ fn last_status(log: &Path) -> Option<Status> {
         return Some(repeated);
     }
     // What it said of itself stands far above: the first events of an agent are the beginning of its log.
-    let head = head(log).unwrap_or_default();
-    head.lines().rev().filter_map(Status::parse).find(|status| !status.is_repeated()).or(Some(repeated))
+    head().lines().rev().filter_map(Status::parse).find(|status| !status.is_repeated()).or(Some(repeated))
 }
 
 /// Whether a line of the log holds these words. Read piece by piece: a log grows as long as its VM runs.
@@ -515,6 +517,16 @@ fn command_line(pid: Pid) -> Option<String> {
         .output()
         .ok()?;
     Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    SshConfig::parse(text);
+    release(text);
+    if let Some(status) = status_of(text, || text.to_owned()) {
+        status.event();
+    }
+    let _ = serde_json::from_str::<HostAgentInfo>(text);
 }
 
 #[cfg(test)]

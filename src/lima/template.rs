@@ -292,6 +292,18 @@ pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
     Ok(())
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(document: &str) {
+    ssh_port(document);
+    shape(document);
+    if let Ok(text) = with_ssh_port(document, 2222) {
+        assert_eq!(ssh_port(&text), Some(2222));
+    }
+    if let Ok((text, key)) = with_host_key(document) {
+        assert_eq!(with_host_key(&text).ok(), Some((text, key)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -570,7 +570,8 @@ fn counters(text: &str, at: Instant) -> Result<StatsSample> {
     let mut sum: HashMap<&str, u64> = HashMap::new();
     for (key, value) in text.lines().filter_map(|l| l.split_once(' ')) {
         // `max` is no limit.
-        *sum.entry(key).or_default() += value.trim().parse().unwrap_or(0);
+        let sum = sum.entry(key).or_default();
+        *sum = sum.saturating_add(value.trim().parse().unwrap_or(0));
     }
     let get = |key: &str| sum.get(key).copied().unwrap_or_default();
     if !sum.contains_key("used") {
@@ -611,6 +612,18 @@ impl Containerd {
     pub(super) fn is_alone(&self) -> bool {
         self.api.alone().is_some()
     }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = objects::<NativeImage>(data);
+    let _ = objects::<Value>(data);
+    for line in data.split(|b| *b == b'\n') {
+        envelope(line, "default", "/lima-runtime");
+    }
+    let _ = counters(&text, Instant::now());
+    timestamp(&text);
 }
 
 #[cfg(test)]

@@ -440,3 +440,14 @@ pub(super) fn refused(status: Status) -> Error {
     };
     Error::new(code, format!("containerd: {}", status.message())).source(status)
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    for topic in ["/tasks/start", "/tasks/exit", "/images/create"] {
+        let any = prost_types::Any { type_url: String::new(), value: data.to_vec() };
+        event(&Envelope { topic: topic.into(), event: Some(any), ..Envelope::default() });
+    }
+    if let Ok(process) = Process::decode(data) {
+        task(&process);
+    }
+}

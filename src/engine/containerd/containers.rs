@@ -1010,8 +1010,7 @@ fn status(state: ContainerState, task: Option<&Task>, started: Option<Millis>, h
 
 /// `docker.io/library/busybox:latest` as people write it.
 pub(super) fn familiar(image: &str) -> String {
-    let rest = image.strip_prefix("docker.io/").unwrap_or(image);
-    rest.strip_prefix("library/").filter(|_| rest.len() != image.len()).unwrap_or(rest).to_owned()
+    reference::familiar(image).to_owned()
 }
 
 /// What of an OCI spec is read.
@@ -1189,6 +1188,26 @@ fn word(policy: RestartPolicy) -> &'static str {
         RestartPolicy::OnFailure => "on-failure",
         RestartPolicy::UnlessStopped => "unless-stopped",
     }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    own_addresses(&text);
+    familiar(&text);
+    let seconds = i64::from_le_bytes(std::array::from_fn(|i| data.get(i).copied().unwrap_or_default()));
+    let created_at = Some(prost_types::Timestamp { seconds, nanos: i32::MAX });
+    let keys = [HEALTHCHECK, HEALTH_STATE, RESTART, EMPTY, IMAGE, "nerdctl/stop-timeout"];
+    let labels = keys.map(|key| (key.to_owned(), text.clone().into_owned())).into();
+    let spec = Some(prost_types::Any { type_url: String::new(), value: data.to_vec() });
+    let container = Container { labels, spec, created_at, ..Container::default() };
+    mounts_of(&container, &spec_of(&container));
+    created_nanos(&container);
+    stop_deadline(&container, None);
+    labels_of(&container);
+    let task = Task { state: ContainerState::Exited, pid: 1, exit_code: Some(1), exited_at: Some(seconds) };
+    info(&container, Some(&task), files::Kept::default(), time::now());
+    let _ = serde_json::from_slice::<Hosts>(data);
 }
 
 #[cfg(test)]

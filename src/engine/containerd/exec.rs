@@ -259,6 +259,17 @@ pub(super) fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> R
     if known { Ok(()) } else { Err(Error::new(ErrorCode::InvalidState, "The process has ended").detail("exec", exec)) }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let mut last = LastLine::default();
+    let mut out: Vec<u8> = data.chunks(7).flat_map(|piece| last.pass(piece)).collect();
+    let held = last.held.freeze();
+    out.extend_from_slice(&held);
+    assert_eq!(out, data);
+    let code = data.first().copied().unwrap_or_default();
+    verdict(&Exit::Code(code.into()), held);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,6 +153,11 @@ fn read(network: Option<Vec<u8>>, lifecycle: Option<Vec<u8>>) -> Kept {
     Kept { ports, started_at: time::parse(&lifecycle.started_at) }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    read(Some(data.to_vec()), Some(data.to_vec()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

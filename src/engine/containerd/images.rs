@@ -473,6 +473,15 @@ pub(super) async fn save(c: &Containerd, images: &[String]) -> Result<BoxStream<
     Ok(stream.boxed())
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<Manifest>(data);
+    if let Ok(config) = serde_json::from_slice::<Config>(data) {
+        config.created.as_deref().and_then(time::parse);
+        chain(&config.rootfs.diff_ids);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -292,6 +292,20 @@ pub(super) fn unfinished(id: &str) -> Error {
         .hint("Remove it, and make it anew.")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let spec = prost_types::Any { type_url: String::new(), value: data.to_vec() };
+    let keys = [MOUNTS.to_owned(), format!("{MOUNTS}.0"), ANONYMOUS.to_owned(), STATE_DIR.to_owned()];
+    let labels = keys.map(|key| (key, text.clone())).into();
+    let container = Container { labels, spec: Some(spec), ..Container::default() };
+    mounts(&container.labels);
+    takes_own_volumes(&container);
+    strangers(&container, "default", "/var/lib/nerdctl");
+    of_image(&container, &Labels::new(), "default", "/var/lib/nerdctl");
+    is_state_dir(&text, "/var/lib/nerdctl", "default", "x");
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

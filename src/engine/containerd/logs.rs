@@ -270,6 +270,26 @@ fn nine_digits(time: &str) -> String {
     format!("{}.{fraction:0<9}{zone}", &time[..19])
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let (&kind, data) = data.split_first().unwrap_or((&0, &[]));
+    let options = LogOptions {
+        stdout: kind & 1 == 0,
+        timestamps: kind & 2 != 0,
+        since: (kind & 4 != 0).then_some(1_700_000_000.0),
+        tail: (kind & 8 != 0).then_some(f64::from(kind >> 4)),
+        ..LogOptions::default()
+    };
+    let read = |size: usize| {
+        let mut select = Select::new(&options, None);
+        let mut out: Vec<_> = data.chunks(size).flat_map(|piece| select.feed(piece)).collect();
+        out.extend(select.rest());
+        let of = |stream| out.iter().filter(|c| c.stream == stream).flat_map(|c| c.data.to_vec()).collect::<Vec<u8>>();
+        (of(OutputStream::Stdout), of(OutputStream::Stderr))
+    };
+    assert_eq!(read(1), read(data.len().max(1)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

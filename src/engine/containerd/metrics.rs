@@ -49,6 +49,13 @@ fn limit(bytes: u64) -> u64 {
     if bytes >= 1 << 60 { 0 } else { bytes }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    for version in ["io.containerd.cgroups.v1.Metrics", "io.containerd.cgroups.v2.Metrics"] {
+        let _ = sample(&Any { type_url: version.into(), value: data.to_vec() }, Instant::now());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

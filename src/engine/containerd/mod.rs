@@ -49,6 +49,29 @@ mod variables;
 mod volumes;
 pub mod wsl;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    pub(crate) use super::logs::fuzz as log_file;
+    use super::{
+        alone, api, containers, exec, files, images, labels, metrics, nerdctl, networks, pull, stats, volumes,
+    };
+
+    /// What nerdctl prints, and what it keeps in labels and files.
+    pub(crate) fn nerdctl(data: &[u8]) {
+        for parser in [nerdctl::fuzz, exec::fuzz, alone::fuzz, files::fuzz, labels::fuzz, networks::fuzz] {
+            parser(data);
+        }
+        pull::fuzz(&String::from_utf8_lossy(data));
+    }
+
+    /// What containerd answers and says happens; images' own documents; the guest's files.
+    pub(crate) fn containerd(data: &[u8]) {
+        for parser in [api::fuzz, metrics::fuzz, containers::fuzz, images::fuzz, volumes::fuzz, stats::fuzz] {
+            parser(data);
+        }
+    }
+}
+
 use alone::Alone;
 use api::Api;
 pub use local::{ContainerdOptions, LocalContainerd};

@@ -285,6 +285,16 @@ pub(super) fn classify(on: On<'_>, said: &str) -> Error {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    messages(data);
+    let exit = Exit::Code(data.first().copied().unwrap_or_default().into());
+    for on in [On::Engine, On::Container("web"), On::Image("x"), On::Network("n"), On::Volume("v")] {
+        let output = Output { exit: exit.clone(), stdout: Vec::new(), stderr: data.to_vec() };
+        refusal(on, &output);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -541,6 +541,11 @@ done"#;
     c.guest().run(c.inside(argv)).await?.checked("sh").map(drop)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<Network>(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use crate::{
     engine::{
         credentials::{self, Credentials},
         registry,
-        types::{PullOptions, RuntimeType, StoredCredentials},
+        types::{PullOptions, RuntimeType, StoredCredentials, total},
     },
     env_vars,
     error::{Error, ErrorCode, Result},
@@ -444,10 +444,11 @@ impl Transfer {
         let mut counted: HashMap<&str, (u64, u64)> = HashMap::new();
         for (digest, size) in self.blobs.iter().flat_map(|b| &b.layers) {
             if !self.here.contains(digest) {
-                counted.insert(digest, (self.arrived.get(digest).copied().unwrap_or_default(), *size));
+                let arrived = self.arrived.get(digest).copied().unwrap_or_default();
+                counted.insert(digest, (arrived.min(*size), *size));
             }
         }
-        counted.values().fold((0, 0), |(a, t), (current, total)| (a + current, t + total))
+        (total(counted.values().map(|(current, _)| *current)), total(counted.values().map(|(_, size)| *size)))
     }
 
     fn progress(&mut self, status: String) -> PullProgress {
@@ -490,6 +491,21 @@ impl Transfer {
             total: (total > 0).then_some(total),
             current: (total > 0).then_some(total),
         }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let (mut transfer, mut furthest) = (Transfer::default(), 0.0);
+    // It draws what it shows again and again.
+    for screen in text.split("\n\n") {
+        transfer.take_amounts(&Line::all(screen));
+        transfer.is_complete();
+        let (current, total) = transfer.bytes();
+        assert!(current <= total, "{current} of {total}");
+        let percent = transfer.progress(String::new()).progress.unwrap_or(furthest);
+        assert!((furthest..=100.0).contains(&percent), "{percent} after {furthest}");
+        furthest = percent;
     }
 }
 

@@ -1,19 +1,11 @@
 //! Image references: what people write, and what containerd's store calls them.
 
 use crate::engine::reference::Reference;
+pub(super) use crate::engine::reference::familiar;
 
 /// As the store has it: `busybox` is `docker.io/library/busybox:latest`. An id is no name of the store, and stays.
 pub(super) fn full(reference: &str) -> String {
     Reference::parse(reference).map_or_else(|_| reference.to_owned(), |r| r.full())
-}
-
-/// As people write it, and Docker shows it.
-pub(super) fn familiar(full: &str) -> &str {
-    let bare = full.strip_prefix("docker.io/").unwrap_or(full);
-    match bare.strip_prefix("library/") {
-        Some(name) if full.len() != bare.len() && !name.contains('/') => name,
-        _ => bare,
-    }
 }
 
 /// Whether a name of the store is one a person gave: not a digest's, nor the one nerdctl gives what it could not delete

@@ -33,8 +33,7 @@ fn network(dev: &str) -> NetworkStats {
         let Some((name, counters)) = line.split_once(':').filter(|(name, _)| name.trim() != "lo") else { continue };
         let numbers: Vec<u64> = counters.split_whitespace().map(|n| n.parse().unwrap_or(0)).collect();
         if let ([rx, ..], Some(tx), false) = (numbers.as_slice(), numbers.get(8), name.is_empty()) {
-            sum.rx += rx;
-            sum.tx += tx;
+            sum = NetworkStats { rx: sum.rx.saturating_add(*rx), tx: sum.tx.saturating_add(*tx) };
         }
     }
     sum
@@ -83,6 +82,13 @@ impl IntoEnded for BoxStream<StatsSample> {
         let over = |e: &crate::error::Error| matches!(e.code(), ErrorCode::InvalidState | ErrorCode::ContainerNotFound);
         self.take_while(move |item| future::ready(!item.as_ref().is_err_and(over))).boxed()
     }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    network(&text);
+    memory(&text);
 }
 
 #[cfg(test)]

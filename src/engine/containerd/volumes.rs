@@ -105,6 +105,11 @@ pub(super) async fn sizes(c: &Containerd, volumes: &[&Volume]) -> Result<Vec<u64
     Ok(volumes.iter().map(size).collect())
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<Stored>(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

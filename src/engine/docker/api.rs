@@ -332,6 +332,19 @@ pub(super) fn filters(filters: &crate::engine::Filters) -> String {
     serde_json::to_string(filters).unwrap_or_default()
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_lines(data: &[u8]) -> Vec<String> {
+    use tokio_util::codec::Decoder;
+    let mut codec = tokio_util::codec::LinesCodec::new_with_max_length(SMALL);
+    let mut buffer = bytes::BytesMut::from(data);
+    let mut lines = Vec::new();
+    while let Ok(Some(line)) = codec.decode_eof(&mut buffer) {
+        ApiVersion::parse(&line);
+        lines.push(line);
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -590,6 +590,20 @@ fn summary(s: Summary) -> ContainerInfo {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let now = 1_800_000_000_000;
+    if let Ok(found) = serde_json::from_str::<Vec<Summary>>(text) {
+        found.into_iter().map(summary).for_each(drop);
+    }
+    if let Ok(raw) = serde_json::from_str::<Value>(text)
+        && let Ok(inspect) = read(&raw)
+    {
+        info(&inspect, now);
+        details_of(inspect, raw, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -74,6 +74,16 @@ fn id(name: &str) -> String {
     crate::hex::lower(&Sha256::digest(name))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<Config>(data);
+    if let Ok(meta) = serde_json::from_slice::<Meta>(data)
+        && let Some(docker) = meta.endpoints.docker
+    {
+        let _ = Endpoint::parse(env_vars::DOCKER_CONTEXT, &docker.host, None);
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

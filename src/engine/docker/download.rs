@@ -216,6 +216,30 @@ fn unchunk(state: &mut Chunk, buffer: &mut [u8]) -> Result<usize, Failure> {
     Ok(to)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let read = |size: usize| {
+        let (mut head, mut buffer, mut out) = (None, BytesMut::new(), Vec::new());
+        for piece in data.chunks(size) {
+            buffer.extend_from_slice(piece);
+            if head.is_none() {
+                let Some((_, headers)) = take_head(&mut buffer).ok()? else { continue };
+                head = Some(Body { framing: Framing::of(&headers).ok()?, buffer: BytesMut::new() });
+            }
+            if let Some(body) = &mut head {
+                body.buffer.unsplit(buffer.split());
+                out.extend(body.take().ok()?);
+            }
+        }
+        Some((head?.framing, out))
+    };
+    let whole = read(data.len().max(1));
+    assert!(whole.as_ref().is_none_or(|(_, out)| out.len() <= data.len()));
+    if whole.is_some() {
+        assert_eq!(read(1), whole);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, StreamExt, TryStreamExt};

@@ -338,6 +338,14 @@ async fn reach(endpoint: &Endpoint) -> Result<Api> {
     Api::connect(endpoint.clone()).await
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(endpoint) = Endpoint::parse("host", text, None) {
+        let printed = endpoint.to_string();
+        assert_eq!(Endpoint::parse("host", &printed, None).map(|e| e.to_string()).ok(), Some(printed));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;

@@ -452,6 +452,30 @@ fn port_of(message: &str) -> Option<u16> {
     })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let status = 400 + u16::from(data.first().copied().unwrap_or_default());
+    let volumes = vec![VolumeMount { host: "/b".into(), container: "/etc".into(), read_only: false }];
+    let spec = ContainerSpec { image: "x".into(), volumes, ..ContainerSpec::default() };
+    for on in [
+        On::Engine,
+        On::Container("web"),
+        On::Create(&spec),
+        On::Image("x"),
+        On::Pull("x"),
+        On::Tag { source: "x" },
+        On::Network("n"),
+        On::CreateNetwork,
+        On::Connect { container: "web", network: "n" },
+        On::Volume("v"),
+        On::CreateVolume,
+    ] {
+        let error = Failure::answer(status, data.get(1..).unwrap_or_default()).on(on);
+        assert!(!error.message().is_empty());
+        crate::engine::refused::start(error, &spec);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ErrorCode::*;

@@ -82,6 +82,13 @@ fn runtime_event(event: Event) -> Option<RuntimeEvent> {
     })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(event) = serde_json::from_str(text) {
+        runtime_event(event);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,15 +34,17 @@ struct Summary {
 
 pub(super) async fn list(api: Api) -> Result<Vec<ImageInfo>> {
     let found: Vec<Summary> = api.get_json(api::ALL, "images/json", &[]).await.on(On::Engine)?;
-    Ok((found.into_iter())
-        .map(|i| ImageInfo {
-            id: i.id,
-            // What Docker writes where there is no tag.
-            tags: i.repo_tags.unwrap_or_default().into_iter().filter(|t| !t.contains("<none>")).collect(),
-            size: u64::try_from(i.size).unwrap_or_default(),
-            created: time::of_seconds(i.created),
-        })
-        .collect())
+    Ok(found.into_iter().map(image_info).collect())
+}
+
+fn image_info(i: Summary) -> ImageInfo {
+    ImageInfo {
+        id: i.id,
+        // What Docker writes where there is no tag.
+        tags: i.repo_tags.unwrap_or_default().into_iter().filter(|t| !t.contains("<none>")).collect(),
+        size: u64::try_from(i.size).unwrap_or_default(),
+        created: time::of_seconds(i.created),
+    }
 }
 
 /// From this API on an engine looks for one platform's image of several itself.
@@ -173,6 +175,14 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
     let query: Vec<_> = images.iter().map(|i| ("names", i.clone())).collect();
     let answer = api.get("images/get", &query).await.on(On::Image(&images.join(", ")))?;
     Ok(api::bytes(answer).map_err(|e| e.on(On::Engine)).boxed())
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(found) = serde_json::from_str::<Vec<Summary>>(text) {
+        found.into_iter().map(image_info).for_each(drop);
+    }
+    text.lines().filter_map(loaded_reference).for_each(drop);
 }
 
 #[cfg(test)]

@@ -354,6 +354,23 @@ impl Run {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_frames(data: &[u8]) {
+    let demultiplexed = |size: usize| {
+        let (mut demux, mut out) = (Demux::default(), VecDeque::new());
+        let fed = data.chunks(size).try_for_each(|piece| demux.feed(Bytes::copy_from_slice(piece), &mut out));
+        let of = |stream| -> Vec<u8> {
+            let pieces = out.iter().flatten().filter(|c: &&OutputChunk| c.stream == stream);
+            pieces.flat_map(|c| c.data.to_vec()).collect()
+        };
+        (of(OutputStream::Stdout), of(OutputStream::Stderr), fed.is_ok() && demux.end().is_ok())
+    };
+    let whole = demultiplexed(data.len().max(1));
+    assert!(whole.0.len() + whole.1.len() <= data.len());
+    assert_eq!(demultiplexed(1), whole);
+    assert_eq!(demultiplexed(5), whole);
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::TryStreamExt;

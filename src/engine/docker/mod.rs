@@ -37,6 +37,33 @@ mod system;
 mod transport;
 mod volumes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use super::{api, containers, events, images, pull, stats, system};
+    pub(crate) use super::{
+        context::fuzz as context, download::fuzz as http, endpoint::fuzz as endpoint, error::fuzz as refusal,
+        logs::fuzz_frames as frames,
+    };
+
+    /// What an engine answers, each of its kinds.
+    pub(crate) fn json(data: &[u8]) {
+        let text = String::from_utf8_lossy(data);
+        for parser in [containers::fuzz, stats::fuzz, events::fuzz, system::fuzz, pull::fuzz, images::fuzz] {
+            parser(&text);
+        }
+    }
+
+    /// One document a line.
+    pub(crate) fn lines(data: &[u8]) {
+        let lines = api::fuzz_lines(data);
+        for line in &lines {
+            events::fuzz(line);
+            stats::fuzz(line);
+        }
+        pull::fuzz(&lines.join("\n"));
+    }
+}
+
 use api::Api;
 pub use endpoint::{Endpoint, Probe, Tls, probe};
 pub use ssh::SshTarget;

@@ -173,6 +173,18 @@ impl Layers {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let mut layers = Layers::default();
+    let mut furthest = 0.0;
+    for line in text.lines().filter_map(|l| serde_json::from_str::<Line>(l).ok()) {
+        layers.take(&line);
+        let percent = layers.progress(&line).progress.unwrap_or(furthest);
+        assert!((furthest..=100.0).contains(&percent), "{percent} after {furthest}");
+        furthest = percent;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -239,6 +251,7 @@ mod tests {
             [("fromImage", "r:5/b".into()), ("tag", "1".into()), ("platform", "linux/arm64".into())]
         );
         let digest = format!("sha256:{}", "0".repeat(64));
+        assert_eq!(query("docker.io/ghcr.io/x:1", None)[0].1, "docker.io/ghcr.io/x");
         for image in [format!("MYREG/b@{digest}"), format!("MYREG/b:1@{digest}")] {
             assert_eq!(query(&image, None), [("fromImage", "MYREG/b".into()), ("tag", digest.clone())]);
         }

@@ -165,6 +165,14 @@ impl Clock {
 
 const SKEW: Duration = Duration::from_secs(5);
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(reading) = serde_json::from_str::<Reading>(text) {
+        reading.is_running();
+        reading.sample(Clock::default().instant(&reading.read));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

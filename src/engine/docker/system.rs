@@ -132,6 +132,14 @@ fn usage(u: &Usage) -> DiskUsage {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let _ = serde_json::from_str::<Info>(text);
+    if let Ok(found) = serde_json::from_str::<Usage>(text) {
+        usage(&found);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

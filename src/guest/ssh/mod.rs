@@ -25,6 +25,9 @@ mod quote;
 use link::{Channel, Handle, Link, Refusal, lost};
 pub use program::{SshProgram, strict};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use quote::fuzz;
+
 /// How to reach one guest.
 #[derive(Debug, Clone)]
 pub struct SshTarget {

@@ -71,6 +71,14 @@ impl PidFilter {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let mut filter = PidFilter::default();
+    let mut out: Vec<u8> = data.chunks(5).flat_map(|piece| filter.pass(bytes::Bytes::copy_from_slice(piece))).collect();
+    out.extend(filter.rest());
+    assert!(out.len() <= data.len());
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use proptest::prelude::*;

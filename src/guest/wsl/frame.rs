@@ -113,6 +113,20 @@ fn exit(code: i32) -> Exit {
     Exit::Signal(name.to_owned())
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    const MARK: &str = "lima-runtime-0123456789abcdef";
+    let read = |size: usize| {
+        let mut filter = Filter::new(MARK);
+        let mut out: Vec<u8> = data.chunks(size).flat_map(|piece| filter.pass(piece)).collect();
+        out.extend(filter.rest());
+        (out, filter.pid, filter.exit)
+    };
+    let whole = read(data.len().max(1));
+    assert!(whole.0.len() <= data.len());
+    assert_eq!(read(1), whole);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,9 @@ mod frame;
 mod program;
 pub mod text;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use frame::fuzz;
+
 pub use program::{Wsl, arguments};
 
 /// Joins standard input and output to the socket `$1`, with the first program that can

@@ -23,7 +23,7 @@ use crate::{
 };
 
 mod collect;
-mod scrub;
+pub(crate) mod scrub;
 mod system;
 
 use system::{System, ThisMachine};

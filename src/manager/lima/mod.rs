@@ -1,7 +1,7 @@
 //! The Lima runtime: a VM of ours, with containerd in it.
 
 #[cfg(unix)]
-mod diagnose;
+pub(crate) mod diagnose;
 #[cfg(not(unix))]
 mod elsewhere;
 #[cfg(unix)]

@@ -257,6 +257,12 @@ fn in_use(port: u16) -> Error {
         .hint("Choose another port, or end the program that listens there.")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let mut forwards = Forwards { log: PathBuf::new(), read: 0, ports: BTreeMap::new() };
+    text.lines().for_each(|line| forwards.line(line));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
