@@ -11,6 +11,8 @@ use crate::{
 
 #[cfg(unix)]
 mod child;
+#[cfg(unix)]
+pub mod identity;
 mod pipes;
 #[cfg(windows)]
 mod windows;

@@ -14,6 +14,7 @@ mod support {
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -114,6 +115,15 @@ impl Site {
         port
     }
 
+    /// What is recorded of who we started.
+    fn record(&self) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(self.containerd().join("run/daemon.json")).unwrap()).unwrap()
+    }
+
+    fn daemon(&self) -> i32 {
+        self.record()["process"]["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
     /// Processes whose command line names our directory.
     fn processes(&self) -> Vec<String> {
         let ours = self.containerd();
@@ -168,6 +178,38 @@ fn get(port: u16) -> String {
         }
         assert!(began.elapsed() < Duration::from_secs(60), "nothing answers at port {port}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn kill(pid: i32) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+/// A process of somebody else's, which says that it has come so far.
+struct Bystander(std::process::Child);
+
+impl Bystander {
+    fn new(program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        let mut child =
+            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut up = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        assert_eq!(&up, b"up\n");
+        Self(child)
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        // And whom it started.
+        let group = rustix::process::Pid::from_child(&self.0);
+        _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        _ = self.0.wait();
     }
 }
 
@@ -285,8 +327,7 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
     site.runtime.initialize(ignore(), &call).await.unwrap();
     let port = site.serve("first");
     assert_eq!(get(port), "first");
-    let pid: i32 = std::fs::read_to_string(site.containerd().join("run/pid")).unwrap().trim().parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    kill(site.daemon());
     let began = Instant::now();
     while site.runtime.is_running().await {
         assert!(began.elapsed() < Duration::from_secs(20));
@@ -299,7 +340,7 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
     // A number that means another process now: it is left alone, and ours is found all the same.
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
     let record = site.containerd().join("run/daemon.json");
-    let mut daemon: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    let mut daemon = site.record();
     daemon["process"]["pid"] = other.id().into();
     std::fs::write(&record, daemon.to_string()).unwrap();
     assert!(!site.runtime.is_running().await);
@@ -309,6 +350,111 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
     other.wait().unwrap();
     site.assert_nothing_runs();
     assert!(!site.containerd().exists());
+}
+
+/// Whose arguments name our directory, and who looks around in our namespace, is not ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_the_daemons_processes_and_nobody_elses() {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let Some(site) = site() else { return };
+    let call = Call::default();
+    site.runtime.initialize(ignore(), &call).await.unwrap();
+    let port = site.serve("first");
+    assert_eq!(get(port), "first");
+    // An administrator who reads the log, and what else runs in the service that he does it in.
+    let ours = site.containerd();
+    let log = ours.join("containerd.log");
+    let tail = "sleep 1000 & echo up; exec tail -n 0 -f \"$1\"";
+    let mut service = Bystander::new("unshare", &["--mount", "sh", "-c", tail, "sh", log.to_str().unwrap()]);
+    let inside = service.0.id().to_string();
+    let mut beside = Bystander::new("nsenter", &["--target", &inside, "--mount", "sh", "-c", "echo up; read x"]);
+    // One who went into our namespace by hand, and an editor of one of our files.
+    let target = site.daemon().to_string();
+    let mut visitor = Bystander::new("nsenter", &["--target", &target, "--mount", "sh", "-c", "echo up; read x"]);
+    let config = ours.join("config.toml");
+    let mut editor = Bystander::new("sh", &["-c", "echo up; read x", "vi", config.to_str().unwrap()]);
+    let mut all_live = || [&mut service, &mut beside, &mut visitor, &mut editor].map(Bystander::lives) == [true; 4];
+
+    // What a killed daemon left is found without it.
+    kill(site.daemon());
+    site.runtime.start_daemon(ignore(), &call).await.unwrap();
+    assert!(all_live(), "started after a crash");
+    site.runtime.stop_daemon(&call).await.unwrap();
+    assert!(all_live(), "stopped");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    site.runtime.uninstall(&call).await.unwrap();
+    assert!(all_live(), "uninstalled");
+    drop((service, beside, visitor, editor));
+    site.assert_nothing_runs();
+}
+
+/// What the wrapper knows of the daemon is a number, which may be another's by now: a container's, with programs of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrapper_enters_no_namespace_but_the_daemons() {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let Some(site) = site() else { return };
+    let call = Call::default();
+    site.runtime.initialize(ignore(), &call).await.unwrap();
+    // A container whose every program says that it ran, as root of this machine.
+    let rootfs = site.dir.path().join("poisoned");
+    for dir in ["bin", "usr", "proc", "sys", "dev", "etc", "tmp"] {
+        std::fs::create_dir_all(rootfs.join(dir)).unwrap();
+    }
+    std::os::unix::fs::symlink("../bin", rootfs.join("usr/bin")).unwrap();
+    std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
+    for program in ["env", "sh", "cat", "nsenter", "true"] {
+        let path = rootfs.join("bin").join(program);
+        std::fs::write(&path, "#!/bin/busybox sh\n/bin/busybox touch /tmp/pwned\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let words = ["run", "--detach", "--null-io", "--net-host", "--rootfs", rootfs.to_str().unwrap(), "poisoned"];
+    site.ctr(&[&words[..], &["/bin/busybox", "sleep", "1000"]].concat());
+    let tasks = site.ctr(&["tasks", "ls"]);
+    let pid = tasks.lines().find(|l| l.starts_with("poisoned")).unwrap().split_whitespace().nth(1).unwrap();
+    let pwned = rootfs.join("tmp/pwned");
+    let inside = || Command::new(&site.runtime.paths().inside).arg("true").output().unwrap();
+    assert!(inside().status.success());
+
+    let run = site.containerd().join("run");
+    let entry = run.join("entry");
+    let right = std::fs::read_to_string(&entry).unwrap();
+    let [daemon, began, boot] = right.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{right}") };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let theirs = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap();
+    let another = "00000000-0000-0000-0000-000000000000";
+    // Of a daemon that had the container's number; of another boot; no record at all.
+    for wrong in [
+        format!("{pid} {began} {boot}"),
+        format!("{pid} {theirs} {another}"),
+        format!("{daemon} {began} {another}"),
+        format!("{daemon} {theirs}1 {boot}"),
+        format!("{daemon} {began}"),
+        format!("../{pid} {theirs} {boot}"),
+        String::new(),
+    ] {
+        std::fs::write(&entry, format!("{wrong}\n")).unwrap();
+        // As an earlier version wrote it.
+        std::fs::write(run.join("pid"), pid).unwrap();
+        for out in [site.nerdctl(&["version"]), inside()] {
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert_eq!((out.status.code(), said.contains("is not running")), (Some(1), true), "{wrong}: {said}");
+        }
+        assert!(!pwned.exists(), "a program of the container ran as root: {wrong}");
+    }
+    // The poison works, where it is let in.
+    std::fs::write(&entry, format!("{pid} {theirs} {boot}\n")).unwrap();
+    let out = inside();
+    assert!(pwned.exists(), "{}", String::from_utf8_lossy(&out.stderr));
+    std::fs::write(&entry, right).unwrap();
+    assert!(inside().status.success());
+    site.runtime.uninstall(&call).await.unwrap();
+    site.assert_nothing_runs();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -153,8 +153,8 @@ async fn a_vm_boots_answers_is_repaired_and_stops() {
     eprintln!("start() of a running VM: {:?}", again.elapsed());
 
     // The host agent dies; its VM runs on alone.
-    let Holder::Ours(pid) = instance.facts().await.unwrap().agent else { panic!() };
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let Holder::Ours(agent) = instance.facts().await.unwrap().agent else { panic!() };
+    assert!(agent.signal(rustix::process::Signal::KILL));
     while machine.state().await.unwrap().0 != State::Broken {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -212,7 +212,6 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
             other => panic!("{other:?}"),
         }
     };
-    let alive = |pid: rustix::process::Pid| rustix::process::test_kill_process(pid).is_ok();
     let mut bystander = std::process::Command::new("sleep").arg("86400").spawn().unwrap();
     let mut guest = start().await;
     guest.run(Command::new(["sh", "-c", "echo kept >/root/kept; sync"]).root()).await.unwrap();
@@ -225,14 +224,14 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
                 began.elapsed().as_secs_f32(),
                 if kill_agent { "agent" } else { "driver" }
             );
-            rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
+            assert!(victim.signal(rustix::process::Signal::KILL));
             // Seen at once or not: start() is to find out by itself.
             guest.disconnect().await;
             guest = start().await;
             let (new_agent, new_driver) = ours().await;
-            assert!(new_agent != agent && new_driver != driver && !alive(agent) && !alive(driver));
+            assert!(new_agent != agent && new_driver != driver && !agent.lives() && !driver.lives());
             for (pid, line) in processes(dir.path()) {
-                let known = pid == new_agent.as_raw_nonzero().get() || pid == new_driver.as_raw_nonzero().get();
+                let known = pid == new_agent.pid() || pid == new_driver.pid();
                 assert!(known || line.contains("ssh"), "an orphan: {pid} {line}");
             }
             let kept = guest.run(Command::new(["cat", "/root/kept"]).root()).await.unwrap();

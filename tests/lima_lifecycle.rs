@@ -124,7 +124,7 @@ impl Rig {
     async fn pid(&self, file: &str) -> Pid {
         let facts = self.machine.instance().facts().await.unwrap();
         match if file == "ha.pid" { facts.agent } else { facts.driver } {
-            Holder::Ours(pid) => pid,
+            Holder::Ours(process) => Pid::from_raw(process.pid()).unwrap(),
             other => panic!("{file}: {other:?}"),
         }
     }

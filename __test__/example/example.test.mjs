@@ -15,7 +15,7 @@ import { sharedEngine } from '../support/engine.mjs'
 import { noGuest, startGuest } from '../support/guest.mjs'
 import { busyboxArchive } from '../support/images.mjs'
 import { makeOwned, orphans } from '../support/owned.mjs'
-import { killProcessesWith, runAsRoot } from '../support/process.mjs'
+import { killWhoLivesAt, runAsRoot } from '../support/process.mjs'
 import {
   imageUrl,
   limaFiles,
@@ -163,7 +163,7 @@ describe('the example app', { skip, timeout: 300_000 }, () => {
   }
 
   function remove(dir) {
-    killProcessesWith(dir)
+    killWhoLivesAt(dir)
     runAsRoot('rm', '-rf', dir)
   }
 

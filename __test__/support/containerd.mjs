@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { makeOwned, orphans } from './owned.mjs'
-import { asRoot, killProcessesWith, pause, runAsRoot, startServer, waitExit } from './process.mjs'
+import { killSessions, pause, recorded, runAsRoot, startServer, waitExit } from './process.mjs'
 import { waitFor } from './wait.mjs'
 
 /** The nerdctl to test with; it is in no package registry. */
@@ -65,7 +65,9 @@ export async function startContainerd({ monitor } = {}) {
   let log = ''
 
   async function start() {
-    child = startServer(asRoot(['containerd', '--config', join(dir, 'config.toml')]), { env, dieWithUs: false })
+    // Its shims, their loggers and the port reservers stay in its session when it has gone.
+    const argv = recorded(join(dir, 'leaders'), ['containerd', '--config', join(dir, 'config.toml')])
+    child = startServer(argv, { env, dieWithUs: false, detached: true })
     for (const stream of [child.stdout, child.stderr])
       stream.on('data', (chunk) => (log = (log + chunk).slice(-65_536)))
     await waitFor('containerd answering', async () => {
@@ -127,17 +129,8 @@ export async function startContainerd({ monitor } = {}) {
 /** Ends and removes everything that belongs to a directory of ours. */
 function remove(dir) {
   const namespace = basename(dir).replaceAll('_', '-').toLowerCase()
-  // Shims, loggers and the daemon name the directory; containers and port reservers do not.
-  for (const pid of containerPids(dir)) attempt('kill', '-KILL', pid)
-  killProcessesWith(`${dir}/`)
-  const reservers = `/run/nerdctl/${namespace}`
-  if (existsSync(reservers)) {
-    for (const id of readdirSync(reservers)) {
-      const file = join(reservers, id, 'port-reserver.pid')
-      if (existsSync(file)) attempt('kill', '-KILL', readFileSync(file, 'utf8').trim())
-    }
-    runAsRoot('rm', '-rf', reservers)
-  }
+  killSessions(join(dir, 'leaders'))
+  runAsRoot('rm', '-rf', `/run/nerdctl/${namespace}`)
   for (const mount of mounts()
     .filter((path) => path.startsWith(`${dir}/`))
     .reverse())
@@ -166,18 +159,6 @@ const mounts = () =>
     .split('\n')
     .filter(Boolean)
     .map((line) => line.split(' ')[1])
-
-/** The first processes of its containers, by the pid files of their bundles. */
-function containerPids(dir) {
-  const tasks = join(dir, 'state/io.containerd.runtime.v2.task')
-  if (!existsSync(tasks)) return []
-  return readdirSync(tasks).flatMap((ns) =>
-    readdirSync(join(tasks, ns))
-      .map((id) => join(tasks, ns, id, 'init.pid'))
-      .filter(existsSync)
-      .map((file) => readFileSync(file, 'utf8').trim()),
-  )
-}
 
 /** nerdctl's `bridge`, as it writes it, with a free network. */
 export function defaultNetwork(dir) {

@@ -1,11 +1,11 @@
 // A private dockerd: own socket, data root, bridge, and namespaces for processes and mounts, so that ending it ends its
 // containers and mounts with it. It touches no firewall rule of the machine: ports are published by docker-proxy.
 import { createHash, randomInt } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { engineApi, http } from './http.mjs'
 import { makeOwned, orphans } from './owned.mjs'
-import { asRoot, killProcessesWith, pause, processesWith, runAsRoot, startServer, waitExit } from './process.mjs'
+import { asRoot, childOfRecorded, killRecorded, pause, recorded, runAsRoot, startServer, waitExit } from './process.mjs'
 import { waitFor } from './wait.mjs'
 
 /**
@@ -77,7 +77,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
     ]
     // An ordinary user's PATH may lack the directories dockerd finds its helpers in.
     const env = ['env', `PATH=${process.env.PATH}:/usr/sbin:/sbin`, `HOME=${dir}`]
-    child = startServer(asRoot([...env, ...namespaces, ...daemon]))
+    child = startServer(asRoot(recorded(leader(dir), [...env, ...namespaces, ...daemon])))
     const keep = (chunk) => {
       log = (log + chunk).slice(-65_536)
     }
@@ -98,10 +98,10 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
 
   async function halt(signal = 'SIGTERM') {
     if (!child || child.exitCode !== null || child.signalCode !== null) return
-    // sudo and unshare stand before it in the chain; the daemon is the one whose own name is first.
-    const daemon = processesWith(join(dir, 'daemon.json')).find(isDockerd)
+    // The first in its namespace, and the only child of the unshare that waits for it.
+    const daemon = childOfRecorded(leader(dir))
     if (daemon) runAsRoot('kill', `-${signal.slice(3)}`, String(daemon))
-    await waitExit(child, 30_000).catch(() => killProcessesWith(`${dir}/`))
+    await waitExit(child, 30_000).catch(() => killRecorded(leader(dir)))
   }
 
   async function stop() {
@@ -131,8 +131,7 @@ export function sweepDockerds() {
 
 /** Ends and removes everything that belongs to a directory of ours: processes, bridges, files. */
 function remove(dir) {
-  // With the slash: the `rm` of another process that sweeps at the same time is not meant.
-  killProcessesWith(`${dir}/`)
+  killRecorded(leader(dir))
   const links = bridges()
   const own = links.find((link) => link.name === bridgeName(dir))
   for (const { name } of links.filter(({ net }) => net === own?.net)) {
@@ -154,12 +153,9 @@ function remove(dir) {
   }
 }
 
-function isDockerd(pid) {
-  try {
-    return basename(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0]) === 'dockerd'
-  } catch {
-    return false
-  }
+/** Where it is written which process an engine is of: its end is the end of all in its namespaces. */
+function leader(dir) {
+  return join(dir, 'leader')
 }
 
 /** Interface names hold 15 bytes; this one can be told from the directory's name alone. */

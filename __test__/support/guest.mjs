@@ -1,10 +1,10 @@
 // A guest without a VM: a containerd in process and mount namespaces of its own, at the place where a VM has it. Its
 // /run and /var/lib are in memory; what runs in it as root reaches no process, clock or directory of this machine's.
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { bridgesOf, CNI, defaultNetwork, NERDCTL_VARIABLE } from './containerd.mjs'
 import { makeOwned, orphans } from './owned.mjs'
-import { asRoot, killProcessesWith, processesWith, runAsRoot, startServer, waitExit } from './process.mjs'
+import { asRoot, childOfRecorded, killRecorded, recorded, runAsRoot, startServer, waitExit } from './process.mjs'
 import { waitFor } from './wait.mjs'
 
 /** Why there can be none here, or undefined. */
@@ -61,7 +61,7 @@ gid = ${gid}
   const limited = ['setpriv', '--bounding-set=-sys_time,-sys_boot', '--inh-caps=-sys_time,-sys_boot']
   const spaces = ['unshare', '--mount', '--pid', '--fork', '--kill-child=KILL', '--mount-proc']
   const init = ['sh', '-c', INIT, 'guest', dir, nerdctl ?? '']
-  const child = startServer(asRoot([...limited, ...spaces, ...init]), {
+  const child = startServer(asRoot(recorded(join(dir, 'leader'), [...limited, ...spaces, ...init])), {
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' },
   })
   let log = ''
@@ -69,7 +69,7 @@ gid = ${gid}
 
   const first = await waitFor('the guest', () => {
     if (child.exitCode !== null) throw new Error(`the guest ended:\n${log.slice(-4096)}`)
-    return processesWith(dir).find((pid) => /^NSpid:.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
+    return childOfRecorded(join(dir, 'leader'))
   })
   const inside = ['nsenter', '-t', String(first), '-m', '-p', '--']
   const asUser = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--init-groups', '--bounding-set=-sys_time,-sys_boot']
@@ -97,7 +97,7 @@ gid = ${gid}
 
 /** With its first process everything in it ends. */
 function remove(dir) {
-  killProcessesWith(dir)
+  killRecorded(join(dir, 'leader'))
   for (const bridge of bridgesOf(dir)) runAsRoot('ip', 'link', 'delete', bridge)
   runAsRoot('rm', '-rf', dir)
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { limaThatRuns, serveLima } from './given-lima.mjs'
 import { makeOwned, orphans } from './owned.mjs'
-import { pause, processesWith } from './process.mjs'
+import { killWhoLivesAt } from './process.mjs'
 import { LIMA_VERSION } from './release-files.mjs'
 
 export const USER = 'lima-runtime-test'
@@ -42,17 +42,8 @@ export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_T
   const children = new Set()
   t.after(async () => {
     for (const child of children) child.kill('SIGKILL')
-    // Whatever names our directory is ours: host agents, drivers, their sshd.
-    for (let left = processesWith(dir); left.length > 0; left = processesWith(dir)) {
-      for (const pid of left) {
-        try {
-          process.kill(pid, 'SIGKILL')
-        } catch {
-          // It ended by itself.
-        }
-      }
-      pause(10)
-    }
+    // Host agents, drivers, their sshd.
+    killWhoLivesAt(join(dir, 'home'))
     rmSync(dir, { recursive: true, force: true })
   })
   give(dir)

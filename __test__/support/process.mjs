@@ -1,6 +1,6 @@
 // Processes: as root when we are not, who is alive, who belongs to what.
 import { execFileSync, spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
 const isRoot = process.getuid?.() === 0
 
@@ -21,6 +21,113 @@ export function startServer(argv, { dieWithUs = true, ...options } = {}) {
   return spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options })
 }
 
+const boot = () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+
+/** In a function, so that its caller's arguments stay: `$at` is when process `$1` began. */
+const BEGAN = 'began() { at=; IFS= read -r stat <"/proc/$1/stat" || return; set -- ${stat##*) }; at=${20}; }'
+const RECORD = `${BEGAN}
+began $$
+file=$1
+shift
+IFS= read -r boot </proc/sys/kernel/random/boot_id
+echo "$$ $at $boot" >>"$file"
+exec "$@"`
+const KILL = `${BEGAN}
+for one; do
+  began "\${one%:*}" 2>/dev/null
+  [ "$at" != "\${one#*:}" ] || kill -s KILL "\${one%:*}"
+done`
+
+/** `argv`, writing first into `file` who it is. */
+export function recorded(file, argv) {
+  return ['sh', '-ec', RECORD, 'sh', file, ...argv]
+}
+
+/** Those of this boot that are recorded in `file`, whether they live or not. */
+function records(file) {
+  if (!existsSync(file)) return []
+  const lines = readFileSync(file, 'utf8').trim().split('\n')
+  return lines
+    .map((line) => line.split(' '))
+    .filter(([, , when]) => when === boot())
+    .map(([pid, started]) => ({ pid: Number(pid), started }))
+}
+
+/** What the system says of every process but this one. */
+function everybody() {
+  const look = (pid) => {
+    try {
+      // The second field, the name in parentheses, may hold anything.
+      const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1).split(' ')
+      const [state, parent, , session] = fields
+      return { pid, ended: state === 'Z', parent: Number(parent), session: Number(session), started: fields[19] }
+    } catch {
+      return { pid, ended: true }
+    }
+  }
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.map((pid) => look(Number(pid))).filter(({ pid, ended }) => !ended && pid !== process.pid)
+}
+
+/** The processes of which `isOurs` is true, and what came of them. */
+function families(isOurs) {
+  const all = everybody()
+  const ours = new Map(all.filter(isOurs).map((one) => [one.pid, one]))
+  for (let before = -1; before !== ours.size; ) {
+    before = ours.size
+    for (const one of all) if (ours.has(one.parent)) ours.set(one.pid, one)
+  }
+  return [...ours.values()]
+}
+
+/** Kills the processes of which `isOurs` is true, and what came of them, and blocks until they are gone. */
+function killFamilies(isOurs) {
+  for (let left = families(isOurs); left.length > 0; left = families(isOurs)) {
+    try {
+      runAsRoot('sh', '-c', KILL, 'sh', ...left.map(({ pid, started }) => `${pid}:${started}`))
+    } catch {
+      // One of them ended by itself.
+    }
+    pause(10)
+  }
+}
+
+/** Those recorded in `file`, and what came of them; not who merely names the file. */
+export function killRecorded(file) {
+  const known = records(file)
+  killFamilies(({ pid, started }) => known.some((one) => one.pid === pid && one.started === started))
+}
+
+/** The same, for leaders of sessions (`detached`): also those whom they left to the init process. */
+export function killSessions(file) {
+  const known = records(file)
+  const isOf = (one, leader) =>
+    (one.pid === leader.pid && one.started === leader.started) ||
+    (one.session === leader.pid && BigInt(one.started) >= BigInt(leader.started))
+  killFamilies((one) => known.some((leader) => isOf(one, leader)))
+}
+
+/** Those that were started with `dir` as their home, which nobody's is. */
+export function killWhoLivesAt(dir) {
+  const mark = `\0HOME=${dir}\0`
+  killFamilies(({ pid }) => {
+    try {
+      return `\0${readFileSync(`/proc/${pid}/environ`, 'utf8')}`.includes(mark)
+    } catch {
+      // It ended, or is somebody else's.
+      return false
+    }
+  })
+}
+
+/** The child that a process recorded in `file` has; undefined when it has none. */
+export function childOfRecorded(file) {
+  const known = records(file)
+  const all = everybody()
+  const lives = ({ pid, started }) => all.some((one) => one.pid === pid && one.started === started)
+  return all.find(({ parent }) => known.some((one) => one.pid === parent && lives(one)))?.pid
+}
+
 /** A number that is another for every process that ever gets this pid (its start time); undefined when it is gone. */
 export function startTime(pid) {
   try {
@@ -33,7 +140,7 @@ export function startTime(pid) {
   }
 }
 
-/** Pids of the processes that have `text` in an argument, oldest first. */
+/** Pids of the processes that have `text` in an argument, oldest first: to be looked at, for they may be anybody's. */
 export function processesWith(text) {
   const found = []
   for (const pid of readdirSync('/proc')
@@ -52,18 +159,6 @@ export function processesWith(text) {
 /** Blocks this thread: exit handlers have no other way to wait. */
 export function pause(ms) {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
-}
-
-/** Kills the processes that have `text` in an argument and blocks until they are gone. */
-export function killProcessesWith(text) {
-  for (let left = processesWith(text); left.length > 0; left = processesWith(text)) {
-    try {
-      runAsRoot('kill', '-KILL', ...left.map(String))
-    } catch {
-      // One of them ended by itself.
-    }
-    pause(10)
-  }
 }
 
 /** Resolves when the process has ended; rejects when it has not within `timeoutMs`. */

@@ -21,6 +21,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A stream to a unix socket of the guest. Dropping it closes the socket.
 pub type Socket = Box<dyn Duplex>;
 
+/// For scripts in the guest: `began PID` puts into `$at` when the process with that number began, which tells it from a later
+/// one with the same number; false when there is none, or one that has ended.
+pub(crate) const BEGAN: &str = r#"began() {
+  at=
+  { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+  # The name before it may hold anything.
+  set -- ${stat##*) }
+  case ${1-} in '' | Z | X) return 1 ;; esac
+  at=${20-}
+  [ "$at" ]
+}
+"#;
+
 /// What one command line holds for certain.
 const AT_ONCE: usize = 300;
 const READ_FILES: &str = r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
@@ -58,4 +71,30 @@ async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) 
     }
     all.resize(paths.len(), None);
     Ok(all)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::BEGAN;
+
+    #[test]
+    fn a_shell_knows_when_a_process_began_and_that_it_has_ended() {
+        for shell in [&["sh"][..], &["bash", "--posix"], &["busybox", "sh"]] {
+            let began = |pid: u32| {
+                let mut command = std::process::Command::new(shell[0]);
+                let script = [BEGAN, r#"began "$1" && echo "$at""#].concat();
+                let out = command.args(&shell[1..]).args(["-c", &script, "sh", &pid.to_string()]).output().unwrap();
+                assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+                (out.status.success(), String::from_utf8(out.stdout).unwrap().trim().to_owned())
+            };
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            let (_, started) = crate::process::identity::Identity::of(child.id()).unwrap().for_a_shell();
+            assert_eq!(began(child.id()), (true, started), "{shell:?}");
+            child.kill().unwrap();
+            // A zombie, and then nobody.
+            while began(child.id()).0 {}
+            child.wait().unwrap();
+            assert_eq!(began(child.id()), (false, String::new()), "{shell:?}");
+        }
+    }
 }

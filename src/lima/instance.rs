@@ -9,7 +9,7 @@ use std::{
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use rustix::process::Pid;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,7 +17,11 @@ use super::limactl::Line;
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::disk,
-    process, task,
+    process::{
+        self,
+        identity::{self, Found, Identity},
+    },
+    task,
 };
 
 #[derive(Debug, Clone)]
@@ -36,7 +40,7 @@ pub enum Holder {
     Gone,
     /// A process that has the number by chance. It is not ours to touch.
     Foreign,
-    Ours(Pid),
+    Ours(Identity),
 }
 
 impl Holder {
@@ -90,13 +94,23 @@ pub struct SshConfig {
     pub identity: PathBuf,
 }
 
+/// Who was found at the instance's pid files when we had started it.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    processes: Vec<Identity>,
+}
+
 /// An ssh that answers does so at once.
 const MASTER: Duration = Duration::from_secs(10);
 const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
 /// Of ours, in the instance's directory.
 const PIN: &str = "lima-runtime.hostkey";
 const RAN: &str = "lima-runtime.lima";
+const KNOWN: &str = "lima-runtime.processes.json";
 pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
+/// Of the agent, and of the drivers: vz is in the agent, QEMU a process of its own.
+const PID_FILES: [&str; 3] = ["ha.pid", "vz.pid", "qemu.pid"];
+
 /// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The last words are within this many bytes of the log's end.
@@ -145,39 +159,58 @@ impl Instance {
 
     fn files(&self) -> Facts {
         let exists = |file| self.path(file).exists();
-        let owner = |file, is_agent| self.holder(&self.path(file), is_agent);
-        let vz = owner("vz.pid", true);
+        let [agent, vz, qemu] = self.holders();
         Facts {
             directory: self.dir.is_dir(),
             yaml: exists("lima.yaml"),
             disk: exists("diffdisk") || exists("disk"),
-            agent: owner("ha.pid", true),
-            driver: if vz == Holder::Absent { owner("qemu.pid", false) } else { vz },
+            agent,
+            driver: if vz == Holder::Absent { qemu } else { vz },
             answers: false,
             event: last_event(&self.path("ha.stdout.log")),
         }
     }
 
-    fn holder(&self, pid_file: &Path, is_agent: bool) -> Holder {
-        let Ok(text) = std::fs::read_to_string(pid_file) else { return Holder::Absent };
-        let Some(pid) = text.trim().parse().ok().filter(|&n: &i32| n > 0).and_then(Pid::from_raw) else {
-            return Holder::Gone;
-        };
-        if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
-            return Holder::Gone;
-        }
-        match command_line(pid) {
-            // A zombie: it has ended, and its parent does not care.
-            Some(line) if line.is_empty() => Holder::Gone,
-            Some(line) if self.is_ours(&line, is_agent) => Holder::Ours(pid),
-            _ => Holder::Foreign,
-        }
+    fn holders(&self) -> [Holder; 3] {
+        let known: Known = disk::read_json(&self.path(KNOWN)).unwrap_or_default();
+        PID_FILES.map(|file| self.holder(file, &known))
     }
 
-    /// Both the agent and QEMU name files of the directory on their command line.
-    fn is_ours(&self, command_line: &str, is_agent: bool) -> bool {
+    fn holder(&self, file: &str, known: &Known) -> Holder {
+        let path = self.path(file);
+        let Ok(text) = std::fs::read_to_string(&path) else { return Holder::Absent };
+        let found = identity::find(text.trim().parse().unwrap_or(0));
+        judge(found, known, |process| {
+            let written = std::fs::metadata(&path).and_then(|m| m.modified());
+            written.is_ok_and(|written| process.ran_at(written)) && self.looks_like(process, file != "qemu.pid")
+        })
+    }
+
+    /// Both the agent and QEMU name files of the directory on their command line. So may others: this tells the one from the
+    /// other, and nothing more.
+    fn looks_like(&self, process: &Identity, is_agent: bool) -> bool {
         let inside = format!("{}/", self.dir.display());
-        command_line.contains(&inside) && (!is_agent || command_line.contains(" hostagent "))
+        Pid::from_raw(process.pid())
+            .and_then(command_line)
+            .is_some_and(|line| line.contains(&inside) && (!is_agent || line.contains(" hostagent ")))
+    }
+
+    /// Keeps in mind who runs the VM now: later they are known by this, whatever becomes of the clock. For who has just
+    /// started it, under its lock.
+    pub async fn remember(&self) -> Result<()> {
+        let this = self.clone();
+        task::blocking(move || {
+            let processes = this.holders().into_iter().filter_map(|holder| match holder {
+                Holder::Ours(process) => Some(process),
+                _ => None,
+            });
+            let (known, path) = (Known { processes: processes.collect() }, this.path(KNOWN));
+            if known.processes.is_empty() || disk::read_json::<Known>(&path).as_ref() == Some(&known) {
+                return Ok(());
+            }
+            disk::write_json(&path, &known)
+        })
+        .await
     }
 
     /// Written anew by Lima at each start.
@@ -356,6 +389,16 @@ impl SshConfig {
             })
         };
         Some(Self { port: value("Port")?.parse().ok()?, user: value("User")?, identity: value("IdentityFile")?.into() })
+    }
+}
+
+/// Who a pid file names. One that we know is known by number, start and boot. Of another `was_it` tells whether it wrote the
+/// file, for somebody else may have started the VM: who ran then and has the number now had it then.
+fn judge(found: Found, known: &Known, was_it: impl FnOnce(&Identity) -> bool) -> Holder {
+    match found {
+        Found::Nobody => Holder::Gone,
+        Found::Process(process) if known.processes.contains(&process) || was_it(&process) => Holder::Ours(process),
+        Found::Process(_) | Found::Hidden => Holder::Foreign,
     }
 }
 
@@ -594,11 +637,25 @@ mod tests {
         let sibling = pretend(&["limactl", "x", "hostagent", "--pidfile", &format!("{dir}2/ha.pid"), "default2"]);
         let qemu = pretend(&["qemu-system-x86_64", "x", "-pidfile", &format!("{dir}/qemu.pid")]);
         let at = |child: &Running| child.0.id();
+        let identity = |child: &Running| Identity::of(at(child)).unwrap();
 
         write(&instance, "ha.pid", format!("{}\n", at(&ours)));
         write(&instance, "qemu.pid", at(&qemu));
         let facts = instance.facts().await.unwrap();
         assert!(facts.agent.is_ours() && facts.driver.is_ours(), "{facts:?}");
+
+        // Who came after the file has its number by chance, whatever he says; so had the one whose file it is.
+        let ages_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for file in ["ha.pid", "qemu.pid"] {
+            let opened = std::fs::File::options().write(true).open(instance.path(file)).unwrap();
+            opened.set_modified(ages_ago).unwrap();
+        }
+        let facts = instance.facts().await.unwrap();
+        assert_eq!((facts.agent, facts.driver), (Holder::Foreign, Holder::Foreign));
+        // One that we know is known by that, also where the clock was set meanwhile.
+        disk::write_json(&instance.path(KNOWN), &Known { processes: vec![identity(&ours)] }).unwrap();
+        let facts = instance.facts().await.unwrap();
+        assert_eq!((facts.agent, facts.driver), (Holder::Ours(identity(&ours)), Holder::Foreign));
 
         write(&instance, "ha.pid", at(&sibling));
         assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
@@ -607,6 +664,13 @@ mod tests {
         assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
         write(&instance, "ha.pid", std::process::id());
         assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
+
+        write(&instance, "ha.pid", at(&ours));
+        write(&instance, "qemu.pid", at(&qemu));
+        std::fs::remove_file(instance.path(KNOWN)).unwrap();
+        instance.remember().await.unwrap();
+        let known: Known = disk::read_json(&instance.path(KNOWN)).unwrap();
+        assert_eq!(known.processes, [identity(&ours), identity(&qemu)]);
 
         // A zombie, a number nobody has, no number.
         let mut dead = std::process::Command::new("true").spawn().unwrap();
@@ -620,6 +684,25 @@ mod tests {
             write(&instance, "ha.pid", text);
             assert_eq!(instance.facts().await.unwrap().agent, Holder::Gone, "{text}");
         }
+    }
+
+    /// The same on every system: what one cannot see here is what the others do not tell.
+    #[test]
+    fn a_process_is_judged_by_what_the_system_says_of_it() {
+        let mut child = pretend(&["x"]);
+        let process = Identity::of(child.0.id()).unwrap();
+        let (nobody, known) = (Known::default(), Known { processes: vec![process] });
+        let never = |_: &Identity| panic!("no need to look");
+        assert_eq!(judge(Found::Nobody, &known, never), Holder::Gone);
+        assert_eq!(judge(Found::Hidden, &known, never), Holder::Foreign);
+        assert_eq!(judge(Found::Process(process), &known, never), Holder::Ours(process));
+        assert_eq!(judge(Found::Process(process), &nobody, |_| true), Holder::Ours(process));
+        assert_eq!(judge(Found::Process(process), &nobody, |_| false), Holder::Foreign);
+        // Another with the same number.
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+        let other = Identity::of(std::process::id()).unwrap();
+        assert_eq!(judge(Found::Process(other), &known, |_| false), Holder::Foreign);
     }
 
     #[tokio::test]

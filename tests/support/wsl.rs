@@ -68,7 +68,7 @@ impl Computer {
 
     /// On this machine, of the distribution's first process.
     pub fn init(&self, name: &str) -> Option<i32> {
-        std::fs::read_to_string(self.path(&format!("d/{name}/init"))).ok()?.trim().parse().ok()
+        std::fs::read_to_string(self.path(&format!("d/{name}/init"))).ok()?.split(' ').next()?.parse().ok()
     }
 
     /// This machine's numbers of the processes that live in a distribution, each with its number there.

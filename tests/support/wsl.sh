@@ -42,12 +42,15 @@ Enable "Virtual Machine Platform" by running: wsl.exe --install --no-distributio
 
 For information please visit https://aka.ms/enablevirtualization' # [R] MessageEnableVirtualization
 
-running() { [ -e "$here/d/$1/init" ] && kill -s 0 "$(cat "$here/d/$1/init")" 2>/dev/null; }
+began() { IFS= read -r stat <"/proc/$1/stat" || return; set -- ${stat##*) }; echo "${20}"; }
+
+# A number of a process that is gone may be another's.
+running() { read -r init at 2>/dev/null <"$here/d/$1/init" && [ "$(began "$init" 2>/dev/null)" = "$at" ]; }
 
 terminate() {
   if running "$1"; then
     # The first process of a process namespace takes all others with it.
-    kill -s KILL "$(cat "$here/d/$1/init")"
+    kill -s KILL "$init"
     while running "$1"; do :; done
   fi
   rm -f "$here/d/$1/init"
@@ -88,7 +91,7 @@ boot() {
     rm -f "$here/d/$1/booted"
     [ "$word" = booted ] || exit 1
     read -r init rest <"/proc/$!/task/$!/children"
-    echo "$init" >"$here/d/$1/new" && mv "$here/d/$1/new" "$here/d/$1/init"
+    echo "$init $(began "$init")" >"$here/d/$1/new" && mv "$here/d/$1/new" "$here/d/$1/init"
   ) 9>"$here/lock" || fail "$(cat "$here/d/$1/log")" Wsl/Service/CreateInstance/E_FAIL
 }
 
@@ -136,7 +139,7 @@ case $1 in
     [ -e "$here/d/$2/dir" ] || no_distribution
     [ ! -e "$here/novm" ] || fail "$novm" Wsl/Service/CreateInstance/CreateVm/HCS/HCS_E_HYPERV_NOT_INSTALLED
     boot "$2"
-    init=$(cat "$here/d/$2/init")
+    read -r init rest <"$here/d/$2/init"
     name=$2
     shift 7
     # [I] CreateProcess: a session of its own, so that it goes on when wsl.exe is ended [#2496]; of Windows' variables

@@ -28,6 +28,7 @@ use crate::{
     call,
     engine::{reference, time, types::*, validate},
     error::{Error, ErrorCode, Result},
+    guest::BEGAN,
     task,
 };
 
@@ -460,6 +461,30 @@ async fn free_stale_name(c: &Containerd, name: &str, message: &str) -> Result<bo
     Ok(true)
 }
 
+/// Ends the process that the file `$1` names, when it is a `sleep` that holds one of the ports after it, in the kernel's
+/// writing (docs/reference/nerdctl.md#ports-kept): its number may be another's by now.
+const FREE: &str = r#"
+pid=$(cat "$1") && shift || exit 1
+case $pid in '' | *[!0-9]*) exit 1 ;; esac
+[ "$(tr '\0' ' ' <"/proc/$pid/cmdline")" = 'sleep infinity ' ] || exit 1
+began "$pid" || exit 1
+since=$at sockets=
+for table in tcp tcp6 udp udp6; do
+  while read -r _ local _ _ _ _ _ _ _ inode _; do
+    for port; do [ "${local##*:}" != "$port" ] || sockets="$sockets socket:[$inode]"; done
+  done <"/proc/$pid/net/$table"
+done
+for fd in "/proc/$pid/fd"/*; do
+  case "$sockets " in
+    *" $(readlink "$fd") "*)
+      began "$pid" && [ "$at" = "$since" ] && kill "$pid"
+      exit
+      ;;
+  esac
+done
+exit 1
+"#;
+
 /// nerdctl keeps the host ports of a container that ended (docs/reference/nerdctl.md#ports-kept). Frees those that
 /// stand in the way; whether there were any.
 async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
@@ -475,10 +500,11 @@ async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
         if ended && has {
             // The network first, and from 2.3 on the ports, too: a stop of what has ended does nothing else.
             freed |= c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await.is_ok();
-            let script =
-                r#"p=$(cat "$1") && [ "$(tr '\0' ' ' <"/proc/$p/cmdline")" = "sleep infinity " ] && kill "$p""#;
             let file = format!("/run/nerdctl/{}/{}/port-reserver.pid", c.namespace(), container.id);
-            freed |= c.guest().run(c.inside(["sh", "-c", script, "sh", &file])).await?.success();
+            let ports = wanted.iter().map(|port| format!("{port:04X}"));
+            let script = [BEGAN, FREE].concat();
+            let argv = ["sh", "-c", &script, "sh", &file].map(str::to_owned).into_iter().chain(ports);
+            freed |= c.guest().run(c.inside(argv)).await?.success();
         }
     }
     Ok(freed)
@@ -1265,6 +1291,57 @@ mod tests {
             );
             assert!(e.message().contains(named), "{e}");
         }
+    }
+
+    /// A process like nerdctl's, which holds `port` where one is given.
+    #[cfg(target_os = "linux")]
+    fn reserver(time: &str, port: Option<std::net::TcpListener>) -> std::process::Child {
+        let mut command = std::process::Command::new("sleep");
+        command.arg(time);
+        if let Some(port) = port {
+            command.stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(port)));
+        }
+        command.spawn().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_port_is_freed_by_ending_who_holds_it_and_nobody_else() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = port.local_addr().unwrap().port();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let socket = port.try_clone().unwrap();
+        let mut holder = reserver("infinity", Some(port));
+        let mut other = reserver("infinity", None);
+        let mut server = reserver("1000", Some(socket));
+        let free = |pid: &str, port: u16| {
+            // As nerdctl writes it, without a newline.
+            std::fs::write(file.path(), pid).unwrap();
+            let mut command = std::process::Command::new("sh");
+            command
+                .args(["-c", &[BEGAN, FREE].concat(), "sh"])
+                .arg(file.path())
+                .args([format!("{port:04X}"), "0001".into()]);
+            command.stderr(std::process::Stdio::null()).status().unwrap().success()
+        };
+        // The number was given anew, to a process with the same words, to one with the port; the one whose port is not
+        // wanted; no number.
+        assert!(!free(&other.id().to_string(), number));
+        assert!(!free(&server.id().to_string(), number));
+        assert!(!free(&holder.id().to_string(), number ^ 1));
+        for pid in ["", "0", "-1", "1 2", "x", "$(kill 0)"] {
+            assert!(!free(pid, number), "{pid}");
+        }
+        for child in [&mut holder, &mut other, &mut server] {
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(free(&holder.id().to_string(), number));
+        holder.wait().unwrap();
+        std::net::TcpListener::bind(("127.0.0.1", number)).unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]

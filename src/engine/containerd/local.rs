@@ -11,6 +11,8 @@ use crate::{
     engine::{Adapter, RuntimeType, validate},
     error::{Error, Result},
 };
+#[cfg(unix)]
+use crate::{guest::BEGAN, process::identity::Identity};
 
 /// `new ContainerdAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -33,10 +35,15 @@ const APP: &str = "kai";
 /// Where a system's containerd listens.
 #[cfg(unix)]
 const SOCKET: &str = "/run/containerd/containerd.sock";
-/// Runs a command in the namespaces of a rootless containerd; `$1` holds the pid of its first process.
+/// Runs a command in the namespaces of a rootless containerd, whose first process `$1` began at `$2`. They are entered as
+/// they are held open: later the number may be another's.
 #[cfg(unix)]
 const ENTER: &str = r#"
-pid=$(cat "$1") && shift && exec nsenter --target "$pid" --user --preserve-credentials --mount --net --wd=/ -- "$@"
+exec 7<"/proc/$1/ns/user" 8<"/proc/$1/ns/net" 9<"/proc/$1/ns/mnt"
+began "$1" && [ "$at" = "$2" ] || { echo 'the rootless containerd is not running any more' >&2; exit 1; }
+shift 2
+exec nsenter --user=/proc/self/fd/7 --preserve-credentials --mount=/proc/self/fd/9 --net=/proc/self/fd/8 --wd=/ -- \
+  /bin/sh -c 'exec 7<&- 8<&- 9<&-; exec "$@"' sh "$@"
 "#;
 
 /// An adapter whose nerdctl can be named later.
@@ -103,21 +110,22 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
 
     let is_root = rustix::process::geteuid().is_root();
     let runtime_dir = env_vars::get(env_vars::XDG_RUNTIME_DIR);
-    let rootless = runtime_dir.as_deref().filter(|_| !is_root).and_then(|dir| {
-        let child = std::fs::read_to_string(format!("{dir}/containerd-rootless/child_pid")).ok()?;
-        Some((dir, format!("/proc/{}/root{SOCKET}", child.trim())))
-    });
+    let rootless = runtime_dir
+        .as_deref()
+        .filter(|_| !is_root)
+        .and_then(|dir| Some((dir, rootless_child(&std::path::Path::new(dir).join("containerd-rootless"))?)));
     let namespace = options.namespace.as_deref().unwrap_or(APP);
     let app = options.app_name.as_deref().unwrap_or(APP);
     let mut settings = match (&options.address, rootless) {
-        (None, Some((dir, socket))) => {
+        (None, Some((dir, child))) => {
             // Its nerdctl enters the namespaces by itself, and knows the way.
-            let mut s = Settings::system(Arc::new(LocalGuest::new(socket)), RuntimeType::Containerd, namespace, app);
+            let guest = LocalGuest::new(format!("/proc/{}/root{SOCKET}", child.pid())).of(child);
+            let mut s = Settings::system(Arc::new(guest), RuntimeType::Containerd, namespace, app);
             let home = home::home_dir().unwrap_or_default();
             s.rootless = Some(dir.to_owned());
             s.root = false;
-            let pid = format!("{dir}/containerd-rootless/child_pid");
-            s.inside = ["sh", "-c", ENTER, "sh", &pid].map(str::to_owned).into();
+            let (pid, began) = child.for_a_shell();
+            s.inside = ["sh", "-c", &[BEGAN, ENTER].concat(), "sh", &pid, &began].map(str::to_owned).into();
             s.data_root = home.join(".local/share/nerdctl").display().to_string();
             s.cni_netconf_path = home.join(".config/cni/net.d").display().to_string();
             s
@@ -138,6 +146,35 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
         settings.root = is_root;
     }
     answering(settings).await
+}
+
+/// The first process in the namespaces of a RootlessKit whose state `dir` is. The file holds its number alone, which may be
+/// another's by now; but who is the child of the process that holds the lock beside it is the one. (rootless-containers/
+/// rootlesskit, pkg/parent/parent.go)
+#[cfg(target_os = "linux")]
+fn rootless_child(dir: &std::path::Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+
+    use crate::process::identity::system::stat;
+
+    let pid: u32 = std::fs::read_to_string(dir.join("child_pid")).ok()?.trim().parse().ok()?;
+    let lock = std::fs::metadata(dir.join("lock")).ok()?.ino().to_string();
+    // `1: FLOCK  ADVISORY  WRITE 20769 fe:00:10152129 0 EOF`
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let holds = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let at = fields.iter().position(|f| *f == "FLOCK")?;
+        let inode = fields.get(at + 4)?.rsplit(':').next()?;
+        (at == 1 && inode == lock).then(|| fields[at + 3].parse::<i32>().ok()).flatten()
+    };
+    let child = Identity::of(pid)?;
+    let parent = stat(child.pid())?.parent;
+    (locks.lines().filter_map(holds).any(|holder| holder == parent) && child.lives()).then_some(child)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn rootless_child(_: &std::path::Path) -> Option<Identity> {
+    None
 }
 
 #[cfg(windows)]
@@ -187,5 +224,73 @@ async fn answering(settings: Settings) -> Result<Containerd> {
             .detail("path", socket)
             .hint("Ask for access to it, run as a user who has it, or allow sudo without a password.")
             .source(e)),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{fs, process::Command, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_rootless_containerds_process_is_known_by_the_lock_beside_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mut command = Command::new("rootlesskit");
+        if rustix::process::geteuid().is_root() {
+            let user = ["--reuid=lima-runtime-test", "--regid=lima-runtime-test", "--clear-groups"];
+            command = Command::new("setpriv");
+            command.args(user).arg("rootlesskit");
+            if !Command::new("chown").arg("lima-runtime-test").arg(dir.path()).status().unwrap().success() {
+                eprintln!("SKIPPED: no ordinary user; run `node scripts/setup.mjs test`");
+                return;
+            }
+        }
+        command.arg("--state-dir").arg(&state).args(["sleep", "1000"]).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        let Ok(mut rootlesskit) = command.env("HOME", dir.path()).spawn() else {
+            eprintln!("SKIPPED: no rootlesskit; run `node scripts/setup.mjs test`");
+            return;
+        };
+        let began = Instant::now();
+        let child = loop {
+            if let Some(child) = rootless_child(&state) {
+                break child;
+            }
+            if rootlesskit.try_wait().unwrap().is_some() {
+                eprintln!("SKIPPED: rootlesskit cannot run here");
+                return;
+            }
+            assert!(began.elapsed().as_secs() < 60);
+            std::thread::yield_now();
+        };
+        let (pid, at) = child.for_a_shell();
+        let enter = |pid: &str, at: &str| {
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", &[BEGAN, ENTER].concat(), "sh", pid, at, "readlink", "/proc/self/ns/user"])
+                .output()
+                .unwrap()
+        };
+        let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap().display().to_string();
+        if rustix::process::geteuid().is_root() {
+            // nsenter keeps root's credentials, which are nobody's in there.
+            assert_ne!(space(&pid), space("self"));
+        }
+        assert!(!enter(&pid, &format!("{at}0")).status.success());
+
+        // The number of another process: of its parent, of one that has nothing to do with it.
+        fs::remove_file(state.join("child_pid")).unwrap();
+        for other in [rootlesskit.id(), std::process::id(), 1] {
+            fs::write(state.join("child_pid"), other.to_string()).unwrap();
+            assert_eq!(rootless_child(&state), None, "{other}");
+        }
+        fs::write(state.join("child_pid"), &pid).unwrap();
+        assert_eq!(rootless_child(&state), Some(child));
+        // Dead, it holds no lock.
+        rootlesskit.kill().unwrap();
+        rootlesskit.wait().unwrap();
+        assert_eq!(rootless_child(&state), None);
+        crate::process::identity::end(&[child], rustix::process::Signal::KILL, std::time::Duration::from_secs(20));
     }
 }

@@ -8,13 +8,15 @@ use tokio::net::UnixStream;
 use super::{Guest, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
-    process::{self, Command, Output, Process},
+    process::{self, Command, Output, Process, identity::Identity},
     task,
 };
 
 #[derive(Debug, Clone)]
 pub struct LocalGuest {
     containerd_socket: String,
+    /// In whose root directory the socket is.
+    owner: Option<Identity>,
 }
 
 /// Nothing else of our environment reaches a program that makes container specs.
@@ -22,7 +24,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 impl LocalGuest {
     pub fn new(containerd_socket: impl Into<String>) -> Self {
-        Self { containerd_socket: containerd_socket.into() }
+        Self { containerd_socket: containerd_socket.into(), owner: None }
+    }
+
+    /// Its sockets lie in the root directory of this process, named by its number in `/proc`.
+    #[must_use]
+    pub fn of(self, owner: Identity) -> Self {
+        Self { owner: Some(owner), ..self }
     }
 }
 
@@ -53,6 +61,11 @@ impl Guest for LocalGuest {
                 })
                 .source(e)
         })?;
+        // While it lives, nobody else has its number.
+        if self.owner.is_some_and(|owner| !owner.lives()) {
+            return Err(Error::new(ErrorCode::ContainerdNotReady, format!("{path} is of a containerd that has ended"))
+                .detail("path", path));
+        }
         Ok(Box::new(stream))
     }
 

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ChildStdin, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::net::{UnixDatagram, UnixStream};
 
 use super::{
     BundledRuntime, network,
-    processes::{Identity, end, members, spaces},
+    processes::{Service, has_mark},
     rootless,
 };
 use crate::{
@@ -25,7 +26,10 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::{disk, lock::Lock, owner},
     guest::{Guest, local::LocalGuest},
-    process::Command,
+    process::{
+        Command,
+        identity::{Identity, end, system},
+    },
     progress::{Phase, RuntimeProgress, Sink},
     task,
 };
@@ -43,11 +47,13 @@ const LONGEST: usize = 107 - ".ttrpc".len();
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Started {
-    /// containerd itself, or the rootlesskit above it.
-    process: Identity,
+    #[serde(flatten)]
+    service: Service,
     rootless: bool,
     /// Mount points of the machine that were not there before.
     made: Vec<PathBuf>,
+    /// It came up, and the wrappers know the way in.
+    ready: bool,
 }
 
 /// Where containerd, nerdctl and the CNI plugins keep things whatever their options say
@@ -55,12 +61,15 @@ struct Started {
 const OWN: [(&str, &str); 3] =
     [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
 
-/// Puts directories of ours in the place of those of [`OWN`], and becomes containerd. Arguments: the configuration, the
-/// program, and pairs of places.
+/// Waits for a line, which comes once it is recorded; marks the namespace, puts directories of ours in the place of those of
+/// [`OWN`], and becomes containerd. Arguments: the mark and its place, the configuration, the program, and pairs of places.
 const INSIDE: &str = r#"
 set -e
-config=$1 containerd=$2
-shift 2
+read -r line
+exec </dev/null
+mount -t tmpfs -o size=4k,mode=700 "$1" "$2"
+config=$3 containerd=$4
+shift 4
 while [ $# -gt 0 ]; do
   # In a copied-up directory of rootlesskit's this is a link to the machine's.
   [ ! -L "$1" ] || rm "$1"
@@ -77,7 +86,7 @@ impl BundledRuntime {
     pub async fn is_running(&self) -> bool {
         // Root follows nothing in a directory of somebody else's, not even to look.
         owner::check(self.dir()).is_ok()
-            && self.started().is_some_and(|s| s.process.lives())
+            && self.started().is_some_and(|s| s.ready && s.service.process.lives())
             && UnixStream::connect(self.paths().address).await.is_ok()
     }
 
@@ -88,6 +97,15 @@ impl BundledRuntime {
         }
         let lacks = rootless::Machine::this().lacks(installed.then(|| self.programs()).as_deref());
         (!lacks.is_empty()).then(|| rootless::error(&lacks))
+    }
+
+    fn record(&self, started: &Started) -> Result<()> {
+        disk::write_json(&self.run_dir().join("daemon.json"), started)
+    }
+
+    /// rootlesskit's child, in whose namespaces containerd is.
+    fn rootless_child(&self) -> Option<Identity> {
+        Identity::of(fs::read_to_string(self.run_dir().join("rootlesskit/child_pid")).ok()?.trim().parse().ok()?)
     }
 
     fn started(&self) -> Option<Started> {
@@ -132,13 +150,20 @@ impl BundledRuntime {
         }
         sink(RuntimeProgress::new(Phase::Boot, "Starting containerd"));
         // What a daemon left that was killed: its containers go with it, so that no two of them write the same files.
-        self.end_processes(lock, None).await?;
+        if let Some(before) = self.started() {
+            self.end_processes(lock, before.service).await?;
+        }
         let made = self.prepare(rootless)?;
+        let mark = mark()?;
         let notify = self.run_dir().join("ready.sock");
         let ready_socket = UnixDatagram::bind(&notify).map_err(|e| Error::io(e, "Cannot listen at", &notify))?;
-        let mut launched = Launched::new(&mut self.spawn(rootless, &notify)?, &self.run_dir())?;
-        let started = Started { process: launched.identity.clone(), rootless, made };
-        disk::write_json(&self.run_dir().join("daemon.json"), &started)?;
+        let mut launched = Launched::new(&mut self.spawn(rootless, &notify, &mark)?)
+            .map_err(|e| self.failed(e.message()).source(e))?;
+        let process = launched.identity;
+        let service = Service { process, session: process.pid(), mark };
+        let mut started = Started { service, rootless, made, ready: false };
+        self.record(&started)?;
+        launched.go();
         let mut message = [0; 256];
         loop {
             tokio::select! {
@@ -155,6 +180,13 @@ impl BundledRuntime {
         disk::remove(&notify)?;
         let version = self.api("default")?.version().await.map_err(|e| self.failed(e.message()))?;
         tracing::info!(version, "containerd is up");
+        let entry = if rootless { self.rootless_child() } else { Some(process) };
+        let Some(entry) = entry.filter(|p| has_mark(p.pid(), &started.service.mark)) else {
+            return Err(self.failed("its namespaces cannot be entered"));
+        };
+        disk::write_text(&self.run_dir().join("entry"), &for_the_wrappers(&entry))?;
+        started.ready = true;
+        self.record(&started)?;
         launched.keep();
         ready();
         Ok(())
@@ -170,11 +202,12 @@ impl BundledRuntime {
 
     pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
         let started = self.started();
-        let daemon = started.as_ref().map(|s| s.process.clone()).filter(Identity::lives);
-        if daemon.is_some() {
-            self.end_containers().await;
+        if let Some(Started { service, .. }) = &started {
+            if service.process.lives() {
+                self.end_containers().await;
+            }
+            self.end_processes(lock, service.clone()).await?;
         }
-        self.end_processes(lock, daemon).await?;
         if geteuid().is_root() {
             let networks = self.paths().networks;
             let idle = task::blocking(move || Ok(network::idle_bridges(&networks))).await?;
@@ -254,26 +287,22 @@ impl BundledRuntime {
         LocalGuest::new("").run(Command::new(argv)).await?.checked("ctr").map(drop)
     }
 
-    /// `daemon` first, then whatever is left in its namespace.
-    async fn end_processes(&self, lock: &Lock, daemon: Option<Identity>) -> Result<()> {
-        // With the slash: a directory whose name begins with ours is another's.
-        let (ours, held) = (self.dir().join(""), lock.clone());
+    /// The daemon first, then whatever is left of it.
+    async fn end_processes(&self, lock: &Lock, service: Service) -> Result<()> {
+        let held = lock.clone();
         let left = task::blocking(move || {
             let _held = held;
-            // Held open until the end, so that the namespace's number stays its own.
-            let spaces = spaces(&ours);
-            let mut left = end(daemon.as_slice(), Signal::TERM, GRACE);
+            // Before, too: with its shim gone, a container's process is nobody's any more.
+            let mut found = service.members();
+            let mut left = end(&[service.process], Signal::TERM, GRACE);
             if !left.is_empty() {
                 left = end(&left, Signal::KILL, GRACE);
             }
-            let found = members(&spaces);
-            if !found.is_empty() {
-                left.extend(end(&found, Signal::TERM, GRACE / 5));
-                // Those found first, too: with its shim gone, a container's process is nobody's any more.
-                left.extend(members(&spaces));
-            }
-            let left = if left.is_empty() { left } else { end(&left, Signal::KILL, GRACE) };
-            Ok(left.into_iter().filter(Identity::lives).map(|p| p.pid()).collect::<Vec<_>>())
+            found.extend(service.members());
+            left.extend(end(&found, Signal::TERM, GRACE / 5));
+            left.extend(service.members());
+            let left = end(&left, Signal::KILL, GRACE);
+            Ok(left.into_iter().map(|p| p.pid()).collect::<Vec<_>>())
         })
         .await?;
         if left.is_empty() {
@@ -293,7 +322,9 @@ impl BundledRuntime {
         let dir = self.dir();
         let run = self.run_dir();
         disk::remove(&run)?;
-        for name in ["root", "data", "networks", "leases", "registries", "run/containerd", "run/nerdctl", "bin"] {
+        for name in
+            ["root", "data", "networks", "leases", "registries", "run/containerd", "run/nerdctl", "run/mark", "bin"]
+        {
             disk::create_dir(&dir.join(name))?;
         }
         // Container users of an ordinary user's are none of its groups, and go through these.
@@ -330,33 +361,10 @@ impl BundledRuntime {
         // Healthchecks are our own (docs/reference/nerdctl.md#health-timers).
         disk::write_text(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n")?;
         network::write_default(&self.paths().networks)?;
-        let inside = self.entrance(rootless)? + "exec $enter \"$@\"\n";
+        let inside = entrance(&self.run_dir(), rootless)? + "enter \"$@\"\n";
         disk::write_program(&self.paths().inside, inside.as_bytes())?;
         disk::write_program(&self.paths().nerdctl, self.wrapper(rootless)?.as_bytes())?;
         Ok(made)
-    }
-
-    /// The beginning of a shell script: `$enter` leads into the daemon's namespaces.
-    fn entrance(&self, rootless: bool) -> Result<String> {
-        let (pid_file, enter) = if rootless {
-            ("rootlesskit/child_pid", "--user --preserve-credentials --mount")
-        } else {
-            ("pid", "--mount")
-        };
-        Ok(format!(
-            r#"#!/bin/sh
-# Written by lima-runtime at each start of its containerd.
-run={run}
-pid=$(cat "$run"/{pid_file} 2>/dev/null) || {{ echo 'containerd is not running: start it first' >&2; exit 1; }}
-enter=
-if [ "$(readlink /proc/self/ns/mnt)" != "$(readlink "/proc/$pid/ns/mnt")" ]; then
-  enter="nsenter --target $pid {enter} --wd=."
-  {netns}
-fi
-"#,
-            run = quoted(&self.run_dir())?,
-            netns = if rootless { r#"[ -e "$run/rootlesskit/netns" ] || enter="$enter --net""# } else { ":" },
-        ))
     }
 
     /// Any program can start it, with any arguments.
@@ -364,22 +372,21 @@ fi
         let dir = self.dir();
         let paths = self.paths();
         Ok(format!(
-            r#"{entrance}PATH={bin}:{SYSTEM_PATH}
-export PATH
+            r#"{entrance}PATH={bin}:$PATH
 # Nothing else of the caller's environment: it would end up in containers. Who calls with none says so: what is in it is
 # for a process in a container.
-clean='env -i'
-[ "${{LIMA_RUNTIME_ENVIRONMENT-}}" != clean ] || clean='env -u LIMA_RUNTIME_ENVIRONMENT'
-exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$run" \
+LIMA_RUNTIME_CLEAN='env -i'
+[ "${{LIMA_RUNTIME_ENVIRONMENT-}}" != clean ] || LIMA_RUNTIME_CLEAN='env -u LIMA_RUNTIME_ENVIRONMENT'
+enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$LIMA_RUNTIME_RUN" \
   {rootless_vars}NERDCTL_TOML={toml} \
   ${{DOCKER_CONFIG:+"DOCKER_CONFIG=$DOCKER_CONFIG"}} ${{http_proxy:+"http_proxy=$http_proxy"}} \
   ${{https_proxy:+"https_proxy=$https_proxy"}} ${{no_proxy:+"no_proxy=$no_proxy"}} \
   {nerdctl} --address {address} --data-root {data} --cni-path {cni} --cni-netconfpath {networks} --hosts-dir {hosts} "$@"
 "#,
-            entrance = self.entrance(rootless)?,
+            entrance = entrance(&self.run_dir(), rootless)?,
             rootless_vars = if rootless {
                 format!(
-                    "ROOTLESSKIT_STATE_DIR=\"$run/rootlesskit\" ROOTLESSKIT_PARENT_EUID={} ROOTLESSKIT_PARENT_EGID={} ",
+                    "ROOTLESSKIT_STATE_DIR=\"$LIMA_RUNTIME_RUN/rootlesskit\" ROOTLESSKIT_PARENT_EUID={} ROOTLESSKIT_PARENT_EGID={} ",
                     rustix::process::geteuid().as_raw(),
                     rustix::process::getegid().as_raw()
                 )
@@ -387,7 +394,6 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
                 String::new()
             },
             bin = quoted(&self.programs())?,
-            SYSTEM_PATH = rootless::SYSTEM_PATH,
             toml = quoted(&dir.join("nerdctl.toml"))?,
             nerdctl = quoted(&self.programs().join("nerdctl"))?,
             address = quoted(&paths.address)?,
@@ -403,7 +409,7 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
         if bundled.exists() { bundled } else { "rootlesskit".into() }
     }
 
-    fn spawn(&self, rootless: bool, notify: &Path) -> Result<std::process::Command> {
+    fn spawn(&self, rootless: bool, notify: &Path, mark: &str) -> Result<std::process::Command> {
         let dir = self.dir();
         let mut command = if rootless {
             let mut command = std::process::Command::new(self.rootlesskit());
@@ -416,7 +422,8 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
             command.args(["--mount", "--propagation", "slave", "--"]);
             command
         };
-        command.args(["/bin/sh", "-c", INSIDE, "sh"]).arg(dir.join("config.toml")).arg(self.paths().containerd);
+        command.args(["/bin/sh", "-c", INSIDE, "sh", mark]).arg(self.run_dir().join("mark"));
+        command.arg(dir.join("config.toml")).arg(self.paths().containerd);
         for (place, own) in OWN {
             command.arg(place).arg(dir.join(own));
         }
@@ -428,7 +435,7 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
             Ok([log.try_clone()?, log])
         };
         let [log, second] = open().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/").env_clear();
+        command.stdin(Stdio::piped()).stdout(log).stderr(second).current_dir("/").env_clear();
         command.env("PATH", format!("{}:{}", self.programs().display(), rootless::SYSTEM_PATH));
         // docs/reference/containerd.md#readiness-of-the-daemon
         command.env("LANG", "C.UTF-8").env("NOTIFY_SOCKET", notify);
@@ -459,6 +466,67 @@ exec $enter $clean PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR
     }
 }
 
+/// The beginning of a shell script: `enter` becomes a program in the daemon's namespaces. They are held open before their
+/// process is looked at for the last time, and entered as they are held: its number may be another's by then, whose
+/// namespaces hold that one's programs. Variables have names that no container's have, for a shell hands on what it was
+/// given.
+fn entrance(run: &Path, rootless: bool) -> Result<String> {
+    let (hold, others) = if rootless {
+        (
+            r#"7<"/proc/$LIMA_RUNTIME_PID/ns/user" 8<"/proc/$LIMA_RUNTIME_PID/ns/net" "#,
+            r#"
+  LIMA_RUNTIME_SPACE="$LIMA_RUNTIME_SPACE --user=/proc/self/fd/7 --preserve-credentials"
+  [ -e "$LIMA_RUNTIME_RUN/rootlesskit/netns" ] || LIMA_RUNTIME_SPACE="$LIMA_RUNTIME_SPACE --net=/proc/self/fd/8""#,
+        )
+    } else {
+        ("", "")
+    };
+    Ok(format!(
+        r#"#!/bin/sh
+# Written by lima-runtime at each start of its containerd.
+PATH={SYSTEM_PATH}
+export PATH
+LIMA_RUNTIME_RUN={run}
+refuse() {{ echo "containerd is not running$1: start it first" >&2; exit 1; }}
+# Whether the process with this number is the one that began at that moment.
+look() {{
+  [ "$LIMA_RUNTIME_BOOT" = "$LIMA_RUNTIME_NOW" ] || return 1
+  {{ IFS= read -r LIMA_RUNTIME_STAT <"/proc/$LIMA_RUNTIME_PID/stat"; }} 2>/dev/null || return 1
+  set -f
+  set -- ${{LIMA_RUNTIME_STAT##*) }}
+  [ "${{20-}}" = "$LIMA_RUNTIME_BEGAN" ]
+}}
+{{ read -r LIMA_RUNTIME_PID LIMA_RUNTIME_BEGAN LIMA_RUNTIME_BOOT <"$LIMA_RUNTIME_RUN/entry"; }} 2>/dev/null ||
+  refuse ', or for another user'
+case $LIMA_RUNTIME_PID,$LIMA_RUNTIME_BEGAN in ,* | *, | *[!0-9,]*) refuse '' ;; esac
+{{ read -r LIMA_RUNTIME_NOW </proc/sys/kernel/random/boot_id; }} 2>/dev/null || refuse ''
+look || refuse ' any more'
+exec {hold}9<"/proc/$LIMA_RUNTIME_PID/ns/mnt"
+look || refuse ' any more'
+LIMA_RUNTIME_SPACE=
+if [ "$(readlink /proc/self/ns/mnt)" != "$(readlink /proc/self/fd/9)" ]; then
+  LIMA_RUNTIME_SPACE="nsenter --mount=/proc/self/fd/9 --wd=."{others}
+fi
+enter() {{ exec $LIMA_RUNTIME_SPACE /bin/sh -c 'exec 7<&- 8<&- 9<&-; exec "$@"' sh "$@"; }}
+"#,
+        SYSTEM_PATH = rootless::SYSTEM_PATH,
+        run = quoted(run)?,
+    ))
+}
+
+/// The line they read: the process, the moment it began, the boot that it belongs to.
+fn for_the_wrappers(entry: &Identity) -> String {
+    let (pid, began) = entry.for_a_shell();
+    format!("{pid} {began} {}\n", system::boot_name())
+}
+
+/// A name that nobody else gives to a mount.
+fn mark() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let number = fs::read_to_string(path).map_err(|e| Error::io(e, "Cannot read", path))?;
+    Ok(format!("lima-runtime-{}", number.trim()))
+}
+
 /// For the shell.
 fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().ok_or_else(|| Error::invalid("dataDir", "must be UTF-8"))?;
@@ -472,18 +540,26 @@ fn name(path: &Path) -> String {
 /// A daemon on its way up. Dropped before [`Launched::keep`], it is ended.
 struct Launched {
     identity: Identity,
+    /// Closed without a word, it is told to end.
+    gate: Option<ChildStdin>,
     ended: tokio::sync::oneshot::Receiver<()>,
     kept: bool,
 }
 
 impl Launched {
-    fn new(command: &mut std::process::Command, run: &Path) -> Result<Self> {
+    fn new(command: &mut std::process::Command) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|e| {
             Error::new(ErrorCode::ContainerdNotReady, format!("{program} could not be started: {e}")).source(e)
         })?;
-        let identity = Identity::of(child.id()).ok_or_else(|| Error::internal("a child without a number"))?;
-        let _ = fs::write(run.join("pid"), format!("{}\n", child.id()));
+        let gate = child.stdin.take();
+        let Some(identity) = Identity::of(child.id()) else {
+            _ = child.wait();
+            return Err(Error::new(
+                ErrorCode::ContainerdNotReady,
+                format!("{program} ended as soon as it was started"),
+            ));
+        };
         let (send, ended) = tokio::sync::oneshot::channel();
         // Nothing else of this process waits for it, and a zombie would look alive to others. A thread of its own: it
         // waits as long as the daemon lives.
@@ -495,7 +571,14 @@ impl Launched {
             .name("lima-runtime-containerd".into())
             .spawn(wait)
             .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
-        Ok(Self { identity, ended, kept: false })
+        Ok(Self { identity, gate, ended, kept: false })
+    }
+
+    /// One that has ended meanwhile does not hear it, which is seen by its end.
+    fn go(&mut self) {
+        if let Some(mut gate) = self.gate.take() {
+            _ = gate.write_all(b"\n");
+        }
     }
 
     async fn ended(&mut self) {
@@ -511,8 +594,84 @@ impl Drop for Launched {
     fn drop(&mut self) {
         if !self.kept {
             // It has no containers yet.
-            let identity = self.identity.clone();
+            let identity = self.identity;
             std::thread::spawn(move || end(&[identity], Signal::KILL, GRACE));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who starts it may end before it has written down whom it started.
+    #[test]
+    fn what_nobody_recorded_ends_before_it_does_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", INSIDE, "sh", "lima-runtime-test"]).args([
+            place("mark"),
+            place("config"),
+            "/bin/true".into(),
+        ]);
+        command.args([place("made"), dir.path().into()]).stdin(Stdio::null());
+        assert!(!command.output().unwrap().status.success());
+        assert!(disk::entries(dir.path()).is_empty());
+    }
+
+    /// The scripts' beginning in every shell there is here, its process being this one.
+    #[test]
+    fn the_way_in_is_looked_at_and_leaves_the_callers_variables_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("it's a $(run)");
+        fs::create_dir(&run).unwrap();
+        let us = for_the_wrappers(&Identity::of(std::process::id()).unwrap());
+        let us = us.trim();
+        let [pid, began, boot] = us.split(' ').collect::<Vec<_>>()[..] else { panic!("{us}") };
+        let script = dir.path().join("enter");
+        let variables = ["pid", "run", "began", "boot", "at", "stat", "space", "line", "sh"];
+        for shell in [&["sh"][..], &["bash"], &["bash", "--posix"], &["busybox", "sh"]] {
+            for rootless in [false, true] {
+                fs::write(&script, entrance(&run, rootless).unwrap() + "enter \"$@\"\n").unwrap();
+                let enter = |entry: &str| {
+                    fs::write(run.join("entry"), entry).unwrap();
+                    let mut command = std::process::Command::new(shell[0]);
+                    command.args(&shell[1..]).arg(&script).args([
+                        "sh",
+                        "-c",
+                        r#"env; ls /proc/$$/fd; echo "$1""#,
+                        "sh",
+                        "* $x",
+                    ]);
+                    command.envs(variables.map(|name| (name, "theirs"))).output().unwrap()
+                };
+                let out = enter(&format!("{us}\n"));
+                let said = String::from_utf8(out.stdout).unwrap();
+                assert!(out.status.success(), "{shell:?}: {}", String::from_utf8_lossy(&out.stderr));
+                for name in variables {
+                    assert!(said.lines().any(|line| line == format!("{name}=theirs")), "{shell:?}: {name} in {said}");
+                }
+                assert!(!said.contains("LIMA_RUNTIME") && said.ends_with("* $x\n"), "{shell:?}: {said}");
+                assert!(!said.lines().any(|line| ["7", "8", "9"].contains(&line)), "{shell:?}: {said}");
+                for wrong in [
+                    String::new(),
+                    format!("{pid} {began}0 {boot}\n"),
+                    format!("{pid} {began} {boot}x\n"),
+                    format!("{pid} {began}\n"),
+                    format!("1 {began} {boot}\n"),
+                    format!("self {began} {boot}\n"),
+                    format!("{pid}/task/{pid} {began} {boot}\n"),
+                ] {
+                    let out = enter(&wrong);
+                    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+                    assert!(
+                        out.status.code() == Some(1) && said.contains("is not running"),
+                        "{shell:?} {wrong}: {said}"
+                    );
+                    assert!(out.stdout.is_empty());
+                }
+            }
         }
     }
 }

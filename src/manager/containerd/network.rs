@@ -21,11 +21,9 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
         return Ok(());
     }
     disk::create_dir(networks)?;
-    let own = Sha256::digest(networks.as_os_str().as_encoded_bytes());
     let used = used(&fs::read_to_string("/proc/net/route").unwrap_or_default());
-    let third = (0..=255u8).map(|n| own[4].wrapping_add(n)).find(|&n| is_free(n, &used)).unwrap_or(own[4]);
-    // 15 bytes are the longest name of an interface.
-    let bridge = format!("lr-{}", &Digest::of(&own).as_str()[..10]);
+    let (bridge, first) = default_bridge(networks);
+    let third = (0..=255u8).map(|n| first.wrapping_add(n)).find(|&n| is_free(n, &used)).unwrap_or(first);
     let config = json!({
         "cniVersion": "1.0.0",
         "name": DEFAULT,
@@ -43,6 +41,12 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
         ],
     });
     disk::write_json(&path, &config)
+}
+
+/// Its name, of which 15 bytes are the longest, and a number for its addresses: others for each directory.
+fn default_bridge(networks: &Path) -> (String, u8) {
+    let own = Sha256::digest(networks.as_os_str().as_encoded_bytes());
+    (format!("lr-{}", &Digest::of(&own).as_str()[..10]), own[4])
 }
 
 /// Not 10.4, from whose start every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
@@ -63,19 +67,27 @@ fn used(routes: &str) -> Vec<(u32, u32)> {
     routes.lines().skip(1).filter_map(line).collect()
 }
 
-/// The bridges that the configurations below `networks` name, as far as they are there and nothing hangs on them.
+/// The bridges of our networks, as far as they are there and nothing hangs on them.
 pub(super) fn idle_bridges(networks: &Path) -> Vec<String> {
-    let mut files = disk::entries(networks);
-    files.extend(files.clone().iter().flat_map(|d| disk::entries(d)));
-    let bridges = files
-        .iter()
-        .filter_map(|f| disk::read_json::<Value>(f))
-        .filter_map(|c| c["plugins"].as_array()?.iter().find_map(|p| p["bridge"].as_str().map(str::to_owned)));
     let idle = |name: &String| {
         let ports = Path::new("/sys/class/net").join(name).join("brif");
         ports.is_dir() && disk::entries(&ports).is_empty()
     };
-    bridges.filter(|n| !n.contains('/')).filter(idle).collect()
+    bridges(networks).into_iter().filter(idle).collect()
+}
+
+/// Those that the configurations below `networks` name as we do, and nerdctl: whoever writes one may name any other bridge
+/// of this machine.
+fn bridges(networks: &Path) -> Vec<String> {
+    let mut files = disk::entries(networks);
+    files.extend(files.clone().iter().flat_map(|d| disk::entries(d)));
+    let (default, _) = default_bridge(networks);
+    let name = |config: Value| {
+        let bridge = config["plugins"].as_array()?.iter().find_map(|p| p["bridge"].as_str())?;
+        let of_its_id = config["nerdctlID"].as_str()?.get(..12).map(|id| format!("br-{id}"));
+        (bridge == default || Some(bridge) == of_its_id.as_deref()).then(|| bridge.to_owned())
+    };
+    files.iter().filter_map(|f| disk::read_json::<Value>(f)).filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -92,6 +104,27 @@ mod tests {
         assert_eq!(used.len(), 3);
         assert!(is_free(6, &used) && !is_free(7, &used) && !is_free(65, &used) && is_free(128, &used));
         assert!(!is_free(9, &[(u32::from(Ipv4Addr::new(10, 0, 0, 0)), 0xff00_0000)]));
+    }
+
+    #[test]
+    fn only_the_bridges_of_our_own_networks_are_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        write_default(dir.path()).unwrap();
+        // As nerdctl 2.1.6 writes one; and as anybody may.
+        let id = "eefd2c5b2c5ab1b0e9cfcea1a4c8a0d2f0a3e6b1c2d3e4f5a6b7c8d9e0f1a2b3";
+        for (file, id, bridge) in [
+            ("default/nerdctl-live.conflist", id, format!("br-{}", &id[..12])),
+            ("default/nerdctl-docker.conflist", id, "docker0".into()),
+            ("default/nerdctl-other.conflist", "", "br-".into()),
+            ("nerdctl-odd.conflist", "br", "../../x".into()),
+        ] {
+            let config = json!({ "nerdctlID": id, "plugins": [{ "type": "bridge", "bridge": bridge }] });
+            disk::create_dir(dir.path().join(file).parent().unwrap()).unwrap();
+            disk::write_json(&dir.path().join(file), &config).unwrap();
+        }
+        let mut found = bridges(dir.path());
+        found.sort();
+        assert_eq!(found, ["br-eefd2c5b2c5a".to_owned(), default_bridge(dir.path()).0]);
     }
 
     #[test]

@@ -1,188 +1,193 @@
-//! Which processes are the daemon's, and how they end. No number is signalled before it has been looked at.
+//! Which processes are the daemon's. Not what they say of themselves: anybody's arguments can name our directory, and an
+//! administrator may look around in our namespace. What the system says of them, and we recorded: the daemon's identity,
+//! its session, and a mark in the mount namespace that we made.
+//!
+//! A session is entered by being born in it: containerd's shims, which it leaves to the init process, are in it, and a shell
+//! that `nsenter` brought is not. Its number is given anew once all in it are gone; then the mark is missing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
-    os::{
-        fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::MetadataExt},
-    },
-    path::Path,
-    time::{Duration, Instant},
+    os::unix::fs::MetadataExt,
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
 use serde::{Deserialize, Serialize};
 
-/// A process, and what tells it from a later one with the same number.
+use crate::process::identity::{Identity, system};
+
+/// Recorded when the daemon was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pid: i32,
-    /// Clock ticks since the machine's start.
-    started: u64,
-    boot: String,
+pub(super) struct Service {
+    /// containerd itself, or the rootlesskit above it.
+    pub(super) process: Identity,
+    /// It led a session of its own.
+    pub(super) session: i32,
+    /// The source of a mount in its namespace: a number that nobody guesses.
+    pub(super) mark: String,
 }
 
-impl Identity {
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let pid = i32::try_from(pid).ok()?;
-        Some(Self { pid, started: stat(pid)?.1, boot: boot() })
-    }
-
-    pub(super) fn lives(&self) -> bool {
-        self.boot == boot()
-            && stat(self.pid).is_some_and(|(_, started)| started == self.started)
-            && !is_zombie(self.pid)
-    }
-
-    pub(super) fn pid(&self) -> i32 {
-        self.pid
-    }
-}
-
-/// Of this run of the machine.
-pub(super) fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// Parent and start time.
-fn stat(pid: i32) -> Option<(i32, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
-    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
-    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
-}
-
-fn is_zombie(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|t| Some(t[t.rfind(')')? + 1..].trim_start().starts_with('Z')))
-        .unwrap_or(true)
-}
-
-/// A mount namespace, by its inode; held open, so that the number stays its own.
-pub(super) struct Space {
-    inode: u64,
-    _open: fs::File,
-}
-
-impl Space {
-    fn of(pid: i32) -> Option<Self> {
-        let open = fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
-        let inode = open.metadata().ok()?.ino();
-        Some(Self { inode, _open: open })
-    }
-}
-
-/// The namespaces of the daemon and of what it left when it died: those of processes that name `run`, other than the
-/// one we are in.
-pub(super) fn spaces(run: &Path) -> Vec<Space> {
-    let here = Space::of(std::process::id().cast_signed()).map(|s| s.inode);
-    let mut found: Vec<Space> = Vec::new();
-    let needle = run.as_os_str().as_bytes();
-    for pid in all() {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if !line.windows(needle.len()).any(|w| w == needle) {
-            continue;
-        }
-        if let Some(space) = Space::of(pid)
-            && Some(space.inode) != here
-            && found.iter().all(|s| s.inode != space.inode)
-        {
-            found.push(space);
-        }
-    }
-    found
-}
-
-/// Everything that lives in `spaces`, and what came of it: a container's processes have a namespace of their own.
-pub(super) fn members(spaces: &[Space]) -> Vec<Identity> {
-    let mut ours: HashSet<i32> =
-        all().filter(|&pid| Space::of(pid).is_some_and(|s| spaces.iter().any(|o| o.inode == s.inode))).collect();
-    loop {
-        let before = ours.len();
-        for pid in all() {
-            if stat(pid).is_some_and(|(parent, _)| ours.contains(&parent)) {
-                ours.insert(pid);
+impl Service {
+    /// What lives of it: the daemon, those of its session in its namespace, and whatever came of them. A container's
+    /// processes have namespaces and sessions of their own, and are found as children of their shim.
+    pub(super) fn members(&self) -> Vec<Identity> {
+        let processes = all();
+        let mut ours: HashSet<Identity> = HashSet::new();
+        let mut marked = HashMap::new();
+        for (identity, stat) in &processes {
+            let born = stat.session == self.session && identity.is_since(&self.process);
+            if *identity == self.process || (born && self.has_mark(identity.pid(), &mut marked)) {
+                ours.insert(*identity);
             }
         }
-        if ours.len() == before {
-            break;
+        loop {
+            let parents: HashMap<i32, Identity> = ours.iter().map(|p| (p.pid(), *p)).collect();
+            let before = ours.len();
+            for (identity, stat) in &processes {
+                // A parent that still lives has been this process's parent all the time, and no other with its number.
+                if let Some(parent) = parents.get(&stat.parent)
+                    && !ours.contains(identity)
+                    && parent.lives()
+                {
+                    ours.insert(*identity);
+                }
+            }
+            if ours.len() == before {
+                break;
+            }
         }
+        ours.into_iter().filter(Identity::lives).collect()
     }
-    ours.into_iter().filter_map(|pid| Identity::of(pid.cast_unsigned())).filter(Identity::lives).collect()
+
+    /// Whether the process is in the namespace that we made. `known` keeps the answer for each namespace.
+    fn has_mark(&self, pid: i32, known: &mut HashMap<u64, bool>) -> bool {
+        let Ok(space) = fs::metadata(format!("/proc/{pid}/ns/mnt")) else { return false };
+        *known.entry(space.ino()).or_insert_with(|| has_mark(pid, &self.mark))
+    }
 }
 
-fn all() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok())
+pub(super) fn has_mark(pid: i32, mark: &str) -> bool {
+    // The source of a mount is the second word behind the dash.
+    let source = |line: &str| line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(mark);
+    !mark.is_empty() && fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|text| text.lines().any(source))
 }
 
-/// Sends `signal` to those of `processes` that live, and waits until they are gone; those that are not in time are
-/// returned. Blocks.
-pub(super) fn end(processes: &[Identity], signal: Signal, within: Duration) -> Vec<Identity> {
-    let deadline = Instant::now() + within;
-    // A descriptor cannot come to mean another process between the look and the signal.
-    let open: Vec<(Identity, OwnedFd)> = processes
-        .iter()
-        .filter_map(|p| {
-            let fd = pidfd_open(Pid::from_raw(p.pid)?, PidfdFlags::empty()).ok()?;
-            p.lives().then(|| (p.clone(), fd))
-        })
-        .collect();
-    for (_, fd) in &open {
-        _ = pidfd_send_signal(fd, signal);
-    }
-    let mut left = open;
-    while !left.is_empty() {
-        let Some(rest) = deadline.checked_duration_since(Instant::now()) else { break };
-        let timeout = Timespec { tv_sec: rest.as_secs().cast_signed(), tv_nsec: rest.subsec_nanos().into() };
-        let mut fds: Vec<PollFd<'_>> = left.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => break,
-        }
-        let gone: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        let mut gone = gone.into_iter();
-        left.retain(|_| !gone.next().unwrap_or(false));
-    }
-    left.into_iter().map(|(p, _)| p).collect()
+fn all() -> Vec<(Identity, system::Stat)> {
+    let pids =
+        fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let process = |pid| {
+        let stat = system::stat(pid).filter(|s| !s.ended)?;
+        Some((Identity::new(pid, stat.started)?, stat))
+    };
+    pids.filter_map(process).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        io::{Read, Write},
+        os::unix::process::CommandExt,
+        process::{Child, Command, Stdio},
+        time::Duration,
+    };
 
-    #[test]
-    fn a_number_that_was_given_anew_is_another_process() {
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let it = Identity::of(child.id()).unwrap();
-        assert!(it.lives());
-        assert!(!Identity { started: it.started + 1, ..it.clone() }.lives());
-        assert!(!Identity { boot: "another".into(), ..it.clone() }.lives());
-        // Not the one recorded: no signal.
-        let other = Identity { started: it.started + 1, ..it.clone() };
-        assert!(end(&[other], Signal::KILL, Duration::from_secs(5)).is_empty());
-        assert!(it.lives());
-        assert!(end(std::slice::from_ref(&it), Signal::TERM, Duration::from_secs(20)).is_empty());
-        child.wait().unwrap();
-        assert!(!it.lives());
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::process::identity::end;
+
+    /// A shell that leads a session, and says that it has come so far.
+    fn start(script: &str, args: &[&str]) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: setsid is one system call and allocates nothing.
+        unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
+        let mut child = command.spawn().unwrap();
+        let mut line = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"up\n");
+        child
+    }
+
+    fn pids(service: &Service) -> Vec<u32> {
+        let mut pids: Vec<u32> = service.members().iter().map(|p| p.pid().cast_unsigned()).collect();
+        pids.sort_unstable();
+        pids
     }
 
     #[test]
-    fn our_own_namespace_is_never_taken_for_the_daemons() {
+    fn a_member_was_born_in_the_session_and_lives_in_the_marked_namespace() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root to make a mount namespace");
+            return;
+        }
         let dir = tempfile::tempdir().unwrap();
-        let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "read x"])
-            .arg(dir.path())
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        assert!(spaces(dir.path()).is_empty());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let mark = format!("lima-runtime-test-{}", std::process::id());
+        // A daemon that leaves a child to the init process, as containerd does its shims, and has one of its own.
+        let daemon = r#"
+            exec unshare --mount --propagation slave sh -c '
+                mount -t tmpfs "$1" "$2"
+                (sleep 1000 & echo $! >"$2/orphan")
+                sleep 1000 & echo $! >"$2/child"
+                unshare --mount sleep 1000 & echo $! >"$2/container"
+                cp "$2"/* "$3"; echo up; read x
+            ' sh "$@"
+        "#;
+        let (inside, outside) = (tempfile::tempdir().unwrap(), dir.path().to_str().unwrap());
+        let mut leader = start(daemon, &[&mark, inside.path().to_str().unwrap(), outside]);
+        let pid = |name: &str| -> u32 { fs::read_to_string(dir.path().join(name)).unwrap().trim().parse().unwrap() };
+        let process = Identity::of(leader.id()).unwrap();
+        let service = Service { process, session: process.pid(), mark: mark.clone() };
+        let mut expected = vec![leader.id(), pid("orphan"), pid("child"), pid("container")];
+        expected.sort_unstable();
+
+        // An administrator who looks around, and one whose arguments name all there is to name.
+        let target = format!("--target={}", leader.id());
+        let mut visitor = start(r#"exec nsenter "$1" --mount sh -c 'sleep 1000 & echo up; wait'"#, &[&target]);
+        let mut namesake = start("echo up; read x", &[outside, &mark]);
+        assert!(has_mark(visitor.id().cast_signed(), &mark) && !has_mark(namesake.id().cast_signed(), &mark));
+        assert_eq!(pids(&service), expected);
+
+        // Killed, it leaves what is in its session; the container that was its child is nobody's any more.
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        let left = pids(&service);
+        assert!(left.contains(&pid("orphan")) && left.contains(&pid("child")));
+        assert!(!left.contains(&visitor.id()) && !left.contains(&namesake.id()));
+        // A record of another boot, another daemon or another namespace is of nobody who lives.
+        let later = Identity::of(namesake.id()).unwrap();
+        assert!(later.is_since(&process));
+        let others = [
+            Service { mark: "lima-runtime-another".into(), ..service.clone() },
+            Service { mark: String::new(), ..service.clone() },
+            Service { session: 1, ..service.clone() },
+        ];
+        for other in others {
+            assert_eq!(pids(&other), [] as [u32; 0], "{other:?}");
+        }
+        let all = [left, vec![pid("container")]].concat();
+        let all: Vec<_> = all.into_iter().filter_map(Identity::of).collect();
+        assert!(end(&all, Signal::KILL, Duration::from_secs(20)).is_empty());
+        assert_eq!(pids(&service), [] as [u32; 0]);
+        // These two end by themselves, when they may.
+        for visitor in [&mut visitor, &mut namesake] {
+            assert!(visitor.try_wait().unwrap().is_none());
+            let group = rustix::process::Pid::from_child(visitor);
+            rustix::process::kill_process_group(group, Signal::KILL).unwrap();
+            visitor.wait().unwrap();
+        }
+        drop(leader.stdin.take().map(|mut s| s.write_all(b"")));
+    }
+
+    #[test]
+    fn a_session_whose_number_was_given_anew_has_no_mark() {
+        let mut other = start("echo up; read x", &[]);
+        let process = Identity::of(other.id()).unwrap();
+        // Of a daemon that had this number before.
+        let before =
+            Service { process: Identity::new(process.pid(), 1).unwrap(), session: process.pid(), mark: "x".into() };
+        assert_eq!(pids(&before), [] as [u32; 0]);
+        assert!(other.try_wait().unwrap().is_none());
+        drop(other.stdin.take());
+        other.wait().unwrap();
     }
 }

@@ -31,7 +31,10 @@ use crate::{
         progress::Meter,
         record::Record,
     },
-    guest::wsl::{Wsl, WslGuest, arguments, text},
+    guest::{
+        BEGAN,
+        wsl::{Wsl, WslGuest, arguments, text},
+    },
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
     task,
@@ -68,7 +71,8 @@ const DAEMON: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
 # Of the root that WSL makes: volumes and containers see what is mounted later.
 mount --make-rshared / || true
 mkdir -p /run/containerd
-echo $$ >/run/lima-runtime.pid
+began $$
+echo "$$ $at" >/run/lima-runtime.pid
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec containerd --config /etc/lima-runtime/containerd.toml
 "#;
 
@@ -76,16 +80,20 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec container
 const EQUIP: &str = "command -v iptables >/dev/null || { apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
 
-/// containerd first, so that restart policies stay as they are; then the containers' own processes, which get 10 s.
-const HALT: &str = r#"kill "$(cat /run/lima-runtime.pid)"
-pids=
+/// containerd first, so that restart policies stay as they are; then the containers' own processes, which get 10 s. A number
+/// may be another's by now: containerd is known by the moment it began, and a container by its control group.
+const HALT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
+all=
 for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
-  [ ! -e "$file" ] || pids="$pids $(cat "$file")"
+  [ -e "$file" ] || continue
+  pid=$(cat "$file") id=${file%/init.pid}
+  case "$(cat "/proc/$pid/cgroup")" in *"/${id##*/}"*) began "$pid" && all="$all $pid:$at" ;; esac
 done
-for pid in $pids; do kill -s CONT "$pid"; kill -s TERM "$pid"; done
+lives() { began "${1%:*}" && [ "$at" = "${1#*:}" ]; }
+for one in $all; do ! lives "$one" || { kill -s CONT "${one%:*}"; kill -s TERM "${one%:*}"; }; done
 for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   left=
-  for pid in $pids; do ! kill -s 0 "$pid" || left=1; done
+  for one in $all; do ! lives "$one" || left=1; done
   [ -n "$left" ] || exit 0
   sleep 0.5
 done"#;
@@ -335,7 +343,7 @@ impl WslRuntime {
         );
         self.write("/etc/wsl.conf", WSL_CONF).await?;
         self.write("/etc/lima-runtime/containerd.toml", &config).await?;
-        self.write("/etc/lima-runtime/daemon", DAEMON).await?;
+        self.write("/etc/lima-runtime/daemon", &[BEGAN, DAEMON].concat()).await?;
         // Healthchecks are our own: there is no systemd.
         self.write("/etc/nerdctl/nerdctl.toml", "disable_hc_systemd = true\n").await?;
         let out = self.guest.boot(Command::new(["sh", "-c", EQUIP])).await?.output().await?;
@@ -473,7 +481,7 @@ impl WslRuntime {
         if !self.is_ours() || !self.wsl.running().await?.contains(&self.distribution) {
             return Ok(());
         }
-        let halt = async { self.guest.boot(Command::new(["sh", "-c", HALT])).await?.output().await };
+        let halt = async { self.guest.boot(Command::new(["sh", "-c", &[BEGAN, HALT].concat()])).await?.output().await };
         if let Err(e) = halt.await {
             tracing::warn!(error = %e, "the containers were not asked to end");
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Signal, geteuid};
 
 use super::repair::{State, Step, next_step, state};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         progress::StartProgress,
         template::{self, Settings},
     },
-    process::Command,
+    process::{Command, identity::Identity},
     progress::{Phase, RuntimeProgress, Sink},
     task,
 };
@@ -189,6 +189,7 @@ impl Machine {
                     // alone; what we booted ourselves, and what does not mend itself, gets a second chance.
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
+                        self.remember().await;
                         let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
                         event.percent = Some(100.0);
                         sink(event);
@@ -292,7 +293,10 @@ impl Machine {
         self.instance.remove_leftovers().await?;
         self.prepare_yaml(Some(plan), false).await?;
         self.instance.record_lima(&version).await?;
-        match self.limactl.start(&self.instance.name, BOOT, on_line).await {
+        let started = self.limactl.start(&self.instance.name, BOOT, on_line).await;
+        // One that did not come up may have left processes.
+        self.remember().await;
+        match started {
             Ok(()) => Ok(()),
             Err(mut failed) if failed.failure == Failure::HostAgent => {
                 // limactl only says that the agent has gone; the agent knew why.
@@ -330,6 +334,12 @@ impl Machine {
                 Err(Error::new(ErrorCode::InvalidState, text).hint(hint).detail("needed", newest))
             }
             _ => Ok(()),
+        }
+    }
+
+    async fn remember(&self) {
+        if let Err(e) = self.instance.remember().await {
+            tracing::warn!(error = %e, "the VM's processes are known by their pid files alone");
         }
     }
 
@@ -455,10 +465,11 @@ impl Machine {
         let skip = usize::from(!facts.driver.is_ours());
         for (signal, patience) in signals.into_iter().skip(skip) {
             let facts = self.instance.facts().await?;
-            for pid in pids(&facts) {
-                _ = kill_process(pid, signal);
+            // Each is looked at once more as it gets it.
+            for process in ours(&facts) {
+                process.signal(signal);
             }
-            if self.becomes(patience, |f| pids(f).next().is_none()).await? {
+            if self.becomes(patience, |f| ours(f).next().is_none()).await? {
                 break;
             }
         }
@@ -530,17 +541,17 @@ async fn probe(guest: &SshGuest) -> Result<()> {
 }
 
 fn alive(facts: &Facts) -> bool {
-    facts.answers || pids(facts).next().is_some()
+    facts.answers || ours(facts).next().is_some()
 }
 
 /// Those of our processes.
-fn pids(facts: &Facts) -> impl Iterator<Item = Pid> + use<> {
+fn ours(facts: &Facts) -> impl Iterator<Item = Identity> + use<> {
     use crate::lima::instance::Holder::Ours;
     let (agent, driver) = (facts.agent, facts.driver);
     // With vz the two are one process.
     let driver = if driver == agent { None } else { Some(driver) };
     [Some(agent), driver].into_iter().flatten().filter_map(|holder| match holder {
-        Ours(pid) => Some(pid),
+        Ours(process) => Some(process),
         _ => None,
     })
 }

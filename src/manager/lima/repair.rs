@@ -72,7 +72,7 @@ pub fn state(facts: &Facts) -> (State, Option<&'static str>) {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::Pid;
+    use crate::process::identity::Identity;
 
     use super::*;
 
@@ -87,7 +87,7 @@ mod tests {
     };
 
     fn ours() -> Holder {
-        Holder::Ours(Pid::INIT)
+        Holder::Ours(Identity::of(std::process::id()).unwrap())
     }
 
     #[test]
