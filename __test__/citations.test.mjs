@@ -24,6 +24,21 @@ test('a heading or a page that does not exist is named with its line', () => {
   assert.equal(problems({ [`${DIR}/x.md`]: page }).length, 3)
 })
 
+test('a test that the threat model names is in the file it names', () => {
+  const files = {
+    'a.test.mjs': `test('it is\\'nt', f)\nit("it’s 1", { skip }, f)\n// (no test)\n`,
+    'src/a.rs': 'fn it_is() {}\n',
+  }
+  const row = (text) => problems({ ...files, 'docs/threat-model.md': `| who | what | ${text} |\n` })
+  assert.deepEqual(row('[a](../a.test.mjs): "it is\'nt", "it’s 1"; [b](../src/a.rs): `it_is`; no test'), [])
+  assert.deepEqual(row('[a](../a.test.mjs): "no test", "it’s"; [b](../src/a.rs): `it_is`, `it_was`'), [
+    'docs/threat-model.md:1: a.test.mjs has no test "no test"',
+    'docs/threat-model.md:1: a.test.mjs has no test "it’s"',
+    'docs/threat-model.md:1: src/a.rs has no test it_was',
+  ])
+  assert.deepEqual(row('[a](../b.test.mjs): "x"'), ['docs/threat-model.md:1: b.test.mjs does not exist'])
+})
+
 test('notes that are not in the repository cannot be cited', () => {
   const forms = ['nerdctl- contract', 'ssh- trial', "DE SIGN's table", 'pit fall 3', 'tran script', '\u00a7 2']
   for (const form of forms.map((pieces) => pieces.replace(' ', ''))) {

@@ -1,4 +1,5 @@
-// What comments and pages cite: a heading of docs/reference that exists, and no notes that only their author has.
+// What comments and pages cite: a heading of docs/reference that exists, tests that are there, and no notes that only their
+// author has.
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path/posix'
 
@@ -50,6 +51,14 @@ export function citationProblems(files) {
       if (markdown) {
         for (const [, path, anchor] of line.matchAll(link)) say(wrong(path ? join(dirname(file), path) : file, anchor))
       }
+      if (file === THREATS) {
+        const [, ...named] = line.split('](')
+        for (const rest of named) {
+          const [path, ...row] = rest.split(')')
+          const target = join(dirname(file), path)
+          if (files.has(target)) testProblems(row.join(')'), target, files.get(target)).forEach(say)
+        }
+      }
       // Elsewhere than in a page's links, a path begins at the top of the repository.
       const words = markdown ? line.replaceAll(link, ']') : line
       for (const [, path, anchor] of words.matchAll(/(docs\/reference\/[\w.-]*\w)(?:#([\w-]+))?/g))
@@ -58,6 +67,22 @@ export function citationProblems(files) {
       const [notes] = OUTSIDE.flatMap((form) => line.match(form) ?? [])
       say(notes && `"${notes}" is nothing in this repository; docs/reference has the facts`)
     }
+  }
+  return problems
+}
+
+/** The page whose every row names the tests that hold it. */
+const THREATS = 'docs/threat-model.md'
+
+/** What is named behind a link to a test's file, up to the next one: titles in quotes, and functions. */
+function testProblems(row, file, text) {
+  const problems = []
+  for (const [, title] of row.matchAll(/"([^"]+)"/g)) {
+    const quoted = [`'${title.replaceAll("'", "\\'")}'`, `"${title}"`, `\`${title}\``]
+    if (!quoted.some((name) => text.includes(`(${name}`))) problems.push(`${file} has no test "${title}"`)
+  }
+  for (const [, name] of row.matchAll(/`([a-z0-9_]+)`/g)) {
+    if (file.endsWith('.rs') && !text.includes(`fn ${name}(`)) problems.push(`${file} has no test ${name}`)
   }
   return problems
 }
