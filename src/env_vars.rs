@@ -40,6 +40,12 @@ pub const FOR_LIMACTL: [&str; 7] =
 /// Proxy settings, in lower or upper case, reach limactl and through it the guest.
 pub const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
 
+/// Whether `NO_PROXY` says so of every host. The HTTP client takes the star for names alone, not for addresses
+/// (hyperium/hyper-util `src/client/proxy/matcher.rs`).
+pub fn no_proxy_at_all(list: &str) -> bool {
+    list.split(',').any(|entry| entry.trim() == "*")
+}
+
 /// The variable's value; unset and empty are the same, as for the docker CLI.
 pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
@@ -48,6 +54,12 @@ pub fn get(name: &str) -> Option<String> {
 /// The directories of the `PATH`.
 pub fn path() -> Vec<std::path::PathBuf> {
     absolute(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// A program of the `PATH`.
+pub fn program(name: &str) -> Option<std::path::PathBuf> {
+    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    path().into_iter().map(|dir| dir.join(&name)).find(|file| file.is_file())
 }
 
 /// Without those that depend on where the process stands, as an empty one does: a program there is anybody's.

@@ -5,9 +5,11 @@ import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer, request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { after, before, beforeEach, describe, it } from 'node:test'
+import { inspect } from 'node:util'
 import { DockerAdapter } from 'lima-runtime'
 import { startDockerd } from '../support/dockerd.mjs'
 import { sharedEngine } from '../support/engine.mjs'
@@ -17,7 +19,10 @@ import { authority, ofServer } from '../support/release-files.mjs'
 import { startSshd } from '../support/sshd.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 
-const NAMES = ['DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG', 'DOCKER_CERT_PATH', 'DOCKER_TLS_VERIFY', 'PATH']
+const NAMES = [
+  ...['DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG', 'DOCKER_CERT_PATH', 'DOCKER_TLS_VERIFY', 'PATH'],
+  ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'].flatMap((name) => [name, name.toLowerCase()]),
+]
 
 /** Runs `work` with these of docker's variables and none else. */
 async function under(env, work) {
@@ -107,6 +112,25 @@ describe('tcp', { skip }, () => {
     await under({ DOCKER_CONFIG: config }, answers)
   })
 
+  it('in every form that the docker CLI takes', async () => {
+    const { port } = relay.address()
+    for (const form of [
+      `127.0.0.1:${port}`,
+      `localhost:${port}`,
+      `:${port}`,
+      ` tcp://127.0.0.1:${port}/\n`,
+      `\ttcp://:${port}`,
+      `http://127.0.0.1:${port}`,
+    ])
+      await under({ DOCKER_HOST: form }, answers)
+    const { socket } = sharedEngine()
+    await under({ DOCKER_HOST: ` unix://${socket}\n` }, answers)
+    // What stands behind the host stands before every path; this engine knows no such paths.
+    sent = ''
+    await assert.rejects(under({ DOCKER_HOST: `127.0.0.1:${port}/pre/fix/` }, answers))
+    assert.match(sent, /^GET \/pre\/fix\/_ping HTTP/)
+  })
+
   it("speaks the engine's version of the API", async () => {
     const { ApiVersion } = await sharedEngine().api('GET', '/version')
     sent = ''
@@ -119,6 +143,101 @@ describe('tcp', { skip }, () => {
   it('nobody there', async () => {
     const port = await freePort()
     await unreachable(new DockerAdapter({ host: `tcp://127.0.0.1:${port}` }), /refused/i, /wants TLS/)
+  })
+})
+
+describe('a proxy', { skip }, () => {
+  const asked = []
+  const running = new Set()
+  let tunnels
+  let env
+  const keep = (connection) =>
+    running.add(connection.on('close', () => running.delete(connection)).on('error', () => {}))
+  // The proxy alone knows where the engine of this name is.
+  const far = 'tcp://engine.invalid:2375'
+  const proxy = createHttpServer(async (incoming, outgoing) => {
+    asked.push(`${incoming.method} ${incoming.url}`)
+    const { method, headers } = incoming
+    if (headers['proxy-authorization'] !== `Basic ${Buffer.from('me:secret').toString('base64')}`)
+      return outgoing.writeHead(407).end()
+    const path = incoming.url.replace(/^http:\/\/[^/]+/, '')
+    const { socket } = sharedEngine()
+    const upstream = request({ socketPath: socket, method, path, headers, agent: false }, (answer) => {
+      outgoing.writeHead(answer.statusCode, answer.headers)
+      answer.on('error', () => outgoing.destroy()).pipe(outgoing)
+    })
+    outgoing.on('close', () => upstream.destroy())
+    upstream.on('error', () => outgoing.destroy()).end(Buffer.concat(await incoming.toArray()))
+  })
+  before(async () => {
+    proxy.on('connection', keep).on('connect', ({ url }, client, head) => {
+      asked.push(`CONNECT ${url}`)
+      if (!tunnels) return client.end('HTTP/1.1 403 Forbidden\r\n\r\n')
+      const engine = connect({ path: sharedEngine().socket, allowHalfOpen: true })
+      keep(engine)
+      client.allowHalfOpen = true
+      client.write('HTTP/1.1 200 OK\r\n\r\n')
+      engine.write(head)
+      client.on('close', () => engine.destroy()).pipe(engine)
+      engine.on('close', () => client.destroy()).pipe(client)
+    })
+    await once(proxy.listen(0, '127.0.0.1'), 'listening')
+    env = { DOCKER_HOST: far, HTTP_PROXY: `http://me:secret@127.0.0.1:${proxy.address().port}` }
+  })
+  beforeEach(() => {
+    asked.length = 0
+    tunnels = true
+  })
+  after(() => {
+    for (const connection of running) connection.destroy()
+    proxy.close()
+  })
+
+  it('of HTTP_PROXY stands before an engine at tcp://', async () => {
+    await under(env, () => works(new DockerAdapter()))
+    assert.equal(asked[0], 'GET http://engine.invalid:2375/_ping')
+    assert.ok(asked.includes('CONNECT engine.invalid:2375'), asked.join('\n'))
+    const others = asked.filter((line) => !/^[A-Z]+ (http:\/\/)?engine\.invalid:2375/.test(line))
+    assert.deepEqual(others, [])
+  })
+
+  it('that opens no tunnel serves all but the connections of processes', async () => {
+    tunnels = false
+    await under(env, async () => {
+      const adapter = new DockerAdapter()
+      const name = `proxied-${process.pid}`
+      const command = ['sh', '-c', 'echo up; trap "exit 0" TERM; sleep 86400 & wait']
+      const id = await adapter.startContainer({ name, image: 'busybox:latest', command })
+      try {
+        const log = await adapter.getContainerLogs(id, { follow: true })
+        assert.equal(String((await once(log, 'data'))[0]), 'up\n')
+        log.destroy()
+        await assert.rejects(adapter.execInContainer(id, ['true']), { code: 'ENGINE_UNREACHABLE', message: /proxy/ })
+      } finally {
+        await adapter.removeContainer(id, true)
+      }
+    })
+  })
+
+  it('is passed by where nobody wants it, and its password is in no message', async () => {
+    const look = (more) => under({ ...env, ...more }, () => assert.rejects(answers(), { code: 'ENGINE_UNREACHABLE' }))
+    await look({ NO_PROXY: '*' })
+    await look({ NO_PROXY: 'a.example,engine.invalid' })
+    const nobody = await freePort()
+    // An address of nobody's, where the proxy has the engine.
+    await under({ ...env, DOCKER_HOST: 'tcp://203.0.113.9:2375' }, answers)
+    assert.equal(asked[0], 'GET http://203.0.113.9:2375/_ping')
+    asked.length = 0
+    for (const host of ['localhost', '127.0.0.1', '[::1]', '']) await look({ DOCKER_HOST: `tcp://${host}:${nobody}` })
+    await under({ ...env, DOCKER_HOST: sharedEngine().host }, answers)
+    assert.deepEqual(asked, [])
+    const gone = { HTTP_PROXY: `http://me:secret@127.0.0.1:${nobody}` }
+    await assert.rejects(under({ ...env, ...gone }, answers), (error) => {
+      assert.equal(error.code, 'ENGINE_UNREACHABLE')
+      assert.match(error.message, new RegExp(`proxy 127.0.0.1:${nobody}`))
+      assert.ok(!inspect(error, { depth: 9 }).includes('secret'))
+      return true
+    })
   })
 })
 
@@ -137,7 +256,7 @@ describe('an engine of its own', { skip }, () => {
     const port = await freePort()
     host = `tcp://127.0.0.1:${port}`
     const files = ['--tlscacert', ca, '--tlscert', server.cert, '--tlskey', server.key]
-    engine = await startDockerd({ args: ['--host', host, '--tlsverify', ...files] })
+    engine = await startDockerd({ args: ['--host', host, '--tlsverify', ...files], poolSize: 16 })
     running.push(engine)
     await loadArchive(engine, busyboxArchive())
   })
@@ -181,14 +300,44 @@ describe('an engine of its own', { skip }, () => {
   const noCli = spawnSync('docker', ['--version']).error && 'needs the docker CLI at the other end'
   it('ssh, with the keys and hosts that ssh itself knows', { skip: noCli, timeout: 120_000 }, async () => {
     // The docker CLI at the other end is Debian's own, as root: the socket of a test's engine is nobody else's.
-    const asked = '[ "$SSH_ORIGINAL_COMMAND" = "docker system dial-stdio" ]'
-    const sshd = await startSshd(`${asked} && exec sudo -n docker -H ${engine.host} system dial-stdio`)
+    const dial = `docker --host ${engine.host} system dial-stdio`
+    const asked = `case "$SSH_ORIGINAL_COMMAND" in "docker system dial-stdio"|"${dial}") ;; *) exit 9;; esac`
+    const sshd = await startSshd(`${asked}; exec sudo -n ${dial}`)
     running.push(sshd)
     const at = `ssh://${sshd.user}@127.0.0.1:${sshd.port}`
     const ours = { PATH: `${sshd.bin}:${process.env.PATH}` }
     await under({ ...ours, DOCKER_HOST: at }, () => works(new DockerAdapter()))
+    // With a path it is that engine's own socket there, which containers get, too.
+    const { pathname } = new URL(engine.host)
+    await under({ ...ours, DOCKER_HOST: ` ${at}${pathname}\n` }, async () => {
+      const adapter = new DockerAdapter()
+      const volumes = [{ host: '/var/run/docker.sock', container: '/s' }]
+      const config = { name: `socket-${process.pid}`, image: 'busybox:latest', command: ['test', '-S', '/s'], volumes }
+      const id = await adapter.startContainer(config)
+      try {
+        assert.deepEqual(await adapter.waitContainer(id), { exitCode: 0 })
+        const { mounts } = await adapter.getContainerDetails(id)
+        assert.deepEqual(
+          mounts.map((mount) => mount.source),
+          [pathname],
+        )
+      } finally {
+        await adapter.removeContainer(id, true)
+      }
+    })
+    await under({ ...ours, DOCKER_HOST: `${at}/another.sock` }, () => assert.rejects(answers()))
     const nobody = at.replace(sshd.user, 'nobody-of-that-name')
     await under(ours, () => unreachable(new DockerAdapter({ host: nobody }), /Permission denied|closed/, /`ssh`/))
+  })
+
+  it('no addresses are left for another network', async () => {
+    const adapter = new DockerAdapter({ host: engine.host })
+    await assert.rejects(adapter.createNetwork('n1'), (error) => {
+      assert.equal(error.code, 'ENGINE_ERROR', error.message)
+      assert.match(error.message, /non-overlapping IPv4 address pool/)
+      assert.match(error.hint, /prune/)
+      return true
+    })
   })
 
   it("a pull with what docker's config.json holds, or a credential helper", { timeout: 60_000 }, async () => {
@@ -213,5 +362,13 @@ echo '${JSON.stringify({ ServerURL: registry.address, Username: username, Secret
     await pull({ auths: { [registry.address]: { auth: Buffer.from(`${username}:${password}`).toString('base64') } } })
     await pull({ credHelpers: { [registry.address]: 'of-test' } })
     await pull({ credsStore: 'of-test' })
+    // As the CLI reads it: nulls are nothing, and a helper that is not there leaves the file's entry.
+    const auth = Buffer.from(`${username}:${password}`).toString('base64')
+    const auths = { [registry.address]: { auth, identitytoken: null }, other: null }
+    await pull({ auths, credsStore: null, credHelpers: null })
+    await pull({ auths, credsStore: 'nobody-has-this' })
+    const wrong = { auth: Buffer.from('a:b').toString('base64') }
+    await pull({ auths: { [`http://${registry.address}`]: wrong, ...auths } })
+    await pull({ auths: null, credsStore: 'of-test' })
   })
 })

@@ -322,10 +322,14 @@ describe('TLS and proxies', () => {
       ['CONNECT github.com:443', `GET ${mirrored(url)}`],
     )
     const { path: _, ...direct } = await publishLima(origin, tempDir(), archive)
-    const env = { ...clean, NODE_EXTRA_CA_CERTS: ca, HTTPS_PROXY: proxy.url, NO_PROXY: '127.0.0.1' }
-    const result = await inChild({ options: { dataDir: join(dir, 'no-proxy'), ...direct } }, { env }).result
-    assert.equal(result.ok, true, JSON.stringify(result))
-    assert.equal(proxy.requests().length, 2)
-    assert.ok(existsSync(join(dir, 'no-proxy')))
+    // The origin is an address; the proxy would refuse it.
+    for (const [i, none] of ['127.0.0.1', '*', 'a.example, *'].entries()) {
+      const dataDir = join(dir, `no-proxy-${i}`)
+      const env = { ...clean, NODE_EXTRA_CA_CERTS: ca, HTTPS_PROXY: proxy.url, NO_PROXY: none }
+      const result = await inChild({ options: { dataDir, ...direct } }, { env }).result
+      assert.equal(result.ok, true, `${none}: ${JSON.stringify(result)}`)
+      assert.equal(proxy.requests().length, 2, none)
+      assert.ok(existsSync(dataDir))
+    }
   })
 })

@@ -22,11 +22,12 @@ import { waitFor } from './wait.mjs'
  */
 
 /**
- * Starts a private dockerd and resolves when it answers.
- * @param {{ insecureRegistries?: string[], mirrors?: string[], args?: string[] }} [options]
+ * Starts a private dockerd and resolves when it answers. With a `poolSize` of 16 its own bridge leaves no addresses for another
+ * network.
+ * @param {{ insecureRegistries?: string[], mirrors?: string[], args?: string[], poolSize?: number }} [options]
  * @returns {Promise<Dockerd>}
  */
-export async function startDockerd({ insecureRegistries = [], mirrors = [], args = [] } = {}) {
+export async function startDockerd({ insecureRegistries = [], mirrors = [], args = [], poolSize = 24 } = {}) {
   sweepDockerds()
   const dir = makeOwned('engine')
   const socket = join(dir, 'docker.sock')
@@ -45,7 +46,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
       pidfile: join(dir, 'docker.pid'),
       bridge: name,
       'fixed-cidr': `10.${net}.0.0/24`,
-      'default-address-pools': [{ base: `10.${net}.0.0/16`, size: 24 }],
+      'default-address-pools': [{ base: `10.${net}.0.0/16`, size: poolSize }],
       iptables: false,
       ip6tables: false,
       'ip-forward': false,

@@ -279,7 +279,7 @@ async fn ask_helper(
         return Err(format!("{helper:?} is not the name of a credential helper"));
     }
     let name = format!("docker-credential-{helper}");
-    let program = find_program(&name, docker_dir).unwrap_or_else(|| PathBuf::from(&name));
+    let program = find_program(&name, docker_dir).ok_or_else(|| format!("there is no program {name}"))?;
     let mut command = std::process::Command::new(program);
     command.arg("get");
     let input = bytes::Bytes::copy_from_slice(registry.as_bytes());

@@ -150,6 +150,8 @@ fn client(options: &HttpOptions) -> Result<Client> {
         .map(|p| Proxy::all(p).map_err(|e| Error::invalid("proxy", format!("not a proxy's address: {e}"))))
         .transpose()?
         .map(|p| p.no_proxy(NoProxy::from_env()));
+    let none = ["NO_PROXY", "no_proxy"].into_iter().find_map(env_vars::get);
+    let no_proxy = none.is_some_and(|list| env_vars::no_proxy_at_all(&list));
     let builder = || {
         let mut headers = HeaderMap::new();
         // A file is wanted as it was published: its digest is that of its bytes.
@@ -169,7 +171,11 @@ fn client(options: &HttpOptions) -> Result<Client> {
                     attempt.follow()
                 }
             }));
-        if let Some(proxy) = &proxy { builder.proxy(proxy.clone()) } else { builder }
+        match &proxy {
+            _ if no_proxy => builder.no_proxy(),
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        }
     };
     match builder().tls_certs_merge(extra.clone()).build() {
         Ok(client) => Ok(client),

@@ -13,13 +13,19 @@ use hyper::{
     header,
 };
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{endpoint::Endpoint, error::Failure, stats::Clock, transport::Connector};
+use super::{
+    endpoint::{Endpoint, bracketed},
+    error::Failure,
+    proxy::Proxy,
+    stats::Clock,
+    transport::Connector,
+};
 use crate::error::{Error, ErrorCode, Result};
 
 /// Bollard's own body type, which it does not name.
@@ -68,8 +74,7 @@ impl std::fmt::Debug for Api {
 
 struct Inner {
     endpoint: Endpoint,
-    connector: Connector,
-    http: Client<Connector, Body>,
+    http: Http,
     bollard: bollard::Docker,
     version: ApiVersion,
     engine_version: Option<String>,
@@ -82,18 +87,13 @@ pub(super) type Query<'a> = &'a [(&'a str, String)];
 impl Api {
     /// Connects, and agrees on an API version.
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let connector = Connector::new(endpoint.clone());
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(std::time::Duration::from_secs(30))
-            // A list comes in one read then, and not in many that each wake two tasks.
-            .http1_read_buf_exact_size(64 * 1024)
-            .build::<_, Body>(connector.clone());
+        let http = Http::new(&endpoint);
         let ping = request(Method::GET, "/_ping", empty()).map_err(|e| e.at(&endpoint))?;
-        let answer = http.request(ping).await.map_err(|e| match connector.refusal() {
-            Some(refusal) if !e.is_connect() => Failure::from(refusal).at(&endpoint),
-            _ => Failure::from(e).at(&endpoint),
-        })?;
+        let answer =
+            http.request(ping).map_err(|e| e.at(&endpoint))?.await.map_err(|e| match http.connector.refusal() {
+                Some(refusal) if !e.is_connect() => Failure::from(refusal).at(&endpoint),
+                _ => Failure::from(e).at(&endpoint),
+            })?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         // `Docker/20.10.24 (linux)`
         let engine_version = header("server").and_then(|s| {
@@ -111,23 +111,15 @@ impl Api {
         drain(answer).await;
         let version = agree(theirs, &endpoint)?;
         let bollard = bollard(http.clone(), version)?;
-        Ok(Self(Arc::new(Inner {
-            endpoint,
-            connector,
-            http,
-            bollard,
-            version,
-            engine_version,
-            clock: Clock::default(),
-        })))
+        Ok(Self(Arc::new(Inner { endpoint, http, bollard, version, engine_version, clock: Clock::default() })))
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
     }
 
-    pub(super) fn connector(&self) -> &Connector {
-        &self.0.connector
+    pub(super) fn http(&self) -> &Http {
+        &self.0.http
     }
 
     pub(super) fn version(&self) -> ApiVersion {
@@ -164,7 +156,7 @@ impl Api {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-        send(&self.0.http, request).await
+        self.0.http.send(request).await
     }
 
     pub(super) async fn get(&self, path: &str, query: Query<'_>) -> Result<Response<Incoming>, Failure> {
@@ -215,16 +207,16 @@ impl Api {
 
 /// Bollard over our connections. It leaves the version out of its paths, so it is put in here: without one, a newer
 /// engine would answer in its newest form.
-fn bollard(http: Client<Connector, Body>, version: ApiVersion) -> Result<bollard::Docker> {
+fn bollard(http: Http, version: ApiVersion) -> Result<bollard::Docker> {
     let transport = move |mut request: BollardRequest| {
         let http = http.clone();
         async move {
             let tail = request.uri().path_and_query().map_or("/", |p| p.as_str());
-            let path = format!("{BASE}/v{}.{}{tail}", version.0, version.1);
+            let path = format!("/v{}.{}{tail}", version.0, version.1);
             *request.uri_mut() = path.parse::<Uri>().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
             // Only with an HTTP client of its own does bollard have a place for the errors of one; and it would read any
             // refusal to its end.
-            send(&http, request).await.map_err(|e| io::Error::other(e).into())
+            http.send(request).await.map_err(|e| io::Error::other(e).into())
         }
     };
     let version = ClientVersion { major_version: version.0, minor_version: version.1 };
@@ -233,13 +225,88 @@ fn bollard(http: Client<Connector, Body>, version: ApiVersion) -> Result<bollard
         .map_err(|e| Error::internal(e.to_string()))
 }
 
-/// The connector knows where to; this only fills the Host header.
+/// Where an engine has no address: the connector knows where to, and this only fills the Host header.
 const BASE: &str = "http://docker";
+
+/// An engine's connections, and how it wants to be asked over them.
+#[derive(Clone)]
+pub(super) struct Http {
+    pub(super) connector: Connector,
+    client: Client<Connector, Body>,
+    /// For connections that become a process's. The same, where nobody stands between.
+    whole: Client<Connector, Body>,
+    /// What stands before every path.
+    base: Arc<str>,
+}
+
+impl Http {
+    fn new(endpoint: &Endpoint) -> Self {
+        let connector = Connector::new(endpoint.clone());
+        let build = |connector: Connector| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(std::time::Duration::from_secs(30))
+                // A list comes in one read then, and not in many that each wake two tasks.
+                .http1_read_buf_exact_size(64 * 1024)
+                .build::<_, Body>(connector)
+        };
+        let client = build(connector.clone());
+        let whole = connector.forwarder().map_or_else(|| client.clone(), |_| build(connector.whole()));
+        let base = match endpoint {
+            // As an address can have it: a host with a zone or a blank in it has none.
+            Endpoint::Tcp { host, port, prefix, .. } => {
+                let real = format!("http://{}:{port}{prefix}", bracketed(host));
+                if real.parse::<Uri>().is_ok() { real } else { format!("{BASE}{prefix}") }
+            }
+            _ => BASE.to_owned(),
+        };
+        Self { connector, client, whole, base: base.into() }
+    }
+
+    /// Of a request for a path.
+    fn request(&self, mut request: Request<Body>) -> Result<ResponseFuture, Failure> {
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = format!("{}{path}", self.base).parse::<Uri>();
+        *request.uri_mut() = uri.map_err(|e| Failure::strange(e.to_string()))?;
+        if request.headers().contains_key(header::UPGRADE) {
+            return Ok(self.whole.request(request));
+        }
+        if let Some(authorization) = self.connector.forwarder().and_then(Proxy::authorization) {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Ok(self.client.request(request))
+    }
+
+    /// A refusal is read, too: up to a size at which looking through it takes no time.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+        let answer = self.request(request)?.await?;
+        let status = answer.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let (body, _) = read(SMALL, answer).await?;
+        Err(Failure::answer(status.as_u16(), &body))
+    }
+
+    /// The head of a `GET` over a connection that is used once.
+    pub(super) fn head(&self, path: &str) -> Vec<u8> {
+        let address = self.base.strip_prefix("http://").unwrap_or(&self.base);
+        let (host, prefix) = address.split_at(address.find('/').unwrap_or(address.len()));
+        let forwarder = self.connector.forwarder();
+        let target = if forwarder.is_some() { &self.base } else { prefix };
+        let mut head = format!("GET {target}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
+        if let Some(authorization) = forwarder.and_then(Proxy::authorization) {
+            head.extend_from_slice(&[b"Proxy-Authorization: ", authorization.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
 
 pub(super) fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
     Request::builder()
         .method(method)
-        .uri(format!("{BASE}{path}"))
+        .uri(path)
         .header(header::CONTENT_TYPE, "application/json")
         .body(body)
         .map_err(|e| Failure::strange(e.to_string()))
@@ -262,17 +329,6 @@ pub(super) const SMALL: Limit = 1 << 20;
 pub(super) const ONE: Limit = 16 << 20;
 /// About all there are.
 pub(super) const ALL: Limit = 64 << 20;
-
-/// A refusal is read, too: up to a size at which looking through it takes no time.
-async fn send(http: &Client<Connector, Body>, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-    let answer = http.request(request).await?;
-    let status = answer.status();
-    if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer);
-    }
-    let (body, _) = read(SMALL, answer).await?;
-    Err(Failure::answer(status.as_u16(), &body))
-}
 
 /// The answer's first bytes, and whether there are more.
 async fn read(limit: Limit, answer: Response<Incoming>) -> Result<(Vec<u8>, bool), Failure> {

@@ -38,7 +38,7 @@ struct Created {
 pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     let mut spec = Cow::Borrowed(spec);
     if spec.volumes.iter().any(|v| validate::is_docker_socket(&v.host))
-        && let Some(path) = socket::of_this_machine(&api).await?
+        && let Some(path) = socket::on_its_machine(&api).await?
     {
         for volume in spec.to_mut().volumes.iter_mut().filter(|v| validate::is_docker_socket(&v.host)) {
             volume.host.clone_from(&path);

@@ -27,9 +27,8 @@ pub(super) async fn get(
     path: &str,
     query: Query<'_>,
 ) -> Result<(HeaderMap, impl Stream<Item = Result<Bytes, Failure>> + Send + Unpin + use<>), Failure> {
-    let mut io = api.connector().connect().await.map_err(Failure::unreached)?.into_inner();
-    let path = api.path(path, query);
-    io.write_all(format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut io = api.http().connector.connect().await.map_err(Failure::unreached)?.into_inner();
+    io.write_all(&api.http().head(&api.path(path, query))).await?;
     let mut buffer = BytesMut::with_capacity(PIECE);
     let (status, headers) = loop {
         if let Some(head) = take_head(&mut buffer)? {

@@ -15,6 +15,10 @@ use crate::{
     error::{Error, ErrorCode, Result},
 };
 
+/// Where the CLI looks when nobody says anything, and when only the scheme is said.
+const SOCKET: &str = "/var/run/docker.sock";
+const PIPE: &str = r"\\.\pipe\docker_engine";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     Unix(PathBuf),
@@ -23,6 +27,8 @@ pub enum Endpoint {
     Tcp {
         host: String,
         port: u16,
+        /// What stands before every path of the API: "", or `/prefix`.
+        prefix: String,
         tls: Option<Tls>,
     },
     Ssh(SshTarget),
@@ -50,53 +56,74 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Npipe(path) => write!(f, "npipe://{}", path.replace('\\', "/")),
-            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Self::Tcp { host, port, .. } => write!(f, "tcp://{host}:{port}"),
-            Self::Ssh(SshTarget { user, host, port }) => {
+            Self::Tcp { host, port, prefix, .. } => write!(f, "tcp://{}:{port}{prefix}", bracketed(host)),
+            Self::Ssh(SshTarget { user, host, port, socket }) => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                f.write_str(host)?;
-                port.map_or(Ok(()), |p| write!(f, ":{p}"))
+                f.write_str(&bracketed(host))?;
+                if let Some(port) = port {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(socket.as_deref().unwrap_or_default())
             }
         }
     }
 }
 
 impl Endpoint {
-    /// `text` as in `DOCKER_HOST`; `tls` is what goes with a TCP endpoint. `field` names the text in an error.
+    /// `text` as in `DOCKER_HOST`, in the forms that the docker CLI takes (docs/reference/docker.md#forms-of-docker_host); `tls`
+    /// is what goes with a TCP endpoint. `field` names the text in an error.
     pub fn parse(field: &str, text: &str, tls: Option<Tls>) -> Result<Self> {
         let bad = |problem: &str| {
             Error::invalid(field, format!("{text:?} is not an endpoint: {problem}"))
                 .hint("For example unix:///var/run/docker.sock, tcp://127.0.0.1:2375 or ssh://user@host.")
         };
-        if text.contains(['\0', '\n']) {
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Err(bad("it is empty"));
+        }
+        if trimmed.contains(['\0', '\n', '\r']) {
             return Err(bad("it holds a NUL or a newline"));
         }
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
+        let (scheme, rest) = match trimmed.split_once("://") {
+            Some(parts) => parts,
+            // A host; but not the path of somebody who forgot what it is a path of.
+            None if ["/", "unix:", "npipe:", "ssh:"].iter().any(|mistake| trimmed.starts_with(mistake)) => {
+                return Err(bad("it has no scheme"));
+            }
+            None => ("tcp", trimmed),
+        };
         match scheme {
-            "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
-            "unix" => Err(bad("the socket's path must be absolute")),
+            "unix" if rest.is_empty() => Ok(Self::Unix(SOCKET.into())),
+            "unix" => std::path::absolute(rest).map(Self::Unix).map_err(|e| bad(&e.to_string())),
+            "npipe" if rest.is_empty() => Ok(Self::Npipe(PIPE.into())),
             "npipe" if rest.len() > 2 => Ok(Self::Npipe(rest.replace('/', r"\"))),
             "npipe" => Err(bad("the pipe's path is missing")),
             "tcp" | "http" | "https" => {
                 let tls = tls.or_else(|| (scheme == "https").then(Tls::default));
                 let default = if tls.is_some() { 2376 } else { 2375 };
-                let (user, host, port) = authority(rest.trim_end_matches('/')).map_err(bad)?;
+                let Authority { user, host, port, path } = authority(rest).map_err(bad)?;
                 if user.is_some() {
                     return Err(bad("a user name means nothing here"));
                 }
+                let prefix = path.trim_end_matches('/').to_owned();
+                if format!("{prefix}/x").parse::<hyper::Uri>().is_err() {
+                    return Err(bad("its path is none of an address"));
+                }
                 // As the docker CLI: no host means this one.
                 let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host };
-                Ok(Self::Tcp { host, port: port.unwrap_or(default), tls })
+                Ok(Self::Tcp { host, port: port.unwrap_or(default), prefix, tls })
             }
             "ssh" => {
-                let (user, host, port) = authority(rest.trim_end_matches('/')).map_err(bad)?;
+                let Authority { user, host, port, path } = authority(rest).map_err(bad)?;
                 if host.is_empty() {
                     return Err(bad("the host is missing"));
                 }
-                Ok(Self::Ssh(SshTarget { user, host, port }))
+                let user = user.map(|u| decoded(&u)).transpose().map_err(bad)?;
+                let socket = Some(path.as_str()).filter(|p| !p.trim_matches('/').is_empty()).map(decoded);
+                Ok(Self::Ssh(SshTarget { user, host, port, socket: socket.transpose().map_err(bad)? }))
             }
             _ => Err(bad("unknown scheme")),
         }
@@ -108,12 +135,18 @@ impl Endpoint {
     }
 }
 
-type Authority = (Option<String>, String, Option<u16>);
+struct Authority {
+    user: Option<String>,
+    host: String,
+    port: Option<u16>,
+    path: String,
+}
 
 fn authority(text: &str) -> Result<Authority, &'static str> {
-    if text.contains('/') {
-        return Err("it must end after the host and port");
+    if text.contains(['?', '#']) {
+        return Err("there is no place for a query or a fragment");
     }
+    let (text, path) = text.split_at(text.find('/').unwrap_or(text.len()));
     let (user, rest) = match text.rsplit_once('@') {
         Some(("", _)) => return Err("the user name is empty"),
         Some((user, rest)) => (Some(user.to_owned()), rest),
@@ -130,10 +163,21 @@ fn authority(text: &str) -> Result<Authority, &'static str> {
         None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
     };
     let port = match port {
-        None => None,
+        None | Some("") => None,
         Some(p) => Some(p.parse().ok().filter(|p| *p > 0).ok_or("the port is not a number from 1 to 65535")?),
     };
-    Ok((user, host.to_owned(), port))
+    Ok(Authority { user, host: host.to_owned(), port, path: path.to_owned() })
+}
+
+/// Without the `%20` of an address.
+fn decoded(text: &str) -> Result<String, &'static str> {
+    let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8")?;
+    if text.contains(['\0', '\n', '\r']) { Err("it holds a NUL or a newline") } else { Ok(text.into_owned()) }
+}
+
+/// As it stands in an address.
+pub(super) fn bracketed(host: &str) -> std::borrow::Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }
 
 type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -170,7 +214,7 @@ pub(crate) fn candidates(host: Option<&str>, around: &Surroundings) -> Result<Ve
             source: "host".into(),
         }]);
     }
-    if let Some(host) = var(env_vars::DOCKER_HOST) {
+    if let Some(host) = var(env_vars::DOCKER_HOST).filter(|host| !host.trim().is_empty()) {
         let endpoint = Endpoint::parse(env_vars::DOCKER_HOST, &host, env_tls(around))?;
         return Ok(vec![Candidate { endpoint, source: env_vars::DOCKER_HOST.into() }]);
     }
@@ -214,7 +258,7 @@ fn env_tls(around: &Surroundings) -> Option<Tls> {
 fn usual(around: &Surroundings) -> Vec<(Endpoint, &'static str)> {
     if cfg!(windows) {
         return vec![
-            (Endpoint::Npipe(r"\\.\pipe\docker_engine".into()), "Docker Desktop"),
+            (Endpoint::Npipe(PIPE.into()), "Docker Desktop"),
             (Endpoint::Npipe(r"\\.\pipe\dockerDesktopLinuxEngine".into()), "Docker Desktop (Linux containers)"),
         ];
     }
@@ -234,7 +278,7 @@ fn usual(around: &Surroundings) -> Vec<(Endpoint, &'static str)> {
     if let Some(dir) = (around.var)(env_vars::XDG_RUNTIME_DIR) {
         add(Path::new(&dir).join("docker.sock"), "rootless Docker");
     }
-    add("/var/run/docker.sock".into(), "the system's Docker");
+    add(SOCKET.into(), "the system's Docker");
     found
 }
 
@@ -372,6 +416,9 @@ mod tests {
             "ssh://me@box:2222",
             "ssh://box",
             "npipe:////./pipe/docker_engine",
+            "tcp://box:1/pre/fix",
+            "ssh://me@box:22/run/user/7/docker.sock",
+            "ssh://[::1]:22",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
@@ -382,24 +429,61 @@ mod tests {
         assert!(matches!(parse("https://box:1").unwrap(), Endpoint::Tcp { tls: Some(_), .. }));
     }
 
+    /// As the docker CLI 28.2.2 took them, with an engine at the other end that wrote its requests down, and an `ssh` that
+    /// wrote down its arguments.
+    #[test]
+    fn every_form_that_the_docker_cli_takes() {
+        for (text, meant) in [
+            ("localhost:2399", "tcp://localhost:2399"),
+            ("localhost", "tcp://localhost:2375"),
+            (":2399", "tcp://127.0.0.1:2399"),
+            ("[::1]:2399", "tcp://[::1]:2399"),
+            ("10.0.0.7:2399/engine", "tcp://10.0.0.7:2399/engine"),
+            (" \ttcp://h:2399\n", "tcp://h:2399"),
+            ("\nlocalhost:2399\r\n", "tcp://localhost:2399"),
+            ("tcp://", "tcp://127.0.0.1:2375"),
+            ("tcp://h:", "tcp://h:2375"),
+            ("tcp://[::1]:", "tcp://[::1]:2375"),
+            ("tcp://h:1/a/b/", "tcp://h:1/a/b"),
+            ("unix://", "unix:///var/run/docker.sock"),
+            (" unix:///x.sock ", "unix:///x.sock"),
+            ("npipe://", "npipe:////./pipe/docker_engine"),
+            ("ssh://u@h/path/docker.sock", "ssh://u@h/path/docker.sock"),
+            ("ssh://u@h:22/", "ssh://u@h:22"),
+            ("ssh://[::1]:22/x.sock", "ssh://[::1]:22/x.sock"),
+            ("ssh://u%40x@h/a%20b/$(x).sock", "ssh://u@x@h/a b/$(x).sock"),
+            ("  ssh://h/p/s\n", "ssh://h/p/s"),
+        ] {
+            assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}")).to_string(), meant, "{text:?}");
+        }
+        assert!(parse("unix://x.sock").unwrap().to_string().ends_with("/x.sock"));
+        let blank = around(&[(env_vars::DOCKER_HOST, " \n")], None);
+        assert_eq!(candidates(None, &blank).unwrap()[0].source, "the system's Docker");
+        let trimmed = around(&[(env_vars::DOCKER_HOST, " localhost:2399\n")], None);
+        assert_eq!(candidates(None, &trimmed).unwrap()[0].endpoint.to_string(), "tcp://localhost:2399");
+    }
+
     #[test]
     fn what_is_no_endpoint_names_its_field() {
         for text in [
             "",
-            "docker.sock",
+            " \n",
             "/var/run/docker.sock",
-            "unix://",
-            "unix://a/b",
+            "unix:/var/run/docker.sock",
             "tcp://h:0",
             "tcp://h:70000",
             "tcp://h:x",
-            "tcp://h/v1",
+            "tcp://h/v1?x",
+            "tcp://h/a b",
+            "tcp://h\n:1",
+            "ssh://h/a%00b",
+            "ssh://h/%ff",
+            "ssh://h?x=1",
             "ftp://h",
             "ssh://",
             "ssh://me:secret@h",
             "ssh://@h",
             "tcp://[::1",
-            "npipe://",
             "unix:///a\0b",
         ] {
             let e = parse(text).unwrap_err();

@@ -27,6 +27,7 @@ mod exec;
 mod images;
 mod logs;
 mod networks;
+mod proxy;
 mod prune;
 mod pull;
 mod socket;

@@ -6,6 +6,7 @@ use super::{
     api::{self, Api},
     endpoint::Endpoint,
     error::{On, OnExt},
+    ssh::SshTarget,
 };
 use crate::error::Result;
 
@@ -16,19 +17,38 @@ struct Machine {
     kernel_version: String,
 }
 
-/// The socket, where the engine runs on this machine and listens on one. A rootless engine's, a private daemon's and a
-/// context's are elsewhere; in a VM, and on another machine, it is where everybody expects it.
-pub(super) async fn of_this_machine(api: &Api) -> Result<Option<String>> {
-    let Endpoint::Unix(path) = api.endpoint() else { return Ok(None) };
-    let Some(kernel) = kernel() else { return Ok(None) };
+/// The socket, where it is known: the engine listens on one of this machine, or of the one that ssh goes to. A rootless
+/// engine's, a private daemon's and a context's are elsewhere than usual; in a VM it is where everybody expects it.
+pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
+    let (path, kernel) = match api.endpoint() {
+        Endpoint::Unix(path) => match kernel() {
+            Some(kernel) => (path.display().to_string(), Some(kernel)),
+            None => return Ok(None),
+        },
+        Endpoint::Ssh(SshTarget { socket: Some(path), .. }) => (path.clone(), None),
+        _ => return Ok(None),
+    };
     let machine: Machine = api.get_json(api::SMALL, "info", &[]).await.on(On::Engine)?;
-    Ok(machine.is_this_one(&kernel).then(|| path.display().to_string()))
+    let is_there = match kernel {
+        Some(kernel) => machine.is_this_one(&kernel),
+        None => machine.may_have(&path),
+    };
+    Ok(is_there.then_some(path))
 }
 
 impl Machine {
     /// A VM has a kernel of its own, and its socket here is one that leads there.
     fn is_this_one(&self, kernel: &str) -> bool {
-        self.kernel_version == kernel && !self.operating_system.starts_with("Docker Desktop")
+        self.kernel_version == kernel && !self.is_desktop()
+    }
+
+    /// What ssh reaches may be a Mac, too, whose engine is in a VM.
+    fn may_have(&self, path: &str) -> bool {
+        !self.is_desktop() && !path.starts_with("/Users/")
+    }
+
+    fn is_desktop(&self) -> bool {
+        self.operating_system.starts_with("Docker Desktop")
     }
 }
 
@@ -55,5 +75,8 @@ mod tests {
         // Colima and Rancher Desktop, Docker Desktop under WSL, whose kernel is everybody's.
         assert!(!machine("Ubuntu 24.04 LTS", "6.8.0-39-generic").is_this_one("6.1.0-1"));
         assert!(!machine("Docker Desktop", "6.1.0-1").is_this_one("6.1.0-1"));
+        assert!(machine("Debian GNU/Linux 12 (bookworm)", "").may_have("/run/user/1000/docker.sock"));
+        assert!(!machine("Docker Desktop", "").may_have("/run/host-services/docker.sock"));
+        assert!(!machine("Ubuntu 24.04 LTS", "").may_have("/Users/me/.colima/default/docker.sock"));
     }
 }

@@ -1,12 +1,14 @@
 //! `ssh://`: the user's own ssh program runs `docker system dial-stdio` on the host, as the docker CLI does it
 //! (docs/reference/docker.md#engine-over-ssh), so that their keys, agent, jump hosts and known hosts all count.
 
-/// `ssh://[user@]host[:port]`.
+/// `ssh://[user@]host[:port][/socket]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {
     pub user: Option<String>,
     pub host: String,
     pub port: Option<u16>,
+    /// Of the engine, on the other machine, where it is not the one that the docker program there takes.
+    pub socket: Option<String>,
 }
 
 impl SshTarget {
@@ -21,8 +23,23 @@ impl SshTarget {
         if let Some(port) = self.port {
             args.extend(["-p".to_owned(), port.to_string()]);
         }
-        args.extend(["--", self.host.as_str(), "docker", "system", "dial-stdio"].map(str::to_owned));
+        args.extend(["--", self.host.as_str(), "docker"].map(str::to_owned));
+        if let Some(socket) = &self.socket {
+            args.extend(["--host".to_owned(), word(&format!("unix://{socket}"))]);
+        }
+        args.extend(["system", "dial-stdio"].map(str::to_owned));
         args
+    }
+}
+
+/// The shell at the other end reads the command as one text. What means nothing to it stays as the CLI writes it: a host may
+/// allow that command alone.
+#[cfg(any(unix, test))]
+fn word(text: &str) -> String {
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || "/:._-+@".contains(c)) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -51,6 +68,7 @@ mod unix {
     };
 
     use super::SshTarget;
+    use crate::env_vars;
 
     /// ssh's standard input and output are one socket, so that shutting down our half is the end of its input.
     pub(in super::super) struct SshStream {
@@ -63,7 +81,9 @@ mod unix {
     pub(in super::super) async fn connect(target: &SshTarget) -> io::Result<SshStream> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut child = Command::new("ssh")
+        let program = env_vars::program("ssh");
+        let program = program.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no program ssh"))?;
+        let mut child = Command::new(program)
             .args(target.args())
             .stdin(OwnedFd::from(theirs.try_clone()?))
             .stdout(OwnedFd::from(theirs))
@@ -137,10 +157,20 @@ mod tests {
 
     #[test]
     fn a_host_like_a_flag_stays_a_host() {
-        let t = SshTarget { user: Some("me".into()), host: "-oProxyCommand=x".into(), port: Some(2222) };
+        let t = SshTarget { user: Some("me".into()), host: "-oProxyCommand=x".into(), port: Some(2222), socket: None };
         let args = t.args();
         let dashes = args.iter().position(|a| a == "--").unwrap();
         assert_eq!(args[dashes + 1], "-oProxyCommand=x");
         assert!(args[..dashes].windows(2).any(|w| w == ["-p", "2222"]));
+    }
+
+    #[test]
+    fn the_socket_is_one_word_for_the_other_shell() {
+        let command = |socket: &str| {
+            let target = SshTarget { user: None, host: "h".into(), port: None, socket: Some(socket.into()) };
+            target.args().into_iter().skip_while(|a| a != "docker").collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(command("/path/docker.sock"), "docker --host unix:///path/docker.sock system dial-stdio");
+        assert_eq!(command("/a b/$(x)'.sock"), r"docker --host 'unix:///a b/$(x)'\''.sock' system dial-stdio");
     }
 }

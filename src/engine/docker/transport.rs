@@ -21,16 +21,20 @@ use tokio::{
 
 use super::{
     endpoint::{Endpoint, Tls},
+    proxy::Proxy,
     ssh,
 };
+use crate::env_vars;
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to an engine.
 pub(super) struct Stream {
     io: TokioIo<Box<dyn Duplex>>,
     refusal: Refusal,
+    /// At its other end is a proxy, which passes requests on.
+    forwarded: bool,
 }
 
 /// Why the other end broke a connection off. Under TLS 1.3 it looks at our certificate once the handshake is over for us:
@@ -45,7 +49,7 @@ impl Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().proxy(self.forwarded)
     }
 }
 
@@ -78,12 +82,26 @@ impl hyper::rt::Write for Stream {
 #[derive(Clone)]
 pub(super) struct Connector {
     endpoint: Arc<Endpoint>,
+    proxy: Option<Arc<Proxy>>,
+    /// For what is more than requests: a proxy that only passes those on is asked for a tunnel.
+    whole: bool,
     refusal: Refusal,
 }
 
 impl Connector {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint), refusal: Refusal::default() }
+        let proxy = Proxy::of(&endpoint, env_vars::get).map(Arc::new);
+        Self { endpoint: Arc::new(endpoint), proxy, whole: false, refusal: Refusal::default() }
+    }
+
+    /// For connections that become a process's own.
+    pub(super) fn whole(&self) -> Self {
+        Self { whole: true, ..self.clone() }
+    }
+
+    /// The proxy that wants to be asked as one.
+    pub(super) fn forwarder(&self) -> Option<&Proxy> {
+        self.proxy.as_deref().filter(|proxy| proxy.forwards)
     }
 
     /// What the last connection that was broken off was told.
@@ -91,8 +109,8 @@ impl Connector {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn stream(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
-        Stream { io: TokioIo::new(Box::new(io)), refusal: self.refusal.clone() }
+    fn stream(&self, io: impl Duplex + 'static) -> Stream {
+        Stream { io: TokioIo::new(Box::new(io)), refusal: self.refusal.clone(), forwarded: false }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {
@@ -105,18 +123,39 @@ impl Connector {
             Endpoint::Npipe(_) => Err(unsupported("named pipes")),
             #[cfg(not(unix))]
             Endpoint::Unix(_) => Err(unsupported("unix sockets")),
-            Endpoint::Tcp { host, port, tls } => {
-                let tcp = TcpStream::connect((host.as_str(), *port)).await?;
-                tcp.set_nodelay(true)?;
-                let Some(tls) = tls else { return Ok(self.stream(tcp)) };
-                // Read at each connect: certificates may be renewed while we run.
-                let config = Arc::new(client_config(tls).map_err(io::Error::other)?);
-                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                Ok(self.stream(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?))
+            Endpoint::Tcp { host, port, tls, .. } => {
+                let direct = async || {
+                    let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+                    tcp.set_nodelay(true)?;
+                    Ok::<Box<dyn Duplex>, io::Error>(Box::new(tcp))
+                };
+                let io = match self.proxy.as_deref() {
+                    None => direct().await?,
+                    Some(proxy) if !proxy.forwards => proxy.tunnel().await?,
+                    Some(proxy) if !self.whole => {
+                        return Ok(Stream { forwarded: true, ..self.stream(proxy.connect().await?) });
+                    }
+                    Some(proxy) => match proxy.tunnel().await {
+                        Ok(io) => io,
+                        // Many open one only to port 443. The CLI goes straight there in any case.
+                        Err(refused) => direct().await.map_err(|_| refused)?,
+                    },
+                };
+                match tls {
+                    Some(tls) => secured(host, tls, io).await.map(|io| self.stream(io)),
+                    None => Ok(self.stream(io)),
+                }
             }
             Endpoint::Ssh(target) => ssh::connect(target).await.map(|ssh| self.stream(ssh)),
         }
     }
+}
+
+/// TLS with `host` at the other end of `io`. Files are read each time: certificates may be renewed while we run.
+pub(super) async fn secured(host: &str, tls: &Tls, io: Box<dyn Duplex>) -> io::Result<Box<dyn Duplex>> {
+    let config = Arc::new(client_config(tls).map_err(io::Error::other)?);
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(tokio_rustls::TlsConnector::from(config).connect(name, io).await?))
 }
 
 impl tower_service::Service<Uri> for Connector {

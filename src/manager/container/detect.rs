@@ -396,5 +396,5 @@ fn nerdctl(given: Option<&std::path::Path>) -> Option<std::path::PathBuf> {
     if let Some(path) = given {
         return path.is_file().then(|| path.to_owned());
     }
-    crate::env_vars::path().into_iter().map(|dir| dir.join("nerdctl")).find(|file| file.is_file())
+    crate::env_vars::program("nerdctl")
 }
