@@ -1,6 +1,6 @@
 import { FOREIGN } from '../support/images.mjs'
 import { waitFor } from '../support/wait.mjs'
-import { assert, fails, IDLE, LITERAL, subject } from './kit.mjs'
+import { assert, fails, IDLE, LITERAL, subject, timed } from './kit.mjs'
 
 export const containers = subject('containers', (ctx, test) => {
   test('start returns the full id, and inspect tells the rest', async () => {
@@ -166,6 +166,34 @@ export const containers = subject('containers', (ctx, test) => {
     const id = await ctx.ran('exit 0')
     await ctx.adapter.restartContainer(id)
     assert.ok((await ctx.adapter.getContainerDetails(id)).startedAt)
+  })
+
+  test('a stop and a restart wait as long as the container itself says', { timeout: 120_000 }, async () => {
+    // Both longer than the deadline of a container that says nothing.
+    const stopTimeout = 42
+    const made = await Promise.all(
+      ['stopContainer', 'restartContainer'].map(async (method) => {
+        const name = ctx.name()
+        // As PID 1 it takes no notice of a TERM.
+        await ctx.backend.outside.create(name, ['sleep', '86400'], { stopTimeout })
+        ctx.discard(name)
+        await ctx.adapter.restartContainer(name)
+        return { name, method }
+      }),
+    )
+    await Promise.all(
+      made.map(async ({ name, method }) => {
+        const before = await ctx.adapter.getContainerDetails(name)
+        const { status, reason, ms } = await timed(ctx.adapter[method](name))
+        assert.equal(status, 'fulfilled', reason?.message)
+        assert.ok(ms > stopTimeout * 1000 - 1000, `${method}: ${ms} ms`)
+        const after = await ctx.adapter.getContainerDetails(name)
+        if (method === 'stopContainer') assert.deepEqual([after.state, after.exitCode], ['exited', 137])
+        else assert.ok(after.state === 'running' && after.startedAt > before.startedAt)
+        // A time that is asked for goes before it.
+        assert.ok((await timed(ctx.adapter.stopContainer(name, 0))).ms < 30_000 * (ctx.backend.slowness ?? 1))
+      }),
+    )
   })
 
   test('pause and unpause', async () => {

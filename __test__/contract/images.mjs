@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { createGzip, gzipSync } from 'node:zlib'
 import { tempDir } from '../support/tempdir.mjs'
 import { assert, fails, subject } from './kit.mjs'
+import { BUSY, REFUSED } from './refusing.mjs'
 
 export const images = subject('images', (ctx, test) => {
   test('pull tells how far it is', async () => {
@@ -71,6 +72,24 @@ export const images = subject('images', (ctx, test) => {
     assert.equal(await ctx.adapter.imageExists(privateImage), false)
     await ctx.adapter.pullImage(privateImage, undefined, { auth: account })
     assert.equal(await ctx.adapter.imageExists(privateImage), true)
+  })
+
+  test('a registry that denies access, or gives no more for now, whose words it may have', async () => {
+    const pull = (name, call = (image) => ctx.adapter.pullImage(image)) => call(`${ctx.backend.refusing}/${name}:1`)
+    for (const name of REFUSED) {
+      const error = await fails(pull(name), 'REGISTRY_AUTH', { naming: name })
+      assert.match(error.hint, /log in|auth/i, name)
+    }
+    for (const name of BUSY) {
+      const error = await fails(pull(name), 'ENGINE_ERROR', { naming: name })
+      assert.match(error.hint, /Log in .* wait/s, name)
+    }
+    const container = ctx.name()
+    await fails(
+      pull(REFUSED[0], (image) => ctx.start({ name: container, image })),
+      'REGISTRY_AUTH',
+    )
+    assert.ok(!(await ctx.names()).includes(container))
   })
 
   test('the platform asked for', async () => {

@@ -3,6 +3,7 @@
 // type              the RuntimeType the adapter must report
 // image             a reference the engine has: busybox, with its applets in /bin
 // platformsImage    one in a registry: `twoPlatforms()`
+// refusing          the address of a registry that gives nothing: `startRefusing()`
 // remoteImage       a reference in a registry the engine reaches, that it does not have; the registry's images are small
 // differs           { row: reason }: what this backend does not do, and why; the tests that need the row are skipped
 // degraded          a slower way to the engine serves
@@ -18,7 +19,7 @@
 // privateImage      one in a registry that wants `account` ({ username, password })
 // slow              { image, hold(), release() }: an image whose layers can be held back on their way; hold() makes the next
 //                   ones stop half-way, and gives a promise that resolves when the engine waits for the rest of one
-// outside           somebody else, at the engine without us: create(name, argv), kill(id), remove(id), removeImage(ref),
+// outside           somebody else, at the engine without us: create(name, argv, { stopTimeout }?), kill(id), remove(id), removeImage(ref),
 //                   createVolume(name), createNetwork(name), danglingImage(), volumes(), networks(), containers()
 // engine            kill() ends it without a goodbye, start(), restart() as an administrator does
 import assert from 'node:assert/strict'

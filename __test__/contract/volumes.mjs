@@ -142,6 +142,35 @@ export const volumes = subject('volumes', (ctx, test) => {
     }
   })
 
+  test('a named volume at a path with a colon is there, or refused', async () => {
+    const name = await ctx.volume()
+    let id
+    try {
+      id = await ctx.ran("touch '/data:ro/made'; ls -d /data*", { volumes: [{ host: name, container: '/data:ro' }] })
+    } catch (error) {
+      assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', 'volumes[0].container'], error.message)
+      return
+    }
+    assert.equal(await ctx.log(id), '/data:ro\n')
+    const { mounts } = await ctx.adapter.getContainerDetails(id)
+    assert.deepEqual(mounts, [{ type: 'volume', source: name, destination: '/data:ro', readOnly: false }])
+  })
+
+  test('two volumes at one place', async () => {
+    const dir = tempDir('contract')
+    for (const container of ['/x', '/x/', '//x', '/y/../x'])
+      await fails(
+        ctx.start({
+          volumes: [
+            { host: dir, container: '/x' },
+            { host: dir, container },
+          ],
+        }),
+        'INVALID_ARGUMENT',
+        { field: 'volumes[1].container' },
+      )
+  })
+
   test('a directory on a file, and a file on a directory', async () => {
     const dir = tempDir('contract')
     writeFileSync(join(dir, 'file'), '')

@@ -6,6 +6,7 @@ import { busyboxArchive, loadArchive, twoPlatforms } from '../../support/images.
 import { ACCOUNT, publish, pushImage, startRegistry } from '../../support/registry.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
 import { startGate } from '../gate.mjs'
+import { startRefusing } from '../refusing.mjs'
 
 /** Docker, over a dockerd of its own: the suite prunes it and takes it down. */
 export function dockerBackend() {
@@ -42,6 +43,9 @@ export function dockerBackend() {
       backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
       await publish(open, 'contract/platforms:1', twoPlatforms())
       backend.platformsImage = `${open.address}/contract/platforms:1`
+      const refusing = await startRefusing()
+      running.push(refusing)
+      backend.refusing = `127.0.0.1:${refusing.port}`
       // Its noise is in no other image: the engine has to fetch it.
       await loadArchive(engine, busyboxArchive({ tags: ['big:latest'], padding: 8 << 20 }))
       await pushImage(engine, 'big:latest', open, 'contract/big:1')
@@ -59,7 +63,8 @@ export function dockerBackend() {
     },
 
     outside: {
-      create: (name, argv) => api('POST', `/containers/create?name=${name}`, { Image: backend.image, Cmd: argv }),
+      create: (name, argv, { stopTimeout } = {}) =>
+        api('POST', `/containers/create?name=${name}`, { Image: backend.image, Cmd: argv, StopTimeout: stopTimeout }),
       kill: (id) => api('POST', `/containers/${id}/kill`),
       remove: (id) => api('DELETE', `/containers/${id}?force=1&v=1`),
       removeImage: (reference) => api('DELETE', `/images/${encodeURIComponent(reference)}?force=1`),

@@ -2,6 +2,7 @@
 import { busyboxArchive, busyboxImage, twoPlatforms } from '../../support/images.mjs'
 import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
+import { startRefusing } from '../refusing.mjs'
 
 /**
  * Registries with the images the suite pulls; gives `backend` their names, and what is to be stopped.
@@ -10,6 +11,7 @@ import { startGate } from '../gate.mjs'
 export async function serveImages(backend, address = (port) => `127.0.0.1:${port}`) {
   const [open, closed] = await Promise.all([startRegistry(), startRegistry({ auth: true })])
   const gate = await startGate(open.port)
+  const refusing = await startRefusing()
   const small = busyboxImage({ files: { '/small': 'another image' } })
   await publish(open, 'contract/small:1', small)
   await publish(closed, 'contract/private:1', small, { auth: ACCOUNT })
@@ -17,11 +19,12 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
   await publish(open, 'contract/big:1', busyboxImage({ padding: 8 << 20 }))
   await publish(open, 'contract/platforms:1', twoPlatforms())
   backend.platformsImage = `${address(open.port)}/contract/platforms:1`
+  backend.refusing = address(refusing.port)
   backend.account = ACCOUNT
   backend.remoteImage = `${address(open.port)}/contract/small:1`
   backend.privateImage = `${address(closed.port)}/contract/private:1`
   backend.slow = { image: `${address(gate.port)}/contract/big:1`, hold: gate.hold, release: gate.release }
-  return [open, closed, gate]
+  return [open, closed, gate, refusing]
 }
 
 /**
@@ -33,7 +36,10 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
  */
 export function outside({ nerdctl, ctr, load }, image) {
   return {
-    create: (name, argv) => nerdctl('create', '--name', name, image, ...argv),
+    create(name, argv, { stopTimeout } = {}) {
+      const options = stopTimeout === undefined ? [] : ['--stop-timeout', String(stopTimeout)]
+      return nerdctl('create', '--name', name, ...options, image, ...argv)
+    },
     kill: (id) => nerdctl('kill', id),
     remove: (id) => nerdctl('rm', '-f', id),
     removeImage: (reference) => nerdctl('rmi', '-f', reference),
