@@ -102,6 +102,17 @@ describe('an engine that sends what it likes', { skip: process.platform === 'win
     }
   })
 
+  it('an empty answer for the stats of a container that does not run, as podman gives it', async () => {
+    const state = (Running) => JSON.stringify({ Id: 'c1', State: { Status: Running ? 'running' : 'exited', Running } })
+    for (const [runs, code] of [
+      [false, 'INVALID_STATE'],
+      [true, 'ENGINE_ERROR'],
+    ]) {
+      reply = (url, response) => response.end(url.endsWith('/json') ? state(runs) : '')
+      await assert.rejects(adapter.getContainerStats('c1'), { code })
+    }
+  })
+
   it('numbers as large as they come', async () => {
     const [most, least] = ['9223372036854775807', '-9223372036854775808']
     const raw = (text) => (_, response) => response.end(text)

@@ -82,7 +82,10 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
         } else {
             later.extend(rest.iter().filter(|n| *n != first).cloned());
         }
-        body["NetworkingConfig"] = json!({ "EndpointsConfig": endpoints });
+        // They are modes; podman refuses an endpoint of one (docs/reference/docker.md#errors-of-podman).
+        if !(matches!(first.as_str(), "host" | "none") && endpoints.len() == 1) {
+            body["NetworkingConfig"] = json!({ "EndpointsConfig": endpoints });
+        }
     }
     body["HostConfig"] = host_config;
     merge(&mut body, &Value::Object(spec.docker.clone()));
@@ -182,6 +185,16 @@ mod tests {
         let made = creation(&spec, ApiVersion(1, 44), &HashSet::new()).unwrap();
         assert!(made.later.is_empty());
         assert_eq!(made.body["NetworkingConfig"]["EndpointsConfig"], json!({ "one": {}, "two": {} }));
+    }
+
+    #[test]
+    fn the_hosts_network_and_none_have_no_endpoint() {
+        for name in ["host", "none"] {
+            let spec = spec(&format!(r#"{{"name":"web","image":"i","networks":["{name}"]}}"#));
+            let made = creation(&spec, OLD, &HashSet::new()).unwrap();
+            assert_eq!(made.body["HostConfig"]["NetworkMode"], json!(name));
+            assert!(made.body.get("NetworkingConfig").is_none());
+        }
     }
 
     #[test]

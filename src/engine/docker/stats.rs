@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     api::{self, Api},
     containers::{self, bare},
-    error::{On, OnExt},
+    error::{Failure, On, OnExt},
     time,
 };
 use crate::{
@@ -116,7 +116,11 @@ fn path(id: &str) -> String {
 
 pub(super) async fn sample(api: Api, id: &str) -> Result<StatsSample> {
     let query = [("stream", "0".to_owned()), ("one-shot", "1".to_owned())];
-    let reading: Reading = api.get_json(api::SMALL, &path(id), &query).await.on(On::Container(id))?;
+    let reading: Reading = match api.get_json(api::SMALL, &path(id), &query).await {
+        // podman's answer for a container that does not run is empty (docs/reference/docker.md#errors-of-podman).
+        Err(Failure::Strange(_)) if !containers::is_running(&api, id).await? => return Err(not_running(id)),
+        answer => answer.on(On::Container(id))?,
+    };
     if !reading.is_running() {
         return Err(not_running(id));
     }
