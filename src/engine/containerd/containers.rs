@@ -711,21 +711,13 @@ pub(super) async fn ended(c: &Containerd, id: &str, exit_code: i64) {
 /// How often a restart of ours is tried before it is given up: for two minutes and a half.
 const ATTEMPTS: usize = 10;
 
-/// What a stop may take beside its timeout.
+/// What the end of a container may take once it is killed.
 const STOP: Duration = Duration::from_secs(60);
 
 /// The container's own, as nerdctl keeps it.
 pub(super) fn stop_timeout(container: &Container) -> StopTimeout {
-    let seconds = container.labels.get("nerdctl/stop-timeout").and_then(|s| s.parse().ok());
+    let seconds = container.labels.get(labels::STOP_TIMEOUT).and_then(|s| s.parse().ok());
     seconds.map_or(StopTimeout::default(), StopTimeout::of)
-}
-
-fn stop_deadline(container: &Container, timeout: Option<u32>) -> Duration {
-    match timeout.map_or_else(|| stop_timeout(container), StopTimeout::Seconds) {
-        StopTimeout::Seconds(seconds) => STOP + Duration::from_secs(seconds.into()),
-        // As long as the caller has patience.
-        StopTimeout::Never => Duration::MAX,
-    }
 }
 
 pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
@@ -734,27 +726,57 @@ pub(super) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Resu
     // First: the monitor brings back what ends while it is meant to run
     // (docs/reference/nerdctl.md#stop-and-restart-policies).
     set_status(c, &container, "stopped").await?;
-    stop_with(c, "stop", &container, timeout).await?;
+    stop_with(c, &container, timeout).await?;
     health::stopped(c, &container.id).await;
     Ok(())
 }
 
-async fn stop_with(c: &Containerd, verb: &str, container: &Container, timeout: Option<u32>) -> Result<()> {
-    let mut args = vec![verb.to_owned()];
-    args.extend(timeout.map(|t| format!("--time={t}")));
-    args.push(container.id.clone());
-    let command = c.nerdctl.command(args);
-    let result =
-        c.nerdctl.write_command(On::Container(&container.id), command, stop_deadline(container, timeout)).await;
+/// The time that the container gets passes here: while nerdctl waited, no other call could change anything.
+async fn stop_with(c: &Containerd, container: &Container, timeout: Option<u32>) -> Result<()> {
+    let timeout = timeout.map_or_else(|| stop_timeout(container), StopTimeout::Seconds);
+    let ended = ask_to_end(c, container, timeout).await?;
+    let command = c.nerdctl.command(["stop", "--time=0", &container.id]);
+    let result = c.nerdctl.write_command(On::Container(&container.id), command, STOP).await;
     c.files.forget(&container.id);
-    result.map(drop)
+    match result {
+        // One that removes itself.
+        Err(e) if ended && e.code() == ErrorCode::ContainerNotFound => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Sends the container's own signal, and waits for its end as long as it may take. False where it goes on; then nerdctl kills
+/// it.
+async fn ask_to_end(c: &Containerd, container: &Container, timeout: StopTimeout) -> Result<bool> {
+    let patience = match timeout {
+        StopTimeout::Seconds(0) => return Ok(false),
+        StopTimeout::Seconds(seconds) => Duration::from_secs(seconds.into()),
+        // As long as the caller has patience.
+        StopTimeout::Never => Duration::MAX,
+    };
+    let Some(task) = c.api.task(&container.id).await?.filter(|t| t.exit_code.is_none()) else { return Ok(true) };
+    let signal = container.labels.get(labels::STOP_SIGNAL).map_or("TERM", String::as_str);
+    let end = async {
+        c.api.kill(&container.id, signal_number(signal)?).await?;
+        if task.state == ContainerState::Paused {
+            // As nerdctl: a frozen process takes no notice of it.
+            c.api.resume(&container.id).await?;
+        }
+        c.api.wait(&container.id).await
+    };
+    match tokio::time::timeout(patience, end).await {
+        // Of one that ended just now.
+        Ok(Err(e)) if e.code() == ErrorCode::ContainerNotFound => Ok(true),
+        Ok(ended) => ended.map(|_| true),
+        Err(_) => Ok(false),
+    }
 }
 
 pub(super) async fn restart(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
     let container = find(c, id).await?;
     labels::nerdctls_own(c, &container)?;
     set_status(c, &container, "stopped").await?;
-    stop_with(c, "stop", &container, timeout).await?;
+    stop_with(c, &container, timeout).await?;
     start(c, &container.id).await
 }
 
@@ -1229,7 +1251,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let container = Container { labels, spec, created_at, ..Container::default() };
     mounts_of(&container, &spec_of(&container));
     created_nanos(&container);
-    stop_deadline(&container, None);
+    stop_timeout(&container);
     labels_of(&container);
     let task = Task { state: ContainerState::Exited, pid: 1, exit_code: Some(1), exited_at: Some(seconds) };
     info(&container, Some(&task), files::Kept::default(), time::now());

@@ -21,7 +21,7 @@ pub(super) const MONITOR_LOG: &str = "containerd.io/restart.loguri";
 const MONITOR_COUNT: &str = "containerd.io/restart.count";
 /// `nerdctl stop` says so there; of the monitor's policies `unless-stopped` alone heeds it.
 pub(super) const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
-const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
+pub(super) const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
 
 // nerdctl's (docs/reference/nerdctl.md#labels-it-writes).
 pub(super) const NAME: &str = "nerdctl/name";

@@ -9,6 +9,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::{DockerOptions, api::Api, context, ssh::SshTarget};
 use crate::{
     env_vars,
@@ -18,6 +20,10 @@ use crate::{
 /// Where the CLI looks when nobody says anything, and when only the scheme is said.
 const SOCKET: &str = "/var/run/docker.sock";
 const PIPE: &str = r"\\.\pipe\docker_engine";
+
+/// What would end a path, or be taken for an escape.
+const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#');
+const USER: &AsciiSet = &PATH.add(b'/').add(b':').add(b'@');
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
@@ -60,13 +66,13 @@ impl fmt::Display for Endpoint {
             Self::Ssh(SshTarget { user, host, port, socket }) => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
-                    write!(f, "{user}@")?;
+                    write!(f, "{}@", utf8_percent_encode(user, USER))?;
                 }
                 f.write_str(&bracketed(host))?;
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
-                f.write_str(socket.as_deref().unwrap_or_default())
+                write!(f, "{}", utf8_percent_encode(socket.as_deref().unwrap_or_default(), PATH))
             }
         }
     }
@@ -147,6 +153,9 @@ fn authority(text: &str) -> Result<Authority, &'static str> {
         return Err("there is no place for a query or a fragment");
     }
     let (text, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("there is a blank before or in the host");
+    }
     let (user, rest) = match text.rsplit_once('@') {
         Some(("", _)) => return Err("the user name is empty"),
         Some((user, rest)) => (Some(user.to_owned()), rest),
@@ -451,7 +460,7 @@ mod tests {
             ("ssh://u@h/path/docker.sock", "ssh://u@h/path/docker.sock"),
             ("ssh://u@h:22/", "ssh://u@h:22"),
             ("ssh://[::1]:22/x.sock", "ssh://[::1]:22/x.sock"),
-            ("ssh://u%40x@h/a%20b/$(x).sock", "ssh://u@x@h/a b/$(x).sock"),
+            ("ssh://u%40x@h/a%20b%25/$(x).sock", "ssh://u%40x@h/a%20b%25/$(x).sock"),
             ("  ssh://h/p/s\n", "ssh://h/p/s"),
         ] {
             assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}")).to_string(), meant, "{text:?}");
@@ -476,6 +485,8 @@ mod tests {
             "tcp://h/v1?x",
             "tcp://h/a b",
             "tcp://h\n:1",
+            "tcp://h x:1",
+            "ssh://h\u{a0}/x",
             "ssh://h/a%00b",
             "ssh://h/%ff",
             "ssh://h?x=1",

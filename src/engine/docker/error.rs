@@ -380,6 +380,7 @@ fn of_an_argument(message: &str, lower: &str, on: On<'_>) -> Option<(String, &'s
         return Some(("platform".into(), ""));
     }
     match on {
+        On::Container(_) if has(&["invalid signal"]) => Some(("signal".into(), "")),
         On::CreateNetwork | On::CreateVolume
             if has(&["plugin", "unsupported driver"])
                 && has(&["not found", "not be found", "missing", "unsupported"]) =>
@@ -615,7 +616,7 @@ mod tests {
                 InUse,
                 None,
             ),
-            (c1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("id")),
+            (c1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("signal")),
             // The call itself is not known, not the container.
             (c1, 404, "page not found", EngineError, None),
             (On::Network("n1"), 404, "network n1 not found", NetworkNotFound, Some("n1")),
