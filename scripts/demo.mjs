@@ -247,7 +247,8 @@ function runShowing(show, [program, ...args]) {
   return new Promise((resolve, reject) => {
     // A process group of its own: what it starts ends with it.
     const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    const end = () => process.kill(-child.pid, 'SIGTERM')
+    // Once it has been waited for, its number may be another's.
+    const end = () => child.exitCode === null && child.signalCode === null && process.kill(-child.pid, 'SIGTERM')
     signal.addEventListener('abort', end, { once: true })
     let output = ''
     const take = (chunk) => {

@@ -2,7 +2,7 @@
 // its own, boots VMs, and takes everything away again. Exits 1 when something failed. Elsewhere than on a Mac nothing is
 // touched, and the report says that all of it was left out.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { homedir, release } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
@@ -304,7 +304,11 @@ async function afterwards() {
   await check(
     'start() repairs a killed host agent, which is the VM',
     async () => {
-      const pid = Number(readFileSync(join(manager.getContainerdSocketPath(), '..', '..', 'ha.pid'), 'utf8'))
+      const file = join(manager.getContainerdSocketPath(), '..', '..', 'ha.pid')
+      const pid = Number(readFileSync(file, 'utf8'))
+      // Whoever has a number now and had it when the file was written has written it.
+      const began = Date.parse(said('/usr/bin/env', 'LC_ALL=C', '/bin/ps', '-o', 'lstart=', '-p', String(pid)).text)
+      if (!(began < statSync(file).mtimeMs + 1000)) throw new Error(`${file} names process ${pid}, which is another's`)
       process.kill(pid, 'SIGKILL')
       await waitFor('the agent is gone', () => !hostagents().some((line) => line.trim().startsWith(`${pid} `)))
       await manager.start()

@@ -24,10 +24,10 @@ use lima_runtime::{
         machine::{Machine, Plan},
         repair::State,
     },
-    process::Command,
+    process::{Command, identity::Identity},
     progress::{self, Phase, RuntimeProgress},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use support::ordinary;
 use tokio::net::UnixListener;
@@ -121,18 +121,18 @@ impl Rig {
         guest
     }
 
-    async fn pid(&self, file: &str) -> Pid {
+    async fn process(&self, file: &str) -> Identity {
         let facts = self.machine.instance().facts().await.unwrap();
         match if file == "ha.pid" { facts.agent } else { facts.driver } {
-            Holder::Ours(process) => Pid::from_raw(process.pid()).unwrap(),
+            Holder::Ours(process) => process,
             other => panic!("{file}: {other:?}"),
         }
     }
 
     async fn kill(&self, file: &str) {
-        let pid = self.pid(file).await;
-        kill_process(pid, Signal::KILL).unwrap();
-        until(|| !alive(pid)).await;
+        let process = self.process(file).await;
+        assert!(process.signal(Signal::KILL));
+        until(|| !process.lives()).await;
     }
 
     /// The processes whose command line names our directory.
@@ -171,19 +171,16 @@ fn install(dir: &std::path::Path, version: &str) {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // A failed test leaves processes; they name our directory and nobody else's.
-        for file in ["ha.pid", "qemu.pid"] {
-            let pid = std::fs::read_to_string(self.file(file)).ok().and_then(|t| t.trim().parse().ok());
-            let line = pid.map(|pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
-            if line.is_some_and(|line| line.contains(self.dir.path().to_str().unwrap())) {
-                _ = kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL);
+        // A failed test leaves processes.
+        let instance = self.machine.instance();
+        let look = || tokio::runtime::Runtime::new().ok()?.block_on(instance.facts()).ok();
+        let facts = std::thread::scope(|scope| scope.spawn(look).join().ok().flatten());
+        for holder in facts.iter().flat_map(|facts| [facts.agent, facts.driver]) {
+            if let Holder::Ours(process) = holder {
+                process.signal(Signal::KILL);
             }
         }
     }
-}
-
-fn alive(pid: Pid) -> bool {
-    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).is_ok_and(|line| !line.is_empty())
 }
 
 async fn until(mut done: impl FnMut() -> bool) {
@@ -249,15 +246,15 @@ async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpLis
         Fault::AgentKilled => rig.kill("ha.pid").await,
         Fault::DriverKilled => rig.kill("qemu.pid").await,
         Fault::PoweredOff => {
-            let pid = rig.pid("qemu.pid").await;
-            kill_process(pid, Signal::TERM).unwrap();
-            until(|| !alive(pid)).await;
+            let process = rig.process("qemu.pid").await;
+            assert!(process.signal(Signal::TERM));
+            until(|| !process.lives()).await;
         }
         Fault::Reboot | Fault::RebootRecycled => {
-            let (agent, driver) = (rig.pid("ha.pid").await, rig.pid("qemu.pid").await);
-            for pid in [agent, driver] {
-                kill_process(pid, Signal::KILL).unwrap();
-                until(|| !alive(pid)).await;
+            let (agent, driver) = (rig.process("ha.pid").await, rig.process("qemu.pid").await);
+            for process in [agent, driver] {
+                process.signal(Signal::KILL);
+                until(|| !process.lives()).await;
             }
             if matches!(fault, Fault::RebootRecycled) {
                 for file in ["ha.pid", "qemu.pid"] {
@@ -284,7 +281,7 @@ async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpLis
             assert!(rig.machine.start(&rig.plan, &ignore).await.is_err());
             assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
         }
-        Fault::StopHalfWay => kill_process(rig.pid("ha.pid").await, Signal::INT).unwrap(),
+        Fault::StopHalfWay => assert!(rig.process("ha.pid").await.signal(Signal::INT)),
     }
     None
 }
@@ -361,8 +358,8 @@ async fn whole_life(version: &str) {
     assert!(events.windows(2).all(|p| p[0].phase != p[1].phase || p[0].percent <= p[1].percent), "{events:#?}");
 
     // A second start finds it running.
-    let (agent, guest) = (rig.pid("ha.pid").await, rig.start().await);
-    assert_eq!(rig.pid("ha.pid").await, agent);
+    let (agent, guest) = (rig.process("ha.pid").await, rig.start().await);
+    assert_eq!(rig.process("ha.pid").await, agent);
 
     rig.machine.stop(&sink).await.unwrap();
     assert_eq!(rig.machine.state().await.unwrap().0, State::Stopped);
@@ -510,9 +507,9 @@ async fn a_silent_containerd_is_restarted() {
     let Some(rig) = Rig::new() else { return };
     rig.start().await;
     std::fs::write(rig.path("containerd-dead"), "").unwrap();
-    let agent = rig.pid("ha.pid").await;
+    let agent = rig.process("ha.pid").await;
     rig.start().await;
-    assert_eq!(rig.pid("ha.pid").await, agent, "the VM need not be restarted for it");
+    assert_eq!(rig.process("ha.pid").await, agent, "the VM need not be restarted for it");
     rig.finish().await;
 }
 

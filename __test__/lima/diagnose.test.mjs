@@ -1,10 +1,10 @@
 // What diagnose() and collectDiagnostics() say of a VM that runs, and of one that broke.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { limaRig, missing } from '../support/lima.mjs'
+import { signalWriterOf } from '../support/process.mjs'
 import { waitFor } from '../support/wait.mjs'
 
 test('a VM that runs, and one whose host agent was killed', { skip: missing() }, async (t) => {
@@ -26,7 +26,7 @@ test('a VM that runs, and one whose host agent was killed', { skip: missing() },
   const all = tar('-xzO')
   assert.ok(!all.includes(rig.home), 'the home directory is blanked')
 
-  process.kill(Number(readFileSync(join(rig.vm, 'ha.pid'), 'utf8')), 'SIGKILL')
+  signalWriterOf(join(rig.vm, 'ha.pid'))
   await waitFor('its end is seen', async () => (await call('getStatus')).state === 'broken')
   const broken = await checks()
   assert.equal(broken.instance.status, 'fail', JSON.stringify(broken.instance))

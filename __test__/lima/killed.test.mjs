@@ -5,7 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { LimaRuntimeManager } from 'lima-runtime'
-import { processesWith, startTime } from '../support/process.mjs'
+import { processesWith, signalWriterOf, startTime } from '../support/process.mjs'
 import { noRealLima, SLOWNESS, startRealLima } from '../support/real-lima.mjs'
 import { waitFor } from '../support/wait.mjs'
 
@@ -32,8 +32,7 @@ describe('a real VM whose pieces are killed', { skip: noRealLima(), timeout: 7_2
   const drivers = () => DRIVERS.filter((name) => existsSync(path(name)))
   async function kill(names, signal = 'SIGKILL') {
     for (const name of names) {
-      const pid = pidIn(name)
-      process.kill(pid, signal)
+      const pid = signalWriterOf(path(name), signal)
       await waitFor(`the end of ${name}`, () => startTime(pid) === undefined, { timeoutMs: 60_000 * SLOWNESS })
     }
   }

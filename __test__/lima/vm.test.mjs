@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
 import { random, rounds, snapshot } from '../support/installs.mjs'
 import { LIMAS, limaRig, missing } from '../support/lima.mjs'
-import { processesWith } from '../support/process.mjs'
+import { processesWith, signalWriterOf } from '../support/process.mjs'
 import { PLATFORM } from '../support/release-files.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
@@ -337,7 +337,7 @@ test('after a sleep the clock is set, and a VM that died is brought back', { ski
   await call('notifySuspend')
   await call('notifyResume')
   assert.match(readFileSync(join(rig.options.dataDir, 'guest.log'), 'utf8'), /date -s/)
-  process.kill(Number(readFileSync(join(rig.vm, 'qemu.pid'), 'utf8')), 'SIGKILL')
+  signalWriterOf(join(rig.vm, 'qemu.pid'))
   await waitFor('the VM is known to be dead', async () => (await call('getStatus')).state !== 'running')
   await call('notifyResume')
   assert.equal((await call('getStatus')).state, 'running')

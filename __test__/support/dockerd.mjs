@@ -147,7 +147,7 @@ function remove(dir) {
     try {
       runAsRoot('rm', '-rf', dir)
     } catch (error) {
-      // A killed process may still be writing, though it has no arguments any more to be found by.
+      // A killed process may still be writing.
       if (tries === 50) throw error
       pause(20)
     }

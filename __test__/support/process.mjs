@@ -1,6 +1,6 @@
 // Processes: as root when we are not, who is alive, who belongs to what.
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 
 const isRoot = process.getuid?.() === 0
 
@@ -138,6 +138,19 @@ export function startTime(pid) {
   } catch {
     return undefined
   }
+}
+
+/** Sends a signal to the process whose number is in `file`, if it had it when that was written. Returns the number. */
+export function signalWriterOf(file, signal = 'SIGKILL') {
+  const pid = Number(readFileSync(file, 'utf8'))
+  if (process.platform === 'linux') {
+    // Linux counts in hundredths of a second since the boot; clocks are read one after the other.
+    const boot = Date.now() - Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000
+    const began = boot + Number(startTime(pid)) * 10
+    if (!(began < statSync(file).mtimeMs + 1000)) throw new Error(`${file} was not written by process ${pid}`)
+  }
+  process.kill(pid, signal)
+  return pid
 }
 
 /** Pids of the processes that have `text` in an argument, oldest first: to be looked at, for they may be anybody's. */

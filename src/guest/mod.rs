@@ -34,6 +34,73 @@ pub(crate) const BEGAN: &str = r#"began() {
 }
 "#;
 
+/// For scripts after [`BEGAN`]: `end SIGNAL ROUNDS` sends a signal to the first processes of all containers there are, and
+/// waits for them, five rounds a second; false when some are left. One is known by its control group, which has its
+/// container's name, and from then on by the moment it began.
+pub(crate) const CONTAINERS: &str = r#"containers() {
+  for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
+    [ -e "$file" ] || continue
+    pid=$(cat "$file") id=${file%/init.pid}
+    id=${id##*/}
+    began "$pid" || continue
+    while read -r line; do
+      case $line/ in *"/$id/"* | *"-$id.scope/"*) echo "$pid:$at"; break ;; esac
+    done <"/proc/$pid/cgroup"
+  done
+}
+lives() { began "${1%:*}" && [ "$at" = "${1#*:}" ]; }
+end() {
+  all=$(containers)
+  n=0
+  for one in $all; do ! lives "$one" || { kill -s CONT "${one%:*}"; kill -s "$1" "${one%:*}"; }; done
+  while :; do
+    left=
+    for one in $all; do ! lives "$one" || left=1; done
+    [ -n "$left" ] || return 0
+    [ $n -lt "$2" ] || return 1
+    n=$((n + 1))
+    sleep 0.2
+  done
+}
+"#;
+
+/// The leader of a command's process group in the guest: a shell that said who it is before anything else was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pid: u32,
+    began: u64,
+}
+
+impl Leader {
+    /// Of its number, and what the kernel says of it after its name.
+    pub(crate) fn parse(said: &str) -> Option<Self> {
+        let mut words = said.split_ascii_whitespace();
+        // The 22nd field of proc(5)'s line.
+        Some(Self { pid: words.next()?.parse().ok()?, began: words.nth(19)?.parse().ok()? })
+    }
+
+    /// A script, and its arguments, that ends the whole group by KILL, with `politely` only what is left two seconds after
+    /// TERM; and that does nothing when the number is another's by now.
+    pub(crate) fn end(self, politely: bool) -> (String, [String; 3]) {
+        const END: &str = r#"began "$1" && [ "$at" = "$2" ] || exit 0
+exec 2>/dev/null
+if [ "$3" = politely ]; then
+  kill -s TERM -- "-$1"
+  for n in 1 2 3 4 5 6 7 8 9 10; do
+    sleep 0.2
+    kill -s 0 -- "-$1" || exit 0
+  done
+  # While somebody is left of the group, nobody else gets its number.
+  began "$1"
+  [ -z "$at" ] || [ "$at" = "$2" ] || exit 0
+fi
+kill -s KILL -- "-$1"
+"#;
+        let how = if politely { "politely" } else { "at-once" };
+        ([BEGAN, END].concat(), [self.pid.to_string(), self.began.to_string(), how.to_owned()])
+    }
+}
+
 /// What one command line holds for certain.
 const AT_ONCE: usize = 300;
 const READ_FILES: &str = r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
@@ -75,7 +142,100 @@ async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) 
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::BEGAN;
+    use std::{os::unix::process::CommandExt, process::Child};
+
+    use super::{BEGAN, CONTAINERS, Leader};
+
+    fn sleeper(words: &str) -> Child {
+        std::process::Command::new("sh").args(["-c", words]).process_group(0).spawn().unwrap()
+    }
+
+    fn leader(child: &Child) -> Leader {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        Leader::parse(&format!("{}{}", child.id(), stat.rsplit(')').next().unwrap())).unwrap()
+    }
+
+    fn end(leader: Leader, politely: bool) {
+        let (script, arguments) = leader.end(politely);
+        assert!(std::process::Command::new("sh").args(["-c", &script, "sh"]).args(arguments).status().is_ok());
+    }
+
+    #[test]
+    fn a_group_is_ended_by_who_leads_it_and_not_by_its_number() {
+        for politely in [true, false] {
+            let mut child = sleeper("exec sleep 1000");
+            let it = leader(&child);
+            assert_eq!(it.pid, child.id());
+            // The number of one that has gone, given to another.
+            for began in [it.began + 1, it.began - 1] {
+                end(Leader { began, ..it }, politely);
+            }
+            assert!(child.try_wait().unwrap().is_none(), "{politely}");
+            end(it, politely);
+            let signal = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap());
+            assert_eq!(signal, Some(if politely { 15 } else { 9 }));
+        }
+    }
+
+    #[test]
+    fn a_containers_process_is_the_one_in_its_control_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name).display().to_string();
+        let script = [BEGAN, CONTAINERS, "containers; end TERM 0; end KILL 50"].concat();
+        let script =
+            script.replace("/run/containerd", &place("run")).replace("/proc/$pid/cgroup", &place("cgroup.$pid"));
+        let container = |id: &str, cgroup: &str| {
+            // A container's first process seldom heeds TERM.
+            let child = sleeper("trap '' TERM; exec sleep 1000");
+            let bundle = dir.path().join("run/io.containerd.runtime.v2.task/kai").join(id);
+            std::fs::create_dir_all(&bundle).unwrap();
+            std::fs::write(bundle.join("init.pid"), child.id().to_string()).unwrap();
+            std::fs::write(place(&format!("cgroup.{}", child.id())), format!("1:x:/other\n0::{cgroup}\n")).unwrap();
+            child
+        };
+        // As cgroupfs and systemd have it, and one that made groups of its own; then those that got a number of old.
+        let mut ours = [
+            container("1f0e", "/kai/1f0e"),
+            container("2f0e", "/system.slice/nerdctl-2f0e.scope"),
+            container("3f0e", "/system.slice/nerdctl-3f0e.scope/init.scope"),
+        ];
+        let mut others =
+            [container("4f0e", "/kai/4f0e5"), container("init", "/init.scope"), container("a.b", "/user.slice/a-b")];
+        let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let mut found: Vec<_> = ours.iter().map(|c| format!("{}:{}", c.id(), leader(c).began)).collect();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let mut said: Vec<_> = said.lines().collect();
+        found.sort();
+        said.sort_unstable();
+        assert_eq!(said, found);
+        for child in &mut ours {
+            child.wait().unwrap();
+        }
+        for child in &mut others {
+            assert!(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// A leader that heeds TERM, and one of its group that does not.
+    #[test]
+    fn what_outlives_the_leader_is_ended_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let words = format!("(trap '' TERM; exec >'{}'; echo; exec sleep 1000) & exec sleep 1000", fifo.display());
+        let mut child = sleeper(&words);
+        let mut other = std::fs::File::open(&fifo).unwrap();
+        std::io::Read::read_exact(&mut other, &mut [0]).unwrap();
+        let it = leader(&child);
+        let waits = std::thread::spawn(move || child.wait().unwrap());
+        end(it, true);
+        waits.join().unwrap();
+        // Its end of the pipe closes when it has gone.
+        assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0);
+    }
 
     #[test]
     fn a_shell_knows_when_a_process_began_and_that_it_has_ended() {

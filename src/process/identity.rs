@@ -51,6 +51,7 @@ impl Identity {
     }
 
     /// Of the same boot, and no earlier.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_since(&self, other: &Self) -> bool {
         self.boot == other.boot && self.started >= other.started
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{Containerd, api::Container, labels::LOG_URI};
-use crate::error::Result;
+use crate::{error::Result, guest::BEGAN};
 
 /// The version from which on the logger writes what it has read before it ends.
 const SINCE: (u32, u32, u32) = (2, 3, 4);
@@ -65,11 +65,14 @@ pub(super) async fn install(c: &Containerd, made: &Container, dir: &str) -> Resu
 /// what containerd's shim gave it: the program's words, whose container it is, and who runs it.
 pub(super) async fn end(c: &Containerd, id: &str) {
     const END: &str = r#"grep -lsaF "CONTAINER_ID=$1" /proc/[0-9]*/environ | while IFS=/ read -r _ _ pid _; do
+  began "$pid" || continue
+  since=$at
   [ -O "/proc/$pid" ] && [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n 2p)" = _NERDCTL_INTERNAL_LOGGING ] || continue
   own=$(tr '\0' '\n' <"/proc/$pid/environ" | grep -xcF -e "CONTAINER_ID=$1" -e "CONTAINER_NAMESPACE=$2")
-  [ "$own" != 2 ] || kill -s TERM "$pid"
+  [ "$own" = 2 ] && began "$pid" && [ "$at" = "$since" ] || continue
+  kill -s TERM "$pid"
 done"#;
-    let ended = c.guest().run(c.command(["sh", "-c", END, "sh", id, c.namespace()])).await;
+    let ended = c.guest().run(c.command(["sh", "-c", &[BEGAN, END].concat(), "sh", id, c.namespace()])).await;
     if let Err(e) = ended.and_then(|output| output.checked("sh")) {
         tracing::debug!(id, %e, "a logger may be left");
     }

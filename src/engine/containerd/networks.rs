@@ -19,6 +19,7 @@ use super::{
 use crate::{
     engine::{types::*, validate},
     error::{Error, ErrorCode, Result},
+    guest::BEGAN,
     process::{Command, Output},
 };
 
@@ -165,11 +166,31 @@ pub(super) fn names(container: &Container) -> Vec<String> {
     container.labels.get(NETWORKS).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default()
 }
 
-/// The task's process, where it lives.
-async fn living(c: &Containerd, id: &str) -> Result<Option<u32>> {
-    let task = c.api.task(id).await?;
-    let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);
-    Ok(task.filter(lives).map(|t| t.pid))
+/// A container's first process, and the moment it began.
+struct First {
+    pid: String,
+    began: String,
+}
+
+/// The container's process, where it lives.
+async fn living(c: &Containerd, id: &str) -> Result<Option<First>> {
+    const SAY: &str = r#"began "$1" && printf %s "$at""#;
+    let pid = async || -> Result<Option<u32>> {
+        let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);
+        Ok(c.api.task(id).await?.filter(lives).map(|t| t.pid))
+    };
+    let mut now = pid().await?;
+    while let Some(number) = now {
+        let text = number.to_string();
+        let out = c.guest().run(c.inside(["sh", "-c", &[BEGAN, SAY].concat(), "sh", &text])).await?;
+        // Before and after the look the number was this container's.
+        now = pid().await?;
+        if now == Some(number) {
+            let began = String::from_utf8_lossy(&out.checked("sh")?).into_owned();
+            return Ok(Some(First { pid: text, began }));
+        }
+    }
+    Ok(None)
 }
 
 async fn both(c: &Containerd, container: &str, network: &str) -> Result<(Container, Network)> {
@@ -190,10 +211,10 @@ pub(super) async fn connect(c: &Containerd, container: &str, network: &str) -> R
         return Err(state(format!("The container uses the network {other}, and can have no other beside it")));
     }
     names.push(network.name.clone());
-    let Some(pid) = living(c, &container.id).await? else { return record(c, &container, &names).await };
+    let Some(first) = living(c, &container.id).await? else { return record(c, &container, &names).await };
     let hosts = Hosts::read(c).await?;
     let interface = free_interface(&hosts, &container.id, names.len() - 1);
-    let endpoint = Endpoint { c, network: &network, container: &container.id, interface: &interface, pid: Some(pid) };
+    let endpoint = Endpoint { c, network: &network, container: &container.id, interface: &interface, first };
     let result = endpoint.attach(&json!({ "portMappings": files::port_mappings(c, &container).await? })).await?;
     let kept = async {
         record(c, &container, &names).await?;
@@ -215,12 +236,10 @@ pub(super) async fn disconnect(c: &Containerd, container: &str, network: &str) -
             .detail("id", container.id.as_str()));
     };
     names.remove(at);
-    if let Some(pid) = living(c, &container.id).await? {
+    if let Some(first) = living(c, &container.id).await? {
         let hosts = Hosts::read(c).await?;
         let interface = hosts.interface(&container.id, &network.name).unwrap_or_else(|| format!("eth{at}"));
-        Endpoint { c, network: &network, container: &container.id, interface: &interface, pid: Some(pid) }
-            .detach()
-            .await?;
+        Endpoint { c, network: &network, container: &container.id, interface: &interface, first }.detach().await?;
         record(c, &container, &names).await?;
         return hosts.with(&container.id, &network.name, None).write(c).await;
     }
@@ -253,8 +272,18 @@ struct Endpoint<'a> {
     network: &'a Network,
     container: &'a str,
     interface: &'a str,
-    pid: Option<u32>,
+    first: First,
 }
+
+/// Runs a plugin with the network namespace of the process `$1` that began at `$2`, which it is given by a descriptor: the
+/// number may be another container's by then. Without that process there is none, and nothing but to detach. The plugin
+/// is this process, and whom it asks finds the descriptor, too.
+const WITH_NETNS: &str = r#"{ command exec 9<"/proc/$1/ns/net"; } 2>/dev/null
+CNI_NETNS=/proc/$$/fd/9
+began "$1" && [ "$at" = "$2" ] || { CNI_NETNS= && [ "$CNI_COMMAND" = DEL ] || { echo 'it has ended' >&2; exit 1; }; }
+export CNI_NETNS
+shift 2
+exec "$@""#;
 
 impl Endpoint<'_> {
     /// As nerdctl calls the container to CNI (docs/reference/cni.md#names-nerdctl-uses).
@@ -288,7 +317,10 @@ impl Endpoint<'_> {
         let mut result = Value::Null;
         for plugin in &self.network.plugins {
             match self.run(&path, "ADD", plugin, &result, capabilities).await {
-                Ok(output) => result = serde_json::from_slice(&output).unwrap_or(result),
+                Ok(output) => {
+                    result = serde_json::from_slice(&output).unwrap_or(result);
+                    self.name_sandbox(&mut result);
+                }
                 Err(e) => {
                     let _ = self.detach_with(&path, &result, capabilities).await;
                     return Err(e);
@@ -304,6 +336,15 @@ impl Endpoint<'_> {
         });
         write(self.c, &self.cache(), cached.to_string()).await?;
         Ok(result)
+    }
+
+    /// As nerdctl names it, for later readers.
+    fn name_sandbox(&self, result: &mut Value) {
+        for interface in result["interfaces"].as_array_mut().into_iter().flatten() {
+            if interface["sandbox"].as_str().is_some_and(|s| !s.is_empty()) {
+                interface["sandbox"] = format!("/proc/{}/ns/net", self.first.pid).into();
+            }
+        }
     }
 
     async fn detach(&self) -> Result<()> {
@@ -341,13 +382,12 @@ impl Endpoint<'_> {
                 config["runtimeConfig"][name] = value.clone();
             }
         }
-        let netns = self.pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default();
+        let (script, plugin) = ([BEGAN, WITH_NETNS].concat(), format!("{path}/{kind}"));
         let command: Command = self
             .c
-            .inside([format!("{path}/{kind}")])
+            .inside(["sh", "-c", &script, "sh", &self.first.pid, &self.first.began, &plugin])
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", self.cni_id())
-            .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", self.interface)
             .env("CNI_ARGS", "IgnoreUnknown=1")
             .env("CNI_PATH", path)
@@ -549,6 +589,33 @@ pub(crate) fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_plugin_gets_the_namespace_of_the_process_that_was_meant() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let (pid, began) = crate::process::identity::Identity::of(child.id()).unwrap().for_a_shell();
+        let run = |pid: &str, began: &str, verb: &str| {
+            let plugin = r#"echo "$CNI_NETNS $(readlink "$CNI_NETNS")""#;
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &[BEGAN, WITH_NETNS].concat(), "sh", pid, began, "sh", "-c", plugin]);
+            let out = command.env("CNI_COMMAND", verb).output().unwrap();
+            (out.status.success(), String::from_utf8(out.stdout).unwrap().trim().to_owned())
+        };
+        let space = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        for verb in ["ADD", "DEL"] {
+            let (done, said) = run(&pid, &began, verb);
+            assert!(done && said.starts_with("/proc/") && said.ends_with(&format!(" {}", space.display())), "{said}");
+        }
+        // Another has the number by now; nobody has.
+        child.kill().unwrap();
+        let another = (std::process::id().to_string(), began.clone());
+        child.wait().unwrap();
+        for (pid, began) in [another, (pid, began)] {
+            assert_eq!(run(&pid, &began, "ADD"), (false, String::new()));
+            assert_eq!(run(&pid, &began, "DEL"), (true, String::new()));
+        }
+    }
 
     fn host(name: &str, networks: &Value, hosts: &str) -> Host {
         let meta = json!({ "ID": name, "Name": name, "Hostname": format!("{name}-host"), "Networks": networks });

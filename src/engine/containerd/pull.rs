@@ -25,6 +25,7 @@ use crate::{
     },
     env_vars,
     error::{Error, ErrorCode, Result},
+    guest::BEGAN,
     process::{Chunk, Command, Exit, Output, Process},
     progress::{PullProgress, Sink, Throttle},
 };
@@ -37,8 +38,8 @@ const UNPACK_IDLE: Duration = Duration::from_secs(15 * 60);
 /// Runs a nerdctl with proxies, credentials and certificates that stand in no argument and lie in memory alone, and go with
 /// it. Input: one line of JSON (Docker's `config.json`; empty where there is none, nor a certificate), then variables, a line
 /// each, an empty line, and a PEM. `$1` is the registry. The directory is one that nobody else can have made, in a place
-/// that is ours or lets nobody touch others' files; what a killed predecessor left goes first: its name holds its process
-/// number (docs/reference/nerdctl.md#registry-settings).
+/// that is ours or lets nobody touch others' files; what a killed predecessor left goes first: its name says who it was
+/// (docs/reference/nerdctl.md#registry-settings).
 const WITH_SECRETS: &str = r#"
 umask 077
 IFS= read -r config
@@ -52,11 +53,13 @@ for base in "$XDG_RUNTIME_DIR" /run /dev/shm; do
   [ -n "$base" ] && [ -w "$base" ] && [ "$(stat -f -c %T "$base")" = tmpfs ] || continue
   [ -O "$base" ] || [ -k "$base" ] || continue
   for old in "$base"/lima-runtime-auth.*; do
-    pid=${old##*/lima-runtime-auth.}
+    who=${old##*/lima-runtime-auth.}
+    who=${who%%.*}
     [ -d "$old" ] && [ ! -L "$old" ] && [ -O "$old" ] || continue
-    kill -0 "${pid%%.*}" 2>/dev/null || rm -rf -- "$old"
+    began "${who%-*}" && [ "$at" = "${who#*-}" ] || rm -rf -- "$old"
   done
-  dir=$(mktemp -d "$base/lima-runtime-auth.$$.XXXXXXXXXX") && break
+  began $$
+  dir=$(mktemp -d "$base/lima-runtime-auth.$$-$at.XXXXXXXXXX") && break
 done
 [ -n "$dir" ] || { echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2; exit 1; }
 child=
@@ -132,7 +135,7 @@ fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Optio
     let auths = credentials.map(|c| json!({ key: c.entry() }));
     let config = json!({ "auths": auths.unwrap_or_else(|| json!({})) }).to_string();
     let config = if secrets { config.as_str() } else { "" };
-    let script = ["/bin/sh", "-c", WITH_SECRETS, "sh", registry].map(|a| a.as_bytes().to_vec());
+    let script = ["/bin/sh", "-c", &[BEGAN, WITH_SECRETS].concat(), "sh", registry].map(|a| a.as_bytes().to_vec());
     let whole = script.into_iter().chain(command.argv).collect();
     Ok(Command { argv: whole, input: format!("{config}\n{variables}\n{certificates}").into(), ..command })
 }
@@ -512,6 +515,32 @@ pub(crate) fn fuzz(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn credentials_stay_no_longer_than_the_pull_they_are_of() {
+        use std::io::Write;
+        let Ok(base) = tempfile::tempdir_in("/dev/shm") else { return eprintln!("SKIPPED: no /dev/shm") };
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let (pid, began) = crate::process::identity::Identity::of(child.id()).unwrap().for_a_shell();
+        let left = |who: &str| base.path().join(format!("lima-runtime-auth.{who}.aaaaaaaaaa"));
+        let lives = left(&format!("{pid}-{began}"));
+        // Its number is another's by now; as an earlier version named it; of nobody.
+        let gone = [left(&format!("{pid}-1")), left(&pid), left("999999999-1"), left("x")];
+        for dir in gone.iter().chain([&lives]) {
+            std::fs::create_dir(dir).unwrap();
+        }
+        let mut pull = std::process::Command::new("sh");
+        pull.args(["-c", &[BEGAN, WITH_SECRETS].concat(), "sh", "r.example", "true"])
+            .env("XDG_RUNTIME_DIR", base.path());
+        let mut pull = pull.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        pull.stdin.take().unwrap().write_all(b"{\"auths\":{}}\n\n").unwrap();
+        assert!(pull.wait().unwrap().success());
+        let there: Vec<_> = std::fs::read_dir(base.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(there, [lives]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]

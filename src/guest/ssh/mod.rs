@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Guest, Socket};
+use super::{Guest, Leader, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{BACKLOG, Chunk, Command, Exit, Output, Process, STRAGGLER_GRACE, TERM_GRACE},
@@ -180,8 +180,8 @@ impl Guest for SshGuest {
 }
 
 impl Inner {
-    fn sudo(&self, root: bool) -> &'static str {
-        if root && self.target.user != "root" { "sudo -n " } else { "" }
+    fn sudo(&self, root: bool) -> &'static [&'static str] {
+        if root && self.target.user != "root" { &["sudo", "-n"] } else { &[] }
     }
 
     async fn session(&self, own_connection: bool) -> Option<OwnedSemaphorePermit> {
@@ -250,7 +250,7 @@ impl Session<'_> {
             _ = write.eof().await;
         };
         tokio::pin!(feed);
-        let (mut input_done, mut exit, mut filter) = (false, None, quote::PidFilter::default());
+        let (mut input_done, mut exit, mut filter) = (false, None, quote::LeaderFilter::default());
         // Set by cancelling: what to try when the command has not ended by then.
         let mut escalation: Option<(Instant, Escalation)> = None;
         loop {
@@ -274,7 +274,7 @@ impl Session<'_> {
                         if !data.is_empty() {
                             _ = chunks.send(Chunk::Stderr(data)).await;
                         }
-                        if filter.pid.is_some() && matches!(escalation, Some((_, Escalation::Term))) {
+                        if filter.leader.is_some() && matches!(escalation, Some((_, Escalation::Term))) {
                             escalation = Some(term(write).await);
                         }
                     }
@@ -297,7 +297,7 @@ impl Session<'_> {
                 () = &mut feed, if !input_done => input_done = true,
                 () = cancel.cancelled(), if escalation.is_none() => {
                     // Sent before the shell runs, a signal reaches nobody (docs/reference/ssh.md#signals-too-early).
-                    escalation = Some(match filter.pid {
+                    escalation = Some(match filter.leader {
                         Some(_) => term(write).await,
                         None => (Instant::now() + TERM_GRACE, Escalation::Term),
                     });
@@ -305,8 +305,8 @@ impl Session<'_> {
                 () = late => match escalation.take() {
                     Some((_, Escalation::Term)) if exit.is_none() => escalation = Some(term(write).await),
                     Some((_, Escalation::Kill)) if exit.is_none() => {
-                        if let Some(pid) = filter.pid {
-                            guest.kill(handle, pid, root).await;
+                        if let Some(leader) = filter.leader {
+                            guest.kill(handle, leader, root).await;
                         }
                         escalation = Some((Instant::now() + TERM_GRACE, Escalation::Leave));
                     }
@@ -341,10 +341,9 @@ enum Escalation {
 impl Inner {
     /// Never KILL through sshd: it would end sudo and leave its child (docs/reference/ssh.md#cancelling). The group
     /// holds both.
-    async fn kill(&self, handle: &Handle, pid: u32, root: bool) {
+    async fn kill(&self, handle: &Handle, leader: Leader, root: bool) {
         let Ok(_one_at_a_time) = self.kills.acquire().await else { return };
-        let sudo = self.sudo(root);
-        let line = format!("{sudo}kill -s KILL -- -{pid}");
+        let line = quote::ending(leader, false, self.sudo(root));
         let work = async {
             let mut channel = handle.channel_open_session().await?;
             channel.exec(true, line).await?;
@@ -352,7 +351,7 @@ impl Inner {
             channel.close().await
         };
         if !matches!(tokio::time::timeout(TERM_GRACE, work).await, Ok(Ok(()))) {
-            tracing::warn!(pid, "a command in the guest could not be ended");
+            tracing::warn!(?leader, "a command in the guest could not be ended");
         }
     }
 }

@@ -16,10 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Socket, link::CONNECT, quote};
+use super::{Leader, Socket, link::CONNECT, quote};
 use crate::{
     error::{Error, ErrorCode, Result},
-    process::{self, BACKLOG, Chunk, Exit, Process, TERM_GRACE},
+    process::{self, BACKLOG, Chunk, Exit, Process},
     task,
 };
 
@@ -99,7 +99,7 @@ impl SshProgram {
         &self,
         line: &[u8],
         input: Bytes,
-        sudo: &'static str,
+        sudo: &'static [&'static str],
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Process> {
         let mut ssh = self.run(line, input).await?;
@@ -111,15 +111,15 @@ impl SshProgram {
         let this = self.clone();
         task::spawn(async move {
             let _permit = permit;
-            let (found, pid) = watch::channel(None);
-            let mut filter = quote::PidFilter::default();
+            let (found, leader) = watch::channel(None);
+            let mut filter = quote::LeaderFilter::default();
             let pump = async {
                 while let Some(chunk) = ssh.next().await {
                     let chunk = match chunk {
                         Chunk::Stderr(data) => Chunk::Stderr(filter.pass(data)),
                         stdout @ Chunk::Stdout(_) => stdout,
                     };
-                    found.send_if_modified(|pid| std::mem::replace(pid, filter.pid) != filter.pid);
+                    found.send_if_modified(|known| std::mem::replace(known, filter.leader) != filter.leader);
                     if !matches!(&chunk, Chunk::Stderr(data) if data.is_empty()) {
                         _ = chunks.send(chunk).await;
                     }
@@ -127,7 +127,7 @@ impl SshProgram {
             };
             let given_up = async {
                 cancel.cancelled().await;
-                this.end(pid, sudo).await;
+                this.end(leader, sudo).await;
             };
             tokio::select! {
                 () = pump => {}
@@ -135,7 +135,7 @@ impl SshProgram {
             }
             let rest = filter.rest();
             let exit = match ssh.exit().await {
-                Ok(Exit::Code(255)) if filter.pid.is_none() => Err(unreachable(&rest)),
+                Ok(Exit::Code(255)) if filter.leader.is_none() => Err(unreachable(&rest)),
                 other => {
                     if !rest.is_empty() {
                         _ = chunks.send(Chunk::Stderr(rest)).await;
@@ -149,17 +149,14 @@ impl SshProgram {
     }
 
     /// The end of the ssh here is no end there: its process group is ended by another.
-    async fn end(&self, mut pid: watch::Receiver<Option<u32>>, sudo: &str) {
-        let Ok(Ok(Some(pid))) =
-            tokio::time::timeout(CONNECT, pid.wait_for(Option::is_some)).await.map(|r| r.map(|p| *p))
+    async fn end(&self, mut leader: watch::Receiver<Option<Leader>>, sudo: &[&str]) {
+        let Ok(Ok(Some(leader))) =
+            tokio::time::timeout(CONNECT, leader.wait_for(Option::is_some)).await.map(|r| r.map(|l| *l))
         else {
             return;
         };
-        for signal in ["TERM", "KILL"] {
-            if let Ok(killer) = self.run(format!("{sudo}kill -s {signal} -- -{pid}").as_bytes(), Bytes::new()).await {
-                _ = killer.output().await;
-            }
-            tokio::time::sleep(TERM_GRACE).await;
+        if let Ok(killer) = self.run(&quote::ending(leader, true, sudo), Bytes::new()).await {
+            _ = killer.output().await;
         }
     }
 
@@ -167,7 +164,7 @@ impl SshProgram {
     pub(super) async fn connect(&self, path: &str, forwards: &Forwards) -> Result<Socket> {
         // ssh would close a connection to what is not there, without a word.
         let check = quote::line(&["test", "-w", path].map(|word| word.as_bytes().to_vec()))?;
-        if !self.start(&check, Bytes::new(), "", None).await?.output().await?.success() {
+        if !self.start(&check, Bytes::new(), &[], None).await?.output().await?.success() {
             let text = format!("The guest cannot open {path}");
             return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
         }

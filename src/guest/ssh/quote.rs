@@ -1,28 +1,51 @@
 //! sshd hands a command to the user's shell as one string (docs/reference/ssh.md#one-command-string). This is the only
 //! place that makes such a string.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    guest::Leader,
+};
 
 /// Linux takes no single argument longer than this (`MAX_ARG_STRLEN`), and the whole command is one argument of the
 /// guest's shell.
 const LONGEST: usize = 128 * 1024 - 1;
 
-/// What the shell says first, with its process number, which the command then takes over. The way to a command that
-/// does not end when sshd is asked to end it.
+/// What the shell says first, with who it is, which the command then takes over. The way to a command that does not end
+/// when sshd is asked to end it.
 pub(super) const MARKER: &[u8] = b"lima-runtime-pid:";
 
 /// A line for a POSIX shell that runs exactly `argv`.
 pub(super) fn line(argv: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let mut line = [b"echo ", MARKER, b"$$ >&2; exec"].concat();
-    for word in argv {
-        line.push(b' ');
-        quote(word, &mut line);
-    }
+    // A builtin reads it, into a variable that is nobody's.
+    let mut line = [
+        b"{ read -r LIMA_RUNTIME_STAT </proc/$$/stat; } 2>/dev/null; echo ",
+        MARKER,
+        b"$$ ${LIMA_RUNTIME_STAT##*)} >&2; exec",
+    ]
+    .concat();
+    words(argv, &mut line);
     if line.len() > LONGEST {
         let problem = format!("{} bytes once quoted, more than the {LONGEST} a guest takes", line.len());
         return Err(Error::invalid("argv", problem).hint("Pass large data through standard input."));
     }
     Ok(line)
+}
+
+/// A line that ends `leader`'s group, through `sudo` where root alone may.
+pub(super) fn ending(leader: Leader, politely: bool, sudo: &[&str]) -> Vec<u8> {
+    let (script, arguments) = leader.end(politely);
+    let mut line = b"exec".to_vec();
+    words(sudo, &mut line);
+    words(["sh", "-c", &script, "sh"], &mut line);
+    words(arguments, &mut line);
+    line
+}
+
+fn words<W: AsRef<[u8]>>(argv: impl IntoIterator<Item = W>, line: &mut Vec<u8>) {
+    for word in argv {
+        line.push(b' ');
+        quote(word.as_ref(), line);
+    }
 }
 
 /// Within single quotes a POSIX shell interprets nothing; only the single quote itself cannot stand there.
@@ -40,13 +63,13 @@ fn quote(word: &[u8], line: &mut Vec<u8>) {
 
 /// Takes the marker's line out of standard error, wherever the shell's own noise put it.
 #[derive(Default)]
-pub(super) struct PidFilter {
+pub(super) struct LeaderFilter {
     held: Vec<u8>,
-    pub(super) pid: Option<u32>,
+    pub(super) leader: Option<Leader>,
     done: bool,
 }
 
-impl PidFilter {
+impl LeaderFilter {
     /// What of standard error is the command's.
     pub(super) fn pass(&mut self, data: bytes::Bytes) -> bytes::Bytes {
         if self.done {
@@ -57,8 +80,7 @@ impl PidFilter {
             && let Some(length) = self.held[start..].iter().position(|&b| b == b'\n')
         {
             let line: Vec<u8> = self.held.drain(start..=start + length).collect();
-            let digits = std::str::from_utf8(&line[MARKER.len()..line.len() - 1]).unwrap_or_default();
-            self.pid = digits.parse().ok();
+            self.leader = std::str::from_utf8(&line[MARKER.len()..]).ok().and_then(Leader::parse);
             return self.rest();
         }
         // A login script may talk, but not for ever.
@@ -73,7 +95,7 @@ impl PidFilter {
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
-    let mut filter = PidFilter::default();
+    let mut filter = LeaderFilter::default();
     let mut out: Vec<u8> = data.chunks(5).flat_map(|piece| filter.pass(bytes::Bytes::copy_from_slice(piece))).collect();
     out.extend(filter.rest());
     assert!(out.len() <= data.len());
@@ -87,12 +109,20 @@ mod tests {
 
     #[test]
     fn the_pid_line_is_found_in_pieces_and_among_noise() {
-        let mut f = PidFilter::default();
+        let mut f = LeaderFilter::default();
         let mut out = Vec::new();
-        for part in ["hello from .bash", "rc\nlima-runt", "ime-pid:41", "7\nreal ", "error\n"] {
+        for part in [
+            "hello from .bash",
+            "rc\nlima-runt",
+            "ime-pid:41",
+            "7 S 1 417 417 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 47",
+            "11 0\nreal ",
+            "error\n",
+        ] {
             out.extend_from_slice(&f.pass(bytes::Bytes::from(part)));
         }
-        assert_eq!(f.pid, Some(417));
+        assert_eq!(f.leader, Leader::parse("417 S 1 417 417 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711"));
+        assert!(f.leader.is_some());
         assert_eq!(String::from_utf8(out).unwrap(), "hello from .bashrc\nreal error\n");
     }
 

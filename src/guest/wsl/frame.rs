@@ -16,12 +16,13 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::process::Exit;
+use crate::{guest::Leader, process::Exit};
 
 /// Of the guest's shell; its `$0` is the [`mark`]. One line without Windows' special cases. The command gets nothing of
 /// Windows' or WSL's environment: it would end up in containers. TERM, which goes to the whole group, ends the command and
 /// leaves its shell to say so; what the shell itself remarks on such an end is thrown away.
-pub(super) const SCRIPT: &str = "echo $0 pid $$ >&2; IFS= read -r line || exit 125; trap : TERM; exec 3>&2 2>/dev/null; \
+pub(super) const SCRIPT: &str = "{ read -r LIMA_RUNTIME_STAT </proc/$$/stat; } 2>/dev/null; \
+    echo $0 leader $$ ${LIMA_RUNTIME_STAT##*)} >&2; IFS= read -r line || exit 125; trap : TERM; exec 3>&2 2>/dev/null; \
     (exec 2>&3 3>&-; eval \"exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     LANG=C.UTF-8 $(printf %b \"$line\")\"); echo $0 exit $? >&3";
 
@@ -58,13 +59,13 @@ pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
 pub(super) struct Filter {
     mark: Vec<u8>,
     held: Vec<u8>,
-    pub(super) pid: Option<u32>,
+    pub(super) leader: Option<Leader>,
     pub(super) exit: Option<Exit>,
 }
 
 impl Filter {
     pub(super) fn new(mark: &str) -> Self {
-        Self { mark: mark.as_bytes().to_vec(), held: Vec::new(), pid: None, exit: None }
+        Self { mark: mark.as_bytes().to_vec(), held: Vec::new(), leader: None, exit: None }
     }
 
     /// What of standard error is the command's.
@@ -77,7 +78,7 @@ impl Filter {
             let said: Vec<u8> = self.held.drain(..=end).skip(self.mark.len()).collect();
             let said = String::from_utf8_lossy(&said).into_owned();
             match said.trim().split_once(' ') {
-                Some(("pid", number)) => self.pid = number.parse().ok(),
+                Some(("leader", words)) => self.leader = Leader::parse(words),
                 Some(("exit", number)) => self.exit = number.parse().ok().map(exit),
                 _ => {}
             }
@@ -120,7 +121,7 @@ pub(crate) fn fuzz(data: &[u8]) {
         let mut filter = Filter::new(MARK);
         let mut out: Vec<u8> = data.chunks(size).flat_map(|piece| filter.pass(piece)).collect();
         out.extend(filter.rest());
-        (out, filter.pid, filter.exit)
+        (out, filter.leader, filter.exit)
     };
     let whole = read(data.len().max(1));
     assert!(whole.0.len() <= data.len());
@@ -135,13 +136,14 @@ mod tests {
     fn the_shells_words_are_found_in_pieces_and_nothing_else_is_held_back() {
         let mark = mark();
         assert_ne!(mark, super::mark());
-        let all = format!("warning\n{mark} pid 417\nreal {}error{mark} exit 137\nlate\n", &mark[..9]);
+        let leader = "417 S 1 417 417 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0";
+        let all = format!("warning\n{mark} leader {leader}\nreal {}error{mark} exit 137\nlate\n", &mark[..9]);
         for size in 1..all.len() {
             let mut filter = Filter::new(&mark);
             let mut out: Vec<u8> = all.as_bytes().chunks(size).flat_map(|part| filter.pass(part)).collect();
             out.extend(filter.rest());
             assert_eq!(String::from_utf8(out).unwrap(), format!("warning\nreal {}errorlate\n", &mark[..9]));
-            assert_eq!((filter.pid, filter.exit), (Some(417), Some(Exit::Signal("KILL".into()))));
+            assert_eq!((filter.leader, filter.exit), (Leader::parse(leader), Some(Exit::Signal("KILL".into()))));
         }
         let mut filter = Filter::new(&mark);
         assert_eq!(filter.pass(b"at once"), "at once");

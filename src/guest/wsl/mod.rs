@@ -17,7 +17,7 @@ use tokio_util::{
     sync::{CancellationToken, PollSender},
 };
 
-use super::{Guest, Socket};
+use super::{Guest, Leader, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{BACKLOG, Chunk, Command, Exit, Output, Process, TERM_GRACE},
@@ -199,11 +199,11 @@ impl Session {
             () = cancel.cancelled() => return,
         };
         match begun {
-            Ok(pid) => {
+            Ok(leader) => {
                 _ = started.send(Ok(()));
                 let guest = self.guest.clone();
                 guest.live.fetch_add(1, Ordering::Relaxed);
-                let exit = self.carry(pid, line, input, more_input).await;
+                let exit = self.carry(leader, line, input, more_input).await;
                 guest.live.fetch_sub(1, Ordering::Relaxed);
                 _ = ended.send(exit);
             }
@@ -211,8 +211,8 @@ impl Session {
         }
     }
 
-    /// The number of the guest's shell, once it waits for its line. Without one, what wsl.exe said instead.
-    async fn begun(&mut self) -> Result<u32> {
+    /// Who the guest's shell is, once it waits for its line. Without one, what wsl.exe said instead.
+    async fn begun(&mut self) -> Result<Leader> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             match self.child.next().await {
@@ -225,15 +225,15 @@ impl Session {
                         .detail("distribution", self.guest.distribution.clone()));
                 }
             }
-            if let Some(pid) = self.filter.pid {
-                return Ok(pid);
+            if let Some(leader) = self.filter.leader {
+                return Ok(leader);
             }
         }
     }
 
     async fn carry(
         mut self,
-        pid: u32,
+        leader: Leader,
         line: Bytes,
         input: Bytes,
         mut more_input: mpsc::Receiver<Bytes>,
@@ -277,7 +277,7 @@ impl Session {
                 },
                 () = &mut feed, if !input_done => input_done = true,
                 () = self.cancel.cancelled(), if !asked => {
-                    ending = Some(task::spawn(end_group(self.guest.clone(), pid, true)));
+                    ending = Some(task::spawn(end_group(self.guest.clone(), leader, true)));
                 }
                 // Whatever is left of it, wsl.exe is ours.
                 () = end => break,
@@ -292,7 +292,7 @@ impl Session {
         }
         if ending.is_none() {
             // wsl.exe has gone, and perhaps only wsl.exe: nobody is to go on working for a caller who is told of a failure.
-            task::spawn(end_group(self.guest.clone(), pid, false));
+            task::spawn(end_group(self.guest.clone(), leader, false));
         }
         let text = format!("The WSL distribution {} stopped under a command, or wsl.exe did", self.guest.distribution);
         Err(Error::new(ErrorCode::VmNotRunning, text)
@@ -303,17 +303,21 @@ impl Session {
 
 /// Ends a command's process group by a second command: `wsl.exe` has no other way to end what it started
 /// (docs/reference/wsl.md#commands-that-go-on). With `politely`, TERM first.
-async fn end_group(guest: Arc<Inner>, pid: u32, politely: bool) {
-    const POLITELY: &str = "kill -s TERM -- -$0 && for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; kill -s 0 -- -$0 || exit 0; done; kill -s KILL -- -$0";
-    let script = if politely { POLITELY } else { "kill -s KILL -- -$0" };
+async fn end_group(guest: Arc<Inner>, leader: Leader, politely: bool) {
     // It would be started only to find nothing.
     if !guest.wsl.running().await.is_ok_and(|all| all.contains(&guest.distribution)) {
         return;
     }
-    let number = pid.to_string();
-    let command = guest.wsl.inside(&guest.distribution, ["/bin/sh", "-c", script, &number]);
-    let work = async { guest.wsl.start(command).await?.output().await };
+    let (script, [pid, began, how]) = leader.end(politely);
+    let command = guest.wsl.inside(&guest.distribution, ["/bin/sh", "-s", "--", &pid, &began, &how]);
+    let work = async {
+        let mut shell = guest.wsl.start(command).await?;
+        if let Some(stdin) = shell.stdin.take() {
+            _ = stdin.send(script.into()).await;
+        }
+        shell.output().await
+    };
     if !matches!(tokio::time::timeout(TERM_GRACE * 5, work).await, Ok(Ok(_))) {
-        tracing::warn!(pid, "a command in the distribution could not be ended");
+        tracing::warn!(?leader, "a command in the distribution could not be ended");
     }
 }

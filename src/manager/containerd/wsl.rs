@@ -32,7 +32,7 @@ use crate::{
         record::Record,
     },
     guest::{
-        BEGAN,
+        BEGAN, CONTAINERS,
         wsl::{Wsl, WslGuest, arguments, text},
     },
     process::Command,
@@ -81,22 +81,9 @@ const EQUIP: &str = "command -v iptables >/dev/null || { apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
 
 /// containerd first, so that restart policies stay as they are; then the containers' own processes, which get 10 s. A number
-/// may be another's by now: containerd is known by the moment it began, and a container by its control group.
+/// may be another's by now: containerd is known by the moment it began.
 const HALT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
-all=
-for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
-  [ -e "$file" ] || continue
-  pid=$(cat "$file") id=${file%/init.pid}
-  case "$(cat "/proc/$pid/cgroup")" in *"/${id##*/}"*) began "$pid" && all="$all $pid:$at" ;; esac
-done
-lives() { began "${1%:*}" && [ "$at" = "${1#*:}" ]; }
-for one in $all; do ! lives "$one" || { kill -s CONT "${one%:*}"; kill -s TERM "${one%:*}"; }; done
-for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  left=
-  for one in $all; do ! lives "$one" || left=1; done
-  [ -n "$left" ] || exit 0
-  sleep 0.5
-done"#;
+end TERM 50"#;
 
 /// `wsl.json`: the distribution we made. Written when it is whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -481,7 +468,9 @@ impl WslRuntime {
         if !self.is_ours() || !self.wsl.running().await?.contains(&self.distribution) {
             return Ok(());
         }
-        let halt = async { self.guest.boot(Command::new(["sh", "-c", &[BEGAN, HALT].concat()])).await?.output().await };
+        let halt = async {
+            self.guest.boot(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, HALT].concat()])).await?.output().await
+        };
         if let Err(e) = halt.await {
             tracing::warn!(error = %e, "the containers were not asked to end");
         }

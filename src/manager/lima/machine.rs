@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::owner,
     guest::{
-        Guest,
+        BEGAN, CONTAINERS, Guest,
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
@@ -76,21 +76,13 @@ const BOOTS: usize = 2;
 /// Ends what runs in containers before the VM ends. Their restart policies stay as they are: containerd is stopped
 /// first, so it does not see them end and starts them again at the next boot. What does not heed TERM, like many a first
 /// process of a container, would hold the guest's shutdown up for 90 s.
-const QUIESCE_SCRIPT: &str = r#"
+const QUIESCE_SCRIPT: &str = r"
 systemctl stop containerd.service
-inits() { for shim in $(pgrep -x containerd-shim); do pgrep -P "$shim"; done; }
-end() {
-  pids=$(inits)
-  [ -z "$pids" ] || kill -s "$1" $pids
-  n=0
-  while [ -n "$(inits)" ] && [ $n -lt "$2" ]; do n=$((n + 1)); sleep 0.2; done
-}
-end TERM 50
-end KILL 10
+end TERM 50 || end KILL 10
 sync
 # The host's file shrinks by what the guest no longer uses.
 timeout 5 fstrim -a || true
-"#;
+";
 
 impl Machine {
     pub fn new(limactl: Limactl, name: &str) -> Self {
@@ -442,7 +434,7 @@ impl Machine {
     async fn quiesce(&self) {
         let work = async {
             let guest = self.guest().await?;
-            let out = guest.run(Command::new(["sh", "-c", QUIESCE_SCRIPT]).root()).await;
+            let out = guest.run(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, QUIESCE_SCRIPT].concat()]).root()).await;
             guest.disconnect().await;
             out
         };
