@@ -66,7 +66,10 @@ export const system = subject('system', (ctx, test) => {
       usage.containers.count >= 1 && usage.containers.size >= 3_000_000 && usage.containers.reclaimable >= 3_000_000,
     )
     assert.ok(usage.volumes.count >= 1)
-    assert.ok(id && volume)
+    assert.ok(id)
+    await ctx.ran('head -c 2000000 /dev/zero >/data/file', { volumes: [{ host: volume, container: '/data' }] })
+    const { volumes } = await ctx.adapter.diskUsage()
+    assert.ok(volumes.size - volumes.reclaimable >= 2_000_000, `${JSON.stringify(volumes)}: a container uses it`)
   })
 
   test('where there is no engine: not available, and ENGINE_UNREACHABLE with a hint', async () => {

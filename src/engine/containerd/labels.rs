@@ -79,7 +79,8 @@ pub(super) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
         serde_json::from_str(whole).ok()?
     } else {
         let each = (0..).map_while(|i| labels.get(&format!("{MOUNTS}.{i}"))).take_while(|text| !text.is_empty());
-        let found: Vec<_> = each.filter_map(|text| serde_json::from_str(text).ok()).collect();
+        // One that says nothing we can read makes the list no list of all.
+        let found: Vec<_> = each.map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().ok()?;
         (!found.is_empty()).then_some(found)?
     };
     let mount = |m: LabelMount| Mount {
@@ -97,13 +98,18 @@ pub(super) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
 pub(super) fn takes_own_volumes(container: &Container) -> bool {
     let Some(text) = container.labels.get(ANONYMOUS) else { return true };
     let Ok(names) = serde_json::from_str::<Vec<String>>(text) else { return false };
-    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
-    let sources: Vec<&str> =
-        spec["mounts"].as_array().into_iter().flatten().filter_map(|m| m["source"].as_str()).collect();
+    let sources = sources(container);
     names.iter().all(|name| {
         let generated = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
         generated && sources.iter().any(|s| s.ends_with(&format!("/{name}/_data")))
     })
+}
+
+/// Where what is mounted in it comes from, by its specification.
+pub(super) fn sources(container: &Container) -> Vec<String> {
+    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
+    let all = spec["mounts"].as_array().into_iter().flatten();
+    all.filter_map(|mount| mount["source"].as_str().map(str::to_owned)).collect()
 }
 
 /// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook
@@ -341,7 +347,10 @@ mod tests {
         let found = mounts(&eleven.into_iter().collect()).unwrap();
         assert_eq!(found.last().unwrap().source, "/10", "in the order of their numbers");
         assert!(mounts(&HashMap::new()).is_none());
-        assert!(mounts(&container(&[("nerdctl/mounts.0", "{")], &json!({})).labels).is_none());
+        for bad in ["{", "1"] {
+            let labels = [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", bad)];
+            assert!(mounts(&container(&labels, &json!({})).labels).is_none(), "{bad}");
+        }
     }
 
     #[test]

@@ -83,10 +83,13 @@ pub(super) async fn list(c: &Containerd) -> Result<Vec<VolumeInfo>> {
     Ok(all(c).await?.into_iter().map(info).collect())
 }
 
-/// Names of the volumes that these containers use; one that is stopped counts.
+/// Names of the volumes that these containers use; one that is stopped counts. What is mounted counts whatever labels say of
+/// it: a record of another program has none.
 pub(super) fn used_by(containers: &[Container]) -> HashSet<String> {
-    let mounts = containers.iter().filter_map(|container| labels::mounts(&container.labels)).flatten();
-    mounts.filter(|m| m.kind == "volume").map(|m| m.source).collect()
+    let named = containers.iter().filter_map(|container| labels::mounts(&container.labels)).flatten();
+    let named = named.filter(|m| m.kind == "volume").map(|m| m.source);
+    let of_path = |path: String| Some(path.strip_suffix("/_data")?.rsplit('/').next()?.to_owned());
+    named.chain(containers.iter().flat_map(labels::sources).filter_map(of_path)).collect()
 }
 
 /// Bytes of each volume on the disk, in the order given.
@@ -121,6 +124,10 @@ mod tests {
             r#"[{"Type":"volume","Name":"a"},{"Type":"bind","Source":"/x"}]"#.to_owned(),
         )];
         let container = Container { labels: labels.into(), ..Container::default() };
-        assert_eq!(used_by(&[container, Container::default()]), HashSet::from(["a".to_owned()]));
+        let spec = br#"{"mounts":[{"source":"/v/kai/b/_data"},{"source":"/proc"}]}"#.to_vec();
+        let any = prost_types::Any { type_url: String::new(), value: spec };
+        let unlabelled = Container { spec: Some(any), ..Container::default() };
+        let names = ["a", "b"].map(str::to_owned);
+        assert_eq!(used_by(&[container, unlabelled, Container::default()]), names.into());
     }
 }
