@@ -193,6 +193,8 @@ struct LastLine {
 }
 
 const WORDS: &[u8] = b"time=\"";
+/// nerdctl's are no longer than an argument vector; what is, the process says.
+const LONGEST: usize = 256 << 10;
 
 impl LastLine {
     /// What certainly is the process's: everything but a last line that may be nerdctl's.
@@ -205,6 +207,7 @@ impl LastLine {
         // The process's own output may end without a newline right before them.
         let inside = last.windows(WORDS.len()).rposition(|w| w == WORDS).map(|at| line + at);
         let cut = if may_be { line } else { inside.unwrap_or(self.held.len()) };
+        let cut = if self.held.len() - cut > LONGEST { self.held.len() } else { cut };
         self.held.split_to(cut).freeze()
     }
 }
@@ -288,6 +291,8 @@ mod tests {
         let (out, held) = passed(&["err\nti", "me=\"2026", &words[10..]]);
         assert_eq!((out.as_str(), held.as_str()), ("err\n", words));
         assert_eq!(passed(&[words, "more\n"]), (format!("{words}more\n"), String::new()));
+        let endless = "x".repeat(LONGEST);
+        assert_eq!(passed(&[&words[..10], &endless]), (format!("{}{endless}", &words[..10]), String::new()));
         assert!(matches!(verdict(&Exit::Code(1), words.into()), Verdict::Ended(7, rest) if rest.is_empty()));
         assert!(matches!(verdict(&Exit::Code(0), words.into()), Verdict::Ended(0, rest) if rest == words.as_bytes()));
     }

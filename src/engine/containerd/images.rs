@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use prost_types::Timestamp;
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use crate::{
     engine::{platform::Platform, time, types::*},
     error::{Error, ErrorCode, Result},
     fetch::manifest::Digest,
-    process::{Chunk, Command, Output},
+    process::{Chunk, Collected, Command, KEPT, Output, Process},
 };
 
 pub(super) use super::pull::pull;
@@ -104,6 +104,13 @@ struct Inner {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an index lists.
+pub(super) async fn manifests(c: &Containerd, index: &str) -> Result<Vec<String>> {
+    let text = c.api.blob(index).await?.unwrap_or_default();
+    let index = serde_json::from_slice::<Manifest>(&text).ok();
+    Ok(index.into_iter().flat_map(|index| index.manifests).map(|manifest| manifest.digest).collect())
 }
 
 /// What a manifest names; an index leads to the first platform that is here. `None`: not here, or not readable.
@@ -383,7 +390,7 @@ pub(super) async fn load(c: &Containerd, mut archive: BoxStream<Bytes>) -> Resul
         drop(input);
         Ok(())
     };
-    let ((), output) = tokio::try_join!(feed, process.output())?;
+    let ((), output) = tokio::try_join!(feed, words_of(process))?;
     if !output.success() {
         let e = refused(&output);
         let archive = e.code() == ErrorCode::EngineError && e.hint_text().is_none();
@@ -394,11 +401,38 @@ pub(super) async fn load(c: &Containerd, mut archive: BoxStream<Bytes>) -> Resul
     if names.is_empty() { Err(no_archive("there is no image in it")) } else { Ok(names) }
 }
 
+/// What is said of names, and of failures: three times a second nerdctl 2.3 draws a tree of all there is, too.
+async fn words_of(mut process: Process) -> Result<Output> {
+    let (mut last, mut kept) = (BytesMut::new(), Collected::up_to(KEPT));
+    while let Some(chunk) = process.next().await {
+        match chunk {
+            Chunk::Stderr(data) => kept.stderr(&data)?,
+            Chunk::Stdout(data) => {
+                last.extend_from_slice(&data);
+                while let Some(end) = last.iter().position(|b| *b == b'\n') {
+                    let line = last.split_to(end + 1);
+                    if NAMES.iter().any(|words| line.starts_with(words.as_bytes())) {
+                        kept.stdout(&line)?;
+                    }
+                }
+                if last.len() > KEPT {
+                    return Err(Error::too_large("The program's output", KEPT));
+                }
+            }
+        }
+    }
+    let Collected { stdout, stderr, .. } = kept;
+    Ok(Output { exit: process.exit().await?, stdout, stderr })
+}
+
+/// nerdctl's words before a name, and ctr's.
+const NAMES: [&str; 2] = ["Loaded image: ", "unpacking "];
+
 /// Names of the store, each once: nerdctl's `Loaded image: <name>`, or ctr's `unpacking <name> (sha256:…)...done`.
 fn loaded(said: &str) -> Vec<String> {
     let lines = || said.lines().map(str::trim);
-    let of_nerdctl = lines().filter_map(|line| line.strip_prefix("Loaded image: "));
-    let of_ctr = lines().filter_map(|line| Some(line.strip_prefix("unpacking ")?.split_once(" (")?.0));
+    let of_nerdctl = lines().filter_map(|line| line.strip_prefix(NAMES[0]));
+    let of_ctr = lines().filter_map(|line| Some(line.strip_prefix(NAMES[1])?.split_once(" (")?.0));
     let mut names: Vec<String> = Vec::new();
     for name in if of_nerdctl.clone().next().is_some() { of_nerdctl.collect::<Vec<_>>() } else { of_ctr.collect() } {
         let name = if name.contains('@') { name.to_owned() } else { full(name) };
@@ -419,8 +453,7 @@ async fn named(c: &Containerd, said: Vec<String>, before: &HashMap<String, Optio
     let mut within = HashSet::new();
     for image in all.iter().filter(|i| said.contains(&i.name) || is_new(i) && i.name.starts_with(IMPORT)) {
         let digest = digest(image);
-        let index = c.api.blob(&digest).await?.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
-        within.extend(index.into_iter().flat_map(|i| i.manifests).map(|m| m.digest));
+        within.extend(manifests(c, &digest).await?);
         within.insert(digest);
     }
     let new = all.iter().filter(is_new).filter(|i| within.contains(&digest(i)) && !said.contains(&i.name));
@@ -452,19 +485,23 @@ pub(super) async fn save(c: &Containerd, images: &[String]) -> Result<BoxStream<
         export.push(name);
     }
     let process = c.nerdctl.spawn(archiver(c, save, export).await?).await?;
-    let state = Some((process, Vec::new()));
+    let state = Some((process, Collected::up_to(KEPT)));
     let stream = futures_util::stream::unfold(state, |state| async {
-        let (mut process, mut stderr) = state?;
+        let (mut process, mut said): (Process, Collected) = state?;
         loop {
             match process.next().await {
-                Some(Chunk::Stdout(data)) => return Some((Ok(data), Some((process, stderr)))),
-                Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&data),
+                Some(Chunk::Stdout(data)) => return Some((Ok(data), Some((process, said)))),
+                Some(Chunk::Stderr(data)) => {
+                    if let Err(e) = said.stderr(&data) {
+                        return Some((Err(e), None));
+                    }
+                }
                 None => break,
             }
         }
         match process.exit().await {
             Ok(exit) => {
-                let output = Output { exit, stdout: Vec::new(), stderr };
+                let output = Output { exit, stdout: Vec::new(), stderr: said.stderr };
                 (!output.success()).then(|| (Err(refused(&output)), None))
             }
             Err(e) => Some((Err(e), None)),

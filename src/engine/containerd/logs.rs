@@ -10,7 +10,7 @@ use super::{BoxStream, Containerd, containers, events::async_stream, labels, log
 use crate::{
     engine::{time, types::*},
     error::{Error, ErrorCode, Result},
-    process::{Chunk, Exit},
+    process::{Chunk, Exit, KEPT},
 };
 
 /// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
@@ -90,7 +90,14 @@ pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
                     continue;
                 }
             };
-            for chunk in select.feed(&data) {
+            let chunks = match select.feed(&data) {
+                Ok(chunks) => chunks,
+                Err(e) => {
+                    _ = out.send(Err(e)).await;
+                    return;
+                }
+            };
+            for chunk in chunks {
                 if out.send(Ok(chunk)).await.is_err() {
                     return;
                 }
@@ -162,9 +169,13 @@ struct Select {
     /// How much is still to come of what was there at the beginning; not known before the first line.
     before: Option<u64>,
     partial: BytesMut,
+    /// How much of it has been searched for its end.
+    searched: usize,
     /// With each entry, whether it begins a line.
     kept: VecDeque<(bool, OutputChunk)>,
     lines: usize,
+    /// Bytes in `kept`.
+    size: usize,
     /// Whether the last entry of a stream ended its line: stdout, stderr.
     ended: [bool; 2],
 }
@@ -180,17 +191,20 @@ impl Select {
             tail: options.tail.map(|n| n as usize),
             before,
             partial: BytesMut::new(),
+            searched: 0,
             kept: VecDeque::new(),
             lines: 0,
+            size: 0,
             ended: [true; 2],
         }
     }
 
-    fn feed(&mut self, data: &[u8]) -> Vec<OutputChunk> {
+    /// An error when a container has written what nobody can keep in memory.
+    fn feed(&mut self, data: &[u8]) -> Result<Vec<OutputChunk>> {
         self.partial.extend_from_slice(data);
         let mut out = Vec::new();
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line = self.partial.split_to(end + 1).freeze();
+        while let Some(end) = self.partial[self.searched..].iter().position(|b| *b == b'\n') {
+            let line = self.partial.split_to(std::mem::take(&mut self.searched) + end + 1).freeze();
             let Some(before) = self.before else {
                 self.before = Some(String::from_utf8_lossy(&line).trim().parse().unwrap_or(0));
                 if self.before == Some(0) {
@@ -214,8 +228,15 @@ impl Select {
             if early && self.before == Some(0) {
                 out.extend(self.rest());
             }
+            if self.size > KEPT {
+                return Err(Error::too_large("What `tail` asks for", KEPT).hint("Ask for fewer lines."));
+            }
         }
-        out
+        self.searched = self.partial.len();
+        if self.searched > KEPT {
+            return Err(Error::too_large("A line of the container's log", KEPT));
+        }
+        Ok(out)
     }
 
     fn take(&mut self, entry: &Line, early: bool, out: &mut Vec<OutputChunk>) {
@@ -244,19 +265,24 @@ impl Select {
             return;
         };
         self.lines += usize::from(begins);
+        self.size += chunk.data.len();
         self.kept.push_back((begins, chunk));
         while self.lines > tail && !self.kept.is_empty() {
-            self.kept.pop_front();
+            self.drop_first();
             while self.kept.front().is_some_and(|(begins, _)| !begins) {
-                self.kept.pop_front();
+                self.drop_first();
             }
             self.lines -= 1;
         }
     }
 
+    fn drop_first(&mut self) {
+        self.size -= self.kept.pop_front().map_or(0, |(_, chunk)| chunk.data.len());
+    }
+
     /// What `tail` has kept, when the beginning is over.
     fn rest(&mut self) -> Vec<OutputChunk> {
-        self.lines = 0;
+        (self.lines, self.size) = (0, 0);
         self.kept.drain(..).map(|(_, chunk)| chunk).collect()
     }
 }
@@ -282,7 +308,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     };
     let read = |size: usize| {
         let mut select = Select::new(&options, None);
-        let mut out: Vec<_> = data.chunks(size).flat_map(|piece| select.feed(piece)).collect();
+        let mut out: Vec<_> = data.chunks(size).flat_map(|piece| select.feed(piece).unwrap_or_default()).collect();
         out.extend(select.rest());
         let of = |stream| out.iter().filter(|c| c.stream == stream).flat_map(|c| c.data.to_vec()).collect::<Vec<u8>>();
         (of(OutputStream::Stdout), of(OutputStream::Stderr))
@@ -312,8 +338,24 @@ mod tests {
         let mut select = Select::new(&options, None);
         let all = format!("{}\n{old}{}", old.len(), line("three\n", "stdout", 4));
         // In pieces of one byte, as a network may deliver it.
-        let out: Vec<_> = all.as_bytes().chunks(1).flat_map(|b| select.feed(b)).collect();
+        let out: Vec<_> = all.as_bytes().chunks(1).flat_map(|b| select.feed(b).unwrap()).collect();
         assert_eq!(text(&out), "two\nthree\n");
+    }
+
+    #[test]
+    fn what_is_too_much_to_keep_is_an_error() {
+        // A container that writes no newline; within a minute only if each byte is looked at once.
+        let mut select = Select::new(&LogOptions::default(), Some(u64::MAX));
+        let piece = vec![b'x'; 64 << 10];
+        let fed = (0..).find_map(|i| select.feed(&piece).err().map(|e| (i, e)));
+        assert_eq!(fed.map(|(i, e)| (i * piece.len(), e.code())), Some((KEPT, ErrorCode::TooLarge)));
+        // As many lines as anybody may ask for.
+        let options = LogOptions { tail: Some(f64::from(u32::MAX)), ..LogOptions::default() };
+        let mut select = Select::new(&options, Some(u64::MAX));
+        let long = line(&"x".repeat(1 << 20), "stdout", 1);
+        let fed = (0..).find_map(|i| select.feed(long.as_bytes()).err().map(|e| (i, e)));
+        assert_eq!(fed.map(|(i, e)| (i, e.code())), Some((64, ErrorCode::TooLarge)));
+        assert!(select.feed(line("x", "stdout", 1).as_bytes()).is_err());
     }
 
     #[test]
@@ -321,7 +363,7 @@ mod tests {
         let all = line("out\n", "stdout", 1) + &line("err\n", "stderr", 2) + "{\"log\":\"lo";
         let select = |options: LogOptions| {
             let mut select = Select::new(&options, Some(u64::MAX));
-            let mut out = select.feed(all.as_bytes());
+            let mut out = select.feed(all.as_bytes()).unwrap();
             out.extend(select.rest());
             text(&out)
         };
