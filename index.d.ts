@@ -581,7 +581,8 @@ export interface IContainerRuntime {
 
   /**
    * Pulls the image where it is absent, creates the container, starts it. Whatever fails or is aborted on the way, no
-   * container is left behind. The pull has no deadline (but ends after 60 s without a byte), the rest has 60 s.
+   * container is left behind. The pull has no deadline (but ends after 60 s without a byte, as
+   * `pullImage` does), the rest has 60 s.
    *
    * In a Lima VM it resolves once the published ports are open on this computer, or 10 s later with a warning of the
    * process, code `PORT_NOT_FORWARDED`. UDP ports are refused there: Lima does not forward them.
@@ -670,7 +671,8 @@ export interface IContainerRuntime {
   getContainerStats(id: string, options?: CallOptions): Promise<ContainerStats>
 
   /**
-   * No deadline, but ends with `TIMEOUT` after 60 s without a byte. All events have been delivered when it settles.
+   * No deadline, but ends with `TIMEOUT` after 60 s without a byte; on containerd, which tells of whole MiB, after 180 s
+   * without one once the layers come. All events have been delivered when it settles.
    *
    * @throws `IMAGE_NOT_FOUND`, `REGISTRY_AUTH`, `DISK_FULL`
    * @example

@@ -51,6 +51,11 @@ pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
+/// A proxy setting, in lower or upper case.
+pub fn either(name: &str) -> Option<String> {
+    get(name).or_else(|| get(&name.to_ascii_uppercase()))
+}
+
 /// The directories of the `PATH`.
 pub fn path() -> Vec<std::path::PathBuf> {
     absolute(&std::env::var_os("PATH").unwrap_or_default())

@@ -1,15 +1,17 @@
 // What a pull tells and what it leaves, with the real nerdctl: figures of a large one, credentials of a private one.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ContainerdAdapter } from 'lima-runtime'
 import { noContainerd, startContainerd } from '../support/containerd.mjs'
-import { busyboxArchive } from '../support/images.mjs'
+import { busyboxImage } from '../support/images.mjs'
 import { startProxy } from '../support/proxy.mjs'
-import { ACCOUNT, startRegistry } from '../support/registry.mjs'
+import { ACCOUNT, publish, startRegistry } from '../support/registry.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 
 const MB = 1e6
@@ -32,21 +34,10 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     for (const part of running.reverse()) await part.stop()
   })
 
-  async function publish(registry, name, archive, env, flags = []) {
-    const file = join(engine.dir, 'image.tar')
-    writeFileSync(file, archive)
-    await engine.nerdctl(['load', '-i', file])
-    const reference = `${registry.address}/${name}`
-    await engine.nerdctl(['tag', 'made:latest', reference])
-    await engine.nerdctl([...flags, 'push', reference], env)
-    await engine.nerdctl(['rmi', reference, 'made:latest'])
-    return reference
-  }
-
   it('tells bytes as they come, never goes back, and says that it unpacks', { timeout: 300_000 }, async () => {
     const registry = await startRegistry()
     running.push(registry)
-    await publish(registry, 'test/large:1', busyboxArchive({ tags: ['made:latest'], padding: SIZE }))
+    await publish(registry, 'test/large:1', busyboxImage({ padding: SIZE }))
     const slow = await limited(registry.port)
     running.push(slow)
     const image = `127.0.0.1:${slow.port}/test/large:1`
@@ -75,22 +66,48 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     assert.ok(downloading.length >= 2 * Math.floor(SIZE / RATE), `${downloading.length} events`)
   })
 
+  it('is not ended while bytes flow, however slowly', { timeout: 300_000, skip: !FULL && 'slow' }, async () => {
+    const registry = await startRegistry()
+    running.push(registry)
+    await publish(registry, 'test/slow:1', busyboxImage({ padding: 8 * MB }))
+    const slow = await limited(registry.port, 90_000)
+    running.push(slow)
+    const events = []
+    await adapter.pullImage(`127.0.0.1:${slow.port}/test/slow:1`, (event) => events.push(event))
+    assert.ok(events.filter((event) => event.status.startsWith('Downloading') && event.current > 0).length > 8)
+  })
+
+  it('goes through the proxy that is set, or the error says why it cannot', { timeout: 120_000 }, async () => {
+    const asked = []
+    const proxy = createServer().listen(0, '127.0.0.1')
+    proxy.on('connect', ({ url }, socket) => {
+      asked.push(url)
+      socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n')
+    })
+    await once(proxy, 'listening')
+    process.env.https_proxy = `http://127.0.0.1:${proxy.address().port}`
+    try {
+      const error = await adapter.pullImage('registry.invalid/a/b:1').catch((error) => error)
+      assert.equal(error.code, 'ENGINE_ERROR')
+      // What fetches is nerdctl, or the daemon, which is another's and knows nothing of our proxies.
+      if (asked.length === 0) assert.match(error.hint, /containerd itself fetches.*proxy/)
+      else assert.equal(asked[0], 'registry.invalid:443')
+    } finally {
+      delete process.env.https_proxy
+      proxy.close()
+    }
+  })
+
   it('of a private registry with its own authority: the image is here, the password nowhere', {
     timeout: 120_000,
   }, async () => {
     const registry = await startRegistry({ auth: true, tls: true })
     running.push(registry)
-    const config = tempDir('docker-config')
     const secret = Buffer.from(`${ACCOUNT.username}:${ACCOUNT.password}`).toString('base64')
-    writeFileSync(join(config, 'config.json'), JSON.stringify({ auths: { [registry.address]: { auth: secret } } }))
-    const archive = busyboxArchive({ tags: ['made:latest'], files: { '/private': 'x' } })
-    const hosts = tempDir('certs')
-    mkdirSync(join(hosts, registry.address))
-    const ca = join(hosts, registry.address, 'ca.crt')
+    const ca = join(tempDir('certs'), 'ca.crt')
     writeFileSync(ca, registry.ca)
-    const flags = ['--hosts-dir', hosts]
-    const image = await publish(registry, 'test/private:1', archive, { DOCKER_CONFIG: config }, flags)
-    writeFileSync(join(config, 'config.json'), '{}')
+    await publish(registry, 'test/private:1', busyboxImage({ files: { '/private': 'x' } }), { auth: ACCOUNT })
+    const image = `${registry.address}/test/private:1`
     process.env.NODE_EXTRA_CA_CERTS = ca
     try {
       await assert.rejects(adapter.pullImage(image, undefined, { auth: { username: 'alice', password: 'no' } }), {
@@ -123,8 +140,8 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     mkdirSync(join(home, '.docker'))
     const config = join(home, '.docker/config.json')
     writeFileSync(config, JSON.stringify({ auths: { [registry.address]: { auth: secret } } }))
-    const archive = busyboxArchive({ tags: ['made:latest'], files: { '/none': 'x' } })
-    const image = await publish(registry, 'test/none:1', archive, { DOCKER_CONFIG: join(home, '.docker') })
+    await publish(registry, 'test/none:1', busyboxImage({ files: { '/none': 'x' } }), { auth: ACCOUNT })
+    const image = `${registry.address}/test/none:1`
     const { HOME } = process.env
     process.env.HOME = home
     try {
@@ -151,12 +168,12 @@ function holding(text, places) {
   }
 }
 
-/** A proxy before a registry that lets `RATE` bytes a second through. */
-const limited = (port) =>
+/** A proxy before a registry that lets `rate` bytes a second of each answer through. */
+const limited = (port, rate = RATE) =>
   startProxy(port, () => {
     const from = performance.now()
     return async (passed) => {
-      const early = (passed / RATE) * 1000 - (performance.now() - from)
+      const early = (passed / rate) * 1000 - (performance.now() - from)
       if (early > 1) await delay(early)
     }
   })

@@ -1,5 +1,5 @@
-//! Pulling an image: nerdctl fetches; bytes are read over the API as they arrive, because nerdctl's own figures are
-//! rounded, and it says nothing while it unpacks (docs/reference/nerdctl.md#progress-of-a-pull).
+//! Pulling an image: nerdctl fetches, or from 2.3 on has containerd 2 do it; bytes are read over the API as they arrive,
+//! because nerdctl's own figures are rounded (docs/reference/nerdctl.md#progress-of-a-pull).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,14 +26,20 @@ use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
     guest::BEGAN,
-    process::{Chunk, Command, Exit, Output, Process},
+    process::{Chunk, Collected, Command, Exit, Output, Process},
     progress::{PullProgress, Sink, Throttle},
 };
 
-/// While nerdctl unpacks, it is we who look how far it is.
+/// How often we look how far it is: nerdctl says nothing while it unpacks, or while containerd fetches.
 const LOOK: Duration = Duration::from_millis(250);
+/// containerd tells of whole MiB alone (core/content/helpers.go, copyWithBuffer): on a slow line one takes longer than
+/// [`call::IDLE`].
+const STEP_IDLE: Duration = Duration::from_secs(180);
 /// Unpacking a large layer moves nothing that can be seen.
 const UNPACK_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Of a pull: one block, and all that is said of failures, a registry's words among them.
+const LARGEST_WORDS: usize = 4 << 20;
 
 /// Runs a nerdctl with proxies, credentials and certificates that stand in no argument and lie in memory alone, and go with
 /// it. Input: one line of JSON (Docker's `config.json`; empty where there is none, nor a certificate), then variables, a line
@@ -120,7 +126,7 @@ fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Optio
     // On this machine the proxies that lead out of it are ours, and so is the directory in memory; a guest has its own.
     if c.settings.runtime_type == RuntimeType::Containerd {
         for name in env_vars::PROXIES {
-            let value = env_vars::get(name).or_else(|| env_vars::get(&name.to_ascii_uppercase()));
+            let value = env_vars::either(name);
             // Some hold a password.
             variables.extend(value.filter(|v| !v.contains('\n')).map(|value| format!("{name}={value}\n")));
         }
@@ -143,34 +149,40 @@ fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Optio
 async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress: Sink<PullProgress>) -> Result<()> {
     let mut running = Running::start(c, command).await?;
     let throttle = Throttle::new(progress);
-    let (mut stdout, mut stderr) = (String::new(), Vec::new());
+    let (mut stdout, mut said) = (String::new(), Collected::up_to(LARGEST_WORDS));
     let mut transfer = Transfer::default();
     throttle.always(transfer.progress(format!("Resolving {image}")));
     let (mut moved, mut unpacking) = (Instant::now(), false);
     let mut look = tokio::time::interval(LOOK);
     let mut listening = c.hub.standing();
     loop {
-        let idle = if unpacking { UNPACK_IDLE } else { call::IDLE };
+        let idle = match (unpacking, transfer.knows_layers()) {
+            (true, _) => UNPACK_IDLE,
+            (_, true) => STEP_IDLE,
+            _ => call::IDLE,
+        };
         let mut looked = false;
         tokio::select! {
             chunk = running.next() => match chunk {
                 Some(Chunk::Stdout(data)) => {
                     stdout.push_str(&String::from_utf8_lossy(&data));
+                    if stdout.len() > LARGEST_WORDS {
+                        return Err(Error::too_large("nerdctl's account of the pull", LARGEST_WORDS));
+                    }
                     // A block is whole at the line after `elapsed:`.
                     let Some(end) = stdout.rfind("elapsed:").and_then(|at| Some(at + stdout[at..].find('\n')?)) else {
                         continue;
                     };
                     let rest = stdout.split_off(end + 1);
                     let blocks = std::mem::replace(&mut stdout, rest);
-                    // The last one says all that those before it said.
-                    let block = blocks.rsplit("elapsed:").nth(1).unwrap_or_default();
-                    let lines = Line::all(block);
-                    running.fetched.extend(lines.iter().map(|l| l.digest.to_owned()));
-                    if transfer.take(c, &lines).await {
-                        moved = Instant::now();
+                    for block in blocks.split("elapsed:") {
+                        if transfer.take(c, block).await {
+                            moved = Instant::now();
+                        }
                     }
+                    running.fetched.extend(transfer.digests());
                 }
-                Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&data),
+                Some(Chunk::Stderr(data)) => said.stderr(&data)?,
                 None => break,
             },
             _ = look.tick() => looked = true,
@@ -181,14 +193,14 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
             let standing = c.hub.standing();
             let answer = if c.is_alone() && standing != listening {
                 listening = standing;
-                c.api.version().await.map(drop)
+                c.api.version().await.map(|_| false)
             } else {
-                c.api.arriving().await.map(drop)
+                transfer.look(c).await
             };
-            if let Err(e) = answer
-                && matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning)
-            {
-                return Err(e);
+            match answer {
+                Ok(true) => moved = Instant::now(),
+                Err(e) if matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning) => return Err(e),
+                _ => {}
             }
         }
         if transfer.is_complete() && !unpacking {
@@ -205,9 +217,10 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
             throttle.offer(|| transfer.progress(format!("{status} {image}")));
         }
     }
-    let output = Output { exit: running.exit().await?, stdout: Vec::new(), stderr };
+    let output = Output { exit: running.exit().await?, stdout: Vec::new(), stderr: said.stderr };
     if !output.success() {
-        return Err(registry::explained(image, refusal(On::Image(image), &output)));
+        let e = registry::explained(image, refusal(On::Image(image), &output));
+        return Err(if e.code() == ErrorCode::EngineError && proxies_are_lost(c).await { e.hint(NO_PROXY) } else { e });
     }
     if !transfer.knows_layers()
         && let Some(pulled) = c.api.image(name).await?
@@ -287,37 +300,74 @@ async fn release(c: &Containerd, before: &HashSet<String>, fetched: &HashSet<Str
     }
 }
 
+const NO_PROXY: &str = "Here containerd itself fetches, and heeds the proxy settings of its own service alone: \
+    `systemctl edit containerd`, Environment=HTTPS_PROXY=…";
+
+/// Whether proxies are set that the daemon does not get from us.
+async fn proxies_are_lost(c: &Containerd) -> bool {
+    // Daemons of ours, here or in a guest, have them (docs/reference/nerdctl.md#transfer-service).
+    let others = c.settings.runtime_type == RuntimeType::Containerd && !c.settings.private && !c.is_alone();
+    others
+        && env_vars::PROXIES.iter().any(|p| *p != "no_proxy" && env_vars::either(p).is_some())
+        && c.nerdctl.version().await >= (2, 3, 0)
+        && c.containerd_version().await.is_ok_and(|version| version >= (2, 0, 0))
+}
+
 fn silent(image: &str, idle: Duration) -> Error {
     call::timed_out(idle).detail("image", image).hint("The registry sends nothing. Look at the network, or try again.")
 }
 
-/// One line of nerdctl's account: `layer-sha256:<hex>:    downloading    |…|  1.0 MiB/28.6 MiB`.
+/// One line of nerdctl's account: `layer-sha256:<hex>:    downloading    |…|  1.0 MiB/28.6 MiB`, or of the transfer service's
+/// tree: `   └──layer-sha256:64ee74a43d15d8fb47f7b  downloading  |…|   2.0 MiB/3.0 MiB`, which cuts digests.
 #[derive(Debug, PartialEq, Eq)]
 struct Line<'a> {
     kind: &'a str,
+    /// Its beginning, at least.
     digest: &'a str,
-    status: String,
+    status: &'a str,
     /// Bytes that have arrived, and all of them: rounded.
     amount: Option<(u64, u64)>,
 }
 
 impl<'a> Line<'a> {
+    /// So much of a digest is no other's.
+    const ENOUGH: usize = "sha256:".len() + 12;
+
     fn all(block: &'a str) -> Vec<Self> {
         block.lines().filter_map(Self::parse).collect()
     }
 
     fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        // A cursor movement may stand before it.
-        let key = words.next()?.trim_end_matches(':');
+        // Cursor movements and branches of the tree may stand before it.
+        let key = words.find(|word| word.contains("-sha256:"))?.trim_end_matches(':');
         let at = key.find("-sha256:")?;
         let kind = key[..at].rsplit(|c: char| !c.is_ascii_lowercase()).next()?;
+        let digest = Some(&key[at + 1..]).filter(|d| d.len() >= Self::ENOUGH)?;
         let amount = line.rsplit('|').next().and_then(|text| {
             let (arrived, total) = text.trim().split_once('/')?;
             Some((bytes(arrived)?, bytes(total)?))
         });
-        Some(Self { kind, digest: &key[at + 1..], status: words.next()?.to_owned(), amount })
+        Some(Self { kind, digest, status: words.next()?, amount })
     }
+
+    /// In the words of nerdctl, and in those of the transfer service.
+    fn is_whole(status: &str) -> bool {
+        matches!(status, "done" | "complete" | "extracting" | "extracted") || Self::was_here(status)
+    }
+
+    fn was_here(status: &str) -> bool {
+        matches!(status, "exists" | "already")
+    }
+}
+
+/// What the transfer service fetches: `application/vnd.oci.image.index.v1+json sha256:<hex>`, below the tree.
+fn target(block: &str) -> Option<&str> {
+    block.lines().find_map(|line| {
+        let (kind, digest) = line.trim().split_once(' ')?;
+        let hex = digest.strip_prefix("sha256:")?;
+        (kind.contains('/') && hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digest)
+    })
 }
 
 /// `28.6 MiB`.
@@ -336,8 +386,12 @@ struct Transfer {
     blobs: Option<Blobs>,
     /// Bytes that have arrived, by digest; what was here already counts for nothing.
     arrived: HashMap<String, u64>,
+    /// Beginnings of digests, as in nerdctl's account.
     here: HashSet<String>,
-    seen: HashMap<String, String>,
+    seen: HashMap<String, (String, Option<(u64, u64)>)>,
+    target: Option<String>,
+    /// Whether we have said how much it is: that changes no more.
+    said: bool,
     chain: Option<Vec<String>>,
     unpacked: usize,
     /// The furthest we have said.
@@ -347,33 +401,89 @@ struct Transfer {
 
 impl Transfer {
     /// Takes a block; true when something has moved.
-    async fn take(&mut self, c: &Containerd, lines: &[Line<'_>]) -> bool {
-        let mut moved = false;
-        for line in lines {
-            let known = self.seen.insert(line.digest.to_owned(), line.status.clone());
-            moved |= known.as_ref() != Some(&line.status);
-            if self.blobs.is_none()
-                && !c.is_alone()
-                && line.kind == "manifest"
-                && matches!(line.status.as_str(), "done" | "exists")
-            {
-                let blobs = images::blobs(c, line.digest).await.unwrap_or_default();
-                self.layers(blobs, false);
-            }
-            if line.kind == "layer" && known.is_none() && line.status == "exists" {
-                self.here.insert(line.digest.to_owned());
+    async fn take(&mut self, c: &Containerd, block: &str) -> bool {
+        let lines = Line::all(block);
+        if self.target.is_none() {
+            self.target = target(block).map(str::to_owned);
+        }
+        let mut moved = self.note(&lines);
+        let whole = |kind: &str| lines.iter().find(|l| l.kind == kind && Line::is_whole(l.status));
+        // The transfer service leaves out what is unpacked already: the configuration tells.
+        let tells = self.target.is_none() || whole("config").is_some() || lines.iter().any(|l| l.kind == "layer");
+        if self.blobs.is_none()
+            && !c.is_alone()
+            && tells
+            && let Some(manifest) = whole("manifest")
+        {
+            let blobs = match self.whole(c, manifest.digest).await {
+                Ok(Some(digest)) => images::blobs(c, &digest).await.unwrap_or_default(),
+                _ => None,
+            };
+            self.layers(blobs, false);
+            if self.target.is_some() {
+                self.find_here(c).await.unwrap_or_default();
             }
         }
         if c.is_alone() {
-            moved |= self.take_amounts(lines);
+            moved |= self.take_amounts(&lines);
         }
-        let Some(blobs) = &self.blobs else { return moved };
-        for (digest, size) in &blobs.layers {
-            if matches!(self.seen.get(digest).map(String::as_str), Some("done" | "exists")) {
+        for (digest, size) in self.blobs.iter().flat_map(|b| &b.layers) {
+            if self.seen.iter().any(|(begin, (status, _))| digest.starts_with(begin) && Line::is_whole(status)) {
                 self.arrived.insert(digest.clone(), *size);
             }
         }
-        for status in c.api.arriving().await.unwrap_or_default() {
+        moved
+    }
+
+    fn note(&mut self, lines: &[Line<'_>]) -> bool {
+        let mut moved = false;
+        for line in lines {
+            let now = (line.status.to_owned(), line.amount);
+            let before = self.seen.insert(line.digest.to_owned(), now.clone());
+            moved |= before.as_ref() != Some(&now);
+            let untouched = before.is_none_or(|(status, _)| status == "waiting");
+            if line.kind == "layer" && Line::was_here(line.status) && untouched && !self.said {
+                self.here.insert(line.digest.to_owned());
+            }
+        }
+        moved
+    }
+
+    /// Layers that the transfer service need not fetch, and may not speak of.
+    async fn find_here(&mut self, c: &Containerd) -> Result<()> {
+        let Some(blobs) = &self.blobs else { return Ok(()) };
+        let chain = images::chain_of(c, &blobs.config.0).await?.unwrap_or_default();
+        for (i, (digest, _)) in blobs.layers.iter().enumerate() {
+            let unpacked = match chain.get(i) {
+                Some(name) => c.api.has_snapshot(name).await?,
+                None => false,
+            };
+            let spoken_of = self.seen.keys().any(|begin| digest.starts_with(begin));
+            if unpacked || !spoken_of && c.api.blob_size(digest).await?.is_some() {
+                self.here.insert(digest.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// A manifest's digest by its beginning: it is what is fetched, or what that lists.
+    async fn whole(&self, c: &Containerd, begin: &str) -> Result<Option<String>> {
+        if begin.len() == "sha256:".len() + 64 {
+            return Ok(Some(begin.to_owned()));
+        }
+        let Some(target) = &self.target else { return Ok(None) };
+        if target.starts_with(begin) {
+            return Ok(Some(target.clone()));
+        }
+        Ok(images::manifests(c, target).await?.into_iter().find(|digest| digest.starts_with(begin)))
+    }
+
+    /// Reads what has arrived; true when something has moved.
+    async fn look(&mut self, c: &Containerd) -> Result<bool> {
+        let arriving = c.api.arriving().await?;
+        let Some(blobs) = &self.blobs else { return Ok(false) };
+        let mut moved = false;
+        for status in arriving {
             let digest = status.r#ref.split_once('-').map_or("", |(_, d)| d);
             if let Some((digest, size)) = blobs.layers.iter().find(|(d, _)| d == digest) {
                 let offset = u64::try_from(status.offset).unwrap_or_default().min(*size);
@@ -383,14 +493,24 @@ impl Transfer {
                 *before = (*before).max(offset);
             }
         }
-        moved
+        Ok(moved)
+    }
+
+    /// Of what this pull fetches: what tells its lease from others.
+    fn digests(&self) -> impl Iterator<Item = String> {
+        let layers = self.blobs.iter().flat_map(|b| b.layers.iter().chain([&b.config]));
+        self.target.iter().cloned().chain(layers.map(|(digest, _)| digest.clone()))
+    }
+
+    fn was_here(&self, digest: &str) -> bool {
+        self.here.iter().any(|begin| digest.starts_with(begin))
     }
 
     /// By nerdctl's own figures, where nothing else tells: once they are there for all layers.
     fn take_amounts(&mut self, lines: &[Line<'_>]) -> bool {
         let layers = || lines.iter().filter(|l| l.kind == "layer");
         if self.blobs.is_none() {
-            let amounts = layers().map(|l| match (l.amount, l.status.as_str()) {
+            let amounts = layers().map(|l| match (l.amount, l.status) {
                 (Some((_, total)), _) => Some((l.digest.to_owned(), total)),
                 (None, "done" | "exists") => Some((l.digest.to_owned(), 0)),
                 _ => None,
@@ -425,7 +545,7 @@ impl Transfer {
         self.blobs.as_ref().is_some_and(|b| {
             b.layers
                 .iter()
-                .all(|(digest, size)| self.here.contains(digest) || self.arrived.get(digest).is_some_and(|a| a >= size))
+                .all(|(digest, size)| self.was_here(digest) || self.arrived.get(digest).is_some_and(|a| a >= size))
         })
     }
 
@@ -446,7 +566,7 @@ impl Transfer {
     fn bytes(&self) -> (u64, u64) {
         let mut counted: HashMap<&str, (u64, u64)> = HashMap::new();
         for (digest, size) in self.blobs.iter().flat_map(|b| &b.layers) {
-            if !self.here.contains(digest) {
+            if !self.was_here(digest) {
                 let arrived = self.arrived.get(digest).copied().unwrap_or_default();
                 counted.insert(digest, (arrived.min(*size), *size));
             }
@@ -457,6 +577,7 @@ impl Transfer {
     fn progress(&mut self, status: String) -> PullProgress {
         let (current, total) = self.bytes();
         if total > 0 {
+            self.said = true;
             self.current = self.current.max(current);
             self.percent = self.percent.max(self.current as f64 / total as f64 * 100.0);
         }
@@ -502,8 +623,11 @@ pub(crate) fn fuzz(text: &str) {
     let (mut transfer, mut furthest) = (Transfer::default(), 0.0);
     // It draws what it shows again and again.
     for screen in text.split("\n\n") {
-        transfer.take_amounts(&Line::all(screen));
+        let lines = Line::all(screen);
+        transfer.note(&lines);
+        transfer.take_amounts(&lines);
         transfer.is_complete();
+        target(screen);
         let (current, total) = transfer.bytes();
         assert!(current <= total, "{current} of {total}");
         let percent = transfer.progress(String::new()).progress.unwrap_or(furthest);
@@ -562,11 +686,62 @@ mod tests {
             layer-sha256:b6b5974a7eb267a2016c703f3142e1c8b0f3dd2ade7783d960942f9869fcdc44:    downloading    |\u{1b}[32m\u{1b}[0m--------------------------------------|    0.0 B/39.2 MiB \n";
         let lines = Line::all(block);
         assert_eq!(lines.len(), 2);
-        assert_eq!((lines[0].kind, lines[0].status.as_str()), ("manifest", "done"));
+        assert_eq!((lines[0].kind, lines[0].status), ("manifest", "done"));
         assert_eq!((lines[1].kind, lines[1].amount), ("layer", Some((0, 41_104_179))));
         assert_eq!(lines[1].digest, "sha256:b6b5974a7eb267a2016c703f3142e1c8b0f3dd2ade7783d960942f9869fcdc44");
-        assert_eq!(Line::parse("\u{1b}[1A\u{1b}[2Klayer-sha256:00: waiting").unwrap().kind, "layer");
-        assert_eq!(Line::parse("elapsed: 0.1 s"), None);
+        let digest = "sha256:b6b5974a7eb2";
+        assert_eq!(Line::parse(&format!("\u{1b}[1A\u{1b}[2Klayer-{digest}: waiting")).unwrap().kind, "layer");
+        for line in ["elapsed: 0.1 s", "layer-sha256:b6b5: waiting"] {
+            assert_eq!(Line::parse(line), None);
+        }
+    }
+
+    /// From a recorded pull (nerdctl 2.3.5, containerd 2.3.4).
+    #[test]
+    fn the_transfer_services_tree_is_read() {
+        let tree = |first: &str, second: &str| {
+            format!(
+                "127.0.0.1:37909/a/b:1\tfetching image content\t\n\
+                └──manifest-sha256:6136110a72ab713918925\tcomplete   \t|\u{1b}[32m++++++++++++++++++++++++++++++++++++++\u{1b}[0m|\t\n   \
+                ├──config-sha256:7550666203db13ff967e\tcomplete   \t|\u{1b}[32m++++++++++++++++++++++++++++++++++++++\u{1b}[0m|\t\n   \
+                ├──layer-sha256:64ee74a43d15d8fb47f7b\t{first}\n   │  └──layer-sha256:f257b4f1fc11ae0db734a\t{second}\n\
+                application/vnd.oci.image.manifest.v1+json sha256:6136110a72ab71391892576f0a004dfb16c16819e5403e879ead7221e5e86af4\n\
+                Pulling from OCI Registry (127.0.0.1:37909/a/b:1)\t"
+            )
+        };
+        let waits = "waiting    \t|\u{1b}[32m\u{1b}[0m--------------------------------------|\t";
+        let comes = "downloading\t|\u{1b}[32m+++++++++++++++++++++++++\u{1b}[0m-------------|\t 2.0 MiB/3.0 MiB\t";
+        let block = tree(comes, waits);
+        let lines = Line::all(&block);
+        let read: Vec<_> = lines.iter().map(|l| (l.kind, l.digest, l.status, l.amount)).collect();
+        assert_eq!(
+            read,
+            [
+                ("manifest", "sha256:6136110a72ab713918925", "complete", None),
+                ("config", "sha256:7550666203db13ff967e", "complete", None),
+                ("layer", "sha256:64ee74a43d15d8fb47f7b", "downloading", Some((2 << 20, 3 << 20))),
+                ("layer", "sha256:f257b4f1fc11ae0db734a", "waiting", None),
+            ]
+        );
+        let whole = "sha256:6136110a72ab71391892576f0a004dfb16c16819e5403e879ead7221e5e86af4";
+        assert_eq!(target(&block), Some(whole));
+
+        let layer = |begin: &str, size| (format!("{begin:0<71}"), size);
+        let layers =
+            vec![layer("sha256:64ee74a43d15d8fb47f7b", 3 << 20), layer("sha256:f257b4f1fc11ae0db734a", 1 << 20)];
+        let mut t = Transfer::default();
+        t.layers(Some(Blobs { layers, ..Blobs::default() }), false);
+        assert!(t.note(&lines));
+        assert!(!t.note(&Line::all(&tree(comes, waits))), "the same block again moves nothing");
+        assert!(t.note(&Line::all(&tree(&comes.replace("2.0", "2.9"), waits))));
+        assert!(t.note(&Line::all(&tree("already exists\t", "complete   \t|++|\t"))));
+        assert!(t.here.is_empty(), "what was fetched was not here");
+        let mut t = Transfer { blobs: t.blobs, ..Transfer::default() };
+        t.note(&Line::all(&tree(waits, waits)));
+        t.note(&Line::all(&tree("already exists\t", waits)));
+        assert_eq!(t.progress(String::new()).total, Some(1 << 20));
+        t.note(&Line::all(&tree("already exists\t", "already exists\t")));
+        assert_eq!(t.progress(String::new()).total, Some(1 << 20), "what has been said stays");
     }
 
     #[test]
