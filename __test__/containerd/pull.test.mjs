@@ -13,6 +13,7 @@ import { busyboxImage } from '../support/images.mjs'
 import { startProxy } from '../support/proxy.mjs'
 import { ACCOUNT, publish, startRegistry } from '../support/registry.mjs'
 import { tempDir } from '../support/tempdir.mjs'
+import { waitFor } from '../support/wait.mjs'
 
 const MB = 1e6
 const FULL = process.env.LIMA_RUNTIME_TEST_FULL === '1'
@@ -75,6 +76,29 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     const events = []
     await adapter.pullImage(`127.0.0.1:${slow.port}/test/slow:1`, (event) => events.push(event))
     assert.ok(events.filter((event) => event.status.startsWith('Downloading') && event.current > 0).length > 8)
+  })
+
+  it('aborted, leaves no lease behind, and takes none of another', { timeout: 120_000 }, async () => {
+    const registry = await startRegistry()
+    running.push(registry)
+    await publish(registry, 'test/aborted:1', busyboxImage({ padding: 8 * MB }))
+    const slow = await limited(registry.port, MB)
+    running.push(slow)
+    const abort = new AbortController()
+    let other
+    const onProgress = async ({ current }) => {
+      if (!current || other) return
+      other = engine.ctr('leases', 'create')
+      await other
+      abort.abort()
+    }
+    const { signal } = abort
+    await assert.rejects(adapter.pullImage(`127.0.0.1:${slow.port}/test/aborted:1`, onProgress, { signal }), {
+      code: 'ABORTED',
+    })
+    const left = async () => (await engine.ctr('leases', 'ls', '-q')).split('\n')
+    await waitFor('the end of its lease', async () => (await left()).length === 1)
+    assert.deepEqual(await left(), [(await other).split(/\s/)[0]])
   })
 
   it('goes through the proxy that is set, or the error says why it cannot', { timeout: 120_000 }, async () => {

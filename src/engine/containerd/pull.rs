@@ -282,19 +282,15 @@ impl Drop for Running {
     }
 }
 
-/// Of the new leases, ours: the only one, else the only one that holds what we saw it fetch.
+/// Of the new leases, ours: the only one that holds what we saw it fetch, or the only one where it was too early to see.
 async fn release(c: &Containerd, before: &HashSet<String>, fetched: &HashSet<String>) -> Result<()> {
-    let mut new: Vec<String> = c.api.leases().await?.into_iter().filter(|id| !before.contains(id)).collect();
-    if new.len() > 1 {
-        let mut holding = Vec::new();
-        for id in new {
-            if !c.api.leased(&id).await?.is_disjoint(fetched) {
-                holding.push(id);
-            }
+    let mut ours = Vec::new();
+    for id in c.api.leases().await?.into_iter().filter(|id| !before.contains(id)) {
+        if fetched.is_empty() || !c.api.leased(&id).await?.is_disjoint(fetched) {
+            ours.push(id);
         }
-        new = holding;
     }
-    match new.as_slice() {
+    match ours.as_slice() {
         [ours] => c.api.delete_lease(ours).await,
         _ => Ok(()),
     }
@@ -499,7 +495,7 @@ impl Transfer {
     /// Of what this pull fetches: what tells its lease from others.
     fn digests(&self) -> impl Iterator<Item = String> {
         let layers = self.blobs.iter().flat_map(|b| b.layers.iter().chain([&b.config]));
-        self.target.iter().cloned().chain(layers.map(|(digest, _)| digest.clone()))
+        self.target.iter().chain(self.seen.keys()).chain(layers.map(|(digest, _)| digest)).cloned()
     }
 
     fn was_here(&self, digest: &str) -> bool {

@@ -19,7 +19,10 @@ use super::{
         snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest},
     },
 };
-use crate::error::{Error, Result};
+use crate::{
+    engine::types::total,
+    error::{Error, Result},
+};
 
 /// nerdctl's default on Linux.
 pub(super) const SNAPSHOTTER: &str = "overlayfs";
@@ -179,11 +182,11 @@ impl Api {
     pub(super) async fn blobs_size(&self) -> Result<u64> {
         use super::proto::containerd::services::content::v1::ListContentRequest;
         let mut stream = self.open(ListContentRequest { filters: vec![] }).await.map_err(refused)?;
-        let mut sum = 0;
+        let mut sizes = Vec::new();
         while let Some(part) = stream.try_next().await.map_err(refused)? {
-            sum += part.info.iter().map(|i| unsigned(i.size)).sum::<u64>();
+            sizes.extend(part.info.iter().map(|i| unsigned(i.size)));
         }
-        Ok(sum)
+        Ok(total(sizes))
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
 /// Bytes of all images: the blobs that were fetched, and the layers unpacked from them.
 pub(super) async fn stored(c: &Containerd) -> Result<u64> {
     let (blobs, layers) = tokio::try_join!(blobs(c), layers(c))?;
-    Ok(blobs + layers.into_iter().map(|(_, size)| size).sum::<u64>())
+    Ok(total(layers.into_iter().map(|(_, size)| size).chain([blobs])))
 }
 
 async fn blobs(c: &Containerd) -> Result<u64> {
@@ -91,10 +91,11 @@ pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
     }
     let unpacked: u64 = total(layers.iter().map(|(_, size)| *size));
     let kept: u64 = total(layers.iter().filter(|(name, _)| needed.contains(name.as_str())).map(|(_, size)| *size));
+    let size = total([unpacked, blobs]);
     usage.images = DiskUsageEntry {
         count: groups.len() as u64,
-        size: unpacked + blobs,
-        reclaimable: (unpacked + blobs).saturating_sub(kept + needed_blobs.values().sum::<u64>()),
+        size,
+        reclaimable: size.saturating_sub(total(needed_blobs.into_values().chain([kept]))),
     };
 
     for container in &containers {
@@ -112,6 +113,6 @@ pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
 
 fn add(entry: &mut DiskUsageEntry, size: u64, free: bool) {
     entry.count += 1;
-    entry.size += size;
-    entry.reclaimable += if free { size } else { 0 };
+    entry.size = total([entry.size, size]);
+    entry.reclaimable = total([entry.reclaimable, if free { size } else { 0 }]);
 }
