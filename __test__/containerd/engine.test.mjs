@@ -1,5 +1,6 @@
 // What only containerd with nerdctl can get wrong, with the real ones.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -116,6 +117,30 @@ describe('containerd with nerdctl', { skip, timeout: 600_000 }, () => {
     const third = await adapter.startContainer({ ...config, name: 'third', command: ['sleep', '1000'] })
     assert.equal((await adapter.inspectContainer(third)).state, 'running')
     for (const id of [ended, stopped, third]) await adapter.removeContainer(id, true)
+  })
+
+  it('what is ended to free a port is what holds it, not whoever has its number', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await new Promise((resolve) => server.once('listening', resolve))
+    const { port } = server.address()
+    await new Promise((resolve) => server.close(resolve))
+    const config = { image, ports: { 80: `127.0.0.1:${port}` } }
+    const id = await adapter.startContainer({ ...config, name: 'kept', command: ['true'] })
+    await adapter.waitContainer(id)
+    // As after a restart of the machine: the number is somebody else's.
+    const other = spawn('sleep', ['infinity'])
+    const file = `/run/nerdctl/${engine.options.namespace}/${id}/port-reserver.pid`
+    const reserver = readFileSync(file, 'utf8')
+    writeFileSync(file, String(other.pid))
+    try {
+      const second = adapter.startContainer({ ...config, name: 'second', command: ['sleep', '1000'] })
+      await assert.rejects(second, { code: 'PORT_IN_USE' })
+      assert.deepEqual([other.exitCode, other.signalCode], [null, null])
+    } finally {
+      other.kill('SIGKILL')
+      process.kill(Number(reserver))
+      for (const name of ['kept', 'second']) await adapter.removeContainer(name, true).catch(() => {})
+    }
   })
 
   it("a network's name that nerdctl takes for a namespace's address is refused", async () => {

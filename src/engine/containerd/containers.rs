@@ -498,13 +498,15 @@ async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
             .get(&container.id)
             .is_some_and(|k| k.ports.iter().any(|p| p.host_port.is_some_and(|port| wanted.contains(&port))));
         if ended && has {
-            // The network first, and from 2.3 on the ports, too: a stop of what has ended does nothing else.
-            freed |= c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await.is_ok();
             let file = format!("/run/nerdctl/{}/{}/port-reserver.pid", c.namespace(), container.id);
             let ports = wanted.iter().map(|port| format!("{port:04X}"));
             let script = [BEGAN, FREE].concat();
             let argv = ["sh", "-c", &script, "sh", &file].map(str::to_owned).into_iter().chain(ports);
             freed |= c.guest().run(c.inside(argv)).await?.success();
+            // From 2.3 on nerdctl ends whoever has the number in it.
+            c.guest().run(c.inside(["rm", "-f", "--", &file])).await?.checked("rm")?;
+            // The network: a stop of what has ended does nothing else.
+            _ = c.nerdctl.write(On::Container(&container.id), ["stop", &container.id]).await;
         }
     }
     Ok(freed)

@@ -358,8 +358,8 @@ impl BundledRuntime {
             opt = text(&run.join("opt")),
         );
         disk::write_text(&dir.join("config.toml"), &config)?;
-        // Healthchecks are our own (docs/reference/nerdctl.md#health-timers).
-        disk::write_text(&dir.join("nerdctl.toml"), "disable_hc_systemd = true\n")?;
+        // In the place of the machine's, which is for another daemon.
+        disk::write_text(&dir.join("nerdctl.toml"), "")?;
         network::write_default(&self.paths().networks)?;
         let inside = entrance(&self.run_dir(), rootless)? + "enter \"$@\"\n";
         disk::write_program(&self.paths().inside, inside.as_bytes())?;

@@ -331,8 +331,6 @@ impl WslRuntime {
         self.write("/etc/wsl.conf", WSL_CONF).await?;
         self.write("/etc/lima-runtime/containerd.toml", &config).await?;
         self.write("/etc/lima-runtime/daemon", &[BEGAN, DAEMON].concat()).await?;
-        // Healthchecks are our own: there is no systemd.
-        self.write("/etc/nerdctl/nerdctl.toml", "disable_hc_systemd = true\n").await?;
         let out = self.guest.boot(Command::new(["sh", "-c", EQUIP])).await?.output().await?;
         out.checked("apt-get").map(drop).map_err(|e| {
             Error::new(ErrorCode::DownloadFailed, "iptables, which networks of containers need, could not be installed")
