@@ -431,9 +431,8 @@ pub(super) fn refused(status: Status) -> Error {
         cause = e.source();
     }
     let code = match status.code() {
-        Code::Unavailable | Code::Unknown if std::error::Error::source(&status).is_some() => {
-            ErrorCode::ContainerdNotReady
-        }
+        // What the daemon itself says has no cause; a connection that breaks has, and many codes (cancelled, internal).
+        _ if std::error::Error::source(&status).is_some() => ErrorCode::ContainerdNotReady,
         Code::Unavailable => ErrorCode::ContainerdNotReady,
         Code::PermissionDenied => ErrorCode::PermissionDenied,
         _ => ErrorCode::EngineError,
@@ -449,5 +448,22 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
     if let Ok(process) = Process::decode(data) {
         task(&process);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_answer_of_the_daemon() {
+        for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled] {
+            let mut broken = Status::new(code, "h2 protocol error");
+            broken.set_source(Arc::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+            assert_eq!(refused(broken).code(), ErrorCode::ContainerdNotReady, "{code:?}");
+        }
+        for code in [Code::Unknown, Code::Internal, Code::Cancelled] {
+            assert_eq!(refused(Status::new(code, "no")).code(), ErrorCode::EngineError, "{code:?}");
+        }
     }
 }
