@@ -171,6 +171,9 @@ fn authority(text: &str) -> Result<Authority, &'static str> {
         }
         None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
     };
+    if host.contains(['[', ']']) {
+        return Err("brackets stand around an IPv6 address alone");
+    }
     let port = match port {
         None | Some("") => None,
         Some(p) => Some(p.parse().ok().filter(|p| *p > 0).ok_or("the port is not a number from 1 to 65535")?),
@@ -486,6 +489,7 @@ mod tests {
             "tcp://h/a b",
             "tcp://h\n:1",
             "tcp://h x:1",
+            "tcp://127.[1]:23ttp://h:175",
             "ssh://h\u{a0}/x",
             "ssh://h/a%00b",
             "ssh://h/%ff",
