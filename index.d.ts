@@ -585,7 +585,7 @@ export interface IContainerRuntime {
    * `pullImage` does), the rest has 60 s.
    *
    * In a Lima VM it resolves once the published ports are open on this computer, or 10 s later with a warning of the
-   * process, code `PORT_NOT_FORWARDED`. UDP ports are refused there: Lima does not forward them.
+   * process, code `PORT_NOT_FORWARDED`. In a WSL distribution UDP ports are refused: Windows does not forward them.
    *
    * @returns The full id, 64 hexadecimal digits.
    * @throws `NAME_IN_USE`, `PORT_IN_USE`, `IMAGE_NOT_FOUND`, `NETWORK_NOT_FOUND`, `REGISTRY_AUTH`
@@ -1320,7 +1320,10 @@ export interface VmResources {
 export interface VmMount {
   /** Absolute, or beginning with `~`. */
   location: string
-  /** Where the VM sees it: absolute, without spaces. Default: at the same path. */
+  /**
+   * Where the VM sees it: absolute, without commas and brackets; with spaces on a Mac with Lima 2.2 or newer alone. Default:
+   * at the same path.
+   */
   mountPoint?: string
   /** Default: false. */
   writable?: boolean
@@ -1526,7 +1529,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * deadline but `timeoutMs`; a call given up ends nerdctl.
    *
    * `run -d -p …` resolves once the ports are open on this computer, or 10 s later with a warning of the process, code
-   * `PORT_NOT_FORWARDED`, when the container is late. UDP ports are not forwarded, and warned of at once.
+   * `PORT_NOT_FORWARDED`, when the container is late.
    *
    * @throws `ENGINE_ERROR` when nerdctl does not end with 0 (`details.exitCode`, `details.stderr`), `VM_NOT_RUNNING` at
    *   once, `PORT_IN_USE` when another program has a port that `run` is to publish

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_norway::{Mapping, Value};
 
-use super::hostkey;
+use super::{hostkey, instance::release};
 use crate::error::{Error, Result};
 
 pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
@@ -101,6 +101,7 @@ pub struct Settings {
 pub fn render(base: &str, settings: &Settings) -> Result<String> {
     let mut root: Mapping = serde_norway::from_str(base)
         .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
+    check_way_in("template", &root)?;
     for mount in &settings.mounts {
         check_mount("", mount)?;
     }
@@ -112,6 +113,7 @@ pub fn render(base: &str, settings: &Settings) -> Result<String> {
     // Also when there are none: without the key Lima mounts nothing today, and might mount the home directory tomorrow.
     set(&mut root, "mounts", &settings.mounts)?;
     set(section(&mut root, "ssh")?, "localPort", settings.ssh_port)?;
+    forward_udp(&mut root)?;
     if !settings.images.is_empty() {
         set(&mut root, "images", &settings.images)?;
     }
@@ -173,10 +175,11 @@ pub fn shape(document: &str) -> Option<Shape> {
 }
 
 /// `document` with what of `settings` may change in an existing VM: CPUs, memory, mounts, the containerd to install,
-/// and a disk that grows. The same text when all of it is so already.
+/// a disk that grows, and UDP ports. The same text when all of it is so already.
 pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
+    check_way_in("lima.yaml", &root)?;
     let mut new = root.clone();
     set(&mut new, "cpus", settings.cpus)?;
     set(&mut new, "memory", size(settings.memory))?;
@@ -186,6 +189,7 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
         set(&mut new, "disk", size(settings.disk))?;
     }
     set(&mut new, "mounts", &settings.mounts)?;
+    forward_udp(&mut new)?;
     if !settings.nerdctl.is_empty() {
         set(section(&mut new, "containerd")?, "archives", &settings.nerdctl)?;
     }
@@ -215,6 +219,38 @@ pub fn with_ssh_port(document: &str, port: u16) -> Result<String> {
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
     set(section(&mut root, "ssh")?, "localPort", port)?;
     serde_norway::to_string(&root).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
+}
+
+/// Nobody types a password for us, and a plain guest has neither containerd nor forwarded ports.
+fn check_way_in(field: &str, root: &Mapping) -> Result<()> {
+    let is = |value: Option<&Value>, so| value.and_then(Value::as_bool) == Some(so);
+    let problem = if is(root.get("user").and_then(|user| user.get("passwordlessSudo")), false) {
+        "user.passwordlessSudo: false: containerd in the VM is reached by sudo"
+    } else if is(root.get("plain"), true) {
+        "plain: true: Lima would install no containerd and forward no ports"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(field, problem).hint("Remove the line."))
+}
+
+/// Lima 1.x forwards UDP by a rule alone (docs/reference/lima.md#udp-ports). What a template says of UDP, or that nothing is
+/// to be forwarded, stands.
+fn forward_udp(root: &mut Mapping) -> Result<()> {
+    let said = root.get("portForwards").filter(|rules| !rules.is_null()).cloned();
+    let mut rules: Vec<Value> = said
+        .map_or(Ok(Vec::new()), serde_norway::from_value)
+        .map_err(|e| Error::invalid("template", format!("portForwards is not a list: {e}")).source(e))?;
+    let speaks_of_udp = |rule: &Value| {
+        let protocol = rule.get("proto").and_then(Value::as_str);
+        matches!(protocol, Some("udp" | "any")) || rule.get("ignore").and_then(Value::as_bool) == Some(true)
+    };
+    if rules.iter().any(speaks_of_udp) {
+        return Ok(());
+    }
+    let rule: Mapping = [("proto".into(), "udp".into())].into_iter().collect();
+    rules.push(rule.into());
+    set(root, "portForwards", rules)
 }
 
 fn set(map: &mut Mapping, key: &str, value: impl Serialize) -> Result<()> {
@@ -270,13 +306,12 @@ pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
     if mount.mount_point.is_some() && !at.starts_with('/') {
         return Err(Error::invalid(format!("{at_option}mounts.mountPoint"), format!("{at:?} is not an absolute path")));
     }
-    if at.contains(char::is_whitespace) {
-        let hint = "Give a mountPoint without spaces.";
-        return Err(Error::invalid(
-            format!("{at_option}mounts.mountPoint"),
-            format!("{at:?}: a guest mounts no path with a space"),
-        )
-        .hint(hint));
+    // Lima writes it unquoted into a YAML list, and from there it goes into a line of fstab.
+    let breaks = |c: char| c != ' ' && (c.is_whitespace() || c.is_control() || ",[]{}".contains(c));
+    if at.contains(breaks) {
+        let problem = format!("{at:?}: a guest mounts no path with a comma, bracket, tab or line break");
+        return Err(Error::invalid(format!("{at_option}mounts.mountPoint"), problem)
+            .hint("Give a mountPoint of other characters."));
     }
     // Lima's own templates: it would read the value as one (docs/reference/lima.md#template-actions).
     if mount.location.contains("{{") || at.contains("{{") {
@@ -302,6 +337,19 @@ pub(crate) fn fuzz(document: &str) {
     if let Ok((text, key)) = with_host_key(document) {
         assert_eq!(with_host_key(&text).ok(), Some((text, key)));
     }
+}
+
+/// Up to 2.1 Lima takes a mount point with a space and never mounts it, and later with vz alone (docs/reference/lima.md#mounts).
+/// `lima` is the version that will boot it, where that is known.
+pub fn check_spaces(at_option: &str, mount: &Mount, vm_type: VmType, lima: Option<&str>) -> Result<()> {
+    let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
+    let mended = lima.is_none_or(|version| release(version).is_none_or(|release| release >= (2, 2)));
+    if !at.contains(' ') || (mended && vm_type == VmType::Vz) {
+        return Ok(());
+    }
+    let field = format!("{at_option}mounts.mountPoint");
+    Err(Error::invalid(field, format!("{at:?}: this guest mounts no path with a space"))
+        .hint("Give a mountPoint without spaces. Lima 2.2 mounts one with spaces on a Mac."))
 }
 
 #[cfg(test)]
@@ -405,8 +453,10 @@ mod tests {
             ("", None),
             ("/", None),
             ("/etc/", None),
-            ("/Users/a b", None),
-            ("/Users/a", Some("/mnt/a b")),
+            ("/Users/a\tb", None),
+            ("/Users/a,b", None),
+            ("/Users/a", Some("/mnt/a\n- [x, /etc]")),
+            ("/Users/a", Some("/mnt/[a]")),
             ("/Users/a", Some("mnt")),
             ("/Users/a", Some("/usr")),
             ("/Users/{{.Dir}}", None),
@@ -415,8 +465,74 @@ mod tests {
             let e = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).map(|_| ()).unwrap_err();
             assert_eq!(e.code(), ErrorCode::InvalidArgument, "{location} {mount_point:?}");
         }
-        let spaced = Mount { location: "/Users/a b".into(), mount_point: Some("/mnt/ab".into()), writable: false };
+        let spaced = Mount { location: "/Users/a, b".into(), mount_point: Some("/mnt/ab".into()), writable: false };
         render(BUILT_IN, &Settings { mounts: vec![spaced], ..settings() }).unwrap();
+    }
+
+    #[test]
+    fn a_mount_point_with_a_space_needs_a_lima_that_mounts_it() {
+        let check = |location: &str, at: Option<&str>, vm_type, lima| {
+            let mount = Mount { location: location.into(), mount_point: at.map(Into::into), writable: false };
+            check_spaces("resources.", &mount, vm_type, lima)
+        };
+        for (vm_type, lima, mounted) in [
+            (VmType::Vz, None, true),
+            (VmType::Vz, Some("2.2.0"), true),
+            (VmType::Vz, Some("2.10.1"), true),
+            (VmType::Vz, Some("2.1.3"), false),
+            (VmType::Vz, Some("1.2.1"), false),
+            (VmType::Qemu, Some("2.2.0"), false),
+            (VmType::Qemu, None, false),
+        ] {
+            for (location, at) in [("/Users/a b", None), ("/Users/a", Some("/mnt/a b"))] {
+                let said = check(location, at, vm_type, lima);
+                assert_eq!(said.is_ok(), mounted, "{vm_type:?} {lima:?}");
+                assert!(said.err().is_none_or(|e| e.details()["field"] == "resources.mounts.mountPoint"));
+            }
+            check("/Users/a b", Some("/mnt/ab"), vm_type, lima).unwrap();
+        }
+    }
+
+    #[test]
+    fn udp_is_forwarded_by_every_lima_unless_the_template_says_otherwise() {
+        let udp = |text: &str| {
+            let rules = parsed(text)["portForwards"].as_sequence().cloned().unwrap_or_default();
+            rules.iter().filter(|rule| rule.get("proto") == Some(&"udp".into())).count()
+        };
+        let rendered = render(BUILT_IN, &settings()).unwrap();
+        assert_eq!(udp(&rendered), 1);
+        assert_eq!(parsed(&rendered)["portForwards"][0]["guestSocket"], "/run/containerd/containerd.sock");
+        // A VM of before.
+        let mut old: Mapping = serde_norway::from_str(&rendered).unwrap();
+        old.remove("portForwards");
+        let old = serde_norway::to_string(&old).unwrap();
+        let new = with_settings(&old, &settings()).unwrap();
+        assert_eq!((udp(&old), udp(&new), udp(&with_settings(&new, &settings()).unwrap())), (0, 1, 1));
+        for (rules, expected) in [
+            ("", 1),
+            ("[]", 1),
+            ("[{guestPort: 1}]", 1),
+            ("[{proto: udp, guestPort: 1}]", 1),
+            ("[{proto: any}]", 0),
+            ("[{ignore: true}]", 0),
+        ] {
+            let base = format!("images: [{{location: /a}}]\nportForwards: {rules}\n");
+            assert_eq!(udp(&render(&base, &settings()).unwrap()), expected, "{rules}");
+        }
+        assert!(render("images: [{location: /a}]\nportForwards: 1\n", &settings()).is_err());
+    }
+
+    #[test]
+    fn a_guest_without_a_way_in_is_refused() {
+        for line in ["user: {passwordlessSudo: false}", "plain: true"] {
+            let base = format!("images: [{{location: /a}}]\n{line}\n");
+            let e = render(&base, &settings()).map(drop).unwrap_err();
+            assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"template".into()), "{line}");
+            let e = with_settings(&base, &settings()).map(drop).unwrap_err();
+            assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"lima.yaml".into()), "{line}");
+        }
+        let base = "images: [{location: /a}]\nuser: {passwordlessSudo: true}\nplain: false\n";
+        render(base, &settings()).unwrap();
     }
 
     #[test]
@@ -463,7 +579,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_survives_the_yaml(name in "[^\\x00\\s{]{1,30}") {
+        fn any_path_survives_the_yaml(name in "[^\\p{C}\\s,\\[\\]{}]{1,30}") {
             let location = format!("/m/{name}");
             let mount = Mount { location: location.clone(), mount_point: None, writable: true };
             let text = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).unwrap();

@@ -35,7 +35,6 @@ export function containerdBackend({ alone = false } = {}) {
     pruneScope: 'app',
     goneCode: 'CONTAINERD_NOT_READY',
     differs: {
-      noUdp: 'this engine publishes udp ports itself',
       dockerSocket: 'this engine has no Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
       ...(alone && {

@@ -22,7 +22,6 @@ export function dockerBackend() {
     pruneScope: 'app',
     goneCode: 'ENGINE_UNREACHABLE',
     differs: {
-      noUdp: 'this engine publishes udp ports itself',
       noDockerSocket: 'this engine has a Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
     },

@@ -23,7 +23,6 @@ export function limaBackend() {
     goneCode: 'CONTAINERD_NOT_READY',
     deadCode: 'VM_NOT_RUNNING',
     differs: {
-      udp: 'Lima forwards no udp port',
       dockerSocket: 'this engine has no Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
     },

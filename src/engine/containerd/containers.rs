@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Containerd,
+    Containerd, HostPort,
     alone::{self, Alone},
     api::{self, Container, Task},
     events, files, health, images,
@@ -159,12 +159,9 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
     check_addresses(c, spec).await?;
     let args = arguments(c, spec, &ours).await?;
     if let Some(host) = &c.settings.host {
-        if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp")) {
-            return Err(Error::invalid(
-                format!("ports.{udp}"),
-                "udp ports of the VM are not forwarded to this machine",
-            )
-            .hint("Publish a tcp port, or reach the container from another one on the same network."));
+        if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp") && !host.forwards(Protocol::Udp)) {
+            return Err(Error::invalid(format!("ports.{udp}"), "udp ports are not forwarded to this machine")
+                .hint("Publish a tcp port, or reach the container from another one on the same network."));
         }
         host.check_ports(&host_ports(spec)).await?;
     }
@@ -271,8 +268,12 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
     Ok(())
 }
 
-fn host_ports(spec: &ContainerSpec) -> Vec<u16> {
-    spec.ports.values().filter_map(|p| p.rsplit(':').next()?.parse().ok()).collect()
+fn host_ports(spec: &ContainerSpec) -> Vec<HostPort> {
+    let port = |(container, host): (&String, &String)| {
+        let mapping = validate::port_mapping(container, host).ok()?;
+        Some((mapping.protocol, mapping.host_port))
+    };
+    spec.ports.iter().filter_map(port).collect()
 }
 
 fn explained(e: Error, spec: &ContainerSpec) -> Error {
@@ -494,12 +495,12 @@ async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
     let mut freed = false;
     for (container, task) in &all {
         let ended = task.as_ref().is_none_or(|t| t.exit_code.is_some());
-        let has = kept
-            .get(&container.id)
-            .is_some_and(|k| k.ports.iter().any(|p| p.host_port.is_some_and(|port| wanted.contains(&port))));
+        let has = kept.get(&container.id).is_some_and(|k| {
+            k.ports.iter().any(|p| p.host_port.is_some_and(|port| wanted.contains(&(p.protocol, port))))
+        });
         if ended && has {
             let file = format!("/run/nerdctl/{}/{}/port-reserver.pid", c.namespace(), container.id);
-            let ports = wanted.iter().map(|port| format!("{port:04X}"));
+            let ports = wanted.iter().map(|(_, port)| format!("{port:04X}"));
             let script = [BEGAN, FREE].concat();
             let argv = ["sh", "-c", &script, "sh", &file].map(str::to_owned).into_iter().chain(ports);
             freed |= c.guest().run(c.inside(argv)).await?.success();
@@ -648,9 +649,9 @@ async fn started(c: &Containerd, container: &Container) -> Result<()> {
     networks::started(c, &container.id).await?;
     if let Some(host) = &c.settings.host {
         let ports = kept(c, container, None).await?.ports;
-        let tcp: Vec<u16> = ports.iter().filter(|p| p.protocol == Protocol::Tcp).filter_map(|p| p.host_port).collect();
-        if !tcp.is_empty() {
-            host.await_ports(&tcp).await?;
+        let ports: Vec<HostPort> = ports.iter().filter_map(|p| Some((p.protocol, p.host_port?))).collect();
+        if !ports.is_empty() {
+            host.await_ports(&ports).await?;
         }
     }
     health::started(c, &container.id).await
@@ -1272,11 +1273,15 @@ mod tests {
             self.0.clone()
         }
 
-        async fn check_ports(&self, _: &[u16]) -> Result<()> {
+        fn forwards(&self, _: Protocol) -> bool {
+            true
+        }
+
+        async fn check_ports(&self, _: &[HostPort]) -> Result<()> {
             Ok(())
         }
 
-        async fn await_ports(&self, _: &[u16]) -> Result<()> {
+        async fn await_ports(&self, _: &[HostPort]) -> Result<()> {
             Ok(())
         }
     }

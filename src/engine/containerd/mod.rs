@@ -129,11 +129,16 @@ pub trait Host: Send + Sync {
             Some((to, path))
         })
     }
-    /// `PORT_IN_USE` when a program of the host listens on one of these TCP ports.
-    async fn check_ports(&self, ports: &[u16]) -> Result<()>;
-    /// Returns once these TCP ports are forwarded, or some time later.
-    async fn await_ports(&self, ports: &[u16]) -> Result<()>;
+    /// Whether ports of this protocol are forwarded at all.
+    fn forwards(&self, protocol: Protocol) -> bool;
+    /// `PORT_IN_USE` when a program of the host has one of these ports.
+    async fn check_ports(&self, ports: &[HostPort]) -> Result<()>;
+    /// Returns once these ports are forwarded, or some time later.
+    async fn await_ports(&self, ports: &[HostPort]) -> Result<()>;
 }
+
+/// A port of the host: TCP's and UDP's are apart.
+pub type HostPort = (Protocol, u16);
 
 impl Settings {
     pub fn system(guest: Arc<dyn Guest>, runtime_type: RuntimeType, namespace: &str, app: &str) -> Self {

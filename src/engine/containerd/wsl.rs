@@ -4,9 +4,9 @@ use std::{net::Ipv4Addr, net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Containerd, ContainerdOptions, Host, Settings};
+use super::{Containerd, ContainerdOptions, Host, HostPort, Settings};
 use crate::{
-    engine::RuntimeType,
+    engine::{RuntimeType, types::Protocol},
     error::{Error, ErrorCode, Result},
     guest::wsl::{NO_BRIDGE, Wsl, WslGuest},
 };
@@ -77,10 +77,15 @@ impl Host for Windows {
         Some((path[.."/mnt/c".len()].to_owned(), path))
     }
 
-    async fn check_ports(&self, ports: &[u16]) -> Result<()> {
-        match ports.iter().find(|port| taken(**port)) {
+    /// WSL forwards TCP alone (docs/reference/wsl.md#windows-around-it).
+    fn forwards(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::Tcp
+    }
+
+    async fn check_ports(&self, ports: &[HostPort]) -> Result<()> {
+        match ports.iter().find(|(_, port)| taken(*port)) {
             None => Ok(()),
-            Some(port) => Err(Error::new(
+            Some((_, port)) => Err(Error::new(
                 ErrorCode::PortInUse,
                 format!("Port {port} of this computer is taken by another program"),
             )
@@ -89,9 +94,9 @@ impl Host for Windows {
         }
     }
 
-    async fn await_ports(&self, ports: &[u16]) -> Result<()> {
+    async fn await_ports(&self, ports: &[HostPort]) -> Result<()> {
         let forwarded = async {
-            while !ports.iter().all(|port| taken(*port)) {
+            while !ports.iter().all(|(_, port)| taken(*port)) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
@@ -167,8 +172,9 @@ mod tests {
     async fn a_port_that_somebody_has_is_refused_by_its_number() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let e = Windows.check_ports(&[port]).await.unwrap_err();
+        let e = Windows.check_ports(&[(Protocol::Tcp, port)]).await.unwrap_err();
         assert_eq!((e.code(), &e.details()["port"]), (ErrorCode::PortInUse, &port.into()));
-        Windows.await_ports(&[port]).await.unwrap();
+        Windows.await_ports(&[(Protocol::Tcp, port)]).await.unwrap();
+        assert!(Windows.forwards(Protocol::Tcp) && !Windows.forwards(Protocol::Udp));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::ApiVersion;
 use crate::{
-    engine::{ContainerSpec, Protocol, RestartPolicy, types::Healthcheck, validate},
+    engine::{ContainerSpec, RestartPolicy, types::Healthcheck, validate},
     error::Result,
 };
 
@@ -30,11 +30,7 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
     let mut bindings = Map::new();
     for (container, host) in &spec.ports {
         let p = validate::port_mapping(container, host)?;
-        let protocol = match p.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        let key = format!("{}/{protocol}", p.container_port);
+        let key = format!("{}/{}", p.container_port, p.protocol.name());
         // No host IP: Docker's own rule decides.
         let ip = p.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
         exposed.insert(key.clone(), json!({}));

@@ -8,7 +8,8 @@ use super::{LimaRuntime, MountOption};
 use crate::{
     engine::{
         Adapter, RuntimeType,
-        containerd::{Containerd, ContainerdEngine, Host, Settings},
+        containerd::{Containerd, ContainerdEngine, Host, HostPort, Settings},
+        types::Protocol,
         validate,
     },
     error::Result,
@@ -51,11 +52,15 @@ impl Host for LimaRuntime {
         self.resources().map(|r| r.mounts.into_iter().map(pair).collect()).unwrap_or_default()
     }
 
-    async fn check_ports(&self, ports: &[u16]) -> Result<()> {
+    fn forwards(&self, _protocol: Protocol) -> bool {
+        true
+    }
+
+    async fn check_ports(&self, ports: &[HostPort]) -> Result<()> {
         self.check_host_ports(ports).await
     }
 
-    async fn await_ports(&self, ports: &[u16]) -> Result<()> {
+    async fn await_ports(&self, ports: &[HostPort]) -> Result<()> {
         self.await_host_ports(ports).await
     }
 }

@@ -111,7 +111,7 @@ impl LimaRuntime {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
         // What cannot be is refused before anything is changed.
         refuse_root()?;
-        self.resources()?;
+        self.check_spaces(&self.resources()?, "resources.", None)?;
         let lima_home = self.choose_lima_home()?;
         let lock = self.lock(call, FIRST_BOOT).await?;
         self.remember_lima_home(&lima_home)?;
@@ -181,7 +181,7 @@ impl LimaRuntime {
     /// not have, and for a disk smaller than the VM's.
     pub async fn configure(&self, resources: Resources, call: &Call) -> Result<Configured> {
         let check = || resources.clone().over(&self.state().resources).over(&self.options().resources);
-        check().resolve(Host::this(), "")?;
+        self.check_spaces(&check().resolve(Host::this(), "")?, "", None)?;
         let call = &call.in_steps();
         let lock = self.lock(call, CONTAINER_CALL).await?;
         call.run(None, async {
@@ -281,6 +281,16 @@ impl LimaRuntime {
         self.state().resources.over(&self.options().resources).resolve(Host::this(), "resources.")
     }
 
+    fn vm_type(&self) -> VmType {
+        self.options().vm_type.unwrap_or(VmType::DEFAULT)
+    }
+
+    /// `lima` is the one installed; before that, the one asked for counts.
+    fn check_spaces(&self, resources: &VmResources, at: &str, lima: Option<&str>) -> Result<()> {
+        let lima = lima.or_else(|| self.options().network.choice.versions.of(Part::Lima));
+        resources.mounts.iter().try_for_each(|m| template::check_spaces(at, &m.into(), self.vm_type(), lima))
+    }
+
     /// Verified when it was fetched. A template of the caller's names its own. An image that boots by a kernel of its own
     /// has that and its initrd in the manifest, beside it; Lima fetches those few megabytes and checks their digests.
     async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<Source>> {
@@ -325,12 +335,14 @@ impl LimaRuntime {
             Platform::LinuxArm64 => Arch::Aarch64,
             _ => Arch::X86_64,
         };
-        let resources = self.resources()?;
+        let (resources, home) = (self.resources()?, self.home().clone());
+        let lima = task::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
+        self.check_spaces(&resources, "resources.", lima.map(|record| record.version).as_deref())?;
         let images = self.local_file(Part::Image, arch).await?;
         let nerdctl = self.local_file(Part::NerdctlFull, arch).await?;
         let settings = Settings {
             arch,
-            vm_type: options.vm_type.unwrap_or(VmType::DEFAULT),
+            vm_type: self.vm_type(),
             cpus: resources.cpus,
             memory: resources.memory,
             disk: resources.disk,

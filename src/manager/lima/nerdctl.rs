@@ -2,10 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{
-    LimaRuntime,
-    ports::{self, Publishing},
-};
+use super::{LimaRuntime, ports::Publishing};
 use crate::{call::Call, error::Result, guest::Guest, process::Command};
 
 impl LimaRuntime {
@@ -22,7 +19,6 @@ impl LimaRuntime {
             let words = ["nerdctl", "--namespace", self.namespace()].into_iter().chain(args.iter().map(String::as_str));
             let out = ssh.run(Command::new(words).root().input(input.unwrap_or_default())).await;
             let out = self.heard(out)?.checked("nerdctl")?;
-            publishing.udp.iter().copied().for_each(|port| crate::call::warn(ports::udp(port)));
             if publishing.detached && !publishing.ports.is_empty() {
                 self.await_host_ports(&publishing.ports).await?;
             }

@@ -4,8 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Seek, SeekFrom},
-    net::{Ipv4Addr, TcpListener},
+    fs::File,
+    io::{BufRead, BufReader, Read, Seek, SeekFrom},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use super::LimaRuntime;
 use crate::{
     call,
+    engine::{containerd::HostPort, types::Protocol},
     error::{Error, ErrorCode, Result},
     task,
 };
@@ -23,16 +25,16 @@ use crate::{
 const FORWARD: Duration = Duration::from_secs(10);
 /// The log tells nobody that it grew: how often we look.
 const LOOK: Duration = Duration::from_millis(100);
+/// The longest line that is read as one. Those of ports are below 1 KB.
+const LINE: u64 = 64 << 10;
 
 /// What `nerdctl run` is asked to publish.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Publishing {
     /// The command ends while the container lives.
     pub detached: bool,
-    /// TCP ports of the host.
-    pub ports: Vec<u16>,
-    /// UDP ports of the host, which not every Lima forwards (docs/reference/lima.md#udp-ports).
-    pub udp: Vec<u16>,
+    /// Of the host.
+    pub ports: Vec<HostPort>,
 }
 
 impl Publishing {
@@ -80,17 +82,17 @@ impl Publishing {
         Some(this)
     }
 
-    /// `[ip:]host:container[/tcp]`; a port that the guest chooses, or a range, is left to itself.
+    /// `[ip:]host:container[/tcp|/udp]`; a port that the guest chooses, or a range, is left to itself.
     fn publish(&mut self, value: &str) {
         let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-        let list = match protocol {
-            "tcp" => &mut self.ports,
-            "udp" => &mut self.udp,
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
             _ => return,
         };
         if let Some((host, _container)) = ports.rsplit_once(':') {
             let port = host.rsplit(':').next().unwrap_or(host);
-            list.extend(port.parse::<u16>().ok().filter(|&p| p > 0));
+            self.ports.extend(port.parse().ok().filter(|&p| p > 0).map(|port| (protocol, port)));
         }
     }
 }
@@ -118,8 +120,10 @@ const ALONE: [&str; 15] = [
 pub struct Forwards {
     log: PathBuf,
     read: u64,
+    /// In the middle of a line too long for us.
+    within: bool,
     /// The last word on each port of the host.
-    ports: BTreeMap<u16, Forward>,
+    ports: BTreeMap<HostPort, Forward>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,17 +136,34 @@ enum Forward {
 impl Forwards {
     /// Of the current boot, from the log's beginning.
     async fn read(log: PathBuf) -> Result<Self> {
-        Self { log, read: 0, ports: BTreeMap::new() }.more().await
+        Self::of(log).more().await
     }
 
+    fn of(log: PathBuf) -> Self {
+        Self { log, read: 0, within: false, ports: BTreeMap::new() }
+    }
+
+    /// What has been written since; a line at a time, for a guest can make it long.
     async fn more(mut self) -> Result<Self> {
         task::blocking(move || {
-            let text = from(&self.log, self.read).map_err(|e| Error::io(e, "reading", &self.log))?;
-            // The last line may be half written.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            self.read += whole as u64;
-            text[..whole].lines().for_each(|line| self.line(line));
-            Ok(self)
+            let failed = |e, log: &Path| Error::io(e, "reading", log);
+            let mut log = File::open(&self.log).map_err(|e| failed(e, &self.log))?;
+            log.seek(SeekFrom::Start(self.read)).map_err(|e| failed(e, &self.log))?;
+            let (mut log, mut line) = (BufReader::new(log), Vec::new());
+            loop {
+                line.clear();
+                let read = log.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(|e| failed(e, &self.log))?;
+                let ended = line.ends_with(b"\n");
+                // The last line may be half written.
+                if !ended && (read as u64) < LINE {
+                    return Ok(self);
+                }
+                self.read += read as u64;
+                if ended && !self.within {
+                    self.line(&String::from_utf8_lossy(&line));
+                }
+                self.within = !ended;
+            }
         })
         .await
     }
@@ -152,30 +173,37 @@ impl Forwards {
         if !line.contains("orward") && !line.contains("failed to listen") {
             return;
         }
-        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line.trim_start_matches('\0')) else { return };
+        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return };
         let said = entry["msg"].as_str().unwrap_or_default();
-        let port_at_end = |text: &str| text.rsplit(':').next().and_then(|p| p.trim().parse().ok());
-        if let Some(rest) = said.strip_prefix("Forwarding TCP from ") {
-            self.ports.extend(port_at_end(rest).map(|port| (port, Forward::Open)));
-        } else if let Some(rest) = said.strip_prefix("Stopping forwarding TCP from ") {
-            self.ports.extend(port_at_end(rest).map(|port| (port, Forward::Closed)));
-        } else if let Some(rest) = said.strip_prefix("Port forwarding closed proto:tcp host:") {
-            let host = rest.split(' ').next().and_then(port_at_end);
-            self.ports.extend(host.map(|port| (port, Forward::Closed)));
-        } else if said.starts_with("failed to listen") {
-            // … listen tcp 127.0.0.1:8080: bind: address already in use
-            let port = said.split("tcp ").filter_map(|t| port_at_end(t.split(": ").next()?)).last();
-            self.ports.extend(port.map(|port| (port, Forward::Failed(said.to_owned()))));
+        let port_at_end = |text: &str| text.rsplit(':').next()?.trim().parse::<u16>().ok();
+        for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+            let upper = name.to_ascii_uppercase();
+            let told = if let Some(rest) = said.strip_prefix(&format!("Forwarding {upper} from ")) {
+                port_at_end(rest).map(|port| (port, Forward::Open))
+            } else if let Some(rest) = said.strip_prefix(&format!("Stopping forwarding {upper} from ")) {
+                port_at_end(rest).map(|port| (port, Forward::Closed))
+            } else if let Some(rest) = said.strip_prefix(&format!("Port forwarding closed proto:{name} host:")) {
+                rest.split(' ').next().and_then(port_at_end).map(|port| (port, Forward::Closed))
+            } else if said.starts_with("failed to listen") && said.contains(&format!(" {name}")) {
+                // 1.x: … listen tcp 127.0.0.1:80: bind: address already in use; 2.x ends with the address, and has a field.
+                let port = said.split(' ').find_map(|word| port_at_end(word.trim_end_matches(':')));
+                let why = format!("{said} {}", entry["error"].as_str().unwrap_or_default());
+                port.map(|port| (port, Forward::Failed(why.trim_end().to_owned())))
+            } else {
+                None
+            };
+            self.ports.extend(told.map(|(port, forward)| ((protocol, port), forward)));
         }
     }
 
-    fn is_open(&self, port: u16) -> bool {
+    fn is_open(&self, port: HostPort) -> bool {
         self.ports.get(&port) == Some(&Forward::Open)
     }
 
-    fn failure(&self, ports: &[u16]) -> Option<Error> {
+    fn failure(&self, ports: &[HostPort]) -> Option<Error> {
         ports.iter().find_map(|port| match self.ports.get(port) {
-            Some(Forward::Failed(why)) => Some(in_use(*port).detail("logTail", why.as_str())),
+            Some(Forward::Failed(why)) if why.contains("permission denied") => Some(forbidden(*port)),
+            Some(Forward::Failed(_)) => Some(in_use(*port)),
             _ => None,
         })
     }
@@ -186,10 +214,10 @@ impl LimaRuntime {
         Forwards::read(self.machine(self.lima_home(), None).instance().path("ha.stderr.log")).await
     }
 
-    /// `PORT_IN_USE` when a program of the host listens on one of these TCP ports. One that Lima forwards already is for
-    /// the guest to judge: the host agent notices the end of a container only seconds later.
-    pub async fn check_host_ports(&self, ports: &[u16]) -> Result<()> {
-        let taken: Vec<u16> = ports.iter().copied().filter(|&port| !is_free(port)).collect();
+    /// `PORT_IN_USE` when a program of the host has one of these ports. One that Lima forwards already is for the guest to
+    /// judge: the host agent notices the end of a container only seconds later.
+    pub async fn check_host_ports(&self, ports: &[HostPort]) -> Result<()> {
+        let taken: Vec<HostPort> = ports.iter().copied().filter(|&port| !is_free(port)).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -197,13 +225,13 @@ impl LimaRuntime {
         taken.into_iter().find(|&port| !forwards.is_open(port)).map_or(Ok(()), |port| Err(in_use(port)))
     }
 
-    /// Returns once these TCP ports answer on the host, or after 10 s with a warning: then the container's own listener
-    /// is late, and its time will come. `PORT_IN_USE` when another program was faster.
-    pub async fn await_host_ports(&self, ports: &[u16]) -> Result<()> {
+    /// Returns once these ports answer on the host, or after 10 s with a warning: then the container's own listener is
+    /// late, and its time will come. `PORT_IN_USE` when another program was faster.
+    pub async fn await_host_ports(&self, ports: &[HostPort]) -> Result<()> {
         let began = Instant::now();
         let mut forwards = self.forwards().await?;
         loop {
-            let shut: Vec<u16> = ports.iter().copied().filter(|&port| !forwards.is_open(port)).collect();
+            let shut: Vec<HostPort> = ports.iter().copied().filter(|&port| !forwards.is_open(port)).collect();
             if shut.is_empty() || began.elapsed() > FORWARD {
                 // It says so before it tries.
                 tokio::time::sleep(LOOK).await;
@@ -212,8 +240,7 @@ impl LimaRuntime {
                     return Err(error);
                 }
                 for port in shut.into_iter().filter(|&port| !forwards.is_open(port)) {
-                    let hint = "It will answer once the container listens. If it never does, restart the VM.";
-                    call::warn(not_forwarded(port, &format!("not within {} s", FORWARD.as_secs())).hint(hint));
+                    call::warn(not_forwarded(port));
                 }
                 return Ok(());
             }
@@ -226,45 +253,54 @@ impl LimaRuntime {
     }
 }
 
-/// What a published UDP port comes to.
-pub(super) fn udp(port: u16) -> Error {
-    not_forwarded(port, "Lima forwards no UDP").hint("Publish a TCP port, or reach the container from another one.")
+fn not_forwarded((protocol, port): HostPort) -> Error {
+    let (name, wait) = (protocol.name(), FORWARD.as_secs());
+    let text = format!("Port {port}/{name} of the VM is not forwarded to this computer: not within {wait} s");
+    Error::new(ErrorCode::PortNotForwarded, text)
+        .detail("port", port)
+        .detail("protocol", name)
+        .hint("It will answer once the container listens. If it never does, restart the VM.")
 }
 
-fn not_forwarded(port: u16, why: &str) -> Error {
-    let text = format!("Port {port} of the VM is not forwarded to this computer: {why}");
-    Error::new(ErrorCode::PortNotForwarded, text).detail("port", port)
-}
-
-fn from(path: &Path, offset: u64) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    // Lossy would change the length, and with it the next offset.
-    Ok(bytes.into_iter().map(|b| if b.is_ascii() { char::from(b) } else { '?' }).collect())
-}
-
-fn is_free(port: u16) -> bool {
-    let taken = |ip| TcpListener::bind((ip, port)).is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse);
+fn is_free((protocol, port): HostPort) -> bool {
+    let taken = |ip| {
+        let bound = match protocol {
+            Protocol::Tcp => TcpListener::bind((ip, port)).map(drop),
+            Protocol::Udp => UdpSocket::bind((ip, port)).map(drop),
+        };
+        bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse)
+    };
     // macOS lets us have the loopback address of a port that somebody has on all addresses.
     !(taken(Ipv4Addr::LOCALHOST) || (cfg!(target_os = "macos") && taken(Ipv4Addr::UNSPECIFIED)))
 }
 
-fn in_use(port: u16) -> Error {
+fn in_use((protocol, port): HostPort) -> Error {
     Error::new(ErrorCode::PortInUse, format!("Port {port} of this computer is taken by another program"))
         .detail("port", port)
-        .hint("Choose another port, or end the program that listens there.")
+        .detail("protocol", protocol.name())
+        .hint("Choose another port, or end the program that has it.")
+}
+
+fn forbidden((protocol, port): HostPort) -> Error {
+    let text = format!("Port {port} of this computer is the administrator's: Lima may not forward it");
+    Error::new(ErrorCode::PermissionDenied, text)
+        .detail("port", port)
+        .detail("protocol", protocol.name())
+        .hint("Choose a port from 1024 on.")
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(text: &str) {
-    let mut forwards = Forwards { log: PathBuf::new(), read: 0, ports: BTreeMap::new() };
+    let mut forwards = Forwards::of(PathBuf::new());
     text.lines().for_each(|line| forwards.line(line));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use serde_json::json;
+
     use super::*;
 
     fn publishing(line: &str) -> Option<Publishing> {
@@ -273,7 +309,9 @@ mod tests {
 
     #[test]
     fn the_ports_of_a_run_are_read_as_nerdctl_reads_them() {
-        let some = |detached, ports: &[u16]| Some(Publishing { detached, ports: ports.to_vec(), udp: vec![] });
+        let some = |detached, ports: &[u16]| {
+            Some(Publishing { detached, ports: ports.iter().map(|&port| (Protocol::Tcp, port)).collect() })
+        };
         assert_eq!(publishing("ps -p 80:80"), None);
         assert_eq!(publishing("run -d -p 8080:80 nginx"), some(true, &[8080]));
         assert_eq!(publishing("container run -dp 8080:80 nginx"), some(true, &[8080]));
@@ -284,7 +322,7 @@ mod tests {
         assert_eq!(publishing("run alpine nc -d -p 80:80"), some(false, &[]));
         assert_eq!(publishing("run --name -d alpine"), some(false, &[]));
         assert_eq!(publishing("run -p 80 -p 0:80 -p 1-3:1-3 -p 5:5/sctp x"), some(false, &[]));
-        let udp = Publishing { detached: false, ports: vec![1], udp: vec![53] };
+        let udp = Publishing { detached: false, ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 1)] };
         assert_eq!(publishing("run -p 127.0.0.1:53:53/udp -p 1:1 x"), Some(udp));
         assert_eq!(publishing("run --detach=false -- x -p 1:1"), some(false, &[]));
         assert_eq!(publishing("run -é x"), some(false, &[]));
@@ -292,30 +330,77 @@ mod tests {
 
     #[test]
     fn the_last_word_on_a_port_counts() {
-        let mut f = Forwards { log: PathBuf::new(), read: 0, ports: BTreeMap::new() };
-        let mut said = |msg: &str| f.line(&serde_json::json!({ "level": "info", "msg": msg }).to_string());
+        use Protocol::{Tcp, Udp};
+        let mut f = Forwards::of(PathBuf::new());
+        let mut said = |msg: &str| f.line(&json!({ "level": "info", "msg": msg }).to_string());
         said("Forwarding TCP from 0.0.0.0:8080 to 127.0.0.1:8080");
         said("Not forwarding TCP 0.0.0.0:22");
         said("Forwarding TCP from [::]:9090 to 127.0.0.1:9090");
+        said("Forwarding UDP from 0.0.0.0:9090 to 127.0.0.1:9090");
         said("Port forwarding closed proto:tcp host:127.0.0.1:9090 guest:[::]:9090");
-        said("Forwarding TCP from 0.0.0.0:7070 to 127.0.0.1:7070");
-        said("failed to listen to TCP connection: listen tcp 127.0.0.1:7070: bind: address already in use");
-        assert!(f.is_open(8080) && !f.is_open(9090) && !f.is_open(7070) && !f.is_open(22));
-        assert_eq!(f.failure(&[8080, 7070]).unwrap().details()["port"], 7070);
+        assert!(f.is_open((Tcp, 8080)) && !f.is_open((Tcp, 22)));
+        assert!(!f.is_open((Tcp, 9090)) && f.is_open((Udp, 9090)), "they are apart");
+    }
+
+    /// As both wrote it.
+    #[test]
+    fn a_port_that_somebody_has_is_told_by_the_log() {
+        use Protocol::{Tcp, Udp};
+        let (use_, denied) = ("bind: address already in use", "bind: permission denied");
+        for (protocol, name, words) in [(Tcp, "tcp", "to TCP connection"), (Udp, "udp", "udp")] {
+            let upper = name.to_ascii_uppercase();
+            for (why, code) in [(use_, ErrorCode::PortInUse), (denied, ErrorCode::PermissionDenied)] {
+                let error = format!("listen {name} 127.0.0.1:700: {why}");
+                let (one, two) =
+                    (format!("failed to listen {words}: {error}"), format!("failed to listen {name}: 127.0.0.1:700"));
+                for entry in [json!({ "msg": one }), json!({ "msg": two, "error": error })] {
+                    let mut f = Forwards::of(PathBuf::new());
+                    f.line(
+                        &json!({ "msg": format!("Forwarding {upper} from 0.0.0.0:700 to 127.0.0.1:700") }).to_string(),
+                    );
+                    assert!(f.is_open((protocol, 700)));
+                    f.line(&entry.to_string());
+                    let failure = f.failure(&[(protocol, 80), (protocol, 700)]).unwrap();
+                    assert_eq!((failure.code(), &failure.details()["port"]), (code, &700.into()), "{entry}");
+                    assert_eq!(failure.details()["protocol"], name);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_of_the_other_protocol_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = json!({ "dataDir": dir.path() });
+        let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+        let log = dir.path().join("vms/default/ha.stderr.log");
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        std::fs::write(&log, "").unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let e = runtime.check_host_ports(&[(Protocol::Udp, port)]).await.unwrap_err();
+        assert_eq!((e.code(), &e.details()["port"]), (ErrorCode::PortInUse, &port.into()));
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            runtime.check_host_ports(&[(Protocol::Tcp, port)]).await.unwrap();
+        }
+        // Lima has it, and its guest will say.
+        std::fs::write(&log, format!("{{\"msg\":\"Forwarding UDP from 0.0.0.0:{port} to 127.0.0.1:{port}\"}}\n"))
+            .unwrap();
+        runtime.check_host_ports(&[(Protocol::Udp, port)]).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_is_not_forwarded_in_time_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
-        let options = serde_json::json!({ "dataDir": dir.path() });
+        let options = json!({ "dataDir": dir.path() });
         let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
         let log = dir.path().join("vms/default/ha.stderr.log");
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         std::fs::write(&log, "{\"msg\":\"Forwarding TCP from 0.0.0.0:80 to 127.0.0.1:80\"}\n").unwrap();
         let began = Instant::now();
-        runtime.await_host_ports(&[80]).await.unwrap();
+        runtime.await_host_ports(&[(Protocol::Tcp, 80)]).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(1) && call::take_warnings().is_empty());
-        runtime.await_host_ports(&[80, 81]).await.unwrap();
+        runtime.await_host_ports(&[(Protocol::Tcp, 80), (Protocol::Udp, 81)]).await.unwrap();
         assert!(began.elapsed() >= FORWARD);
         let [warning] = &call::take_warnings()[..] else { panic!() };
         assert_eq!((warning.code(), &warning.details()["port"]), (ErrorCode::PortNotForwarded, &81.into()));
@@ -329,8 +414,18 @@ mod tests {
         let half = open(81);
         std::fs::write(&log, format!("{{\"msg\":\"é\"}}\n{}{}", open(80), &half[..20])).unwrap();
         let f = Forwards::read(log.clone()).await.unwrap();
-        assert!(f.is_open(80) && !f.is_open(81));
+        assert!(f.is_open((Protocol::Tcp, 80)) && !f.is_open((Protocol::Tcp, 81)));
         std::fs::write(&log, format!("{{\"msg\":\"é\"}}\n{}{half}", open(80))).unwrap();
-        assert!(f.more().await.unwrap().is_open(81));
+        let f = f.more().await.unwrap();
+        assert!(f.is_open((Protocol::Tcp, 81)));
+        // Too long to be held, and no line begins in the middle of it.
+        let mut more = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        write!(more, "{}{}", "x".repeat(usize::try_from(LINE).unwrap()), open(82)).unwrap();
+        let f = f.more().await.unwrap();
+        write!(more, "{}{}", "y".repeat(3 * usize::try_from(LINE).unwrap() + 1), open(83)).unwrap();
+        write!(more, "{}", open(84)).unwrap();
+        let f = f.more().await.unwrap();
+        let opened = [82, 83, 84].map(|port| f.is_open((Protocol::Tcp, port)));
+        assert_eq!(opened, [false, false, true]);
     }
 }
