@@ -3,14 +3,15 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   imageUrl,
+  LIMA_VERSION,
   limaFiles,
   limaUrl,
-  manifestOf,
   mirrored,
   nerdctlFullArchive,
   nerdctlUrl,
   noise,
   PLATFORM,
+  sha256,
   tarball,
 } from './release-files.mjs'
 import { startReleaseServer } from './release-server.mjs'
@@ -22,20 +23,28 @@ export function limaThatRuns(argv, before = '') {
   return tarball({ ...limaFiles(), 'bin/limactl': { bytes: script, mode: 0o755 } })
 }
 
-/** Serves `archive` as Lima, with an image and an archive of containerd that are none; `dir` is for the manifest. */
+/**
+ * Serves `archive` as Lima, with an image and an archive of containerd that are none; `dir` is for the manifest. Archives by
+ * their version are several Limas, of which the last is the default.
+ */
 export async function serveLima(dir, archive) {
   const server = await startReleaseServer()
+  const limas = archive instanceof Uint8Array ? { [LIMA_VERSION]: archive } : archive
   const bodies = {
-    lima: [limaUrl(), archive],
-    image: [imageUrl(), noise(300_000)],
-    'nerdctl-full': [nerdctlUrl(), nerdctlFullArchive()],
+    lima: Object.entries(limas).map(([version, body]) => [version, limaUrl(PLATFORM, version), body]),
+    image: [['24.04', imageUrl(), noise(300_000)]],
+    'nerdctl-full': [['2.1.6', nerdctlUrl(), nerdctlFullArchive()]],
   }
   const components = {}
-  for (const [part, [url, body]] of Object.entries(bodies)) {
-    await server.file(mirrored(url), { body })
-    components[part] = { [PLATFORM]: [{ url, body }] }
+  for (const [part, releases] of Object.entries(bodies)) {
+    components[part] = { default: releases.at(-1)[0], versions: {} }
+    for (const [version, url, body] of releases) {
+      await server.file(mirrored(url), { body })
+      const source = { url, sha256: sha256(body), size: body.length }
+      components[part].versions[version] = { platforms: { [PLATFORM]: { sources: [source] } } }
+    }
   }
   const manifest = join(dir, 'manifest.json')
-  writeFileSync(manifest, JSON.stringify(manifestOf(components)))
+  writeFileSync(manifest, JSON.stringify({ schema: 2, components }))
   return { server, options: { manifest, mirror: server.url } }
 }

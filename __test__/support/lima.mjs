@@ -32,7 +32,7 @@ export function missing() {
 
 /**
  * A directory of the ordinary user's with a home in it and the addon, a server that has Lima, the guest image and
- * containerd, and options that use all of it.
+ * containerd, and options that use all of it. Of several versions the last is the default.
  */
 export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_TEST_LIMA ?? LIMA_VERSION } = {}) {
   for (const dir of orphans('vm')) rmSync(dir, { recursive: true, force: true })
@@ -58,9 +58,10 @@ export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_T
   give(home)
   chmodSync(dir, 0o755)
 
-  const standIn = () =>
+  const standIn = (version) =>
     limaThatRuns([process.execPath, join(dir, 'limactl.mjs')], `LIMA_STAND_IN=${version}; export LIMA_STAND_IN`)
-  const { server, options: source } = await serveLima(dir, archive ?? standIn())
+  const standIns = () => Object.fromEntries([version].flat().map((version) => [version, standIn(version)]))
+  const { server, options: source } = await serveLima(dir, archive ?? standIns())
   t.after(() => server.close())
   const containerdSocket = join(dir, 'containerd.sock')
   const containerd = createServer().listen(containerdSocket)

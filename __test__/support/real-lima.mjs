@@ -23,8 +23,15 @@ export const HOST = '192.168.5.2'
 export const SLOWNESS = Number(process.env.LIMA_RUNTIME_TEST_SLOWNESS ?? 1)
 
 /** Lima as it is released, of the limactl under test. */
-export const limaArchive = () =>
-  execFileSync('tar', ['-C', dirname(dirname(limactl)), '-czf', '-', './bin', './share'], { maxBuffer: 2 ** 31 - 1 })
+export const limaArchive = (of = limactl) =>
+  execFileSync('tar', ['-C', dirname(dirname(of)), '-czf', '-', './bin', './share'], { maxBuffer: 2 ** 31 - 1 })
+
+/** What it calls itself; to root it would not say. */
+export function limaVersion(of = limactl) {
+  const { uid, gid } = ordinaryUser()
+  const options = { encoding: 'utf8', env: { HOME: '/nonexistent' }, uid, gid }
+  return execFileSync(of, ['--version'], options).trim().split(' ').at(-1)
+}
 
 /** Lima refuses root: from here on this process is the ordinary user's. */
 function becomeOrdinary() {
@@ -39,10 +46,11 @@ function becomeOrdinary() {
 }
 
 /**
- * The VM, for adapters of this process: `options` are what they need to find it, `shared` is a directory both see.
+ * The VM, for adapters of this process: `options` are what they need to find it, `shared` is a directory both see. `limas`
+ * are archives by their version, of which `versions.lima` makes the VM.
  * @param {new (options: object) => import('lima-runtime').LimaRuntimeManager} Manager
  */
-export async function startRealLima(Manager) {
+export async function startRealLima(Manager, { limas = limaArchive(), versions } = {}) {
   const kept = process.env.LIMA_RUNTIME_TEST_VM
   becomeOrdinary()
   const dir = kept ?? makeOwned('vm')
@@ -51,7 +59,7 @@ export async function startRealLima(Manager) {
   process.env.HOME = home
   // What tests lay in temporary directories for a container, the guest must see.
   process.env.TMPDIR = shared
-  const { server, options: source } = await serveLima(dir, limaArchive())
+  const { server, options: source } = await serveLima(dir, limas)
   const resources = {
     cpus: 2,
     memory: '2GiB',
@@ -59,7 +67,7 @@ export async function startRealLima(Manager) {
     mounts: [{ location: shared, writable: true }],
   }
   const options = { dataDir: join(dir, 'd'), ...source, resources, ...(template && { template }) }
-  const manager = new Manager(options)
+  const manager = new Manager({ ...options, ...(versions && { versions }) })
   const said = new Set()
   const onProgress = ({ phase, message }) => {
     const words = message.replace(/\d.*/, '')

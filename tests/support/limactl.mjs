@@ -114,12 +114,11 @@ async function start(name) {
   if (V2) {
     // pkg/driverutil/disk.go, MigrateDiskLayout.
     if (!existsSync(file('disk')) && existsSync(file('diffdisk'))) symlinkSync('diffdisk', file('disk'))
-    // pkg/instance/start.go: new files, where 1.x empties the old ones.
-    for (const log of ['ha.stdout.log', 'ha.stderr.log']) rmSync(file(log), { force: true })
   } else if (!existsSync(file('diffdisk'))) {
     // docs/reference/lima.md#disk-names: over a disk that it does not know by its name, 1.x makes an empty one.
     writeFileSync(file('diffdisk'), '')
   }
+  for (const log of ['ha.stdout.log', 'ha.stderr.log']) rmSync(file(log), { force: true })
   const [out, err] = ['ha.stdout.log', 'ha.stderr.log'].map((f) => openSync(file(f), 'w'))
   const args = [
     fileURLToPath(import.meta.url),
@@ -139,11 +138,10 @@ async function start(name) {
   for (;;) {
     // First: what was said before the deciding event is passed on before it.
     const events = read(join(dir, 'ha.stdout.log'))
-      .replaceAll('\0', '')
       .split('\n')
       .slice(0, -1)
       .map((l) => JSON.parse(l).status)
-    const lines = read(join(dir, 'ha.stderr.log')).replaceAll('\0', '').split('\n').slice(0, -1)
+    const lines = read(join(dir, 'ha.stderr.log')).split('\n').slice(0, -1)
     for (const line of lines.slice(seen)) {
       const { level, msg, ...fields } = JSON.parse(line)
       if (level !== 'debug') log(level, `[hostagent] ${msg}`, fields)
