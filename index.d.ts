@@ -510,8 +510,6 @@ export interface SystemInfo {
    * adapter of this package says it.
    */
   healthchecks?: 'engine' | 'timer' | 'process'
-  /** True where the fast way to the engine is closed to us and calls take a slower one; said by every adapter, too. */
-  degraded?: boolean
 }
 
 /** What the engine keeps on disk. */
@@ -1205,7 +1203,10 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
    */
   switchRuntime(type: RuntimeType, progress?: Progress & BringOptions): Promise<void>
 
-  /** Looks at all runtimes at once and starts none; answers within 300 ms, also where sockets hang. */
+  /**
+   * Looks at all runtimes at once and starts none; answers within 300 ms, also where sockets hang, but for a containerd whose
+   * socket is closed to this user: sudo is asked then, for up to 5 s.
+   */
   detectAvailableRuntimes(options?: CallOptions): Promise<RuntimeDetection>
 
   /** Ends a start or a switch that is under way, for all who wait for it: they get `ABORTED`. */

@@ -22,10 +22,7 @@ use lima_runtime::{
     call::Call,
     engine::{
         Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, RuntimeType,
-        containerd::{
-            ContainerdEngine, ContainerdOptions,
-            wsl::{answering, settings},
-        },
+        containerd::{ContainerdEngine, ContainerdOptions, answering, wsl::settings},
     },
     error::ErrorCode,
     fetch::platform::Platform,
@@ -157,7 +154,7 @@ async fn a_whole_life_in_a_distribution() {
     let adapter = site.adapter();
     site.inside(RUN).await;
     let info = within(adapter.system_info(&call)).await.unwrap();
-    assert!(!info.runtime_version.is_empty() && !info.degraded);
+    assert!(!info.runtime_version.is_empty());
     let began = Instant::now();
     let list = within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap();
     eprintln!("containerd {}; a list took {:?}", info.runtime_version, began.elapsed());

@@ -118,8 +118,8 @@ export const images = subject('images', (ctx, test) => {
       '[::1]:5000/a:1',
       'MYREG/app',
       'localhost/a-b__c.d:T_1',
-      'r.example:5000/a/b@' + digest,
-      'a:1@' + digest,
+      `r.example:5000/a/b@${digest}`,
+      `a:1@${digest}`,
       digest,
       digest.slice(7),
     ])

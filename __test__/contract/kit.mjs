@@ -6,7 +6,6 @@
 // refusing          the address of a registry that gives nothing: `startRefusing()`
 // remoteImage       a reference in a registry the engine reaches, that it does not have; the registry's images are small
 // differs           { row: reason }: what this backend does not do, and why; the tests that need the row are skipped
-// degraded          a slower way to the engine serves
 // defaultHostIp     where a port without an address is published
 // pruneScope        the scope prune has of itself: 'app' on an engine that is not ours
 // goneCode          the error code while the engine is down

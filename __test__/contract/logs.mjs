@@ -92,13 +92,12 @@ export const logs = subject('logs', (ctx, test) => {
 
   test('control characters and UTF-8 are kept, and a long line is one line', async () => {
     const text = 'żółw 🐋\x01\x1b[1m\r\n'
-    const logged = ctx.backend.differs.carriageReturn ? text.replace('\r', '') : text
     const id = await ctx.ran(`printf '%s\\000\\n' "$TEXT"; head -c 100000 /dev/zero | tr '\\0' x; echo`, {
       env: { TEXT: text },
     })
     const log = await ctx.log(id)
-    assert.equal(log.slice(0, logged.length + 2), `${logged}\0\n`)
-    assert.equal(log.slice(logged.length + 2), `${'x'.repeat(100_000)}\n`)
+    assert.equal(log.slice(0, text.length + 2), `${text}\0\n`)
+    assert.equal(log.slice(text.length + 2), `${'x'.repeat(100_000)}\n`)
   })
 
   test('it is a Readable: pipe, for await, on data, Buffers', async () => {

@@ -82,7 +82,7 @@ export const networks = subject('networks', (ctx, test) => {
     assert.equal((await interfaces(id)).length, 2)
   })
 
-  test('connect and disconnect live: id unchanged, and kept over a restart', { needs: 'liveNetworks' }, async () => {
+  test('connect and disconnect live: id unchanged, and kept over a restart', async () => {
     const { name, id: network } = await ctx.network()
     const id = await ctx.start()
     const { startedAt } = await ctx.adapter.getContainerDetails(id)
@@ -107,9 +107,7 @@ export const networks = subject('networks', (ctx, test) => {
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
   })
 
-  test('connected live, a peer is reached by name and by address, before and after a restart', {
-    needs: 'liveNetworks',
-  }, async () => {
+  test('connected live, a peer is reached by name and by address, before and after a restart', async () => {
     const { name, id: network } = await ctx.network()
     const server = ctx.name('server')
     const peer = await ctx.start({ name: server, networks: [name] })
@@ -128,7 +126,7 @@ export const networks = subject('networks', (ctx, test) => {
     assert.notEqual((await ctx.adapter.execInContainer(id, ['ping', '-c', '1', '-W', '1', server])).exitCode, 0)
   })
 
-  test('connect a container that is stopped', { needs: 'liveNetworks' }, async () => {
+  test('connect a container that is stopped', async () => {
     const { name } = await ctx.network()
     const id = await ctx.start()
     await ctx.adapter.stopContainer(id, 5)

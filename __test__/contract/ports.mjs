@@ -29,7 +29,7 @@ export const ports = subject('ports', (ctx, test) => {
     ])
   })
 
-  test('a published port answers while networks come and go', { needs: 'liveNetworks' }, async () => {
+  test('a published port answers while networks come and go', async () => {
     const [port, { name }] = [await freePort(), await ctx.network()]
     const id = await ctx.start({ command: SERVE, ports: { 80: `127.0.0.1:${port}` } })
     await ctx.adapter.connectContainerToNetwork(id, name)

@@ -1,6 +1,6 @@
 // A private containerd with the real nerdctl: own socket, root, state, namespace, bridge, nerdctl data and CNI
 // configuration, all in one directory.
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { createHash, randomInt } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -98,14 +98,6 @@ export async function startContainerd({ monitor } = {}) {
     return (await running).stdout.trim()
   }
 
-  /** Nothing is kept any more for who was fetching it. */
-  function endLeases() {
-    const run = (...args) =>
-      execFileSync('ctr', ['--address', address, '--namespace', namespace, 'leases', ...args], { env })
-    const ids = run('ls', '-q').toString().split('\n').filter(Boolean)
-    if (ids.length > 0) run('rm', '--sync', ...ids)
-  }
-
   async function stop() {
     if (child.exitCode !== null || child.signalCode !== null) await start()
     const ids = (await nerdctl(['ps', '-aq', '--no-trunc'])).split('\n').filter(Boolean)
@@ -123,7 +115,7 @@ export async function startContainerd({ monitor } = {}) {
     process.off('exit', removeNow)
     throw error
   }
-  return { dir, address, options, nerdctl, ctr, endLeases, start, halt, stop, log: () => log }
+  return { dir, address, options, nerdctl, ctr, start, halt, stop, log: () => log }
 }
 
 /** Ends and removes everything that belongs to a directory of ours. */

@@ -144,13 +144,12 @@ const volumes: VolumeInfo[] = await runtime.listVolumes()
 await runtime.removeVolume(volumeName, true)
 
 const system: SystemInfo = await docker.getSystemInfo()
-const systemFacts: [string, string, number, number, string, boolean | undefined] = [
+const systemFacts: [string, string, number, number, string] = [
   system.os,
   system.architecture,
   system.cpus,
   system.memory,
   system.runtimeVersion,
-  system.degraded,
 ]
 const prune: PruneOptions = { containers: true, images: true, volumes: false, networks: true, scope: 'app' }
 const pruned: PruneResult = await runtime.prune(prune)

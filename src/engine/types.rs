@@ -390,8 +390,6 @@ pub struct SystemInfo {
     pub runtime_version: String,
     /// Who runs healthchecks: the engine, a timer in the guest, or this process while it lives.
     pub healthchecks: HealthcheckDriver,
-    /// True where a faster way to the engine is closed to us; `reason` in `diagnose()` says which.
-    pub degraded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

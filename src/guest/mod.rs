@@ -9,6 +9,7 @@ use crate::{
     process::{Command, Output, Process},
 };
 
+mod bridge;
 #[cfg(unix)]
 pub mod local;
 #[cfg(unix)]
@@ -114,7 +115,7 @@ pub trait Guest: Send + Sync + 'static {
     /// Starts `command`; its output is read as it comes, and the command waits for a slow reader.
     async fn spawn(&self, command: Command) -> Result<Process>;
     /// Opens the unix socket at `path`. `CONTAINERD_NOT_READY` when nobody listens there, or the guest's user may
-    /// not open it (a guest does not tell the two apart).
+    /// not open it (a VM does not tell the two apart); `PERMISSION_DENIED` where it is known that it is closed.
     async fn connect(&self, path: &str) -> Result<Socket>;
     /// The contents of small files without NUL bytes, such as JSON; `None` for what is not there or cannot be read.
     async fn read_files(&self, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {

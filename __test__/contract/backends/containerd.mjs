@@ -9,10 +9,10 @@ import { tempDir } from '../../support/tempdir.mjs'
 import { outside, serveImages } from './nerdctl.mjs'
 
 /**
- * containerd and nerdctl of this machine: a daemon of its own. `alone`: its socket is closed to whoever looks for it, who may
- * use sudo; nerdctl alone serves.
+ * containerd and nerdctl of this machine: a daemon of its own. `bridged`: its socket is closed to whoever looks for it, who may
+ * use sudo.
  */
-export function containerdBackend({ alone = false } = {}) {
+export function containerdBackend({ bridged = false } = {}) {
   let engine
   const running = []
   const nerdctl = (...args) => engine.nerdctl(args)
@@ -27,8 +27,7 @@ export function containerdBackend({ alone = false } = {}) {
 
   const image = 'busybox:latest'
   const backend = {
-    name: alone ? 'containerd by nerdctl alone' : 'containerd',
-    degraded: alone,
+    name: bridged ? 'containerd through sudo' : 'containerd',
     type: 'containerd',
     image,
     defaultHostIp: '0.0.0.0',
@@ -37,14 +36,10 @@ export function containerdBackend({ alone = false } = {}) {
     differs: {
       dockerSocket: 'this engine has no Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
-      ...(alone && {
-        liveNetworks: 'nerdctl has no command that changes the networks of a container',
-        carriageReturn: "nerdctl reads its flags' values as CSV, whose \\r\\n is \\n",
-      }),
     },
     adapter(options) {
       const adapter = new ContainerdAdapter({ ...engine.options, ...options })
-      return alone ? asOrdinaryUser(adapter) : adapter
+      return bridged ? asOrdinaryUser(adapter) : adapter
     },
     deadAdapter: () => new ContainerdAdapter({ ...engine.options, address: join(engine.dir, 'no-such.sock') }),
 
@@ -53,14 +48,6 @@ export function containerdBackend({ alone = false } = {}) {
       running.push(engine)
       await load(busyboxArchive())
       running.push(...(await serveImages(backend)))
-      const { slow } = backend
-      // A nerdctl that is killed keeps what it fetched for a day, and no other of its commands lets go of it: what an earlier
-      // test aborted would be there already.
-      const hold = () => {
-        engine.endLeases()
-        return slow.hold()
-      }
-      if (alone) backend.slow = { ...slow, hold }
     },
 
     async stop() {
@@ -83,7 +70,7 @@ export function containerdBackend({ alone = false } = {}) {
   return backend
 }
 
-/** It looks for its engine without root's rights over sockets; sudo gives them to nerdctl. */
+/** It looks for its engine without root's rights over sockets, and has sudo. */
 async function asOrdinaryUser(adapter) {
   process.seteuid(TEST_USER)
   try {

@@ -18,7 +18,6 @@ use tonic::{
 };
 
 use super::{
-    alone::Alone,
     events::Subject,
     labels, metrics,
     proto::containerd::{
@@ -74,8 +73,6 @@ impl Interceptor for Namespace {
 pub struct Api {
     service: Service,
     namespace: Arc<str>,
-    /// What answers in its place where the socket is closed to us.
-    alone: Option<Arc<Alone>>,
 }
 
 /// An attempt goes on when the request that began it was given up, and the next request gets what came of it: when that
@@ -132,23 +129,11 @@ impl Api {
         });
         // The name is never looked up: the connector knows where to go.
         let channel = Endpoint::from_static("http://containerd").connect_with_connector_lazy(connect);
-        Ok(Self { service: InterceptedService::new(channel, headers), namespace: namespace.into(), alone: None })
-    }
-
-    /// The same questions, answered by nerdctl.
-    pub(super) fn by(self, alone: Alone) -> Self {
-        Self { alone: Some(Arc::new(alone)), ..self }
-    }
-
-    pub(super) fn alone(&self) -> Option<&Arc<Alone>> {
-        self.alone.as_ref()
+        Ok(Self { service: InterceptedService::new(channel, headers), namespace: namespace.into() })
     }
 
     /// The daemon's version, for example `1.6.20~ds1`: the readiness probe, too (docs/reference/containerd.md#version).
     pub async fn version(&self) -> Result<String> {
-        if let Some(alone) = &self.alone {
-            return alone.version().await;
-        }
         let answer = self.ask(()).await.map_err(refused)?;
         Ok(answer.version)
     }
@@ -156,13 +141,9 @@ impl Api {
     /// Restart policies that the daemon's restart monitor knows; containerd 1.6 names none and knows `always` alone
     /// (docs/reference/containerd.md#restart-policies).
     pub async fn restart_policies(&self) -> Result<Vec<String>> {
-        let mut policies: Vec<String> = if let Some(alone) = &self.alone {
-            alone.restart_policies().await?
-        } else {
-            let request = PluginsRequest { filters: vec!["id==restart".to_owned()] };
-            let answer = self.ask(request).await.map_err(refused)?;
-            answer.plugins.into_iter().flat_map(|p| p.capabilities).collect()
-        };
+        let request = PluginsRequest { filters: vec!["id==restart".to_owned()] };
+        let answer = self.ask(request).await.map_err(refused)?;
+        let mut policies: Vec<String> = answer.plugins.into_iter().flat_map(|p| p.capabilities).collect();
         if policies.is_empty() {
             policies.push("always".to_owned());
         }
@@ -171,18 +152,12 @@ impl Api {
 
     /// `filters` in containerd's own language, for example `labels."nerdctl/name"==web`; all of them when empty.
     pub async fn containers(&self, filters: Vec<String>) -> Result<Vec<Container>> {
-        if let Some(alone) = &self.alone {
-            return Ok(alone.everything().await?.into_iter().map(|(container, _)| container).collect());
-        }
         let answer = self.ask(containers::ListContainersRequest { filters }).await.map_err(refused)?;
         Ok(answer.containers)
     }
 
     /// Those of this name, or with an id that begins with it.
     pub(super) async fn called(&self, reference: &str) -> Result<Vec<Container>> {
-        if let Some(alone) = &self.alone {
-            return alone.called(reference).await;
-        }
         let mut filters = vec![format!("labels.{:?}=={reference:?}", labels::NAME)];
         if reference.bytes().all(|b| b.is_ascii_hexdigit()) {
             filters.push(format!("id~=\"^{reference}\""));
@@ -192,16 +167,10 @@ impl Api {
 
     /// Everything there is, with the tasks by container id.
     pub(super) async fn everything(&self) -> Result<(Vec<Container>, HashMap<String, Task>)> {
-        if let Some(alone) = &self.alone {
-            return Ok(by_id(alone.everything().await?));
-        }
         tokio::try_join!(self.containers(vec![]), self.tasks())
     }
 
     pub async fn container(&self, id: &str) -> Result<Container> {
-        if let Some(alone) = &self.alone {
-            return Ok(alone.one(id).await?.0);
-        }
         let request = containers::GetContainerRequest { id: id.to_owned() };
         let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
         answer.container.ok_or_else(|| not_found(id))
@@ -209,9 +178,6 @@ impl Api {
 
     /// Sets labels, and leaves the others.
     pub async fn set_labels(&self, id: &str, labels: HashMap<String, String>) -> Result<()> {
-        if let Some(alone) = &self.alone {
-            return alone.set_labels(id, &labels).await;
-        }
         let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
         let request = containers::UpdateContainerRequest {
             container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
@@ -224,21 +190,12 @@ impl Api {
     /// The tasks by container id. A container without one never ran, or lost its task with the daemon or the guest
     /// (docs/reference/containerd.md#tasks).
     pub async fn tasks(&self) -> Result<HashMap<String, Task>> {
-        if let Some(alone) = &self.alone {
-            return Ok(by_id(alone.everything().await?).1);
-        }
         let request = tasks::ListTasksRequest::default();
         let answer = self.ask(request).await.map_err(refused)?;
         Ok(answer.tasks.into_iter().map(|p| (p.id.clone(), task(&p))).collect())
     }
 
     pub async fn task(&self, id: &str) -> Result<Option<Task>> {
-        if let Some(alone) = &self.alone {
-            return match alone.one(id).await {
-                Err(e) if e.code() == ErrorCode::ContainerNotFound => Ok(None),
-                found => Ok(found?.1),
-            };
-        }
         let request = tasks::GetRequest { container_id: id.to_owned(), ..tasks::GetRequest::default() };
         match self.ask(request).await {
             Ok(answer) => Ok(answer.process.as_ref().map(task)),
@@ -248,34 +205,22 @@ impl Api {
     }
 
     pub async fn pause(&self, id: &str) -> Result<()> {
-        if let Some(alone) = &self.alone {
-            return alone.tell(id, &["pause"]).await;
-        }
         let request = tasks::PauseTaskRequest { container_id: id.to_owned() };
         self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     pub async fn resume(&self, id: &str) -> Result<()> {
-        if let Some(alone) = &self.alone {
-            return alone.tell(id, &["unpause"]).await;
-        }
         let request = tasks::ResumeTaskRequest { container_id: id.to_owned() };
         self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     pub async fn kill(&self, id: &str, signal: u32) -> Result<()> {
-        if let Some(alone) = &self.alone {
-            return alone.kill(id, signal).await;
-        }
         let request = tasks::KillRequest { container_id: id.to_owned(), signal, ..tasks::KillRequest::default() };
         self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
     }
 
     /// Waits for the container's own process; answers at once when it has ended.
     pub async fn wait(&self, id: &str) -> Result<i64> {
-        if let Some(alone) = &self.alone {
-            return alone.wait(id).await;
-        }
         let request = tasks::WaitRequest { container_id: id.to_owned(), ..tasks::WaitRequest::default() };
         let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
         Ok(i64::from(answer.exit_status))
@@ -283,9 +228,6 @@ impl Api {
 
     /// One reading of a running container's counters. Network counters are not containerd's to know.
     pub async fn sample(&self, id: &str) -> Result<StatsSample> {
-        if let Some(alone) = &self.alone {
-            return alone.sample(id).await;
-        }
         let request = tasks::MetricsRequest { filters: vec![format!("id=={id}")] };
         let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
         let at = Instant::now();
@@ -297,18 +239,12 @@ impl Api {
     }
 
     pub async fn images(&self) -> Result<Vec<Image>> {
-        if let Some(alone) = &self.alone {
-            return alone.images().await;
-        }
         let answer = self.ask(images::ListImagesRequest::default()).await.map_err(refused)?;
         Ok(answer.images)
     }
 
     /// What happens in every namespace, from now on, as containerd says it.
     pub(super) fn envelopes(&self) -> BoxStream<Envelope> {
-        if let Some(alone) = &self.alone {
-            return alone.clone().envelopes(SIGN);
-        }
         let subscribed = rpc::open(self.service.clone(), SubscribeRequest { filters: vec![] });
         subscribed.try_flatten_stream().map_err(refused).boxed()
     }
@@ -326,9 +262,6 @@ impl Api {
 
     /// Says [`SIGN`] on the daemon's stream of events, with `mark` for its subject.
     pub(super) async fn publish(&self, mark: &str) -> Result<()> {
-        if let Some(alone) = &self.alone {
-            return alone.publish().await;
-        }
         let event = prost_types::Any {
             type_url: "containerd.events.ContainerUpdate".into(),
             value: Subject { id: mark.to_owned() }.encode_to_vec(),
@@ -358,15 +291,6 @@ impl Api {
             })
             .boxed()
     }
-}
-
-fn by_id(all: Vec<(Container, Option<Task>)>) -> (Vec<Container>, HashMap<String, Task>) {
-    let mut tasks = HashMap::new();
-    let containers = all.into_iter().map(|(container, task)| {
-        tasks.extend(task.map(|t| (container.id.clone(), t)));
-        container
-    });
-    (containers.collect(), tasks)
 }
 
 pub(super) fn millis(t: &prost_types::Timestamp) -> Millis {

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::{
     Containerd, HostPort,
-    alone::{self, Alone},
     api::{self, Container, Task},
     events, files, health, images,
     labels::{
@@ -21,8 +20,8 @@ use super::{
         UNFINISHED,
     },
     logger,
-    nerdctl::{self, On},
-    networks, variables,
+    nerdctl::On,
+    networks,
 };
 use crate::{
     call,
@@ -115,10 +114,6 @@ impl Ends {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    fn code(&self, id: &str) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.exit_code
-    }
-
     /// The task, or what is known of the one the container had since its last start.
     fn or_task(&self, id: &str, task: Option<Task>, kept: &files::Kept) -> Option<Task> {
         task.or_else(|| {
@@ -165,12 +160,7 @@ pub(super) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
         }
         host.check_ports(&host_ports(spec)).await?;
     }
-    let none = BTreeMap::new();
-    let env = if c.is_alone() { &spec.env } else { &none };
-    let create = async || {
-        let command = variables::with(c.nerdctl.command(args.iter().map(String::as_str)), env);
-        c.nerdctl.write_command(On::Container(&spec.name), command, nerdctl::DEADLINE).await
-    };
+    let create = async || c.nerdctl.write(On::Container(&spec.name), args.iter().map(String::as_str)).await;
     let created = match create().await {
         Err(e) if e.code() == ErrorCode::NameInUse && free_stale_name(c, &spec.name, e.message()).await? => {
             create().await
@@ -203,11 +193,11 @@ async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'sta
     let known = c.restart_policies().await?;
     let has = |name: &str| known.iter().any(|k| k == name);
     // The monitor's `always` ignores a stop, and 1.6 has no other policy (docs/reference/containerd.md#restart-policies):
-    // what it lacks is made of its status label, which nerdctl alone cannot change, or of our own watching.
+    // what it lacks is made of its status label, or of our own watching.
     Ok(match policy {
         RestartPolicy::OnFailure => has("on-failure").then_some("on-failure"),
         _ if has("unless-stopped") => Some("unless-stopped"),
-        _ => (!c.is_alone()).then_some("always"),
+        _ => Some("always"),
     })
 }
 
@@ -236,13 +226,6 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
     let made = c.api.container(id).await?;
     let dir = c.container_dir(id).await?;
     let of_image = labels::of_image(&made, ours, c.namespace(), &dir);
-    if c.is_alone() {
-        return if of_image.is_empty() {
-            Ok(())
-        } else {
-            Err(Alone::lacks("keep these labels of the image from the container"))
-        };
-    }
     let mut changes: HashMap<String, String> = of_image.iter().map(|key| (key.clone(), String::new())).collect();
     changes.insert(UNFINISHED.to_owned(), String::new());
     // nerdctl reads its flags' values as CSV, whose \r\n is \n (docs/reference/nerdctl.md#flag-values).
@@ -319,20 +302,11 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     }
     match spec.healthcheck.as_ref() {
         Some(check) if check.test.first().is_some_and(|t| t == "NONE") => args.push("--no-healthcheck".into()),
-        Some(check) if c.is_alone() => args.extend(alone::health_flags(check)),
         _ => {}
     }
-    if c.is_alone() {
-        // Nobody can add them later.
-        args.extend(variables::flags(&spec.env)?);
-        if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
-            args.extend(monitored(c, policy).await?.map(|p| format!("--restart={p}")));
-        }
-    } else {
-        // What its image says of that counts for nothing; containerd keeps no label without a value.
-        args.push(format!("--label={MONITOR_STATUS}="));
-        args.push(format!("--label={UNFINISHED}=true"));
-    }
+    // What its image says of that counts for nothing; containerd keeps no label without a value.
+    args.push(format!("--label={MONITOR_STATUS}="));
+    args.push(format!("--label={UNFINISHED}=true"));
     args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
     args.push(called_by_name(c, &spec.image).await?);
     if !spec.command.is_empty() {
@@ -582,7 +556,7 @@ async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Resul
         // Says what a stop wanted meanwhile.
         labels.insert(OUR_STATUS, String::new());
     }
-    if let Some(check) = container.labels.get(HEALTHCHECK).filter(|_| !c.is_alone())
+    if let Some(check) = container.labels.get(HEALTHCHECK)
         && health::driver(c).await == HealthcheckDriver::Timer
     {
         labels.insert(HEALTHCHECK, check.clone());
@@ -809,10 +783,6 @@ const SIGNALS: [&str; 31] = [
     "PWR", "SYS",
 ];
 
-pub(super) fn signal_name(number: u32) -> Option<&'static str> {
-    SIGNALS.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
-}
-
 /// Checked by [`validate::signal`]: a number, or a name in capitals with or without SIG.
 fn signal_number(signal: &str) -> Result<u32> {
     if let Ok(number) = signal.parse() {
@@ -890,13 +860,7 @@ pub(super) async fn wait(c: &Containerd, reference: &str) -> Result<WaitResult> 
             }
         }
     }
-    match c.api.wait(id).await {
-        // nerdctl came too late to see the end.
-        Err(e) if c.is_alone() && e.code() == ErrorCode::InvalidState => {
-            c.ends.code(id).map(|exit_code| WaitResult { exit_code }).ok_or(e)
-        }
-        waited => waited.map(|exit_code| WaitResult { exit_code }),
-    }
+    c.api.wait(id).await.map(|exit_code| WaitResult { exit_code })
 }
 
 // ---- what is known about them -----------------------------------------------------------------------------------
@@ -905,12 +869,7 @@ pub(super) async fn wait(c: &Containerd, reference: &str) -> Result<WaitResult> 
 pub(super) type Known = (Arc<Container>, Option<Task>);
 
 pub(super) async fn everything(c: &Containerd) -> Result<Vec<Known>> {
-    let (containers, mut tasks) = if c.is_alone() {
-        let (containers, tasks) = c.api.everything().await?;
-        (containers.into_iter().map(Arc::new).collect(), tasks)
-    } else {
-        tokio::try_join!(c.records.all(c), c.api.tasks())?
-    };
+    let (containers, mut tasks) = tokio::try_join!(c.records.all(c), c.api.tasks())?;
     Ok(containers.iter().map(|container| (container.clone(), tasks.remove(&container.id))).collect())
 }
 

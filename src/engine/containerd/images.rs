@@ -240,9 +240,7 @@ pub(super) async fn list(c: &Containerd) -> Result<Vec<ImageInfo>> {
     let mut groups = groups(c).await?;
     groups.sort_by_key(|g| std::cmp::Reverse(g.newest));
     for group in groups {
-        let known = c.api.alone().and_then(|a| group.targets.iter().find_map(|t| a.unpacked(t)));
         let size = match &group.facts {
-            _ if known.is_some() => known.unwrap_or_default(),
             Some(facts) => match layer_sizes(c, &facts.chain).await? {
                 Some(sizes) => total(sizes),
                 // Not unpacked: what was fetched is what there is.
@@ -348,7 +346,7 @@ const TRANSFERS: ((u32, u32, u32), (u32, u32, u32)) = ((2, 3, 0), (1, 7, 0));
 
 /// A command on archives: nerdctl's, or containerd's own where the two do not go together.
 async fn archiver(c: &Containerd, nerdctls: Vec<String>, containerds: Vec<String>) -> Result<Command> {
-    if c.is_alone() || c.nerdctl.version().await < TRANSFERS.0 || c.containerd_version().await? >= TRANSFERS.1 {
+    if c.nerdctl.version().await < TRANSFERS.0 || c.containerd_version().await? >= TRANSFERS.1 {
         return Ok(c.nerdctl.command(nerdctls));
     }
     let flags = [format!("--address={}", c.guest().containerd_socket()), format!("--namespace={}", c.namespace())];

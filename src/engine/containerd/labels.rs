@@ -268,7 +268,7 @@ pub(super) async fn before_start(c: &Containerd, container: &Container) -> Resul
         return Err(unfinished(&container.id));
     }
     // What others made is as they want it.
-    if c.is_alone() || !container.labels.contains_key(APP_LABEL) {
+    if !container.labels.contains_key(APP_LABEL) {
         return Ok(());
     }
     let strangers = strangers(container, c.namespace(), &state_dir(c, container).await?);

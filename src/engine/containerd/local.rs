@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 
 use super::{Containerd, ContainerdEngine, Settings};
-#[cfg(unix)]
-use crate::error::ErrorCode;
 use crate::{
     engine::{Adapter, RuntimeType, validate},
     error::{Error, Result},
 };
 #[cfg(unix)]
-use crate::{guest::BEGAN, process::identity::Identity};
+use crate::{
+    error::ErrorCode,
+    guest::{BEGAN, local::LocalGuest},
+    process::identity::Identity,
+};
 
 /// `new ContainerdAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -106,7 +108,7 @@ fn absolute(field: &str, path: &str) -> Result<()> {
 
 #[cfg(unix)]
 async fn find(options: &ContainerdOptions) -> Result<Containerd> {
-    use crate::{env_vars, guest::local::LocalGuest};
+    use crate::env_vars;
 
     let is_root = rustix::process::geteuid().is_root();
     let runtime_dir = env_vars::get(env_vars::XDG_RUNTIME_DIR);
@@ -137,7 +139,9 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
                     .detail("path", socket)
                     .hint("Install containerd and nerdctl, or use the bundled ones."));
             }
-            Settings::system(Arc::new(LocalGuest::new(socket)), RuntimeType::Containerd, namespace, app)
+            // What is this user's own is not asked for as root.
+            let guest = if options.exclusive { LocalGuest::new(socket) } else { LocalGuest::reaching(socket).await };
+            Settings::system(Arc::new(guest), RuntimeType::Containerd, namespace, app)
         }
     };
     adjust(&mut settings, options);
@@ -145,7 +149,7 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
         // It belongs to this user, whoever that is.
         settings.root = is_root;
     }
-    answering(settings).await
+    super::answering(settings).await
 }
 
 /// The first process in the namespaces of a RootlessKit whose state `dir` is. The file holds its number alone, which may be
@@ -183,7 +187,7 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
     let app = options.app_name.as_deref().unwrap_or(APP);
     let mut settings = super::wsl::settings(options, crate::guest::wsl::Wsl::default(), app, namespace)?;
     adjust(&mut settings, options);
-    super::wsl::answering(settings).await
+    super::answering(settings).await
 }
 
 /// What the options name takes the place of what was found.
@@ -200,31 +204,6 @@ fn adjust(settings: &mut Settings, options: &ContainerdOptions) {
     settings.cni_path.clone_from(&options.cni_path);
     settings.inside.extend(options.inside_path.clone());
     settings.private |= options.exclusive;
-}
-
-#[cfg(unix)]
-async fn answering(settings: Settings) -> Result<Containerd> {
-    let socket = settings.guest.containerd_socket().to_owned();
-    // One that does not answer is not found.
-    let closed = match tokio::net::UnixStream::connect(&socket).await {
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => e,
-        _ => {
-            let found = Containerd::new(settings)?;
-            found.api.version().await?;
-            return Ok(found);
-        }
-    };
-    let found = Containerd::alone(settings)?;
-    match found.api.version().await {
-        Ok(version) => {
-            tracing::info!(socket, version, "containerd's socket is closed to this user: nerdctl alone serves");
-            Ok(found)
-        }
-        Err(e) => Err(Error::new(ErrorCode::PermissionDenied, format!("{socket} cannot be opened: {closed}"))
-            .detail("path", socket)
-            .hint("Ask for access to it, run as a user who has it, or allow sudo without a password.")
-            .source(e)),
-    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

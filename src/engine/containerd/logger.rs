@@ -46,7 +46,7 @@ pub(super) async fn install(c: &Containerd, made: &Container, dir: &str) -> Resu
     let Some((program, store)) = made.labels.get(LOG_URI).and_then(|uri| nerdctls(uri)) else {
         return Ok(HashMap::new());
     };
-    if c.is_alone() || c.nerdctl.version().await < SINCE {
+    if c.nerdctl.version().await < SINCE {
         return Ok(HashMap::new());
     }
     let path = format!("{dir}/{SCRIPT}");

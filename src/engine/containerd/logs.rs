@@ -55,11 +55,7 @@ pub(super) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
         let mut stderr = BytesMut::new();
         // The logger need not notice that its daemon is gone: it lives as long as the container does.
         let mut end = std::pin::pin!(async {
-            if follow && !c.is_alone() {
-                c.api.wait(&container.id).await.map(drop)
-            } else {
-                std::future::pending().await
-            }
+            if follow { c.api.wait(&container.id).await.map(drop) } else { std::future::pending().await }
         });
         let (mut over, mut hangs) = (false, false);
         loop {

@@ -22,7 +22,6 @@ use crate::{
     task,
 };
 
-mod alone;
 pub mod api;
 mod containers;
 mod events;
@@ -52,13 +51,11 @@ pub mod wsl;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
     pub(crate) use super::logs::fuzz as log_file;
-    use super::{
-        alone, api, containers, exec, files, images, labels, metrics, nerdctl, networks, pull, stats, volumes,
-    };
+    use super::{api, containers, exec, files, images, labels, metrics, nerdctl, networks, pull, stats, volumes};
 
     /// What nerdctl prints, and what it keeps in labels and files.
     pub(crate) fn nerdctl(data: &[u8]) {
-        for parser in [nerdctl::fuzz, exec::fuzz, alone::fuzz, files::fuzz, labels::fuzz, networks::fuzz] {
+        for parser in [nerdctl::fuzz, exec::fuzz, files::fuzz, labels::fuzz, networks::fuzz] {
             parser(data);
         }
         pull::fuzz(&String::from_utf8_lossy(data));
@@ -72,7 +69,6 @@ pub(crate) mod fuzzing {
     }
 }
 
-use alone::Alone;
 use api::Api;
 pub use local::{ContainerdOptions, LocalContainerd};
 use nerdctl::Nerdctl;
@@ -208,21 +204,9 @@ impl Deref for Containerd {
 impl Containerd {
     /// Connects to nothing yet.
     pub fn new(settings: Settings) -> Result<Self> {
+        validate::object_name("namespace", &settings.namespace)?;
         let api = Api::new(settings.guest.clone(), &settings.namespace)?;
         let nerdctl = Arc::new(Nerdctl::new(&settings));
-        Self::with(settings, api, nerdctl)
-    }
-
-    /// By nerdctl alone: slower, and without what takes containerd's API.
-    pub fn alone(settings: Settings) -> Result<Self> {
-        let nerdctl = Arc::new(Nerdctl::new(&settings));
-        let alone = Alone::new(settings.guest.clone(), nerdctl.clone(), &settings.namespace, settings.root);
-        let api = Api::new(settings.guest.clone(), &settings.namespace)?.by(alone);
-        Self::with(settings, api, nerdctl)
-    }
-
-    fn with(settings: Settings, api: Api, nerdctl: Arc<Nerdctl>) -> Result<Self> {
-        validate::object_name("namespace", &settings.namespace)?;
         Ok(Self(Arc::new(Inner {
             settings,
             api,
@@ -284,6 +268,13 @@ impl Containerd {
     async fn container_dir(&self, id: &str) -> Result<String> {
         Ok(format!("{}/containers/{}/{id}", self.store().await?, self.namespace()))
     }
+}
+
+/// One that does not answer is not found.
+pub async fn answering(settings: Settings) -> Result<Containerd> {
+    let found = Containerd::new(settings)?;
+    found.api.version().await?;
+    Ok(found)
 }
 
 pub type Finding = Pin<Box<dyn Future<Output = Result<Containerd>> + Send>>;

@@ -154,7 +154,6 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
     throttle.always(transfer.progress(format!("Resolving {image}")));
     let (mut moved, mut unpacking) = (Instant::now(), false);
     let mut look = tokio::time::interval(LOOK);
-    let mut listening = c.hub.standing();
     loop {
         let idle = match (unpacking, transfer.knows_layers()) {
             (true, _) => UNPACK_IDLE,
@@ -188,16 +187,9 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
             _ = look.tick() => looked = true,
             () = tokio::time::sleep_until(moved + idle) => return Err(silent(image, idle)),
         }
-        // nerdctl waits for the registry, and does not see that its daemon is gone. Alone, the end of the events is a sign.
+        // nerdctl waits for the registry, and does not see that its daemon is gone.
         if looked {
-            let standing = c.hub.standing();
-            let answer = if c.is_alone() && standing != listening {
-                listening = standing;
-                c.api.version().await.map(|_| false)
-            } else {
-                transfer.look(c).await
-            };
-            match answer {
+            match transfer.look(c).await {
                 Ok(true) => moved = Instant::now(),
                 Err(e) if matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning) => return Err(e),
                 _ => {}
@@ -302,7 +294,7 @@ const NO_PROXY: &str = "Here containerd itself fetches, and heeds the proxy sett
 /// Whether proxies are set that the daemon does not get from us.
 async fn proxies_are_lost(c: &Containerd) -> bool {
     // Daemons of ours, here or in a guest, have them (docs/reference/nerdctl.md#transfer-service).
-    let others = c.settings.runtime_type == RuntimeType::Containerd && !c.settings.private && !c.is_alone();
+    let others = c.settings.runtime_type == RuntimeType::Containerd && !c.settings.private;
     others
         && env_vars::PROXIES.iter().any(|p| *p != "no_proxy" && env_vars::either(p).is_some())
         && c.nerdctl.version().await >= (2, 3, 0)
@@ -402,12 +394,11 @@ impl Transfer {
         if self.target.is_none() {
             self.target = target(block).map(str::to_owned);
         }
-        let mut moved = self.note(&lines);
+        let moved = self.note(&lines);
         let whole = |kind: &str| lines.iter().find(|l| l.kind == kind && Line::is_whole(l.status));
         // The transfer service leaves out what is unpacked already: the configuration tells.
         let tells = self.target.is_none() || whole("config").is_some() || lines.iter().any(|l| l.kind == "layer");
         if self.blobs.is_none()
-            && !c.is_alone()
             && tells
             && let Some(manifest) = whole("manifest")
         {
@@ -419,9 +410,6 @@ impl Transfer {
             if self.target.is_some() {
                 self.find_here(c).await.unwrap_or_default();
             }
-        }
-        if c.is_alone() {
-            moved |= self.take_amounts(&lines);
         }
         for (digest, size) in self.blobs.iter().flat_map(|b| &b.layers) {
             if self.seen.iter().any(|(begin, (status, _))| digest.starts_with(begin) && Line::is_whole(status)) {
@@ -502,30 +490,6 @@ impl Transfer {
         self.here.iter().any(|begin| digest.starts_with(begin))
     }
 
-    /// By nerdctl's own figures, where nothing else tells: once they are there for all layers.
-    fn take_amounts(&mut self, lines: &[Line<'_>]) -> bool {
-        let layers = || lines.iter().filter(|l| l.kind == "layer");
-        if self.blobs.is_none() {
-            let amounts = layers().map(|l| match (l.amount, l.status) {
-                (Some((_, total)), _) => Some((l.digest.to_owned(), total)),
-                (None, "done" | "exists") => Some((l.digest.to_owned(), 0)),
-                _ => None,
-            });
-            let amounts: Option<Vec<_>> = amounts.collect();
-            self.blobs = amounts.filter(|a| !a.is_empty()).map(|layers| Blobs { layers, ..Blobs::default() });
-        }
-        let mut moved = false;
-        for line in layers() {
-            let known = self.blobs.iter().flat_map(|b| &b.layers).find(|(d, _)| d == line.digest);
-            if let (Some((digest, total)), Some((arrived, _))) = (known, line.amount) {
-                let before = self.arrived.entry(digest.clone()).or_default();
-                moved |= arrived > *before;
-                *before = (*before).max(arrived.min(*total));
-            }
-        }
-        moved
-    }
-
     fn layers(&mut self, blobs: Option<Blobs>, all_here: bool) {
         if all_here && let Some(blobs) = &blobs {
             self.here.extend(blobs.layers.iter().map(|(d, _)| d.clone()));
@@ -588,7 +552,6 @@ impl Transfer {
     /// What to say while it is unpacked: a layer that is done has a name in the snapshotter.
     async fn unpacked(&mut self, c: &Containerd, image: &str) -> String {
         if self.chain.is_none()
-            && !c.is_alone()
             && let Some(blobs) = &self.blobs
         {
             self.chain = images::chain_of(c, &blobs.config.0).await.ok().flatten();
@@ -621,7 +584,6 @@ pub(crate) fn fuzz(text: &str) {
     for screen in text.split("\n\n") {
         let lines = Line::all(screen);
         transfer.note(&lines);
-        transfer.take_amounts(&lines);
         transfer.is_complete();
         target(screen);
         let (current, total) = transfer.bytes();

@@ -7,7 +7,6 @@ use prost_types::{Any, FieldMask};
 use tonic::Code;
 
 use super::{
-    alone::Alone,
     api::{Api, Image, refused},
     proto::containerd::services::{
         containers::v1::{Container, UpdateContainerRequest},
@@ -40,9 +39,6 @@ fn optional<T>(answer: Result<T, tonic::Status>) -> Result<Option<T>> {
 
 impl Api {
     pub(super) async fn image(&self, name: &str) -> Result<Option<Image>> {
-        if let Some(alone) = self.alone() {
-            return alone.image(name).await;
-        }
         let request = GetImageRequest { name: name.to_owned() };
         let answer = optional(self.ask(request).await)?;
         Ok(answer.and_then(|a| a.image))
@@ -50,9 +46,6 @@ impl Api {
 
     /// Gives `name` to what `image` is, whatever had it before.
     pub(super) async fn name_image(&self, name: &str, image: Image) -> Result<()> {
-        if let Some(alone) = self.alone() {
-            return alone.name_image(name, &image).await;
-        }
         let image = Some(Image { name: name.to_owned(), created_at: None, updated_at: None, ..image });
         let create = CreateImageRequest { image: image.clone(), source_date_epoch: None };
         match self.ask(create).await {
@@ -68,18 +61,12 @@ impl Api {
     /// False: there was none. Returns once what only this name held is gone
     /// (docs/reference/containerd.md#deleted-images).
     pub(super) async fn delete_image(&self, name: &str) -> Result<bool> {
-        if let Some(alone) = self.alone() {
-            return alone.delete_image(name).await;
-        }
         let request = DeleteImageRequest { name: name.to_owned(), sync: true, target: None };
         Ok(optional(self.ask(request).await)?.is_some())
     }
 
     /// What the container's next start is made from, and labels beside the ones it has.
     pub(super) async fn set_spec(&self, id: &str, spec: Any, labels: HashMap<String, String>) -> Result<()> {
-        if self.alone().is_some() {
-            return Err(Alone::lacks("change a container's networks"));
-        }
         let mut paths = vec!["spec".to_owned()];
         paths.extend(labels.keys().map(|key| format!("labels.{key}")));
         let request = UpdateContainerRequest {
@@ -91,9 +78,6 @@ impl Api {
 
     /// A small blob, whole; `None` where it is not there.
     pub(super) async fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>> {
-        if let Some(alone) = self.alone() {
-            return Ok(alone.blob(digest));
-        }
         let Some(size) = self.blob_size(digest).await? else { return Ok(None) };
         if size > LARGEST_BLOB {
             return Err(Error::internal(format!("{digest} has {size} bytes, more than any manifest")));
@@ -117,36 +101,23 @@ impl Api {
     /// The blobs on their way in: `ref` is `layer-sha256:…`, `offset` what has arrived
     /// (docs/reference/containerd.md#blobs-on-their-way).
     pub(super) async fn arriving(&self) -> Result<Vec<Status>> {
-        if self.alone().is_some() {
-            return Ok(Vec::new());
-        }
         let answer = self.ask(ListStatusesRequest { filters: vec![] }).await.map_err(refused)?;
         Ok(answer.statuses)
     }
 
     /// Bytes and the parent of an unpacked layer, or of a container's own; `None` where there is none.
     pub(super) async fn snapshot_size(&self, key: &str) -> Result<Option<u64>> {
-        if let Some(alone) = self.alone() {
-            // A container's own layer has its name; those of images are known together alone.
-            return if key.starts_with("sha256:") { Ok(None) } else { alone.layer_size(key).await };
-        }
         let request = UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
         let answer = optional(self.ask(request).await)?;
         Ok(answer.map(|a| unsigned(a.size)))
     }
 
     pub(super) async fn has_snapshot(&self, key: &str) -> Result<bool> {
-        if self.alone().is_some() {
-            return Ok(false);
-        }
         let request = StatSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
         Ok(optional(self.ask(request).await)?.is_some())
     }
 
     pub(super) async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        if self.alone().is_some() {
-            return Ok(Vec::new());
-        }
         let request = ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), filters: vec![] };
         let mut stream = self.open(request).await.map_err(refused)?;
         let mut all = Vec::new();
@@ -158,9 +129,6 @@ impl Api {
 
     /// What is being fetched or unpacked holds a lease; the ids.
     pub(super) async fn leases(&self) -> Result<HashSet<String>> {
-        if self.alone().is_some() {
-            return Ok(HashSet::new());
-        }
         let answer = self.ask(ListLeasesRequest { filters: vec![] }).await;
         Ok(answer.map_err(refused)?.leases.into_iter().map(|Lease { id, .. }| id).collect())
     }

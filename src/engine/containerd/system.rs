@@ -30,38 +30,17 @@ pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
         memory,
         runtime_version,
         healthchecks: health::driver(c).await,
-        degraded: c.is_alone(),
     })
 }
 
 /// Bytes of all images: the blobs that were fetched, and the layers unpacked from them.
 pub(super) async fn stored(c: &Containerd) -> Result<u64> {
-    let (blobs, layers) = tokio::try_join!(blobs(c), layers(c))?;
+    let (blobs, layers) = tokio::try_join!(c.api.blobs_size(), layers(c))?;
     Ok(total(layers.into_iter().map(|(_, size)| size).chain([blobs])))
-}
-
-async fn blobs(c: &Containerd) -> Result<u64> {
-    if !c.is_alone() {
-        return c.api.blobs_size().await;
-    }
-    let mut sizes = HashMap::new();
-    for facts in images::groups(c).await?.into_iter().filter_map(|g| g.facts) {
-        sizes.extend(facts.blobs.layers.iter().chain([&facts.blobs.config]).cloned());
-    }
-    Ok(total(sizes.into_values()))
 }
 
 /// Unpacked layers with their bytes.
 async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
-    if let Some(alone) = c.api.alone() {
-        // Those of an image together, under the name of the topmost.
-        let together = |g: images::Group| {
-            let size = g.targets.iter().find_map(|t| alone.unpacked(t))?;
-            Some((g.facts?.chain.last()?.clone(), size))
-        };
-        let unpacked: HashMap<String, u64> = images::groups(c).await?.into_iter().filter_map(together).collect();
-        return Ok(unpacked.into_iter().collect());
-    }
     let mut all = Vec::new();
     for snapshot in c.api.snapshots().await? {
         // A container's own layer is no image's.
@@ -76,7 +55,7 @@ async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
 
 pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
     let ((containers, tasks), groups, layers, blobs, volumes) =
-        tokio::try_join!(c.api.everything(), images::groups(c), layers(c), blobs(c), volumes::all(c),)?;
+        tokio::try_join!(c.api.everything(), images::groups(c), layers(c), c.api.blobs_size(), volumes::all(c),)?;
     let mut usage = DiskUsage::default();
 
     let used: HashSet<&str> = containers.iter().map(|c| c.image.as_str()).collect();

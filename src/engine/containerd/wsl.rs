@@ -4,25 +4,12 @@ use std::{net::Ipv4Addr, net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Containerd, ContainerdOptions, Host, HostPort, Settings};
+use super::{ContainerdOptions, Host, HostPort, Settings};
 use crate::{
     engine::{RuntimeType, types::Protocol},
     error::{Error, ErrorCode, Result},
-    guest::wsl::{NO_BRIDGE, Wsl, WslGuest},
+    guest::wsl::{Wsl, WslGuest},
 };
-
-/// By nerdctl alone where the distribution has no program that joins us to a socket.
-pub async fn answering(settings: Settings) -> Result<Containerd> {
-    let found = Containerd::new(settings.clone())?;
-    match found.api.version().await {
-        Err(e) if e.message() == NO_BRIDGE => {
-            let alone = Containerd::alone(settings)?;
-            alone.api.version().await?;
-            Ok(alone)
-        }
-        done => done.map(|_| found),
-    }
-}
 
 const SCHEME: &str = "wsl://";
 /// A named pipe, as containerd for Windows has one.

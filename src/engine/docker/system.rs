@@ -36,7 +36,6 @@ pub(super) async fn info(api: Api) -> Result<SystemInfo> {
         memory: info.mem_total,
         runtime_version: info.server_version,
         healthchecks: HealthcheckDriver::Engine,
-        degraded: false,
     })
 }
 

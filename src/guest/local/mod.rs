@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 
-use super::{Guest, Socket};
+use super::{Guest, Socket, bridge};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{self, Command, Output, Process, identity::Identity},
@@ -17,6 +17,8 @@ pub struct LocalGuest {
     containerd_socket: String,
     /// In whose root directory the socket is.
     owner: Option<Identity>,
+    /// Its sockets are root's alone, and sudo asks for no password.
+    by_sudo: bool,
 }
 
 /// Nothing else of our environment reaches a program that makes container specs.
@@ -24,13 +26,25 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 impl LocalGuest {
     pub fn new(containerd_socket: impl Into<String>) -> Self {
-        Self { containerd_socket: containerd_socket.into(), owner: None }
+        Self { containerd_socket: containerd_socket.into(), owner: None, by_sudo: false }
     }
 
     /// Its sockets lie in the root directory of this process, named by its number in `/proc`.
     #[must_use]
     pub fn of(self, owner: Identity) -> Self {
         Self { owner: Some(owner), ..self }
+    }
+
+    /// Through sudo, where the socket is closed to this user.
+    pub async fn reaching(containerd_socket: impl Into<String>) -> Self {
+        let at = Self::new(containerd_socket);
+        let closed = |e: std::io::Error| e.kind() == std::io::ErrorKind::PermissionDenied;
+        let by_sudo = UnixStream::connect(&at.containerd_socket).await.is_err_and(closed);
+        Self { by_sudo, ..at }
+    }
+
+    pub fn is_by_sudo(&self) -> bool {
+        self.by_sudo
     }
 }
 
@@ -52,6 +66,9 @@ impl Guest for LocalGuest {
     }
 
     async fn connect(&self, path: &str) -> Result<Socket> {
+        if self.by_sudo {
+            return bridge::connect(self, path, true).await;
+        }
         let stream = UnixStream::connect(path).await.map_err(|e| {
             Error::new(ErrorCode::ContainerdNotReady, format!("{path} cannot be opened: {e}"))
                 .detail("path", path)

@@ -1,23 +1,16 @@
 //! A WSL2 distribution as a guest, over `wsl.exe`.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{SinkExt, stream};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::{
-    io::{CopyToBytes, SinkWriter, StreamReader},
-    sync::{CancellationToken, PollSender},
-};
+use tokio_util::sync::CancellationToken;
 
-use super::{Guest, Leader, Socket};
+use super::{Guest, Leader, Socket, bridge};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{BACKLOG, Chunk, Command, Exit, Output, Process, TERM_GRACE},
@@ -32,21 +25,6 @@ pub mod text;
 pub(crate) use frame::fuzz;
 
 pub use program::{Wsl, arguments};
-
-/// Joins standard input and output to the socket `$1`, with the first program that can
-/// (docs/reference/wsl.md#bridge-to-a-socket).
-/// Its exit code says which of the two is missing; `begun` that neither is.
-const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
-if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
-elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
-elif nc -h 2>&1 | grep -q -e '-[A-Za-z]*U'; then set -- nc -U "$1"
-else exit 72
-fi
-echo begun >&2
-exec "$@""#;
-
-/// The message of an error of [`Guest::connect`].
-pub const NO_BRIDGE: &str = "The distribution has no program that can open a socket for us";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -116,61 +94,11 @@ impl Guest for WslGuest {
     }
 
     async fn connect(&self, path: &str) -> Result<Socket> {
-        let mut process = self.spawn(Command::new(["sh", "-c", BRIDGE, "sh", path])).await?;
-        let mut words = Vec::new();
-        let begun = loop {
-            match process.next().await {
-                Some(Chunk::Stderr(data)) => words.extend_from_slice(&data),
-                Some(Chunk::Stdout(_)) => break true,
-                None => break false,
-            }
-            if words == b"begun\n" {
-                break true;
-            }
-        };
-        if begun {
-            return Ok(bridged(process, path.to_owned()));
-        }
-        let fail = |text: String, hint: &str| {
-            Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path).hint(hint))
-        };
-        match process.exit().await? {
-            Exit::Code(71) => fail(format!("There is no socket at {path} in the distribution"), "Start containerd."),
-            Exit::Code(72) => {
-                fail(NO_BRIDGE.to_owned(), "Put socat or buildctl into it. Until then nerdctl alone serves, slower.")
-            }
-            _ => fail(format!("{path} cannot be opened: {}", String::from_utf8_lossy(&words).trim()), "Try again."),
-        }
+        bridge::connect(self, path, false).await
     }
 
     fn containerd_socket(&self) -> &str {
         &self.0.containerd_socket
-    }
-}
-
-/// Dropping it ends the program in between.
-fn bridged(mut process: Process, path: String) -> Socket {
-    let stdin = process.stdin.take().map(PollSender::new);
-    let chunks = stream::unfold((process, path, Vec::new()), |(mut process, path, mut words)| async move {
-        loop {
-            match process.next().await? {
-                Chunk::Stdout(data) => return Some((Ok(data), (process, path, words))),
-                Chunk::Stderr(data) => {
-                    // Its last words, should it fail.
-                    words.extend_from_slice(&data[..data.len().min(1024)]);
-                    tracing::debug!(path, words = %String::from_utf8_lossy(&words), "the bridge to a socket");
-                    words.clear();
-                }
-            }
-        }
-    });
-    let read = StreamReader::new(Box::pin(chunks) as stream::BoxStream<'static, io::Result<Bytes>>);
-    match stdin {
-        Some(stdin) => {
-            let sink = stdin.sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
-            Box::new(tokio::io::join(read, SinkWriter::new(CopyToBytes::new(sink))))
-        }
-        None => Box::new(tokio::io::join(read, tokio::io::sink())),
     }
 }
 

@@ -18,6 +18,9 @@ const LIMIT: Duration = Duration::from_millis(270);
 /// For one socket, or one question to WSL.
 #[cfg(any(target_os = "linux", windows))]
 const PROBE: Duration = Duration::from_millis(250);
+/// For one that sudo and a program have to open.
+#[cfg(target_os = "linux")]
+const SUDO_PROBE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -306,8 +309,10 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
         if !Path::new(&path).exists() {
             return Err(format!("There is no socket at {path}"));
         }
-        let api = Api::new(Arc::new(LocalGuest::new(path.clone())), "default").map_err(|e| e.message().to_owned())?;
-        match tokio::time::timeout(PROBE, api.version()).await {
+        let guest = LocalGuest::reaching(path.clone()).await;
+        let probe = if guest.is_by_sudo() { SUDO_PROBE } else { PROBE };
+        let api = Api::new(Arc::new(guest), "default").map_err(|e| e.message().to_owned())?;
+        match tokio::time::timeout(probe, api.version()).await {
             Ok(answer) => answer.map_err(|e| e.message().to_owned()),
             Err(_) => Err(format!("The containerd at {path} does not answer")),
         }
@@ -333,30 +338,10 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
             Detail { version, state: State::Unavailable, reason, hint, ..base }
         }
         Err(reason) => {
-            if let Some(version) = through_sudo(&path, program).await {
-                let reason = format!("{path} is closed to this user: nerdctl serves alone, and slower");
-                return Detail { version: Some(version), reason: Some(reason), ..base };
-            }
             let hint = Some("Start containerd, and give this user access to its socket.".to_owned());
             Detail { state: State::Unavailable, reason: Some(reason), hint, ..base }
         }
     }
-}
-
-/// What nerdctl says of a containerd whose socket we may not open, where sudo asks for no password.
-#[cfg(target_os = "linux")]
-async fn through_sudo(socket: &str, nerdctl: Option<std::path::PathBuf>) -> Option<String> {
-    use crate::{
-        guest::{Guest, local::LocalGuest},
-        process::Command,
-    };
-
-    let closed = tokio::net::UnixStream::connect(socket).await.err()?.kind() == std::io::ErrorKind::PermissionDenied;
-    let nerdctl = nerdctl.filter(|_| closed)?.into_os_string().into_encoded_bytes();
-    let address = format!("--address={socket}").into_bytes();
-    let argv = [nerdctl, address, b"info".to_vec(), b"--format={{.ServerVersion}}".to_vec()];
-    let out = LocalGuest::new(socket).run(Command::new(argv).root()).await.ok()?;
-    out.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 /// In the WSL distribution of the application's own.

@@ -4,5 +4,5 @@ import { containerdBackend } from './backends/containerd.mjs'
 import { contract } from './suite.mjs'
 
 const reason = noContainerd()
-if (reason) describe('contract: containerd by nerdctl alone', { skip: reason }, () => {})
-else contract(containerdBackend({ alone: true }))
+if (reason) describe('contract: containerd through sudo', { skip: reason }, () => {})
+else contract(containerdBackend({ bridged: true }))

@@ -1,0 +1,126 @@
+//! A socket of the guest over the standard streams of a program there: for a guest without sockets for us, and for a socket
+//! that only root may open, through sudo.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, stream};
+use tokio_util::{
+    io::{CopyToBytes, SinkWriter, StreamReader},
+    sync::PollSender,
+};
+
+use super::{Guest, Socket};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    process::{Chunk, Command, Exit, Process},
+};
+
+/// Joins standard input and output to the socket `$1`, with the first program that can
+/// (docs/reference/wsl.md#bridge-to-a-socket). Its exit code says which of the two is missing; `begun` that neither is.
+const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
+if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
+elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
+elif nc -h 2>&1 | grep -q -e '-[A-Za-z]*U'; then
+  if nc -h 2>&1 | grep -q -e '-[A-Za-z]*N'; then set -- nc -N -U "$1"; else set -- nc -U "$1"; fi
+else exit 72
+fi
+echo begun >&2
+exec "$@""#;
+const BEGUN: &str = "begun";
+const NO_SOCKET: i32 = 71;
+const NO_PROGRAM: i32 = 72;
+
+/// The stream to the socket at `path`; as `root`, by `sudo -n` where the guest's user is not root. Dropping it ends the program
+/// in between. `CONTAINERD_NOT_READY` where there is no socket, `PERMISSION_DENIED` where sudo is closed, or the guest has no
+/// program that joins us to it.
+pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Result<Socket> {
+    let command = Command::new(["sh", "-c", BRIDGE, "sh", path]);
+    let mut process = guest.spawn(Command { root, ..command }).await?;
+    let mut words = Vec::new();
+    let begun = loop {
+        match process.next().await {
+            Some(Chunk::Stderr(data)) => words.extend_from_slice(&data),
+            Some(Chunk::Stdout(_)) => break true,
+            None => break false,
+        }
+        if words.ends_with(&[BEGUN.as_bytes(), b"\n"].concat()) {
+            break true;
+        }
+    };
+    if begun {
+        return Ok(bridged(process, path.to_owned()));
+    }
+    Err(refused(path, root, &process.exit().await?, String::from_utf8_lossy(&words).trim()))
+}
+
+fn refused(path: &str, root: bool, exit: &Exit, words: &str) -> Error {
+    let (code, text, hint) = match exit {
+        // The program was there, and nobody at the socket.
+        _ if words.contains(BEGUN) => {
+            let words = words.split(BEGUN).last().unwrap_or_default().trim();
+            (ErrorCode::ContainerdNotReady, format!("Nobody answers at {path}: {words}"), "Start containerd.")
+        }
+        Exit::Code(NO_SOCKET) => {
+            (ErrorCode::ContainerdNotReady, format!("There is no socket at {path}"), "Start containerd.")
+        }
+        Exit::Code(NO_PROGRAM) => (
+            ErrorCode::PermissionDenied,
+            format!("{path} is closed to us, and no program there can open it in our place"),
+            "Install socat or buildctl where containerd runs, or give this user access to the socket.",
+        ),
+        _ if root => (
+            ErrorCode::PermissionDenied,
+            format!("{path} cannot be opened, nor by sudo: {words}"),
+            "Ask for access to it, run as a user who has it, or allow sudo without a password.",
+        ),
+        _ => (ErrorCode::ContainerdNotReady, format!("{path} cannot be opened: {words}"), "Try again."),
+    };
+    Error::new(code, text).detail("path", path).hint(hint)
+}
+
+fn bridged(mut process: Process, path: String) -> Socket {
+    let stdin = process.stdin.take().map(PollSender::new);
+    let chunks = stream::unfold((process, path), |(mut process, path)| async move {
+        loop {
+            match process.next().await? {
+                Chunk::Stdout(data) => return Some((Ok(data), (process, path))),
+                // Its last words, should it fail.
+                Chunk::Stderr(data) => {
+                    let words = String::from_utf8_lossy(&data[..data.len().min(1024)]).into_owned();
+                    tracing::debug!(path, words, "the bridge to a socket");
+                }
+            }
+        }
+    });
+    let read = StreamReader::new(Box::pin(chunks) as stream::BoxStream<'static, io::Result<Bytes>>);
+    match stdin {
+        Some(stdin) => {
+            let sink = stdin.sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+            Box::new(tokio::io::join(read, SinkWriter::new(CopyToBytes::new(sink))))
+        }
+        None => Box::new(tokio::io::join(read, tokio::io::sink())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_decides_the_code() {
+        let refused_connection = "begun\nsocat[1] E connect: Connection refused";
+        for (exit, root, words, code) in [
+            (71, true, "", ErrorCode::ContainerdNotReady),
+            (72, true, "", ErrorCode::PermissionDenied),
+            (72, false, "", ErrorCode::PermissionDenied),
+            (1, true, "sudo: a password is required", ErrorCode::PermissionDenied),
+            (127, true, "sudo: not found", ErrorCode::PermissionDenied),
+            (1, true, refused_connection, ErrorCode::ContainerdNotReady),
+            (1, false, refused_connection, ErrorCode::ContainerdNotReady),
+            (1, false, "", ErrorCode::ContainerdNotReady),
+        ] {
+            assert_eq!(refused("/run/c.sock", root, &Exit::Code(exit), words).code(), code, "{exit} {root} {words}");
+        }
+    }
+}
