@@ -1,6 +1,5 @@
 // A registry and its token server that give nothing: each name is answered in another one's words.
-import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { serveHttp } from '../support/http.mjs'
 
 const json = (code, message) => JSON.stringify({ errors: [{ code, message }] })
 const HTML = '<html><body>go away</body></html>'
@@ -31,7 +30,7 @@ export const BUSY = Object.keys(WORDS).filter((name) => name.startsWith('busy'))
 
 /** @returns {Promise<{ port: number, stop: () => Promise<void> }>} */
 export async function startRefusing() {
-  const server = createServer((request, response) => {
+  return serveHttp((request, response) => {
     const url = new URL(request.url, 'http://registry')
     const answer = (status, text, headers = {}) => {
       const type = text.startsWith('<') ? 'text/html' : 'application/json'
@@ -49,11 +48,5 @@ export async function startRefusing() {
     const [, name] = /^\/v2\/(.+)\/(?:manifests|blobs)\//.exec(url.pathname) ?? []
     const [who, status, text] = WORDS[name] ?? []
     return who === 'registry' ? answer(status, text) : answer(200, '{}')
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const stop = () => {
-    server.closeAllConnections()
-    return new Promise((resolve) => server.close(resolve))
-  }
-  return { port: server.address().port, stop }
+  })
 }

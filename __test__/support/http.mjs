@@ -1,5 +1,21 @@
 // Plain HTTP for tests that look at an engine or a page past our own code.
-import { request as httpRequest } from 'node:http'
+import { once } from 'node:events'
+import { createServer, request as httpRequest } from 'node:http'
+
+/**
+ * A server on loopback; `stop` ends its connections, too.
+ * @param {import('node:http').RequestListener} answer
+ * @returns {Promise<{ port: number, stop: () => Promise<void> }>}
+ */
+export async function serveHttp(answer) {
+  const server = createServer(answer).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const stop = () => {
+    server.closeAllConnections()
+    return new Promise((resolve) => server.close(resolve))
+  }
+  return { port: server.address().port, stop }
+}
 
 /**
  * One request; resolves with status, headers and the whole body.

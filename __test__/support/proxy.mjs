@@ -1,5 +1,5 @@
-import { once } from 'node:events'
-import { createServer, request } from 'node:http'
+import { request } from 'node:http'
+import { serveHttp } from './http.mjs'
 
 /**
  * An HTTP proxy before a server on loopback.
@@ -9,7 +9,7 @@ import { createServer, request } from 'node:http'
  * @returns {Promise<{ port: number, stop: () => Promise<void> }>}
  */
 export async function startProxy(port, pace) {
-  const server = createServer((incoming, outgoing) => {
+  return serveHttp((incoming, outgoing) => {
     const { method, url: path, headers } = incoming
     const upstream = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, async (answer) => {
       outgoing.writeHead(answer.statusCode, answer.headers)
@@ -29,11 +29,5 @@ export async function startProxy(port, pace) {
     })
     upstream.on('error', () => outgoing.destroy())
     incoming.pipe(upstream)
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const stop = () => {
-    server.closeAllConnections()
-    return new Promise((resolve) => server.close(resolve))
-  }
-  return { port: server.address().port, stop }
+  })
 }
