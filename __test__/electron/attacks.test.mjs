@@ -170,7 +170,9 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
       }
       // The host's namespace, another container's, a file's.
       for (const word of ['host', 'none', 'ns', 'container', 'default']) {
-        await refused(kai.container.start({ ...sleeper('host'), networks: [word] }), 'PERMISSION_DENIED')
+        // By itself it means the default network, on every engine.
+        if (word !== 'default')
+          await refused(kai.container.start({ ...sleeper('host'), networks: [word] }), 'PERMISSION_DENIED')
         await refused(kai.container.start({ ...sleeper('host'), networks: ['bridge', word] }), 'PERMISSION_DENIED')
         // Nor a network that is called like it, and would be read as the word.
         await refused(kai.network.create(word), 'NAME_IN_USE')
@@ -181,6 +183,12 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
       for (const driver of ['host', 'macvlan', 'ipvlan', 'null', 'overlay', '']) {
         await refused(kai.network.create(unique('driver'), { driver }), 'PERMISSION_DENIED', 'INVALID_ARGUMENT')
       }
+      const usual = await kai.container.start({ ...sleeper('usual'), networks: ['default'] })
+      assert.deepEqual(
+        (await kai.container.details(usual)).networks.map(({ name }) => name),
+        ['bridge'],
+      )
+      await kai.container.remove(usual, true)
       const network = await kai.network.create(unique('net'), { driver: 'bridge' })
       const id = await kai.container.start({ ...sleeper('on-net'), networks: [unique('net')] })
       assert.deepEqual(

@@ -644,6 +644,8 @@ mod tests {
                         "sh",
                         "* $x",
                     ]);
+                    // Whatever our own tests are run with is not the wrapper's.
+                    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
                     command.envs(variables.map(|name| (name, "theirs"))).output().unwrap()
                 };
                 let out = enter(&format!("{us}\n"));
