@@ -157,7 +157,7 @@ test('wrong options say which', async () => {
   for (const [options, field] of [
     ['podman', 'preferred'],
     [{ preferred: 7 }, 'preferred'],
-    [{ docker: { host: 'x' } }, 'docker.host'],
+    [{ docker: { host: 'ftp://x' } }, 'docker.host'],
     [{ appName: '../x' }, 'appName'],
     [7, 'options'],
   ]) {
