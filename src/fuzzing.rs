@@ -103,8 +103,11 @@ fn limactl(data: &[u8]) {
 fn scrub(data: &[u8]) {
     const SECRET: &str = "Tr0ub4dor3Xyz";
     let text = text(data);
-    let clean = Scrubber::default().scrub(&format!("{text}\npassword: {SECRET}\n"));
-    assert!(!clean.contains(SECRET));
+    // libFuzzer writes what it sees compared into its own input, where no word says that it is a secret.
+    if !text.contains(SECRET) {
+        let clean = Scrubber::default().scrub(&format!("{text}\npassword: {SECRET}\n"));
+        assert!(!clean.contains(SECRET));
+    }
 }
 
 #[cfg(test)]
