@@ -74,9 +74,8 @@ for dir in dev sys; do mount --rbind "/$dir" "$dir"; done
 mount -t proc proc proc
 mount -t tmpfs tmpfs run
 ip link set lo up
-echo booted >&3
-exec 3>&-
-exec chroot "$root" /bin/sh -c "while :; do sleep 1000 & wait; done"'
+# Said in its own root: who comes in before would see the files of this machine.
+exec chroot "$root" /bin/sh -c "echo booted >&3; exec 3>&-; while :; do sleep 1000 & wait; done"'
 
 boot() {
   running "$1" && return
