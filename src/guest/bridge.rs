@@ -4,7 +4,7 @@
 use std::io;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, stream};
+use futures_util::{SinkExt, StreamExt, stream};
 use tokio_util::{
     io::{CopyToBytes, SinkWriter, StreamReader},
     sync::PollSender,
@@ -30,6 +30,8 @@ exec "$@""#;
 const BEGUN: &str = "begun";
 const NO_SOCKET: i32 = 71;
 const NO_PROGRAM: i32 = 72;
+/// Of what is said on the way, in bytes.
+const MOST_WORDS: usize = 64 * 1024;
 
 /// The stream to the socket at `path`; as `root`, by `sudo -n` where the guest's user is not root. Dropping it ends the program
 /// in between. `CONTAINERD_NOT_READY` where there is no socket, `PERMISSION_DENIED` where sudo is closed, or the guest has no
@@ -38,18 +40,19 @@ pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Re
     let command = Command::new(["sh", "-c", BRIDGE, "sh", path]);
     let mut process = guest.spawn(Command { root, ..command }).await?;
     let mut words = Vec::new();
-    let begun = loop {
+    loop {
         match process.next().await {
             Some(Chunk::Stderr(data)) => words.extend_from_slice(&data),
-            Some(Chunk::Stdout(_)) => break true,
-            None => break false,
+            // The two streams have no order between them: a server that speaks first may be heard first.
+            Some(Chunk::Stdout(data)) => return Ok(bridged(process, data, path.to_owned())),
+            None => break,
         }
+        // With more after it, the program complains: then either its end follows, or what the socket says.
         if words.ends_with(&[BEGUN.as_bytes(), b"\n"].concat()) {
-            break true;
+            return Ok(bridged(process, Bytes::new(), path.to_owned()));
         }
-    };
-    if begun {
-        return Ok(bridged(process, path.to_owned()));
+        // What goes before may be a login's greeting, of any length.
+        words.drain(..words.len().saturating_sub(MOST_WORDS));
     }
     Err(refused(path, root, &process.exit().await?, String::from_utf8_lossy(&words).trim()))
 }
@@ -79,7 +82,8 @@ fn refused(path: &str, root: bool, exit: &Exit, words: &str) -> Error {
     Error::new(code, text).detail("path", path).hint(hint)
 }
 
-fn bridged(mut process: Process, path: String) -> Socket {
+/// `first` is what was already heard of the socket.
+fn bridged(mut process: Process, first: Bytes, path: String) -> Socket {
     let stdin = process.stdin.take().map(PollSender::new);
     let chunks = stream::unfold((process, path), |(mut process, path)| async move {
         loop {
@@ -93,6 +97,7 @@ fn bridged(mut process: Process, path: String) -> Socket {
             }
         }
     });
+    let chunks = stream::iter((!first.is_empty()).then_some(Ok(first))).chain(chunks);
     let read = StreamReader::new(Box::pin(chunks) as stream::BoxStream<'static, io::Result<Bytes>>);
     match stdin {
         Some(stdin) => {
@@ -121,6 +126,44 @@ mod tests {
             (1, false, "", ErrorCode::ContainerdNotReady),
         ] {
             assert_eq!(refused("/run/c.sock", root, &Exit::Code(exit), words).code(), code, "{exit} {root} {words}");
+        }
+    }
+
+    /// Whose bridge is this script.
+    #[cfg(unix)]
+    struct Says(&'static str);
+
+    #[cfg(unix)]
+    #[async_trait::async_trait]
+    impl Guest for Says {
+        async fn run(&self, _: Command) -> Result<crate::process::Output> {
+            unreachable!()
+        }
+        async fn spawn(&self, _: Command) -> Result<Process> {
+            crate::guest::local::LocalGuest::new("").spawn(Command::new(["sh", "-c", self.0])).await
+        }
+        async fn connect(&self, _: &str) -> Result<Socket> {
+            unreachable!()
+        }
+        fn containerd_socket(&self) -> &str {
+            unreachable!()
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_that_the_socket_says_is_lost() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for (script, expected) in [
+            // The bridge's own word comes after the socket's.
+            ("printf settings; read -r x; echo begun >&2; printf %s $x", "settingsours"),
+            ("yes | head -c 200000 >&2; printf '\\nbegun\\n' >&2; read -r x; printf %s $x", "ours"),
+        ] {
+            let mut socket = connect(&Says(script), "/run/c.sock", false).await.unwrap();
+            socket.write_all(b"ours\n").await.unwrap();
+            let mut heard = String::new();
+            socket.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, expected, "{script}");
         }
     }
 }
