@@ -42,6 +42,14 @@ fn is_root() -> bool {
 }
 
 /// `None` where the machine cannot; it has said why.
+fn site_of_root() -> Option<Site> {
+    if !is_root() {
+        eprintln!("SKIPPED: needs root");
+        return None;
+    }
+    site()
+}
+
 fn site() -> Option<Site> {
     let archive = nerdctl_full::archive()?;
     let server = Releases::start();
@@ -307,22 +315,14 @@ async fn whole_life(site: &Site) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_root_from_a_mirror_to_a_container_and_back_to_nothing() {
-    if !is_root() {
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    if let Some(site) = site() {
+    if let Some(site) = site_of_root() {
         whole_life(&site).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_stay() {
-    if !is_root() {
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    let Some(site) = site() else { return };
+    let Some(site) = site_of_root() else { return };
     let call = Call::default();
     site.runtime.initialize(ignore(), &call).await.unwrap();
     let port = site.serve("first");
@@ -355,11 +355,7 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
 /// Whose arguments name our directory, and who looks around in our namespace, is not ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_the_daemons_processes_and_nobody_elses() {
-    if !is_root() {
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    let Some(site) = site() else { return };
+    let Some(site) = site_of_root() else { return };
     let call = Call::default();
     site.runtime.initialize(ignore(), &call).await.unwrap();
     let port = site.serve("first");
@@ -394,11 +390,7 @@ async fn a_stop_ends_the_daemons_processes_and_nobody_elses() {
 /// What the wrapper knows of the daemon is a number, which may be another's by now: a container's, with programs of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wrapper_enters_no_namespace_but_the_daemons() {
-    if !is_root() {
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    let Some(site) = site() else { return };
+    let Some(site) = site_of_root() else { return };
     let call = Call::default();
     site.runtime.initialize(ignore(), &call).await.unwrap();
     // A container whose every program says that it ran, as root of this machine.
@@ -459,11 +451,7 @@ async fn the_wrapper_enters_no_namespace_but_the_daemons() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_is_given_up_leaves_nothing() {
-    if !is_root() {
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    let Some(site) = site() else { return };
+    let Some(site) = site_of_root() else { return };
     site.runtime.install(ignore(), &Call::default()).await.unwrap();
     let call = Call::default();
     let cancel = call.cancel.clone();
