@@ -27,4 +27,5 @@ pub mod lima;
 pub mod manager;
 pub mod process;
 pub mod progress;
+mod shell;
 mod task;

@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{Containerd, api::Container, labels::LOG_URI};
-use crate::{error::Result, guest::BEGAN};
+use crate::{error::Result, guest::BEGAN, shell::quoted};
 
 /// The version from which on the logger writes what it has read before it ends.
 const SINCE: (u32, u32, u32) = (2, 3, 4);
@@ -50,7 +52,6 @@ pub(super) async fn install(c: &Containerd, made: &Container, dir: &str) -> Resu
         return Ok(HashMap::new());
     }
     let path = format!("{dir}/{SCRIPT}");
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let script = format!(
         "# Written by lima-runtime: nerdctl's logger, and then what it left in its pipes.\nexec 2>/dev/null\nprogram={}\nstore={}\n{RUN}",
         quoted(&program),
@@ -102,8 +103,8 @@ fn decoded(text: &str, query: bool) -> Option<String> {
 }
 
 fn encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+    utf8_percent_encode(text, SET).to_string()
 }
 
 #[cfg(test)]

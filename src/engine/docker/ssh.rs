@@ -39,7 +39,7 @@ fn word(text: &str) -> String {
     if text.chars().all(|c| c.is_ascii_alphanumeric() || "/:._-+@".contains(c)) {
         text.to_owned()
     } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
+        crate::shell::quoted(text)
     }
 }
 

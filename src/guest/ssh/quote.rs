@@ -1,9 +1,10 @@
 //! sshd hands a command to the user's shell as one string (docs/reference/ssh.md#one-command-string). This is the only
-//! place that makes such a string.
+//! place that makes such a string of an argument vector.
 
 use crate::{
     error::{Error, Result},
     guest::Leader,
+    shell,
 };
 
 /// Linux takes no single argument longer than this (`MAX_ARG_STRLEN`), and the whole command is one argument of the
@@ -44,21 +45,8 @@ pub(super) fn ending(leader: Leader, politely: bool, sudo: &[&str]) -> Vec<u8> {
 fn words<W: AsRef<[u8]>>(argv: impl IntoIterator<Item = W>, line: &mut Vec<u8>) {
     for word in argv {
         line.push(b' ');
-        quote(word.as_ref(), line);
+        line.extend(shell::quote(word.as_ref()));
     }
-}
-
-/// Within single quotes a POSIX shell interprets nothing; only the single quote itself cannot stand there.
-fn quote(word: &[u8], line: &mut Vec<u8>) {
-    line.push(b'\'');
-    for &byte in word {
-        if byte == b'\'' {
-            line.extend_from_slice(b"'\\''");
-        } else {
-            line.push(byte);
-        }
-    }
-    line.push(b'\'');
 }
 
 /// Takes the marker's line out of standard error, wherever the shell's own noise put it.

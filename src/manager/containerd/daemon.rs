@@ -530,7 +530,7 @@ fn mark() -> Result<String> {
 /// For the shell.
 fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().ok_or_else(|| Error::invalid("dataDir", "must be UTF-8"))?;
-    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+    Ok(crate::shell::quoted(text))
 }
 
 fn name(path: &Path) -> String {

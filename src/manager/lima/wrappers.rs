@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::LimaRuntime;
-use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS};
+use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS, shell};
 
 /// For any POSIX shell. What is in angle brackets is put in as a quoted word. `C`, so that each byte is a character
 /// and every argument can be quoted. No connection of others is shared: one that died with the host's sleep would
@@ -60,14 +60,15 @@ impl LimaRuntime {
 
 fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt;
-    let words =
-        |words: &[&str]| words.iter().flat_map(|word| [quoted(word.as_bytes()), b" ".to_vec()].concat()).collect();
+    let words = |words: &[&str]| {
+        words.iter().flat_map(|word| [shell::quote(word.as_bytes()), b" ".to_vec()].concat()).collect()
+    };
     let host = format!("lima-{instance}");
     let strict = strict(&host, KNOWN_HOSTS);
     let parts = [
-        ("<dir>", quoted(dir.as_os_str().as_bytes())),
+        ("<dir>", shell::quote(dir.as_os_str().as_bytes())),
         ("<command>", words(command)),
-        ("<host>", quoted(host.as_bytes())),
+        ("<host>", shell::quote(host.as_bytes())),
         ("<strict>", words(&strict.iter().map(String::as_str).collect::<Vec<_>>())),
     ];
     let mut text = Vec::new();
@@ -81,12 +82,6 @@ fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
     }
     text.extend_from_slice(rest.as_bytes());
     text
-}
-
-/// Within single quotes a POSIX shell interprets nothing.
-fn quoted(word: &[u8]) -> Vec<u8> {
-    let inner = word.iter().flat_map(|&b| if b == b'\'' { b"'\\''".to_vec() } else { vec![b] });
-    [b'\''].into_iter().chain(inner).chain([b'\'']).collect()
 }
 
 /// Whether these are there as they should be. What we could not write anyway is taken as it is.
