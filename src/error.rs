@@ -138,6 +138,13 @@ impl Error {
         self
     }
 
+    /// With the details of the error that this one explains.
+    #[must_use]
+    pub(crate) fn details_of(mut self, other: &Self) -> Self {
+        self.0.details.extend(other.0.details.clone());
+        self
+    }
+
     #[must_use]
     pub fn source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());

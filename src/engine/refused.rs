@@ -114,8 +114,7 @@ fn words(e: &Error) -> &str {
 
 /// Its details stay.
 fn about(e: &Error, field: &str, problem: &str) -> Error {
-    let details = e.details().iter().filter(|(key, _)| *key != "field");
-    details.fold(Error::invalid(field, problem), |e, (key, value)| e.detail(key, value.clone()))
+    Error::invalid(field, problem).details_of(e).detail("field", field)
 }
 
 #[cfg(test)]

@@ -70,15 +70,9 @@ fn failed(image: &str, said: &str) -> Error {
 /// The same of an error that has been judged by less. Its details stay.
 pub(super) fn explained(image: &str, e: Error) -> Error {
     match e.code() {
-        ErrorCode::EngineError | ErrorCode::RegistryAuth => {
-            let details = e.details().clone();
-            details.into_iter().fold(refused(image, e.message()), |e, (key, value)| e.detail(&key, value))
-        }
+        ErrorCode::EngineError | ErrorCode::RegistryAuth => refused(image, e.message()).details_of(&e),
         // By an engine that did not say which.
-        ErrorCode::ImageNotFound if !e.message().contains(image) => {
-            let details = e.details().clone();
-            details.into_iter().fold(no_image(image, e.message()), |e, (key, value)| e.detail(&key, value))
-        }
+        ErrorCode::ImageNotFound if !e.message().contains(image) => no_image(image, e.message()).details_of(&e),
         _ => e,
     }
 }
