@@ -224,8 +224,8 @@ impl Process {
         _ = exit.await;
     }
 
-    /// Everything it prints, kept in memory; one that prints more than [`KEPT`] is ended. Reads on a task of its own: a caller who is busy elsewhere must not
-    /// stall the connection, which may be shared.
+    /// Everything it prints, kept in memory; one that prints more than [`KEPT`] is ended. Reads on a task of its own: a caller
+    /// who is busy elsewhere must not stall the connection, which may be shared.
     pub async fn output(mut self) -> Result<Output> {
         self.stdin = None;
         AbortOnDropHandle::new(task::spawn(async move {

@@ -101,8 +101,8 @@ pub(crate) fn key(domain: &str) -> &str {
     if domain == reference::HUB { HUB } else { domain }
 }
 
-/// What of `config.json` is read (docs/reference/docker.md#credentials). As with the CLI, a member that is null, or of another type than it should be, is absent,
-/// and capitals in a member's name make no difference: Go reads JSON so.
+/// What of `config.json` is read (docs/reference/docker.md#credentials). As with the CLI, a member that is null, or of another
+/// type than it should be, is absent, and capitals in a member's name make no difference: Go reads JSON so.
 #[derive(Default)]
 struct Config {
     auths: BTreeMap<String, Entry>,

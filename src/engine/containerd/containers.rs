@@ -300,9 +300,8 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     if let Some(platform) = &spec.platform {
         args.push(format!("--platform={platform}"));
     }
-    match spec.healthcheck.as_ref() {
-        Some(check) if check.test.first().is_some_and(|t| t == "NONE") => args.push("--no-healthcheck".into()),
-        _ => {}
+    if spec.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|t| t == "NONE")) {
+        args.push("--no-healthcheck".into());
     }
     // What its image says of that counts for nothing; containerd keeps no label without a value.
     args.push(format!("--label={MONITOR_STATUS}="));
@@ -940,7 +939,7 @@ fn matches(
         "exited" => any(&|v| task.and_then(|t| t.exit_code).is_some_and(|code| v.parse() == Ok(code))),
         "health" => any(&|v| serde_json::to_value(shown.health).is_ok_and(|h| h == v)),
         "ancestor" => any(&|v| {
-            let (a, b) = (familiar(v), familiar(&container.image));
+            let (a, b) = (reference::familiar(v), reference::familiar(&container.image));
             a == b || v == shown.image || b.rsplit_once(':').is_some_and(|(name, _)| name == a)
         }),
         "network" => any(&|v| networks::names(container).iter().any(|n| n == v)),
@@ -979,7 +978,7 @@ fn info(container: &Container, task: Option<&Task>, kept: files::Kept, now: Mill
     ContainerInfo {
         id: container.id.clone(),
         name: if name.is_empty() { container.id.clone() } else { name },
-        image: container.labels.get(IMAGE).cloned().unwrap_or_else(|| familiar(&container.image)),
+        image: container.labels.get(IMAGE).cloned().unwrap_or_else(|| reference::familiar(&container.image).to_owned()),
         state,
         status: status(state, task, kept.started_at, health, now),
         health,
@@ -1016,11 +1015,6 @@ fn status(state: ContainerState, task: Option<&Task>, started: Option<Millis>, h
         (ContainerState::Exited, ..) => "Exited".into(),
         _ => "Created".into(),
     }
-}
-
-/// `docker.io/library/busybox:latest` as people write it.
-pub(super) fn familiar(image: &str) -> String {
-    reference::familiar(image).to_owned()
 }
 
 /// What of an OCI spec is read.
@@ -1204,7 +1198,7 @@ fn word(policy: RestartPolicy) -> &'static str {
 pub(crate) fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     own_addresses(&text);
-    familiar(&text);
+    reference::familiar(&text);
     let seconds = i64::from_le_bytes(std::array::from_fn(|i| data.get(i).copied().unwrap_or_default()));
     let created_at = Some(prost_types::Timestamp { seconds, nanos: i32::MAX });
     let keys = [HEALTHCHECK, HEALTH_STATE, RESTART, EMPTY, IMAGE, "nerdctl/stop-timeout"];
@@ -1386,12 +1380,5 @@ mod tests {
         let own = own_addresses(text);
         assert_eq!(own, ["10.4.0.7", "fe80::a000:27ff:fe4e:66a1"].map(|a| a.parse().unwrap()).into());
         assert!(own_addresses("cat: no such file").is_empty());
-    }
-
-    #[test]
-    fn familiar_names() {
-        assert_eq!(familiar("docker.io/library/busybox:latest"), "busybox:latest");
-        assert_eq!(familiar("docker.io/a/b:1"), "a/b:1");
-        assert_eq!(familiar("127.0.0.1:5000/library/x:1"), "127.0.0.1:5000/library/x:1");
     }
 }

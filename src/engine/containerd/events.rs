@@ -24,7 +24,7 @@ use super::{
     proto::containerd::{events::TaskExit, types::Envelope},
 };
 use crate::{
-    engine::{time, types::*},
+    engine::{reference, time, types::*},
     error::{Error, ErrorCode, Result},
     task,
 };
@@ -279,7 +279,7 @@ async fn containers_by_id(api: &Api) -> Result<HashMap<String, Named>> {
 fn named(c: &api::Container) -> Named {
     Named {
         name: c.labels.get(labels::NAME).cloned(),
-        image: containers::familiar(&c.image),
+        image: reference::familiar(&c.image).to_owned(),
         labels: Arc::new(containers::labels_of(c)),
     }
 }
@@ -320,7 +320,7 @@ async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>
     };
     let time = envelope.timestamp.as_ref().map_or_else(time::now, api::millis);
     if envelope.topic.starts_with("/images/") {
-        let name = containers::familiar(&id);
+        let name = reference::familiar(&id).to_owned();
         let event = RuntimeEvent {
             time,
             kind: EventKind::Image,
@@ -442,9 +442,9 @@ fn fits(filters: &Filters, known: &Known) -> bool {
             "container" => any(&|v| is(EventKind::Container, v)),
             "network" => any(&|v| is(EventKind::Network, v)),
             "volume" => any(&|v| is(EventKind::Volume, v)),
-            "image" => any(&|v| {
-                image.as_ref().is_some_and(|i| *i == containers::familiar(v) || i.split(':').next() == Some(v))
-            }),
+            "image" => {
+                any(&|v| image.as_ref().is_some_and(|i| *i == reference::familiar(v) || i.split(':').next() == Some(v)))
+            }
             "label" => values.iter().all(|v| match v.split_once('=') {
                 Some((k, wanted)) => labels.get(k).is_some_and(|l| l == wanted),
                 None => labels.contains_key(v.as_str()),

@@ -33,6 +33,7 @@ mod tests {
             ("me/app:1", "docker.io/me/app:1"),
             ("ghcr.io/a/b:c", "ghcr.io/a/b:c"),
             ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
+            ("127.0.0.1:5000/library/x:1", "127.0.0.1:5000/library/x:1"),
             ("localhost/a:1", "localhost/a:1"),
         ] {
             assert_eq!(full(written), stored);

@@ -35,8 +35,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str) -> Result
     }
     if options.volumes == Some(true) {
         // From API 1.42 on only anonymous volumes go unless all are asked for
-        // (docs/reference/docker.md#volumes-in-prune); ours
-        // have names.
+        // (docs/reference/docker.md#volumes-in-prune); ours have names.
         let filters = if api.version() >= ApiVersion(1, 42) { with("all", "true") } else { filters.clone() };
         let done = pruned(&api, "volumes", &filters).await?;
         result.volumes_deleted = count(done.volumes_deleted);

@@ -266,7 +266,7 @@ impl Session<'_> {
             tokio::select! {
                 message = read.wait() => match message {
                     // Status, end of file and data come in any order; the end is when nothing more can come
-            // (docs/reference/ssh.md#order-of-messages).
+                    // (docs/reference/ssh.md#order-of-messages).
                     None => break,
                     Some(ChannelMsg::Data { data }) => _ = chunks.send(Chunk::Stdout(data)).await,
                     Some(ChannelMsg::ExtendedData { data, .. }) => {

@@ -90,7 +90,8 @@ impl BundledRuntime {
             && UnixStream::connect(self.paths().address).await.is_ok()
     }
 
-    /// What stands in the way of running one at all: for an ordinary user, what this machine lacks; before an installation, without the programs that it brings.
+    /// What stands in the way of running one at all: for an ordinary user, what this machine lacks; before an installation,
+    /// without the programs that it brings.
     pub(in crate::manager) fn obstacle(&self, installed: bool) -> Option<Error> {
         if geteuid().is_root() {
             return owner::check(self.dir()).err();

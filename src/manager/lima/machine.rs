@@ -118,8 +118,9 @@ impl Machine {
 
     /// Brings the VM to running from any state, and hands back the way into it: SSH works, containerd answers.
     /// Codes: `ROOT_USER`, `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`,
-    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima; `details.hostAgentLog`, `details.serialLog` and, of a
-    /// guest without containerd, `details.guestLog` hold the ends of the logs.
+    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima;
+    /// `details.hostAgentLog`, `details.serialLog` and, of a guest without containerd, `details.guestLog` hold the ends of
+    /// the logs.
     pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
         refuse_root()?;
         let lines = || {
