@@ -314,17 +314,23 @@ async fn a_wsl_exe_that_was_ended_is_an_error_and_leaves_no_orphan() {
     assert_eq!(e.code(), ErrorCode::VmNotRunning, "no exit code that the command might have had: {e}");
     until("the command goes on without its wsl.exe", || !lives()).await;
 
-    // A distribution that is stopped under a command.
+    // A distribution that is stopped under a command. What ended the command before it may still be at work in there.
+    let file = computer.path("stopped");
+    let script = format!("echo $$ > '{}'; exec sleep 300", file.display());
     let running = tokio::spawn({
         let guest = guest.clone();
-        async move { guest.run(Command::new(["sleep", "300"])).await }
+        async move { guest.run(sh(&script)).await }
     });
-    until("the command does not begin", || computer.processes("kai-1").len() > 2).await;
+    pid_in(&file).await;
     within(computer.wsl().terminate("kai-1")).await.unwrap();
     assert_eq!(within(running).await.unwrap().unwrap_err().code(), ErrorCode::VmNotRunning);
     let e = within(guest.run(Command::new(["true"]))).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::VmNotRunning);
     assert!(computer.init("kai-1").is_none(), "asking must not start it");
+
+    // Ended before the command began, where it says nothing: as `false` does.
+    let ended = WslGuest::new(lima_runtime::guest::wsl::Wsl::at("/bin/false"), "kai-1", "");
+    assert_eq!(ended.boot(Command::new(["true"])).await.err().unwrap().code(), ErrorCode::VmNotRunning);
 
     // Given up while it starts: nothing runs afterwards.
     for _ in 0..5 {

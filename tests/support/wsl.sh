@@ -83,6 +83,8 @@ boot() {
     # One that starts it, whoever else wants it.
     flock 9
     running "$1" && exit
+    # One that was ended in here leaves its own.
+    rm -f "$here/d/$1/booted"
     mkfifo "$here/d/$1/booted"
     unshare --mount --propagation private --pid --net --fork /bin/sh -c "$BOOT" sh "$(cat "$here/d/$1/dir")/rootfs" \
       3>"$here/d/$1/booted" </dev/null >/dev/null 2>"$here/d/$1/log" 9>&- &

@@ -38,6 +38,15 @@ struct Inner {
     live: AtomicUsize,
 }
 
+impl Inner {
+    fn stopped(&self) -> Error {
+        let text = format!("The WSL distribution {} stopped under a command, or wsl.exe did", self.distribution);
+        Error::new(ErrorCode::VmNotRunning, text)
+            .detail("distribution", self.distribution.clone())
+            .hint("Start it again: startDaemon() or initialize().")
+    }
+}
+
 impl WslGuest {
     pub fn new(wsl: Wsl, distribution: impl Into<String>, containerd_socket: impl Into<String>) -> Self {
         let (distribution, containerd_socket) = (distribution.into(), containerd_socket.into());
@@ -149,6 +158,10 @@ impl Session {
                 None => {
                     stderr.extend_from_slice(&self.filter.rest());
                     let said = program::said(&Output { exit: Exit::Code(-1), stdout, stderr });
+                    // A wsl.exe that fails says why; one that is ended, or whose distribution is, says nothing.
+                    if said.is_empty() {
+                        return Err(self.guest.stopped());
+                    }
                     return Err(text::error("Running a command in the distribution", &said)
                         .detail("distribution", self.guest.distribution.clone()));
                 }
@@ -222,10 +235,7 @@ impl Session {
             // wsl.exe has gone, and perhaps only wsl.exe: nobody is to go on working for a caller who is told of a failure.
             task::spawn(end_group(self.guest.clone(), leader, false));
         }
-        let text = format!("The WSL distribution {} stopped under a command, or wsl.exe did", self.guest.distribution);
-        Err(Error::new(ErrorCode::VmNotRunning, text)
-            .detail("distribution", self.guest.distribution.clone())
-            .hint("Start it again: startDaemon() or initialize()."))
+        Err(self.guest.stopped())
     }
 }
 
