@@ -20,30 +20,30 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Replaces the method's own deadline.
     pub timeout: Option<Duration>,
-    /// From when it counts, where several steps have it together; else each [`Call::run`] has all of it.
+    /// When the timeout began, for a method of several steps that share it; otherwise each [`Call::run`] has all of it.
     pub since: Option<Instant>,
 }
 
 /// The deadline of an ordinary container call.
 pub const CONTAINER_CALL: Duration = Duration::from_secs(60);
-/// How long a download or pull may go without a byte.
+/// How long a download or pull may receive nothing.
 pub const IDLE: Duration = Duration::from_secs(60);
 
 impl Call {
-    /// For a method of several steps: `timeout` is theirs together, from now on.
+    /// For a method of several steps: they share `timeout`, which begins now.
     #[must_use]
     pub fn in_steps(&self) -> Self {
         Self { since: Some(self.since.unwrap_or_else(Instant::now)), ..self.clone() }
     }
 
-    /// Runs `work` until it ends, the caller aborts, or the deadline passes. `work` is dropped then: whatever must
-    /// happen all the same (removing what was half made) belongs in a guard or a task of its own.
+    /// Runs `work` until it ends, the caller aborts, or the deadline passes; then `work` is dropped. Cleanup that must
+    /// happen (removing what was half made) belongs in a guard or a task of its own.
     pub fn run<'a, T: Send + 'a>(
         &'a self,
         deadline: impl Into<Option<Duration>>,
         work: impl Future<Output = Result<T>> + Send + 'a,
     ) -> impl Future<Output = Result<T>> + Send + 'a {
-        // On the heap: the caller's own future would hold it twice, here and where it is polled.
+        // On the heap: the caller's future would otherwise hold it twice, here and where it is polled.
         self.within(deadline.into(), Box::pin(work))
     }
 
@@ -60,7 +60,7 @@ impl Call {
         outcome.expect("the work has ended")
     }
 
-    /// Apart from [`Call::run`] and its many kinds of work and answer: once in the program.
+    /// Not generic, unlike [`Call::run`]: it is compiled once.
     async fn until(&self, deadline: Option<Duration>, work: Pin<&mut (dyn Future<Output = ()> + Send)>) -> Result<()> {
         let deadline = self.timeout.or(deadline);
         let left = match (self.timeout, self.since) {
@@ -85,10 +85,10 @@ impl Call {
 }
 
 static WARNINGS: Mutex<Vec<Error>> = Mutex::new(Vec::new());
-/// Nobody may come for them.
+/// The limit when nobody takes them.
 const KEPT_WARNINGS: usize = 64;
 
-/// What the caller of a call that ends well should know. The facade makes warnings of the process of them.
+/// Tells the caller of a call that succeeds something. The facade makes a process warning of it.
 pub fn warn(warning: Error) {
     tracing::warn!(%warning);
     let mut kept = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,7 @@ pub fn warn(warning: Error) {
     }
 }
 
-/// Those since the last time.
+/// The warnings since the last call.
 pub fn take_warnings() -> Vec<Error> {
     std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner))
 }

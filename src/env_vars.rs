@@ -24,29 +24,29 @@ pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 pub const LOCALAPPDATA: &str = "LOCALAPPDATA";
 /// Where Windows is, and `wsl.exe` in it.
 pub const SYSTEM_ROOT: &str = "SystemRoot";
-/// The container runtime to use: docker, containerd, lima or auto. Goes before what the application asks for.
+/// The container runtime to use: docker, containerd, lima or auto. Takes precedence over the application's choice.
 pub const KAI_CONTAINER_RUNTIME: &str = "KAI_CONTAINER_RUNTIME";
-// Read by the HTTP client itself: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY (in either case), and on Linux
-// SSL_CERT_FILE and SSL_CERT_DIR.
+// The HTTP client itself reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY (in either case), and on Linux SSL_CERT_FILE
+// and SSL_CERT_DIR.
 
-/// The user's name, which is blanked in diagnostics; so is what all other variables hold whose names speak of a secret.
+/// The user's name. Diagnostics blank it, and every variable whose name suggests a secret.
 #[cfg(unix)]
 pub const USER_NAMES: [&str; 2] = ["USER", "LOGNAME"];
 
-/// What limactl gets of our environment; everything else stays with us.
+/// The variables that limactl gets from our environment; it gets no others.
 #[cfg(unix)]
 pub const FOR_LIMACTL: [&str; 7] =
     ["HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "QEMU_SYSTEM_X86_64", "QEMU_SYSTEM_AARCH64"];
 /// Proxy settings, in lower or upper case, reach limactl and through it the guest.
 pub const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
 
-/// Whether `NO_PROXY` says so of every host. The HTTP client takes the star for names alone, not for addresses
+/// Whether `NO_PROXY` excludes every host. The HTTP client applies a star to names only, not to addresses
 /// (hyperium/hyper-util `src/client/proxy/matcher.rs`).
 pub fn no_proxy_at_all(list: &str) -> bool {
     list.split(',').any(|entry| entry.trim() == "*")
 }
 
-/// The variable's value; unset and empty are the same, as for the docker CLI.
+/// The variable's value. Empty counts as unset, as for the docker CLI.
 pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
@@ -61,13 +61,13 @@ pub fn path() -> Vec<std::path::PathBuf> {
     absolute(&std::env::var_os("PATH").unwrap_or_default())
 }
 
-/// A program of the `PATH`.
+/// A program found on the `PATH`.
 pub fn program(name: &str) -> Option<std::path::PathBuf> {
     let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     path().into_iter().map(|dir| dir.join(&name)).find(|file| file.is_file())
 }
 
-/// Without those that depend on where the process stands, as an empty one does: a program there is anybody's.
+/// Only absolute directories. The others, and empty ones, mean the working directory, where anybody may have put a program.
 fn absolute(path: &std::ffi::OsStr) -> Vec<std::path::PathBuf> {
     std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect()
 }

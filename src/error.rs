@@ -1,4 +1,4 @@
-//! The one error type. A code is part of the public API: it means the same on every backend.
+//! The error type of this crate. Codes are part of the public API and mean the same on every backend.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ macro_rules! codes {
         pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
         impl ErrorCode {
-            /// Every code, for the test that holds `index.d.ts` against this list.
+            /// Every code; a test compares it with `index.d.ts`.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
 
             pub fn as_str(self) -> &'static str {
@@ -37,19 +37,19 @@ codes! {
     DownloadFailed = "DOWNLOAD_FAILED",
     /// The bytes are not the ones the manifest names. Nothing was installed.
     ChecksumMismatch = "CHECKSUM_MISMATCH",
-    /// The archive tries to leave its directory, or lies about its contents. Nothing was installed.
+    /// The archive writes outside its directory, or misstates its contents. Nothing was installed.
     ArchiveUnsafe = "ARCHIVE_UNSAFE",
     /// Not enough space on the disk.
     DiskFull = "DISK_FULL",
     /// Another process holds the lock, and `timeoutMs` passed.
     Locked = "LOCKED",
-    /// The VM is in a state that repair could not mend.
+    /// Repair could not bring the VM out of its state.
     VmBroken = "VM_BROKEN",
     /// The VM did not come up.
     VmStartFailed = "VM_START_FAILED",
     /// The call needs a running VM, and there is none (or it stopped under the call).
     VmNotRunning = "VM_NOT_RUNNING",
-    /// The VM runs, but containerd in it does not answer.
+    /// The VM runs, but its containerd does not answer.
     ContainerdNotReady = "CONTAINERD_NOT_READY",
     /// The deadline passed.
     Timeout = "TIMEOUT",
@@ -63,9 +63,9 @@ codes! {
     NameInUse = "NAME_IN_USE",
     /// The host port is taken; the message names it.
     PortInUse = "PORT_IN_USE",
-    /// Never thrown, a warning of a call that ended well: a published port of a VM does not answer on this computer.
+    /// Never thrown; a warning of a call that succeeded: a published port of a VM does not answer on this computer.
     PortNotForwarded = "PORT_NOT_FORWARDED",
-    /// Never thrown, a warning of a call that ended well: the version of a program that was asked for should not be used.
+    /// Never thrown; a warning of a call that succeeded: the requested version of a program should not be used.
     OutdatedVersion = "OUTDATED_VERSION",
     /// The image, network or volume is used by a container, or the container is running.
     InUse = "IN_USE",
@@ -77,11 +77,11 @@ codes! {
     PermissionDenied = "PERMISSION_DENIED",
     /// No engine answers at the endpoint.
     EngineUnreachable = "ENGINE_UNREACHABLE",
-    /// Never thrown, a warning of a call that ended well: the engine did it otherwise than it was asked.
+    /// Never thrown; a warning of a call that succeeded: the engine did not do all it was asked.
     EngineWarning = "ENGINE_WARNING",
     /// The registry wants credentials, or refused the ones it got.
     RegistryAuth = "REGISTRY_AUTH",
-    /// A program's output, or an answer, is larger than what is kept of it in memory.
+    /// A program's output, or an engine's answer, exceeds the limit for what is kept in memory.
     TooLarge = "TOO_LARGE",
     /// The engine refused for a reason without a code of its own; the message is the engine's.
     EngineError = "ENGINE_ERROR",
@@ -138,7 +138,7 @@ impl Error {
         self
     }
 
-    /// With the details of the error that this one explains.
+    /// Takes over the details of `other`, which this error explains.
     #[must_use]
     pub(crate) fn details_of(mut self, other: &Self) -> Self {
         self.0.details.extend(other.0.details.clone());
@@ -156,7 +156,7 @@ impl Error {
         Self::new(ErrorCode::TooLarge, format!("{what} is larger than {limit} bytes")).detail("limit", limit)
     }
 
-    /// An operating system error on `path`, as the code a user can act on.
+    /// An operating system error on `path`, with the code that a user can act on.
     pub fn io(error: std::io::Error, doing: &str, path: &std::path::Path) -> Self {
         use std::io::ErrorKind as K;
         let code = match error.kind() {

@@ -1,5 +1,5 @@
-//! Every parser of what others send, as a function of bytes that must come to an end without a panic and keep its word:
-//! what an engine, a guest, a registry, a mirror or a file says is anybody's. `fuzz/` attacks them with libFuzzer.
+//! Every parser of untrusted input (from an engine, a guest, a registry, a mirror or a file), as a function of bytes. It
+//! must end without a panic and keep its own invariants. `fuzz/` runs the same functions under libFuzzer.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ fn manifest(data: &[u8]) {
     let _ = Mirror::parse(&text);
 }
 
-/// The head of an answer: status, then header values, one a line.
+/// The head of an HTTP answer: the status, then header values, one a line.
 fn download(data: &[u8]) {
     let text = text(data);
     let mut lines = text.lines();
@@ -103,7 +103,7 @@ fn limactl(data: &[u8]) {
 fn scrub(data: &[u8]) {
     const SECRET: &str = "Tr0ub4dor3Xyz";
     let text = text(data);
-    // libFuzzer writes what it sees compared into its own input, where no word says that it is a secret.
+    // libFuzzer copies compared strings into its input, where nothing marks the secret as one.
     if !text.contains(SECRET) {
         let clean = Scrubber::default().scrub(&format!("{text}\npassword: {SECRET}\n"));
         assert!(!clean.contains(SECRET));
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// What numbers, texts and documents go wrong with.
+    /// Values that often break parsers.
     const WORDS: [&str; 16] = [
         "18446744073709551615",
         "9223372036854775807",
@@ -160,7 +160,7 @@ mod tests {
                     1 if at < end => drop(data.drain(at..end)),
                     2 => drop(data.splice(at..at, WORDS[self.below(WORDS.len())].bytes())),
                     3 => {
-                        // A number or a word in the place of another.
+                        // Replaces a number or word by another.
                         let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
                         let from = at + data[at..].iter().position(word).unwrap_or(0);
                         let to = from + data[from..].iter().position(|b| !word(b)).unwrap_or(data.len() - from);
@@ -186,7 +186,7 @@ mod tests {
         files.iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
 
-    /// The short run of `fuzz/`, without libFuzzer: `npm run fuzz` looks for longer, and finds its way by the code.
+    /// A short run without libFuzzer; `npm run fuzz` runs longer, guided by coverage.
     #[test]
     fn no_input_ends_a_parser_or_breaks_its_word() {
         let given = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());

@@ -1,7 +1,7 @@
 //! A managed container runtime for desktop apps: Docker, containerd, or a Lima VM, behind one interface.
 //!
-//! The layers, top to bottom; each calls only downwards: `manager`, `engine`, `guest`, `lima` and `fetch`, and beside
-//! them all `error`, `call`, `process`, `progress`, `task` and `env_vars`. See ARCHITECTURE.md.
+//! The layers, top to bottom, each calling only those below: `manager`, `engine`, `guest`, `lima` and `fetch`; all use
+//! `error`, `call`, `process`, `progress`, `task` and `env_vars`. See ARCHITECTURE.md.
 
 #![cfg_attr(
     not(unix),

@@ -1,4 +1,4 @@
-//! Running programs: what a command is and what comes of it, for a child of this process and in a guest alike.
+//! Running programs: a command, its output and its exit, the same for a child of this process and in a guest.
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -21,18 +21,18 @@ pub use child::spawn;
 #[cfg(windows)]
 pub use windows::spawn;
 
-/// Kept until the child is gone, also when nobody waits for it any more: a lock that its work needs.
+/// Kept until the child has ended, even when nobody waits for it any more; for example, a lock.
 pub type Hold = std::sync::Arc<dyn std::any::Any + Send + Sync>;
 
-/// A program to run. Arguments are bytes, and no shell interprets them: what is given is what the program gets.
+/// A program to run. Arguments are bytes that no shell interprets.
 #[derive(Debug, Clone, Default)]
 pub struct Command {
     pub argv: Vec<Vec<u8>>,
-    /// Added to the environment. Visible in the process list: no place for a secret.
+    /// Added to the environment. The process list shows it: not for secrets.
     pub env: Vec<(String, Vec<u8>)>,
-    /// Written to its standard input first.
+    /// Written first to its standard input.
     pub input: Bytes,
-    /// Runs as root, through `sudo -n` where the user is not root already.
+    /// Run as root, through `sudo -n` unless the user is root.
     pub root: bool,
 }
 
@@ -63,7 +63,7 @@ impl Command {
     pub(crate) fn full_argv(&self, is_root: bool) -> Result<Vec<Vec<u8>>> {
         let program = self.argv.first().filter(|p| !p.is_empty());
         let program = program.ok_or_else(|| Error::invalid("argv", "names no program"))?;
-        // env and sudo would take such a word for a variable.
+        // env and sudo would read such a word as a variable.
         if program.contains(&b'=') {
             return Err(Error::invalid("argv[0]", "a program's name cannot hold '='"));
         }
@@ -105,10 +105,10 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Most of a program's output that is kept in memory.
+/// The most output of a program that is kept in memory.
 pub const KEPT: usize = 64 << 20;
 
-/// A program's output as it comes, up to a limit over both streams.
+/// A program's output as it comes, limited over both streams.
 pub(crate) struct Collected {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
@@ -144,8 +144,8 @@ pub enum Chunk {
     Stderr(Bytes),
 }
 
-/// What a program left behind. Any exit is an [`Output`]; an error means that it could not be run, or that nobody
-/// knows how it ended.
+/// The result of a program. Any exit is an [`Output`]; an error means that the program could not run, or that its exit is
+/// unknown.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub exit: Exit,
@@ -158,7 +158,7 @@ impl Output {
         self.exit == Exit::Code(0)
     }
 
-    /// Standard output of a program that succeeded; any other end is an error with its exit and its last words.
+    /// Standard output of a program that succeeded; any other exit is an error with the exit and the last messages.
     pub fn checked(self, program: &str) -> Result<Vec<u8>> {
         if self.success() {
             return Ok(self.stdout);
@@ -174,11 +174,11 @@ impl Output {
     }
 }
 
-/// A running program. Dropping it ends the program: TERM, then KILL after [`TERM_GRACE`]. That goes on in the
-/// background, as long as the runtime lives.
+/// A running program. Dropping it ends the program in the background, as long as the runtime lives: TERM, then KILL after
+/// [`TERM_GRACE`].
 #[derive(Debug)]
 pub struct Process {
-    /// Dropping it is the end of input.
+    /// Dropping it ends the input.
     pub stdin: Option<mpsc::Sender<Bytes>>,
     pub(crate) output: mpsc::Receiver<Chunk>,
     pub(crate) exit: oneshot::Receiver<Result<Exit>>,
@@ -187,7 +187,7 @@ pub struct Process {
 
 /// How long a program may take to end after TERM.
 pub const TERM_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
-/// A program can end while a child of its own still holds its output: how long we then wait for a byte.
+/// A program can end while its child still holds its output: how long we then wait for a byte.
 pub(crate) const STRAGGLER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Chunks (32 KiB at most) between the program and a slow reader.
 pub(crate) const BACKLOG: usize = 16;
@@ -202,12 +202,12 @@ fn could_not_start(program: &str, e: std::io::Error) -> Error {
 }
 
 impl Process {
-    /// The next piece of output; `None` when there will be no more. The program waits for a reader who does not.
+    /// The next chunk of output; `None` at the end. A slow reader makes the program wait.
     pub async fn next(&mut self) -> Option<Chunk> {
         self.output.recv().await
     }
 
-    /// How it ended. Output not yet read is thrown away.
+    /// Waits for the exit. Unread output is dropped.
     pub async fn exit(mut self) -> Result<Exit> {
         self.stdin = None;
         while self.output.recv().await.is_some() {}
@@ -216,7 +216,7 @@ impl Process {
         exit
     }
 
-    /// Ends it, and returns once it is gone.
+    /// Ends the program and returns once it has ended.
     pub async fn end(self) {
         let Self { stdin, mut output, exit, kill } = self;
         drop((stdin, kill));
@@ -224,8 +224,8 @@ impl Process {
         _ = exit.await;
     }
 
-    /// Everything it prints, kept in memory; one that prints more than [`KEPT`] is ended. Reads on a task of its own: a caller
-    /// who is busy elsewhere must not stall the connection, which may be shared.
+    /// All its output, kept in memory; a program that prints more than [`KEPT`] is ended. Reads in a task of its own: a
+    /// busy caller must not stall a connection that others share.
     pub async fn output(mut self) -> Result<Output> {
         self.stdin = None;
         AbortOnDropHandle::new(task::spawn(async move {

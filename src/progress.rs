@@ -1,4 +1,4 @@
-//! Progress: what long work tells, and how often.
+//! Progress: the events of long work, and how often they are sent.
 
 use std::{
     sync::{Arc, Mutex},
@@ -83,14 +83,14 @@ pub struct PullProgress {
     pub current: Option<u64>,
 }
 
-/// Where progress goes. It must not block: the work waits for it.
+/// Where progress goes. Must not block: the work waits for it.
 pub type Sink<P> = Arc<dyn Fn(P) + Send + Sync>;
 
 pub fn ignore<P>() -> Sink<P> {
     Arc::new(|_| {})
 }
 
-/// Work that is done again, like a boot after a repair, reports from the beginning: what reaches `sink` does not go back.
+/// Work that is repeated, like a boot after a repair, reports from the beginning; the events for `sink` never go back.
 pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
     let furthest = Mutex::new(Vec::<(Phase, f64)>::new());
     Arc::new(move |mut event: RuntimeProgress| {
@@ -108,11 +108,11 @@ pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
     })
 }
 
-/// About ten events a second are what a screen can show and what the JavaScript thread should be asked to handle.
+/// About ten events a second suit a screen and the JavaScript thread.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Passes on an event when the last one is [`INTERVAL`] old. What a reader must not miss (a new phase, the last
-/// event) is sent by [`Throttle::always`].
+/// Passes an event on when the last one is [`INTERVAL`] old. Events that a reader must not miss (a new phase, the last
+/// event) go through [`Throttle::always`].
 pub struct Throttle<P> {
     sink: Sink<P>,
     last: Mutex<Option<Instant>>,
@@ -123,7 +123,7 @@ impl<P> Throttle<P> {
         Self { sink, last: Mutex::new(None) }
     }
 
-    /// `event` is only made when it will be sent.
+    /// `event` is made only if it is sent.
     pub fn offer(&self, event: impl FnOnce() -> P) {
         {
             let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! Work handed to the runtime. Its type is erased on the way: tokio makes a copy of a task's whole machinery for each
-//! kind of work it is given, two for each kind of future.
+//! Hands work to the runtime with its type erased: tokio would compile a task's whole machinery for each kind of work,
+//! twice for each kind of future.
 
 use std::{any::Any, future::Future, pin::Pin};
 
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Result;
 
-/// As [`tokio::spawn`].
+/// Like [`tokio::spawn`].
 pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
     tokio::spawn(work)
@@ -15,7 +15,7 @@ pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
 
 type Value = Box<dyn Any + Send>;
 
-/// Runs blocking work where blocking is allowed. The work goes on when the caller's future is dropped.
+/// Runs blocking work on a thread that may block. The work goes on when the caller's future is dropped.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let value = erased(Box::new(|| work().map(|value| Box::new(value) as Value))).await?;
     Ok(*value.downcast().expect("what the work returned"))

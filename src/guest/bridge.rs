@@ -1,5 +1,5 @@
-//! A socket of the guest over the standard streams of a program there: for a guest without sockets for us, and for a socket
-//! that only root may open, through sudo.
+//! Reaches a socket of the guest through a program there that joins it to its standard streams: for a guest whose sockets
+//! we cannot open, and for a socket that only root may open, through sudo.
 
 use std::io;
 
@@ -16,8 +16,9 @@ use crate::{
     process::{Chunk, Command, Exit, Process},
 };
 
-/// Joins standard input and output to the socket `$1`, with the first program that can
-/// (docs/reference/wsl.md#bridge-to-a-socket). Its exit code says which of the two is missing; `begun` that neither is.
+/// Joins standard input and output to the socket `$1` with the first program that can
+/// (docs/reference/wsl.md#bridge-to-a-socket). The exit codes say that the socket or the program is missing; `begun` says
+/// that neither is.
 const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
 if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
 elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
@@ -30,12 +31,12 @@ exec "$@""#;
 const BEGUN: &str = "begun";
 const NO_SOCKET: i32 = 71;
 const NO_PROGRAM: i32 = 72;
-/// Of what is said on the way, in bytes.
+/// How much of the program's messages is kept, in bytes.
 const MOST_WORDS: usize = 64 * 1024;
 
-/// The stream to the socket at `path`; as `root`, by `sudo -n` where the guest's user is not root. Dropping it ends the program
-/// in between. `CONTAINERD_NOT_READY` where there is no socket, `PERMISSION_DENIED` where sudo is closed, or the guest has no
-/// program that joins us to it.
+/// Opens the socket at `path`; as `root`, through `sudo -n` where the guest's user is not root. Dropping it ends the
+/// program. `CONTAINERD_NOT_READY` when there is no socket, `PERMISSION_DENIED` when sudo asks for a password or the guest
+/// has no program that can join the streams.
 pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Result<Socket> {
     let command = Command::new(["sh", "-c", BRIDGE, "sh", path]);
     let mut process = guest.spawn(Command { root, ..command }).await?;
@@ -43,15 +44,15 @@ pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Re
     loop {
         match process.next().await {
             Some(Chunk::Stderr(data)) => words.extend_from_slice(&data),
-            // The two streams have no order between them: a server that speaks first may be heard first.
+            // The two streams are not ordered: the server's first bytes may come before `begun`.
             Some(Chunk::Stdout(data)) => return Ok(bridged(process, data, path.to_owned())),
             None => break,
         }
-        // With more after it, the program complains: then either its end follows, or what the socket says.
+        // Text after `begun` is the program's complaint: then the program ends, or the socket's data follows.
         if words.ends_with(&[BEGUN.as_bytes(), b"\n"].concat()) {
             return Ok(bridged(process, Bytes::new(), path.to_owned()));
         }
-        // What goes before may be a login's greeting, of any length.
+        // A login greeting of any length may come first.
         words.drain(..words.len().saturating_sub(MOST_WORDS));
     }
     Err(refused(path, root, &process.exit().await?, String::from_utf8_lossy(&words).trim()))
@@ -59,7 +60,7 @@ pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Re
 
 fn refused(path: &str, root: bool, exit: &Exit, words: &str) -> Error {
     let (code, text, hint) = match exit {
-        // The program was there, and nobody at the socket.
+        // The program was found, but nobody answers at the socket.
         _ if words.contains(BEGUN) => {
             let words = words.split(BEGUN).last().unwrap_or_default().trim();
             (ErrorCode::ContainerdNotReady, format!("Nobody answers at {path}: {words}"), "Start containerd.")
@@ -82,14 +83,14 @@ fn refused(path: &str, root: bool, exit: &Exit, words: &str) -> Error {
     Error::new(code, text).detail("path", path).hint(hint)
 }
 
-/// `first` is what was already heard of the socket.
+/// `first` is what the socket has already sent.
 fn bridged(mut process: Process, first: Bytes, path: String) -> Socket {
     let stdin = process.stdin.take().map(PollSender::new);
     let chunks = stream::unfold((process, path), |(mut process, path)| async move {
         loop {
             match process.next().await? {
                 Chunk::Stdout(data) => return Some((Ok(data), (process, path))),
-                // Its last words, should it fail.
+                // Its messages, in case it fails.
                 Chunk::Stderr(data) => {
                     let words = String::from_utf8_lossy(&data[..data.len().min(1024)]).into_owned();
                     tracing::debug!(path, words, "the bridge to a socket");
@@ -129,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Whose bridge is this script.
+    /// A guest whose bridge is this script.
     #[cfg(unix)]
     struct Says(&'static str);
 
@@ -155,7 +156,7 @@ mod tests {
     async fn nothing_that_the_socket_says_is_lost() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         for (script, expected) in [
-            // The bridge's own word comes after the socket's.
+            // `begun` comes after the socket's first bytes.
             ("printf settings; read -r x; echo begun >&2; printf %s $x", "settingsours"),
             ("yes | head -c 200000 >&2; printf '\\nbegun\\n' >&2; read -r x; printf %s $x", "ours"),
         ] {

@@ -22,8 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A stream to a unix socket of the guest. Dropping it closes the socket.
 pub type Socket = Box<dyn Duplex>;
 
-/// For scripts in the guest: `began PID` puts into `$at` when the process with that number began, which tells it from a later
-/// one with the same number; false when there is none, or one that has ended.
+/// A shell function for scripts in the guest: `began PID` sets `$at` to the start time of that process, which tells it from
+/// a later one with the same number. False when there is no such process, or it has ended.
 pub(crate) const BEGAN: &str = r#"began() {
   at=
   { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
@@ -35,9 +35,9 @@ pub(crate) const BEGAN: &str = r#"began() {
 }
 "#;
 
-/// For scripts after [`BEGAN`]: `end SIGNAL ROUNDS` sends a signal to the first processes of all containers there are, and
-/// waits for them, five rounds a second; false when some are left. One is known by its control group, which has its
-/// container's name, and from then on by the moment it began.
+/// Shell functions for scripts that include [`BEGAN`]. `end SIGNAL ROUNDS` sends a signal to the first process of every
+/// container and waits, five rounds a second; false when some still live. A process counts as a container's when its
+/// control group names the container.
 pub(crate) const CONTAINERS: &str = r#"containers() {
   for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
     [ -e "$file" ] || continue
@@ -65,7 +65,7 @@ end() {
 }
 "#;
 
-/// The leader of a command's process group in the guest: a shell that said who it is before anything else was done.
+/// The leader of a command's process group in the guest: a shell that reports its identity before it does anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leader {
     pid: u32,
@@ -73,15 +73,15 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// Of its number, and what the kernel says of it after its name.
+    /// Parses its number and the fields behind the name in `/proc/<pid>/stat`.
     pub(crate) fn parse(said: &str) -> Option<Self> {
         let mut words = said.split_ascii_whitespace();
         // The 22nd field of proc(5)'s line.
         Some(Self { pid: words.next()?.parse().ok()?, began: words.nth(19)?.parse().ok()? })
     }
 
-    /// A script, and its arguments, that ends the whole group by KILL, with `politely` only what is left two seconds after
-    /// TERM; and that does nothing when the number is another's by now.
+    /// A script with its arguments that ends the whole group with KILL; `politely` sends TERM two seconds before. It does
+    /// nothing when the number belongs to another process by now.
     pub(crate) fn end(self, politely: bool) -> (String, [String; 3]) {
         const END: &str = r#"began "$1" && [ "$at" = "$2" ] || exit 0
 exec 2>/dev/null
@@ -102,22 +102,22 @@ kill -s KILL -- "-$1"
     }
 }
 
-/// What one command line holds for certain.
+/// How many paths surely fit on one command line.
 const AT_ONCE: usize = 300;
 const READ_FILES: &str = r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
 
-/// Errors every method can have: `VM_NOT_RUNNING` when the guest does not answer or went away under the call,
-/// `INVALID_ARGUMENT` for a command no program can get. No method has a deadline of its own beyond connecting.
+/// Every method may fail with `VM_NOT_RUNNING` when the guest does not answer or goes away meanwhile, and with
+/// `INVALID_ARGUMENT` for a command that no program can receive. Only connecting has a deadline of its own.
 #[async_trait]
 pub trait Guest: Send + Sync + 'static {
     /// Runs `command` to its end and keeps its output in memory. Dropping the future ends the command.
     async fn run(&self, command: Command) -> Result<Output>;
-    /// Starts `command`; its output is read as it comes, and the command waits for a slow reader.
+    /// Starts `command`. Its output is read as it comes; a slow reader makes the command wait.
     async fn spawn(&self, command: Command) -> Result<Process>;
-    /// Opens the unix socket at `path`. `CONTAINERD_NOT_READY` when nobody listens there, or the guest's user may
-    /// not open it (a VM does not tell the two apart); `PERMISSION_DENIED` where it is known that it is closed.
+    /// Opens the unix socket at `path`. `CONTAINERD_NOT_READY` when nobody listens there or the guest's user may not open
+    /// it (a VM does not tell the two apart); `PERMISSION_DENIED` when it is known to be closed to us.
     async fn connect(&self, path: &str) -> Result<Socket>;
-    /// The contents of small files without NUL bytes, such as JSON; `None` for what is not there or cannot be read.
+    /// The contents of small files that hold no NUL byte, such as JSON; `None` for a file that is missing or unreadable.
     async fn read_files(&self, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
         read_files(self, paths, root).await
     }
@@ -125,7 +125,7 @@ pub trait Guest: Send + Sync + 'static {
     fn containerd_socket(&self) -> &str;
 }
 
-/// With one command for many files.
+/// Reads many files with one command.
 async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
     let mut all = Vec::with_capacity(paths.len());
     for some in paths.chunks(AT_ONCE) {
@@ -167,7 +167,7 @@ mod tests {
             let mut child = sleeper("exec sleep 1000");
             let it = leader(&child);
             assert_eq!(it.pid, child.id());
-            // The number of one that has gone, given to another.
+            // A number that belonged to a process that has ended.
             for began in [it.began + 1, it.began - 1] {
                 end(Leader { began, ..it }, politely);
             }
@@ -186,7 +186,7 @@ mod tests {
         let script =
             script.replace("/run/containerd", &place("run")).replace("/proc/$pid/cgroup", &place("cgroup.$pid"));
         let container = |id: &str, cgroup: &str| {
-            // A container's first process seldom heeds TERM.
+            // A container's first process often ignores TERM.
             let child = sleeper("trap '' TERM; exec sleep 1000");
             let bundle = dir.path().join("run/io.containerd.runtime.v2.task/kai").join(id);
             std::fs::create_dir_all(&bundle).unwrap();
@@ -194,7 +194,8 @@ mod tests {
             std::fs::write(place(&format!("cgroup.{}", child.id())), format!("1:x:/other\n0::{cgroup}\n")).unwrap();
             child
         };
-        // As cgroupfs and systemd have it, and one that made groups of its own; then those that got a number of old.
+        // Control groups as cgroupfs and systemd name them, and one with a child group; then processes that only reuse a
+        // container's old number.
         let mut ours = [
             container("1f0e", "/kai/1f0e"),
             container("2f0e", "/system.slice/nerdctl-2f0e.scope"),
@@ -220,7 +221,7 @@ mod tests {
         }
     }
 
-    /// A leader that heeds TERM, and one of its group that does not.
+    /// The leader obeys TERM; another process of its group ignores it.
     #[test]
     fn what_outlives_the_leader_is_ended_too() {
         let dir = tempfile::tempdir().unwrap();
@@ -234,7 +235,7 @@ mod tests {
         let waits = std::thread::spawn(move || child.wait().unwrap());
         end(it, true);
         waits.join().unwrap();
-        // Its end of the pipe closes when it has gone.
+        // Its end of the pipe closes when it ends.
         assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0);
     }
 
@@ -252,7 +253,7 @@ mod tests {
             let (_, started) = crate::process::identity::Identity::of(child.id()).unwrap().for_a_shell();
             assert_eq!(began(child.id()), (true, started), "{shell:?}");
             child.kill().unwrap();
-            // A zombie, and then nobody.
+            // First a zombie, then no process.
             while began(child.id()).0 {}
             child.wait().unwrap();
             assert_eq!(began(child.id()), (false, String::new()), "{shell:?}");

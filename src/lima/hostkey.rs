@@ -1,5 +1,5 @@
-//! The guest's SSH host key. Made here and laid into the guest's own first boot command, so that it is known before the
-//! first connection: whoever else listens at the VM's port, before it or after it, cannot be taken for it.
+//! The guest's SSH host key. We make it and put it into the guest's first boot command, so it is known before the first
+//! connection: another program on the VM's port, before or after the VM, cannot pass for it.
 
 use std::io::Read;
 
@@ -11,9 +11,9 @@ use serde_norway::{Mapping, Value};
 
 use crate::error::{Error, ErrorCode, Result};
 
-/// Runs before sshd starts, at each boot (cloud-init's `bootcmd`, which is one script for all commands, hence the
-/// subshell). Only this key is offered: a `HostKey` puts the guest's own ones aside. cloud-init, which makes those anew
-/// at each of Lima's boots, leaves a file of another name alone.
+/// Runs before sshd starts, at each boot (cloud-init's `bootcmd` is one script for all commands, hence the subshell). A
+/// `HostKey` line replaces the guest's own keys, so sshd offers only this one. cloud-init renews its own keys at each of
+/// Lima's boots and leaves a file of another name alone.
 const SCRIPT: &str = r#"#!/bin/sh
 (
 umask 077
@@ -39,8 +39,8 @@ const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
 const MARK: &str = "key=/etc/ssh/lima-runtime_host_key";
 
-/// Lays a host key into an instance's document, where there is none yet, and gives the public half, as OpenSSH writes
-/// it. The private half stands in `lima.yaml`, in a directory that the user alone can read, and goes to the guest's root.
+/// Adds a host key to an instance's document that has none, and returns the public half in OpenSSH's format. The private
+/// half lies in `lima.yaml`, in a directory that only this user can read, and reaches only the guest's root.
 pub fn lay_into(document: &mut Mapping) -> Result<String> {
     let there = provisions(document)?.iter().find_map(|p| key_in(p.get("script")?.as_str()?));
     let failed = |e| Error::internal(format!("the host key cannot be written: {e}"));
@@ -53,7 +53,7 @@ pub fn lay_into(document: &mut Mapping) -> Result<String> {
         provision.insert("mode".into(), "boot".into());
         provision.insert("script".into(), SCRIPT.replace("<key>", &text).into());
         let all = provisions(document)?;
-        // One of ours that holds no key any more.
+        // Drops a script of ours whose key is damaged.
         all.retain(|p| !p.get("script").and_then(Value::as_str).is_some_and(|script| script.contains(MARK)));
         all.insert(0, provision.into());
         key
@@ -104,18 +104,18 @@ mod tests {
         let before = document.clone();
         assert_eq!(lay_into(&mut document).unwrap(), public);
         assert_eq!(document, before);
-        // Written to YAML and read again, as at each boot.
+        // Written to YAML and read again, as happens at each boot.
         let mut again = mapping(&serde_norway::to_string(&document).unwrap());
         assert_eq!(lay_into(&mut again).unwrap(), public);
         let all = again["provision"].as_sequence().unwrap();
         assert_eq!((all.len(), all[0]["mode"].as_str(), all[1]["mode"].as_str()), (2, Some("boot"), Some("system")));
 
-        // Each VM has one of its own.
+        // Each VM has its own key.
         for text in ["{}", "provision:\n", "provision: []\n"] {
             assert_ne!(lay_into(&mut mapping(text)).unwrap(), public);
         }
         assert_eq!(lay_into(&mut mapping("provision: 5\n")).unwrap_err().code(), ErrorCode::InvalidArgument);
-        // A key that was damaged is replaced, and one of another script is nobody's host key.
+        // A damaged key is replaced; a key in another script is not the host key.
         let script = all[0]["script"].as_str().unwrap().replace("\nb3Bl", "\nxxxx");
         let mut damaged = Mapping::new();
         let mut provision = Mapping::new();
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(damaged["provision"].as_sequence().unwrap().len(), 1);
     }
 
-    /// The script with `/etc/ssh` elsewhere; `systemctl` says what it is asked.
+    /// Runs the script with another directory for `/etc/ssh`; `systemctl` records its arguments.
     #[test]
     fn the_boot_command_leaves_sshd_with_this_key_alone() {
         let mut document = mapping("{}");
@@ -139,7 +139,7 @@ mod tests {
             let at = |name: &str| dir.path().join(name);
             let here = |text: &str| text.replace("/etc/ssh", dir.path().to_str().unwrap());
             std::fs::write(at("sshd_config"), here(config)).unwrap();
-            // Its grep asks for the path as it stands in a pattern.
+            // The script's grep has the path as a pattern.
             let script = here(&script).replace("/sshd_config\\.d/' ", "/sshd_config[.]d/' ");
             let script = format!("systemctl() {{ echo \"$*\" >>'{}'; }}\n{script}", at("asked").display());
             for round in 0..2 {

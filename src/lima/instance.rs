@@ -1,5 +1,5 @@
-//! What an instance's directory and its host agent's socket tell, without starting a process (on macOS one `ps` for a
-//! pid file that nobody answers for).
+//! What an instance's directory and its host agent's socket tell, without starting a process (on macOS one `ps` for a pid
+//! file whose process does not answer).
 
 use std::{
     path::{Path, PathBuf},
@@ -27,18 +27,18 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Instance {
     pub name: String,
-    /// `<LIMA_HOME>/<name>`, as Lima writes it: links followed.
+    /// `<LIMA_HOME>/<name>` with links followed, as Lima writes it.
     pub dir: PathBuf,
 }
 
-/// Who a pid file names (docs/reference/lima.md#pid-files).
+/// The process that a pid file names (docs/reference/lima.md#pid-files).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// There is no such file.
+    /// There is no pid file.
     Absent,
-    /// No such process: a crash, or a reboot.
+    /// The process is gone, after a crash or a reboot.
     Gone,
-    /// A process that has the number by chance. It is not ours to touch.
+    /// Another process has the number by chance; it is not ours to touch.
     Foreign,
     Ours(Identity),
 }
@@ -49,8 +49,8 @@ impl Holder {
     }
 }
 
-/// What the host agent said last in `ha.stdout.log` (docs/reference/lima.md#events-of-the-host-agent). It may be of an
-/// earlier run.
+/// The last state that the host agent wrote to `ha.stdout.log` (docs/reference/lima.md#events-of-the-host-agent). It may
+/// come from an earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     None,
@@ -61,11 +61,11 @@ pub enum Event {
     Exiting,
 }
 
-/// Of a VM that runs.
+/// The health of a running VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     Whole,
-    /// Lima's patience has ended before the guest was up; it may come yet.
+    /// Lima gave up before the guest was up; it may still come up.
     Waiting,
     /// Something failed for good.
     Degraded,
@@ -76,12 +76,12 @@ pub enum Health {
 pub struct Facts {
     pub directory: bool,
     pub yaml: bool,
-    /// A disk with a system on it: without one the next start makes it.
+    /// There is a disk with a system on it; otherwise the next start makes one.
     pub disk: bool,
     pub agent: Holder,
-    /// With vz the same process as the agent.
+    /// With vz, the same process as the agent.
     pub driver: Holder,
-    /// The agent answers at its socket. Only ours can: the socket lies in our directory.
+    /// The agent answers at its socket. Only our agent can, since the socket lies in our directory.
     pub answers: bool,
     pub event: Event,
 }
@@ -94,28 +94,28 @@ pub struct SshConfig {
     pub identity: PathBuf,
 }
 
-/// Who was found at the instance's pid files when we had started it.
+/// The processes that the pid files named right after we started the instance.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     processes: Vec<Identity>,
 }
 
-/// An ssh that answers does so at once.
+/// How long the ssh master may take; a healthy one answers at once.
 const MASTER: Duration = Duration::from_secs(10);
 const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
-/// Of ours, in the instance's directory.
+/// Our own files in the instance's directory.
 const PIN: &str = "lima-runtime.hostkey";
 const RAN: &str = "lima-runtime.lima";
 const KNOWN: &str = "lima-runtime.processes.json";
 pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
-/// Of the agent, and of the drivers: vz is in the agent, QEMU a process of its own.
+/// The pid files of the agent and the drivers: vz runs in the agent, QEMU in its own process.
 const PID_FILES: [&str; 3] = ["ha.pid", "vz.pid", "qemu.pid"];
 
 /// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
 const ANSWER: Duration = Duration::from_secs(3);
-/// The last words are within this many bytes of the log's end.
+/// How much of a log's end is read for the last state.
 const LAST: u64 = 16 * 1024;
-/// And the first ones of its beginning.
+/// How much of a log's beginning is read for the first one.
 const FIRST: u64 = 64 * 1024;
 
 impl Instance {
@@ -136,7 +136,8 @@ impl Instance {
         Ok(facts)
     }
 
-    /// Running as far as Lima can tell: our agent answers, and said so last. One socket and one file.
+    /// Whether the VM runs as far as Lima can tell: our agent answers, and its last state says so. Costs one socket and one
+    /// file.
     pub async fn is_running(&self) -> bool {
         if self.info().await.is_none() {
             return false;
@@ -146,12 +147,12 @@ impl Instance {
         matches!(event, Ok(Event::Running | Event::Degraded))
     }
 
-    /// What the host agent says of itself; `None` when it does not answer.
+    /// What the host agent reports about itself; `None` when it does not answer.
     pub async fn info(&self) -> Option<HostAgentInfo> {
         tokio::time::timeout(ANSWER, ask(&self.path("ha.sock"))).await.ok()?.ok()
     }
 
-    /// Whether the agent or the driver lives. Reads files and, on macOS, may run one `ps`: not for an async thread.
+    /// Whether the agent or the driver lives. Blocks: it reads files and may run one `ps` on macOS.
     pub fn has_processes(&self) -> bool {
         let facts = self.files();
         facts.agent.is_ours() || facts.driver.is_ours()
@@ -186,8 +187,8 @@ impl Instance {
         })
     }
 
-    /// Both the agent and QEMU name files of the directory on their command line. So may others: this tells the one from the
-    /// other, and nothing more.
+    /// The agent and QEMU both name files of the directory on their command line. Other programs may, too: this only tells
+    /// the agent from QEMU.
     fn looks_like(&self, process: &Identity, is_agent: bool) -> bool {
         let inside = format!("{}/", self.dir.display());
         Pid::from_raw(process.pid())
@@ -195,8 +196,8 @@ impl Instance {
             .is_some_and(|line| line.contains(&inside) && (!is_agent || line.contains(" hostagent ")))
     }
 
-    /// Keeps in mind who runs the VM now: later they are known by this, whatever becomes of the clock. For who has just
-    /// started it, under its lock.
+    /// Records which processes run the VM now, so that they are known later even if the clock is changed. For the caller
+    /// that has just started the VM, under its lock.
     pub async fn remember(&self) -> Result<()> {
         let this = self.clone();
         task::blocking(move || {
@@ -213,7 +214,7 @@ impl Instance {
         .await
     }
 
-    /// Written anew by Lima at each start.
+    /// Lima writes it anew at each start.
     pub async fn ssh_config(&self) -> Result<SshConfig> {
         let path = self.path("ssh.config");
         let text = tokio::fs::read_to_string(&path).await.map_err(|e| match e.kind() {
@@ -228,31 +229,31 @@ impl Instance {
         })
     }
 
-    /// The Lima that made the instance.
+    /// The version of Lima that made the instance.
     pub async fn lima_version(&self) -> Option<String> {
         let text = tokio::fs::read_to_string(self.path("lima-version")).await.ok()?;
         Some(text.trim().trim_start_matches('v').to_owned()).filter(|v| !v.is_empty())
     }
 
-    /// The newest Lima that made the instance or started it, as far as we were there.
+    /// The newest version of Lima that made or started the instance, as far as we have seen.
     pub async fn newest_lima(&self) -> Option<String> {
         let ran = tokio::fs::read_to_string(self.path(RAN)).await.ok().map(|text| text.trim().to_owned());
         let made = self.lima_version().await;
         [ran, made].into_iter().flatten().max_by_key(|version| release(version))
     }
 
-    /// `version` starts the instance: none older than it is to start it later.
+    /// Records that `version` starts the instance, so that no older one starts it later.
     pub async fn record_lima(&self, version: &str) -> Result<()> {
         let newer = self.newest_lima().await.is_some_and(|newest| release(&newest) > release(version));
         if newer { Ok(()) } else { self.write(RAN, version).await }
     }
 
-    /// Where the guest's host key is, as OpenSSH writes it. In the directory, so that it goes with the VM.
+    /// The file with the guest's host key, in OpenSSH's format. It lies in the directory, so it goes with the VM.
     pub fn pin(&self) -> PathBuf {
         self.path(PIN)
     }
 
-    /// The same for the ssh program, under [`Instance::host`].
+    /// The same key for the ssh program, under [`Instance::host`].
     pub fn known_hosts(&self) -> PathBuf {
         self.path(KNOWN_HOSTS)
     }
@@ -262,19 +263,19 @@ impl Instance {
         format!("lima-{}", self.name)
     }
 
-    /// Known from the first boot on that we started.
+    /// `None` before the first boot that we started.
     pub async fn pinned_host_key(&self) -> Option<String> {
         let text = tokio::fs::read_to_string(self.pin()).await.ok()?;
         Some(text.trim().to_owned()).filter(|key| !key.is_empty())
     }
 
-    /// Whoever answers at the VM's port must have this key from now on.
+    /// From now on a server at the VM's port must have this key.
     pub async fn pin_host_key(&self, public: &str) -> Result<()> {
         self.write(PIN, public).await?;
         self.write(KNOWN_HOSTS, &format!("{} {public}\n", self.host())).await
     }
 
-    /// Whole or not at all, and for this user alone. Nothing is written when the file holds the text already.
+    /// Writes the whole file or nothing, readable by this user alone. A file that holds the text already is left as it is.
     pub async fn write(&self, file: &str, text: &str) -> Result<()> {
         let (path, text) = (self.path(file), text.to_owned());
         task::blocking(move || {
@@ -293,22 +294,22 @@ impl Instance {
         .await
     }
 
-    /// How well the VM is that Lima calls running. Lima waits a minute for its agent in the guest, calls the VM degraded,
-    /// and goes on looking for it: what came late forwards ports all the same.
+    /// The health of a VM that Lima calls running. Lima waits a minute for its agent in the guest, then calls the VM
+    /// degraded, but keeps looking for the agent: one that comes late forwards ports all the same.
     pub async fn health(&self) -> Health {
         let (events, log) = (self.path("ha.stdout.log"), self.path("ha.stderr.log"));
         let work = move || Ok(health(&events, || says(&log, "\"msg\":\"Guest agent is running\"")));
         task::blocking(work).await.unwrap_or(Health::Degraded)
     }
 
-    /// How much has come over the guest's consoles.
+    /// How many bytes the guest's consoles have printed.
     pub async fn consoles(&self) -> u64 {
         let paths = CONSOLES.map(|file| self.path(file));
         let work = move || Ok(paths.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).sum());
         task::blocking(work).await.unwrap_or_default()
     }
 
-    /// The host agent says that its way to the guest agent is gone (lima-vm/lima#2227, mended in 2.0).
+    /// Whether the host agent says that it lost the guest agent (lima-vm/lima#2227, fixed in 2.0).
     pub fn lost_agent(&self, line: &Line) -> bool {
         line.text() == "guest agent events closed unexpectedly"
             && line
@@ -318,9 +319,9 @@ impl Instance {
                 .is_some_and(|e| e.contains("ga.sock: connect: no such"))
     }
 
-    /// Lima before 2.0 makes the forward of the guest agent's socket anew when the agent does not answer, and removes the
-    /// socket when ssh, which still has the first forward, refuses the second: for ever, if the agent was late. Without the
-    /// first one its next attempt, within ten seconds, succeeds. Nothing is done while there is a socket.
+    /// When the guest agent does not answer, Lima before 2.0 forwards its socket again. ssh refuses that while the first
+    /// forward stands, and Lima removes the socket: a late agent is lost for ever. Once the first forward is cancelled,
+    /// Lima's next attempt, within ten seconds, succeeds. Does nothing while the socket exists.
     pub async fn free_agent_forward(&self) {
         let local = self.path("ga.sock");
         if !local.exists() && self.path("qemu.pid").exists() {
@@ -329,21 +330,21 @@ impl Instance {
         }
     }
 
-    /// A word to the ssh that Lima keeps open to the guest, if there is one.
+    /// Sends a control command to the ssh master that Lima keeps open to the guest, if there is one.
     pub async fn tell_ssh_master(&self, words: &[&str]) {
         if !self.path("ssh.sock").exists() {
             return;
         }
         let mut ssh = std::process::Command::new("ssh");
-        // By its name alone: ssh would read a path in its own way.
+        // By its name alone: ssh interprets a path.
         ssh.current_dir(&self.dir).args(["-F", "/dev/null", "-o", "ControlPath=ssh.sock"]).args(words).arg("lima");
         if let Ok(process) = process::spawn(ssh, bytes::Bytes::new(), None).await {
             _ = tokio::time::timeout(MASTER, process.output()).await;
         }
     }
 
-    /// Removes the pid files and sockets of processes that are gone or are not ours, as Lima's own forced stop would,
-    /// but without killing what the pid files name. Does nothing while one of them is ours.
+    /// Removes the pid files and sockets of processes that are gone or not ours, as Lima's forced stop does, but without
+    /// killing what the pid files name. Does nothing while one of the processes is ours.
     pub async fn remove_leftovers(&self) -> Result<Vec<String>> {
         let this = self.clone();
         let work = move || -> Result<Vec<String>> {
@@ -373,7 +374,8 @@ impl Instance {
     }
 }
 
-/// What of a version tells one layout of an instance from another: its first two numbers. `None` for a build that says none.
+/// The part of a version on which an instance's layout depends: its first two numbers. `None` for a build without a
+/// version.
 pub fn release(version: &str) -> Option<(u64, u64)> {
     let mut numbers = version.trim_start_matches('v').split(['.', '-', '+']).map_while(|part| part.parse().ok());
     Some((numbers.next()?, numbers.next()?))
@@ -392,8 +394,8 @@ impl SshConfig {
     }
 }
 
-/// Who a pid file names. One that we know is known by number, start and boot. Of another `was_it` tells whether it wrote the
-/// file, for somebody else may have started the VM: who ran then and has the number now had it then.
+/// Judges the process that a pid file names. A recorded process is ours. For another, `was_it` tells whether it wrote the
+/// file, since somebody else may have started the VM: a process that ran at that time and has the number now had it then.
 fn judge(found: Found, known: &Known, was_it: impl FnOnce(&Identity) -> bool) -> Holder {
     match found {
         Found::Nobody => Holder::Gone,
@@ -413,7 +415,7 @@ pub struct HostAgentInfo {
 async fn ask(socket: &Path) -> Result<HostAgentInfo, Box<dyn std::error::Error + Send + Sync>> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // A task of its own: it may see the end of the connection before we have read the answer.
+    // A task of its own: the connection may end before we have read the answer.
     let _connection = AbortOnDropHandle::new(task::spawn(connection));
     let request = hyper::Request::get("/v1/info")
         .header("host", "lima-hostagent")
@@ -471,8 +473,8 @@ impl Status {
         Some(serde_json::from_str::<Record>(line).ok()?.status)
     }
 
-    /// It tells of something else, and repeats the state as it was when that was looked up: since Lima 2.1, and not
-    /// under one lock with the looking up (emitPortForwardEvent), so that it may be a state that has passed.
+    /// An event about something else that repeats the state. Since Lima 2.1; the state is looked up without the lock
+    /// (emitPortForwardEvent), so it may be outdated.
     fn is_repeated(&self) -> bool {
         self.cloud_init_progress.is_some() || self.port_forward.is_some() || self.vsock.is_some()
     }
@@ -494,8 +496,8 @@ fn last_event(log: &Path) -> Event {
 fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
     match last_status(events) {
         Some(status) if status.degraded => {
-            // All errors in one text. Of those that Lima has (pkg/hostagent: hostagent.go, requirements.go, mount.go), it is
-            // what was waited for in vain that may come yet.
+            // All errors come in one text. Of Lima's errors (pkg/hostagent: hostagent.go, requirements.go, mount.go) only
+            // the waits that timed out may still be met.
             let late = |e: &String| {
                 !e.contains(" reverse sshfs for ")
                     && (e.contains("guest agent does not seem to be running") || e.contains("failed to satisfy the "))
@@ -518,7 +520,6 @@ fn last_status(log: &Path) -> Option<Status> {
 
 fn status_of(tail: &str, head: impl FnOnce() -> String) -> Option<Status> {
     let mut repeated = None;
-    // The last line may be half written.
     for status in tail.lines().rev().filter_map(Status::parse) {
         if !status.is_repeated() {
             return Some(status);
@@ -529,11 +530,11 @@ fn status_of(tail: &str, head: impl FnOnce() -> String) -> Option<Status> {
     if repeated.event() != Event::Booting {
         return Some(repeated);
     }
-    // What it said of itself stands far above: the first events of an agent are the beginning of its log.
+    // The agent's own state stands far above: its first events are at the log's beginning.
     head().lines().rev().filter_map(Status::parse).find(|status| !status.is_repeated()).or(Some(repeated))
 }
 
-/// Whether a line of the log holds these words. Read piece by piece: a log grows as long as its VM runs.
+/// Whether a line of the log holds these words. Reads line by line: a log grows as long as its VM runs.
 fn says(log: &Path, words: &str) -> bool {
     use std::io::BufRead;
     let Some(file) = open(log) else { return false };
@@ -548,7 +549,7 @@ fn says(log: &Path, words: &str) -> bool {
     }
 }
 
-/// The arguments, joined by spaces; empty for a zombie, `None` when the system does not tell.
+/// The arguments, joined by spaces; empty for a zombie, `None` when the system does not tell them.
 fn command_line(pid: Pid) -> Option<String> {
     if cfg!(target_os = "linux") {
         let bytes = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
@@ -603,7 +604,7 @@ mod tests {
         }
     }
 
-    /// A process whose command line is the one given.
+    /// Starts a process with this command line.
     fn pretend(line: &[&str]) -> Running {
         // `sh -c 'read x'` waits for its input, and takes any further words.
         let mut command = std::process::Command::new("/bin/sh");
@@ -614,7 +615,7 @@ mod tests {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // Spawned, it has for a moment no command line at all.
+        // Right after the spawn it has no command line yet.
         child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         Running(child)
     }
@@ -643,7 +644,7 @@ mod tests {
         let facts = instance.facts().await.unwrap();
         assert!(facts.agent.is_ours() && facts.driver.is_ours(), "{facts:?}");
 
-        // Who came after the file has its number by chance, whatever he says; so had the one whose file it is.
+        // A process that started after the file was written has the number by chance, whatever its arguments say.
         let ages_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
         for file in ["ha.pid", "qemu.pid"] {
             let opened = std::fs::File::options().write(true).open(instance.path(file)).unwrap();
@@ -651,14 +652,13 @@ mod tests {
         }
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Foreign, Holder::Foreign));
-        // One that we know is known by that, also where the clock was set meanwhile.
+        // A recorded process is known even when the clock was changed.
         disk::write_json(&instance.path(KNOWN), &Known { processes: vec![identity(&ours)] }).unwrap();
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Ours(identity(&ours)), Holder::Foreign));
 
         write(&instance, "ha.pid", at(&sibling));
         assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
-        // QEMU is not the agent, though it names our directory.
         write(&instance, "ha.pid", at(&qemu));
         assert_eq!(instance.facts().await.unwrap().agent, Holder::Foreign);
         write(&instance, "ha.pid", std::process::id());
@@ -671,7 +671,7 @@ mod tests {
         let known: Known = disk::read_json(&instance.path(KNOWN)).unwrap();
         assert_eq!(known.processes, [identity(&ours), identity(&qemu)]);
 
-        // A zombie, a number nobody has, no number.
+        // A zombie, an unused number, no number.
         let mut dead = std::process::Command::new("true").spawn().unwrap();
         write(&instance, "ha.pid", dead.id());
         let began = std::time::Instant::now();
@@ -685,7 +685,7 @@ mod tests {
         }
     }
 
-    /// The same on every system: what one cannot see here is what the others do not tell.
+    /// Judged the same on every system, also where a system hides a fact.
     #[test]
     fn a_process_is_judged_by_what_the_system_says_of_it() {
         let mut child = pretend(&["x"]);
@@ -721,7 +721,7 @@ mod tests {
         assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Exiting);
     }
 
-    /// As 2.2.0 wrote it, and with the state that such an event may have looked up a moment before.
+    /// As 2.2.0 wrote it, and with a state that such an event may have looked up a moment before.
     #[tokio::test]
     async fn an_event_about_a_port_is_none_about_the_vm() {
         let (_home, instance) = instance();
@@ -745,7 +745,7 @@ mod tests {
             (vec![booting.clone(), late.clone(), running.clone(), progress.clone(), late.clone()], Event::Running),
             (vec![booting.clone(), degraded.clone(), now.clone()], Event::Degraded),
             (vec![booting.clone(), running.clone(), exiting.clone(), now.clone()], Event::Exiting),
-            // So many that its own words are out of sight.
+            // So many that the agent's own states lie outside the part that is read.
             (vec![booting.clone(), running.clone(), now.repeat(1000)], Event::Running),
             (vec![booting.clone(), running.clone(), late.repeat(1000)], Event::Running),
             (vec![booting.clone(), late.repeat(1000), exiting, late.clone()], Event::Exiting),
@@ -789,14 +789,14 @@ mod tests {
         assert_eq!(SshConfig::parse("Host x\n  User lima\n"), None);
     }
 
-    /// As 1.2.1 said it, when the agent of a slow guest was late.
+    /// As 1.2.1 wrote it when a slow guest's agent was late.
     #[test]
     fn the_lost_way_to_the_guest_agent_is_seen() {
         let (_home, instance) = instance();
         let (_, lines) = recorded("1.2.1", "start-degraded.json");
         assert!(lines.iter().filter(|line| instance.lost_agent(line)).count() > 10);
         for version in VERSIONS {
-            // Late, and found.
+            // Late, but found.
             let (_, lines) = recorded(version, "start-first.json");
             assert!(!lines.iter().any(|line| instance.lost_agent(line)), "{version}");
         }
@@ -834,7 +834,7 @@ mod tests {
             instance.record_lima(version).await.unwrap();
             assert_eq!(instance.newest_lima().await.as_deref(), Some(newest), "{version}");
         }
-        // A patch does not change how an instance lies on the disk.
+        // A patch release does not change an instance's layout.
         instance.record_lima("2.2.1").await.unwrap();
         assert!(release("v2.2.0") == release("2.2.9-alpha") && release("<unknown>").is_none());
         write(&instance, "lima-version", "v2.3.0\n");

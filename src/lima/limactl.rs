@@ -1,5 +1,5 @@
-//! The `limactl` program: how it is called, and what its words mean. It has one exit code for every failure, so its
-//! messages decide (docs/reference/lima.md#exit-code; recorded in `tests/fixtures/limactl-<version>`).
+//! The `limactl` program: how to call it and what its messages mean. It has one exit code for all failures, so the messages
+//! decide (docs/reference/lima.md#exit-code; recorded in `tests/fixtures/limactl-<version>`).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -31,14 +31,14 @@ pub enum Level {
     Info,
     Warning,
     Error,
-    /// Why it is about to fail.
+    /// The reason why the command is about to fail.
     Fatal,
     /// Not from the logger: a download's name, a message of the template, a panic (docs/reference/lima.md#log-lines).
     Raw,
 }
 
 impl Line {
-    /// Never fails: a line that is no log entry is a raw one.
+    /// A line that is not a log entry becomes a raw one.
     pub fn parse(line: &str) -> Self {
         let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
             return Self { level: Level::Raw, message: line.to_owned(), fields: Map::new() };
@@ -65,7 +65,7 @@ impl Line {
     }
 }
 
-/// What a failed command means for the one who called it.
+/// What a failed command means for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     RootUser,
@@ -74,25 +74,25 @@ pub enum Failure {
     AlreadyExists,
     /// No such instance, or a directory without `lima.yaml`.
     Missing,
-    /// A pid file says it runs already, or half of it.
+    /// A pid file says that it runs, wholly or in part.
     SeemsRunning,
-    /// `stop` of one that does not run, `edit` or `delete` of one that does.
+    /// `stop` of an instance that does not run, `edit` or `delete` of one that does.
     WrongState,
     ChecksumMismatch,
     DownloadFailed,
     DiskFull,
     PortTaken,
-    /// The template or a setting.
+    /// The template or a setting is wrong.
     Invalid,
     PathTooLong,
-    /// The host agent came up and gave up, or runs degraded.
+    /// The host agent started and gave up, or runs degraded.
     HostAgent,
     Other,
 }
 
 impl Failure {
-    /// `text` is the last fatal message, or all of standard error when there was none. v2 quotes with backticks where
-    /// v1 has double quotes: no pattern holds a quote (docs/reference/lima.md#quotes-in-messages).
+    /// Takes the last fatal message, or all of standard error when there was none. Version 2 quotes with backticks and
+    /// version 1 with double quotes, so no pattern holds a quote (docs/reference/lima.md#quotes-in-messages).
     pub fn of(text: &str) -> Self {
         const WORDS: [(&str, Failure); 26] = [
             ("must not run as the root user", Failure::RootUser),
@@ -154,7 +154,7 @@ impl Failure {
     }
 }
 
-/// A failed command, for those who want to decide by what it was.
+/// A failed command, for callers that decide by its kind.
 #[derive(Debug)]
 pub struct Failed {
     pub failure: Failure,
@@ -182,16 +182,16 @@ pub struct Limactl {
     hold: Option<Hold>,
 }
 
-/// What Lima needs of the system, and nothing of Homebrew: a broken `qemu-img` there would be preferred to Lima's own
+/// What Lima needs of the system, without Homebrew: Lima would prefer a broken `qemu-img` there to its own
 /// (docs/reference/lima.md#environment-of-limactl).
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 /// Lines kept for the error of a failing command.
 const TAIL: usize = 50;
-/// The longest line that is read as one; what it has more is dropped. Those of its log are below 10 KB.
+/// The longest line that is read; the rest of a longer one is dropped. Lima's log lines are below 10 KB.
 const LINE: usize = 64 << 10;
-/// Of a line, what is kept for an error.
+/// How much of a line is kept for an error.
 const SHOWN: usize = 2 << 10;
-/// Nothing that we ask for prints more: `--version` one line, `list` some kilobytes an instance.
+/// More than any command we run prints: `--version` one line, `list` some kilobytes an instance.
 const STDOUT: usize = 4 << 20;
 
 impl Limactl {
@@ -203,7 +203,7 @@ impl Limactl {
             env.extend(std::env::var_os(name).map(|value| (name.into(), value)));
         }
         if !env.iter().any(|(name, _)| name == "HOME") {
-            // Lima ends in a panic without one.
+            // Lima panics without one.
             env.extend(home::home_dir().map(|home| ("HOME".into(), home.into_os_string())));
         }
         for name in env_vars::PROXIES {
@@ -220,7 +220,7 @@ impl Limactl {
         Self { program, lima_home, env, hold: None }
     }
 
-    /// Every command keeps `lock` until its process is gone, also one that was given up half-way
+    /// Each command holds `lock` until its process has ended, also after its caller gave up
     /// (docs/reference/lima.md#no-lock-on-an-instance).
     #[must_use]
     pub fn holding(&self, lock: Hold) -> Self {
@@ -231,15 +231,15 @@ impl Limactl {
         &self.lima_home
     }
 
-    /// Makes the instance of that name with this YAML, its image copied or downloaded. Nothing is booted.
-    /// Always before a first start (docs/reference/lima.md#start-makes-what-is-missing).
+    /// Makes the instance with this YAML and copies or downloads its image; boots nothing. Always called before a first
+    /// start (docs/reference/lima.md#start-makes-what-is-missing).
     pub async fn create(&self, name: &str, yaml: String, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         self.run(&["create", "--name", name, "-"], yaml.into(), on_line).await.map(drop)
     }
 
-    /// Boots an existing instance and returns when Lima calls it ready, which says nothing of containerd
-    /// (docs/reference/lima.md#running-and-ready).
-    /// Dropping the future ends limactl and leaves the host agent to go on (docs/reference/lima.md#killed-limactl).
+    /// Boots an existing instance and returns when Lima calls it ready, which says nothing about containerd
+    /// (docs/reference/lima.md#running-and-ready). Dropping the future ends limactl; the host agent goes on
+    /// (docs/reference/lima.md#killed-limactl).
     pub async fn start(
         &self,
         name: &str,
@@ -250,19 +250,18 @@ impl Limactl {
         self.run(&["start", "--timeout", &timeout, name], Bytes::new(), on_line).await.map(drop)
     }
 
-    /// `force` kills what the pid files name, whatever it is (docs/reference/lima.md#forced-stop): look at
-    /// [`super::instance`] first.
+    /// `force` kills whatever the pid files name (docs/reference/lima.md#forced-stop): check [`super::instance`] first.
     pub async fn stop(&self, name: &str, force: bool, on_line: impl FnMut(Line)) -> Result<(), Failed> {
         let args: &[&str] = if force { &["stop", "--force", name] } else { &["stop", name] };
         self.run(args, Bytes::new(), on_line).await.map(drop)
     }
 
-    /// The instance must not run. No instance of that name is no error.
+    /// The instance must not run. A missing instance is not an error.
     pub async fn delete(&self, name: &str) -> Result<(), Failed> {
         self.run(&["delete", name], Bytes::new(), |_| {}).await.map(drop)
     }
 
-    /// Whether this limactl takes the file at `path` as a template.
+    /// Whether this limactl accepts the file at `path` as a template.
     pub async fn validate(&self, path: &str) -> Result<(), Failed> {
         self.run(&["validate", path], Bytes::new(), |_| {}).await.map(drop)
     }
@@ -274,12 +273,12 @@ impl Limactl {
         Ok(text.trim().rsplit(' ').next().unwrap_or_default().trim_start_matches('v').to_owned())
     }
 
-    /// Its standard output. `on_line` sees standard error as it comes.
+    /// Returns standard output. `on_line` sees standard error as it comes.
     async fn run(&self, args: &[&str], input: Bytes, mut on_line: impl FnMut(Line)) -> Result<Vec<u8>, Failed> {
         owner::check(self.program.parent().unwrap_or(Path::new("/")))?;
         let mut command = std::process::Command::new(&self.program);
         command.args(["--tty=false", "--log-format", "json"]).args(args);
-        // A rejected YAML is written to the working directory, which is `/` for an application of the desktop
+        // limactl writes a rejected YAML to the working directory, which is `/` for a desktop application
         // (docs/reference/lima.md#rejected-yaml).
         let parent = self.lima_home.parent().unwrap_or(Path::new("/"));
         command.env_clear().envs(self.env.iter().map(|(k, v)| (k, v))).current_dir(parent);
@@ -356,7 +355,7 @@ fn too_much() -> Error {
 pub(super) mod tests {
     use super::*;
 
-    /// A limactl that prints what `script` does.
+    /// A limactl that is this script.
     fn printing(script: &str) -> (tempfile::TempDir, Limactl) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("limactl");
@@ -371,7 +370,7 @@ pub(super) mod tests {
         let e = limactl.version().await.unwrap_err();
         assert!(e.message().contains("more than"), "{e}");
 
-        // A line without an end, one that is longer than any, and the last word, which counts all the same.
+        // A line without an end, a line that is too long, and the last message, which counts all the same.
         let long = "head -c 3000000 /dev/zero | tr '\\0' x";
         let script = format!(
             "printf '{{\"level\":\"info\",\"msg\":\"'; {long}; echo '\"}}'; echo '{{\"level\":\"fatal\",\"msg\":\"instance `x` already exists\"}}'; {long}; exit 1"
@@ -386,7 +385,7 @@ pub(super) mod tests {
 
     pub(crate) const VERSIONS: [&str; 2] = ["1.2.1", "2.2.0"];
 
-    /// What the real one of that version printed.
+    /// What the real limactl of that version printed.
     pub(crate) fn recorded(version: &str, name: &str) -> (i64, Vec<Line>) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let path = dir.join(format!("limactl-{version}")).join(name);
@@ -408,7 +407,7 @@ pub(super) mod tests {
             ("validate-bad.json", Failure::Invalid),
         ] {
             for version in VERSIONS {
-                // They were given other names: 2.2.0 one that is short enough, in a path that is not.
+                // The two versions were given different names; for 2.2.0 the path was too long, not the name.
                 let failure = match (file, version) {
                     ("name-too-long.json", "2.2.0") => Failure::PathTooLong,
                     _ => failure,

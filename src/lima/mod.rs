@@ -1,5 +1,4 @@
-//! Lima: its commands, its instance directories, its template. Reports facts and performs steps; what to do about them
-//! is decided above.
+//! Lima: its commands, instance directories and template. Reports facts and performs steps; `manager` decides.
 
 mod hostkey;
 pub mod instance;

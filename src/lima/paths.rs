@@ -1,10 +1,10 @@
-//! Where an instance lies. Lima makes sockets in its directory, and the system limits the length of a socket's path.
+//! Where an instance lies. Lima makes sockets in its directory, and the system limits the length of their paths.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorCode, Result};
 
-/// `len(LIMA_HOME) + len(name)` in bytes at most, so that `<LIMA_HOME>/<name>/ssh.sock.<16 digits>` fits
+/// The most bytes of `LIMA_HOME` and the name together, so that `<LIMA_HOME>/<name>/ssh.sock.<16 digits>` fits
 /// (docs/reference/lima.md#length-of-paths).
 pub const LONGEST: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
 
@@ -26,7 +26,7 @@ pub fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// `<data_dir>/vms` when it is short enough, else `<home>/.<app>/lima`. Both as Lima sees them, with links followed.
+/// `<data_dir>/vms` when it is short enough, else `<home>/.<app>/lima`, both with links followed as Lima does.
 /// `PATH_TOO_LONG` when neither fits.
 pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Result<PathBuf> {
     check_name(instance)?;
@@ -47,8 +47,8 @@ fn places(data_dir: &Path, home: &Path, app: &str) -> [PathBuf; 2] {
     [real(&data_dir.join("vms")), real(&home.join(format!(".{app}")).join("lima"))]
 }
 
-/// Whether [`lima_home`] can have chosen this one, and it is this user's: a file says that it did, and whole directories
-/// are removed by that file's word.
+/// Whether [`lima_home`] can have chosen this directory and it belongs to this user. A state file names it, and whole
+/// directories are removed because of that.
 pub fn is_ours(recorded: &Path, data_dir: &Path, home: &Path, app: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
     let ours = |meta: std::fs::Metadata| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
@@ -60,7 +60,7 @@ fn length(path: &Path) -> usize {
     path.as_os_str().len()
 }
 
-/// The path with the links of its existing part followed: `/tmp` is `/private/tmp` on macOS.
+/// Follows the links in the existing part of the path: `/tmp` is `/private/tmp` on macOS.
 fn real(path: &Path) -> PathBuf {
     for part in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (part.canonicalize(), path.strip_prefix(part)) {
@@ -113,7 +113,7 @@ mod tests {
         for path in others {
             assert!(!ours(&path), "{path:?}");
         }
-        // Where the link leads is what was recorded; where it leads now is another matter.
+        // The recorded path is where the link led then; where it leads now does not count.
         std::fs::remove_dir(home.join(".app/lima")).unwrap();
         std::os::unix::fs::symlink(home.join("documents/lima"), home.join(".app/lima")).unwrap();
         assert!(!ours(&home.join(".app/lima")));

@@ -1,10 +1,10 @@
-//! What limactl and its host agent say during a start, as progress
+//! Turns the messages of limactl and its host agent during a start into progress
 //! (docs/reference/lima.md#messages-of-a-start).
 
 use super::limactl::Line;
 use crate::progress::{Component, Phase, RuntimeProgress};
 
-/// Maps the lines of one start. Says nothing twice, and neither phase nor percent goes back.
+/// Maps the lines of one start. Repeats no event; neither phase nor percent goes back.
 #[derive(Debug, Default)]
 pub struct StartProgress {
     last: Option<(u8, f64, String)>,
@@ -50,7 +50,7 @@ fn step(line: &Line) -> Option<Step> {
     if let Some(requirement) = Requirement::parse(text) {
         return requirement.step();
     }
-    // Files are fetched by us and local here: what Lima calls a download is a copy.
+    // We have fetched the files already: what Lima calls a download is a copy.
     if says("Attempting to download the image") {
         part(Component::Image, 5.0, "Copying the guest image")
     } else if says("Converting ") || says("Expanding to ") || says("Resize instance ") {
@@ -66,7 +66,7 @@ fn step(line: &Line) -> Option<Step> {
     } else if says("Waiting for the guest agent to be running") {
         at(Provision, 75.0, "Waiting for the guest agent")
     } else if says("Guest agent is running") {
-        // Comes any time after boot; it moves nothing, but shows that things move.
+        // May come at any time after the boot; shows that something happens without moving the percentage.
         at(Provision, 0.0, "The guest agent runs")
     } else {
         None
@@ -78,7 +78,7 @@ struct Requirement<'a> {
     kind: &'a str,
     number: u32,
     of: u32,
-    /// Between the quotes; `None` once it is satisfied.
+    /// The quoted text; `None` once the requirement is satisfied.
     waiting_for: Option<&'a str>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Requirement<'a> {
             Some("systemd must be available") => "Waiting for the VM's services".to_owned(),
             Some("containerd binaries to be installed") => "Installing containerd in the VM".to_owned(),
             Some("boot scripts must have finished") => "Waiting for the VM's boot scripts".to_owned(),
-            // It stands there as Go quotes it.
+            // Go has quoted it.
             Some(other) => format!("Waiting: {}", other.replace("\\\"", "\"")),
             None => format!("Requirement {} of {} of the {} ones is met", self.number, self.of, self.kind),
         };

@@ -1,5 +1,5 @@
-//! The instance's YAML: a base document with what we decided laid over it. Made with a YAML library, so that no path
-//! and no certificate can break out of its value.
+//! The instance's YAML: a base document with our settings over it. Written by a YAML library, so that no path or
+//! certificate can break out of its value.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
 
-/// Lima's names.
+/// The processor, by Lima's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arch {
@@ -28,7 +28,7 @@ pub enum VmType {
 }
 
 impl VmType {
-    /// vz where there is Virtualization.framework, QEMU elsewhere.
+    /// vz on macOS, which has Virtualization.framework; QEMU elsewhere.
     pub const DEFAULT: VmType = if cfg!(target_os = "macos") { VmType::Vz } else { VmType::Qemu };
 }
 
@@ -67,14 +67,14 @@ pub struct BootFile {
 pub struct Mount {
     /// Absolute, or starting with `~`.
     pub location: String,
-    /// The same path in the guest when absent.
+    /// Absent: the same path in the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_point: Option<String>,
     #[serde(default)]
     pub writable: bool,
 }
 
-/// Everything the manager decides about a VM. `None` and empty leave the base document's word.
+/// Everything the manager decides about a VM. `None` and an empty list keep the base document's value.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub arch: Arch,
@@ -88,16 +88,16 @@ pub struct Settings {
     /// Tried in order.
     pub images: Vec<Source>,
     pub nerdctl: Vec<Source>,
-    /// A port of the host that is free. Without one Lima would take 60022 for an instance called `default`, and so
-    /// meet the user's own (docs/reference/lima.md#ssh-port).
+    /// A free port of the host. Without one, Lima gives 60022 to any instance called `default`, which collides with the
+    /// user's own (docs/reference/lima.md#ssh-port).
     pub ssh_port: u16,
-    /// amd64 programs on Apple silicon.
+    /// Runs amd64 programs on Apple silicon.
     pub rosetta: bool,
     /// PEM texts, or PEM files of the host.
     pub ca_certificates: Vec<String>,
 }
 
-/// Lays `settings` over `base`. `INVALID_ARGUMENT` when the base is no YAML mapping or a setting cannot be expressed.
+/// Writes `settings` over `base`. `INVALID_ARGUMENT` when the base is not a YAML mapping or a setting cannot be expressed.
 pub fn render(base: &str, settings: &Settings) -> Result<String> {
     let mut root: Mapping = serde_norway::from_str(base)
         .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
@@ -110,7 +110,7 @@ pub fn render(base: &str, settings: &Settings) -> Result<String> {
     set(&mut root, "cpus", settings.cpus)?;
     set(&mut root, "memory", size(settings.memory))?;
     set(&mut root, "disk", size(settings.disk))?;
-    // Also when there are none: without the key Lima mounts nothing today, and might mount the home directory tomorrow.
+    // Written even when empty: without the key Lima mounts nothing today, but might mount the home directory tomorrow.
     set(&mut root, "mounts", &settings.mounts)?;
     set(section(&mut root, "ssh")?, "localPort", settings.ssh_port)?;
     forward_udp(&mut root)?;
@@ -128,7 +128,7 @@ pub fn render(base: &str, settings: &Settings) -> Result<String> {
         set(rosetta, "enabled", true)?;
         set(rosetta, "binfmt", true)?;
     }
-    // limactl gets the proxy in its environment, and writes it for the guest with the host's address put right
+    // limactl gets the proxy in its environment and writes it for the guest, with the host's address adapted
     // (docs/reference/lima.md#proxies).
     set(&mut root, "propagateProxyEnv", true)?;
     let (texts, files): (Vec<_>, Vec<_>) = settings.ca_certificates.iter().partition(|ca| ca.contains("-----BEGIN "));
@@ -146,7 +146,7 @@ pub fn ssh_port(document: &str) -> Option<u16> {
     root.get("ssh")?.get("localPort")?.as_u64()?.try_into().ok().filter(|&port| port > 0)
 }
 
-/// What of a `lima.yaml` can be changed between two boots.
+/// The part of a `lima.yaml` that can change between two boots, and what kind of VM it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     pub cpus: u32,
@@ -159,7 +159,7 @@ pub struct Shape {
     pub vm_type: String,
 }
 
-/// `None` for a document that was not made here.
+/// `None` for a document that we did not make.
 pub fn shape(document: &str) -> Option<Shape> {
     let root: Value = serde_norway::from_str(document).ok()?;
     let text = |key: &str| root.get(key)?.as_str().map(str::to_owned);
@@ -174,8 +174,8 @@ pub fn shape(document: &str) -> Option<Shape> {
     })
 }
 
-/// `document` with what of `settings` may change in an existing VM: CPUs, memory, mounts, the containerd to install,
-/// a disk that grows, and UDP ports. The same text when all of it is so already.
+/// `document` with the settings that may change in an existing VM: CPUs, memory, mounts, the containerd to install, a disk
+/// that grows, and UDP ports. The same text when nothing changes.
 pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
@@ -183,7 +183,7 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     let mut new = root.clone();
     set(&mut new, "cpus", settings.cpus)?;
     set(&mut new, "memory", size(settings.memory))?;
-    // Never smaller: Lima would refuse, and what is on it would be lost
+    // Never smaller: Lima refuses to shrink a disk, which would lose its contents
     // (docs/reference/lima.md#settings-of-an-instance).
     if new.get("disk").and_then(bytes).is_none_or(|disk| disk < settings.disk) {
         set(&mut new, "disk", size(settings.disk))?;
@@ -199,7 +199,7 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     serde_norway::to_string(&new).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
 }
 
-/// `document` with a host key for the guest, the one it has or a new one; and that key's public half.
+/// `document` with the host key it has or a new one, and that key's public half.
 pub fn with_host_key(document: &str) -> Result<(String, String)> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
@@ -213,7 +213,7 @@ pub fn with_host_key(document: &str) -> Result<(String, String)> {
     Ok((text, public))
 }
 
-/// `document` with another SSH port, everything else as it is: for an instance whose port was taken meanwhile.
+/// `document` with only the SSH port replaced, for an instance whose port was taken meanwhile.
 pub fn with_ssh_port(document: &str, port: u16) -> Result<String> {
     let mut root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
@@ -221,7 +221,7 @@ pub fn with_ssh_port(document: &str, port: u16) -> Result<String> {
     serde_norway::to_string(&root).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
 }
 
-/// Nobody types a password for us, and a plain guest has neither containerd nor forwarded ports.
+/// We cannot type a password, and a plain guest has neither containerd nor forwarded ports.
 fn check_way_in(field: &str, root: &Mapping) -> Result<()> {
     let is = |value: Option<&Value>, so| value.and_then(Value::as_bool) == Some(so);
     let problem = if is(root.get("user").and_then(|user| user.get("passwordlessSudo")), false) {
@@ -234,8 +234,8 @@ fn check_way_in(field: &str, root: &Mapping) -> Result<()> {
     Err(Error::invalid(field, problem).hint("Remove the line."))
 }
 
-/// Lima 1.x forwards UDP by a rule alone (docs/reference/lima.md#udp-ports). What a template says of UDP, or that nothing is
-/// to be forwarded, stands.
+/// Lima 1.x forwards UDP only with a rule (docs/reference/lima.md#udp-ports). A template that has a rule for UDP, or
+/// forbids forwarding, keeps its own.
 fn forward_udp(root: &mut Mapping) -> Result<()> {
     let said = root.get("portForwards").filter(|rules| !rules.is_null()).cloned();
     let mut rules: Vec<Value> = said
@@ -277,7 +277,8 @@ fn size(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// What [`size`] writes, and what a person may have written: `4GiB`, `4G`, `4294967296`. All units are binary to Lima.
+/// Reads what [`size`] writes and what a person may have written: `4GiB`, `4G`, `4294967296`. Lima takes all units as
+/// binary.
 fn bytes(value: &Value) -> Option<u64> {
     if let Some(n) = value.as_u64() {
         return Some(n);
@@ -291,8 +292,8 @@ fn bytes(value: &Value) -> Option<u64> {
     number.checked_mul(1_u64 << (10 * power))
 }
 
-/// What Lima refuses, or accepts and then never mounts (docs/reference/lima.md#mounts). `at_option` is what stands before
-/// `mounts` where the caller wrote it.
+/// Refuses what Lima refuses, or accepts and never mounts (docs/reference/lima.md#mounts). `at_option` is what stands
+/// before `mounts` in the caller's options.
 pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
     const TAKEN: [&str; 10] = ["/", "/bin", "/dev", "/etc", "/home", "/opt", "/sbin", "/tmp", "/usr", "/var"];
     let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
@@ -306,14 +307,14 @@ pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
     if mount.mount_point.is_some() && !at.starts_with('/') {
         return Err(Error::invalid(format!("{at_option}mounts.mountPoint"), format!("{at:?} is not an absolute path")));
     }
-    // Lima writes it unquoted into a YAML list, and from there it goes into a line of fstab.
+    // Lima writes it unquoted into a YAML list and from there into a line of fstab.
     let breaks = |c: char| c != ' ' && (c.is_whitespace() || c.is_control() || ",[]{}".contains(c));
     if at.contains(breaks) {
         let problem = format!("{at:?}: a guest mounts no path with a comma, bracket, tab or line break");
         return Err(Error::invalid(format!("{at_option}mounts.mountPoint"), problem)
             .hint("Give a mountPoint of other characters."));
     }
-    // Lima's own templates: it would read the value as one (docs/reference/lima.md#template-actions).
+    // Lima would expand the value as a template (docs/reference/lima.md#template-actions).
     if mount.location.contains("{{") || at.contains("{{") {
         return Err(Error::invalid(format!("{at_option}mounts.location"), "a path with '{{' cannot be mounted"));
     }
@@ -339,8 +340,8 @@ pub(crate) fn fuzz(document: &str) {
     }
 }
 
-/// Up to 2.1 Lima takes a mount point with a space and never mounts it, and later with vz alone (docs/reference/lima.md#mounts).
-/// `lima` is the version that will boot it, where that is known.
+/// Lima before 2.2 accepts a mount point with a space and never mounts it; later only vz mounts it
+/// (docs/reference/lima.md#mounts). `lima` is the version that will boot it, when that is known.
 pub fn check_spaces(at_option: &str, mount: &Mount, vm_type: VmType, lima: Option<&str>) -> Result<()> {
     let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
     let mended = lima.is_none_or(|version| release(version).is_none_or(|release| release >= (2, 2)));
@@ -502,7 +503,7 @@ mod tests {
         let rendered = render(BUILT_IN, &settings()).unwrap();
         assert_eq!(udp(&rendered), 1);
         assert_eq!(parsed(&rendered)["portForwards"][0]["guestSocket"], "/run/containerd/containerd.sock");
-        // A VM of before.
+        // A VM of an earlier version of ours.
         let mut old: Mapping = serde_norway::from_str(&rendered).unwrap();
         old.remove("portForwards");
         let old = serde_norway::to_string(&old).unwrap();

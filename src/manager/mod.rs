@@ -1,4 +1,5 @@
-//! Lifecycles: what is installed, made, started and repaired, and when. The layers below report facts and do steps.
+//! Lifecycles: decides what is installed, created, started and repaired, and when. The layers below report facts and
+//! perform steps.
 
 pub mod container;
 pub mod containerd;

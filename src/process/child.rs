@@ -1,5 +1,5 @@
-//! Children of this process. `tokio::process` reaps through a SIGCHLD handler of its own, which does not go together
-//! with the one of Node (docs/reference/node-api.md#children): here a blocking thread waits for each child.
+//! Children of this process. `tokio::process` reaps through its own SIGCHLD handler, which conflicts with Node's
+//! (docs/reference/node-api.md#children); here a blocking thread waits for each child.
 
 use std::{
     io,
@@ -31,7 +31,7 @@ use crate::{
 pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Option<Hold>) -> Result<Process> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let program = command.get_program().to_string_lossy().into_owned();
-    // Forking a large process takes its time; and a caller who leaves meanwhile drops the Group, which ends it.
+    // Forking a large process is slow. A caller who leaves meanwhile drops the `Group`, which ends it.
     let group = tokio::task::spawn_blocking(move || command.spawn().map(Group))
         .await
         .map_err(|e| Error::internal("starting a program failed").source(e))?
@@ -49,7 +49,7 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     Ok(Process { stdin: Some(stdin), output, exit, kill })
 }
 
-/// The leader of a process group. Until it is reaped, its number belongs to nobody else.
+/// The leader of a process group. Its number is not reused until it is reaped.
 struct Group(Child);
 
 impl Group {
@@ -60,7 +60,7 @@ impl Group {
     fn signal(&self, signal: Signal) {
         let Some(pid) = self.pid() else { return };
         if rustix::process::kill_process_group(pid, signal) == Err(rustix::io::Errno::PERM) {
-            // It runs as root, through sudo: only root can end it.
+            // It runs as root through sudo: only root can end it.
             let name = if signal == Signal::KILL { "KILL" } else { "TERM" };
             let group = format!("-{}", pid.as_raw_nonzero());
             _ = std::process::Command::new("sudo")
@@ -99,7 +99,7 @@ async fn drive(
     let group = std::sync::Arc::new(group);
 
     let exited = async {
-        // Not reaped here: the number stays taken as long as somebody may still send a signal to it.
+        // Not reaped here: the number stays taken while somebody may still send a signal to it.
         let wait = move || loop {
             match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -119,14 +119,14 @@ async fn drive(
                     _ = send(Signal::KILL).await;
                     _ = exited.await;
                 } else {
-                    // What the leader left behind in its group.
+                    // Ends what the leader left in its group.
                     _ = send(Signal::KILL).await;
                 }
             }
         }
     };
     pipes::carry(Pipes { stdin, stdout, stderr }, input, more_input, &chunks, exited).await;
-    // The waiting thread and the signals are done: this is the only owner left.
+    // The waiting thread and the signals have finished: no other owner is left.
     let mut group = std::sync::Arc::into_inner(group).ok_or_else(|| io::Error::other("the child is still in use"))?;
     let status = group.0.wait()?;
     Ok(status.code().map_or_else(|| Exit::Signal(name(status.signal().unwrap_or_default())), Exit::Code))

@@ -1,5 +1,5 @@
-//! Who a process is. A number alone says nothing: the system gives it anew. With the moment of its start and the boot it
-//! belongs to it means one process for ever, and nothing gets a signal that has not been told by these.
+//! Identifies a process. A number alone is reused; with its start time and boot it means one process for ever. A process
+//! gets a signal only when these match.
 
 use std::{
     io,
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     pid: i32,
-    /// As the system counts it: on Linux clock ticks since the boot, on macOS microseconds since 1970.
+    /// As the system counts: on Linux clock ticks since the boot, on macOS microseconds since 1970.
     started: u64,
     boot: u64,
 }
 
-/// What is found under a number.
+/// The process that has a number now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     Nobody,
-    /// Somebody of whom the system tells us nothing.
+    /// A process that the system hides from us.
     Hidden,
     Process(Identity),
 }
 
 impl Identity {
-    /// The process that has the number now; `None` when nobody has, or a process that has ended.
+    /// The process that has the number now; `None` when there is none, or it has ended.
     pub fn of(pid: u32) -> Option<Self> {
         match find(i32::try_from(pid).ok()?) {
             Found::Process(identity) => Some(identity),
@@ -36,7 +36,7 @@ impl Identity {
         }
     }
 
-    /// Of what was read together.
+    /// From a number and a start time that were read together.
     #[cfg(target_os = "linux")]
     pub(crate) fn new(pid: i32, started: u64) -> Option<Self> {
         Some(Self { pid, started, boot: system::boot()? })
@@ -50,45 +50,45 @@ impl Identity {
         self.pid
     }
 
-    /// Of the same boot, and no earlier.
+    /// Started in the same boot, and not earlier.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_since(&self, other: &Self) -> bool {
         self.boot == other.boot && self.started >= other.started
     }
 
-    /// For a shell, which finds it in `/proc`: number and start.
+    /// Number and start time, as a shell reads them in `/proc`.
     pub(crate) fn for_a_shell(&self) -> (String, String) {
         (self.pid.to_string(), self.started.to_string())
     }
 
-    /// Sends `signal` to this process and to no other; whether it was there to get it.
+    /// Sends `signal` to this process only; false when it is gone.
     pub fn signal(&self, signal: Signal) -> bool {
         Held::take(*self).is_some_and(|held| held.signal(signal).is_ok())
     }
 
-    /// Whether it ran at `moment`: who has a number now and had it then is who had it in between.
+    /// Whether it ran at `moment`: a process that has a number now and had it then had it in between.
     pub(crate) fn ran_at(&self, moment: SystemTime) -> bool {
         system::began(self).is_some_and(|began| began <= moment + EXACT)
     }
 }
 
-/// Clocks are read one after the other, and files have coarse ones.
+/// Clocks are read one after the other, and file times are coarse.
 const EXACT: Duration = Duration::from_secs(1);
 
 pub fn find(pid: i32) -> Found {
     if pid <= 0 { Found::Nobody } else { system::find(pid) }
 }
 
-/// A process that we have taken hold of, and then looked at: its number cannot come to mean another one in between.
+/// A process that we hold open and then checked, so that its number cannot mean another one meanwhile.
 struct Held {
     identity: Identity,
-    /// Linux before 5.3 has none, macOS has none at all; there the look is right before the signal.
+    /// Absent on Linux before 5.3 and on macOS; there the process is checked right before the signal.
     #[cfg(target_os = "linux")]
     fd: Option<std::os::fd::OwnedFd>,
 }
 
 impl Held {
-    /// `None` when it is gone.
+    /// `None` when it has ended.
     fn take(identity: Identity) -> Option<Self> {
         #[cfg(target_os = "linux")]
         let fd = {
@@ -132,11 +132,11 @@ impl Held {
     }
 }
 
-/// How often we look where nothing tells us of an end.
+/// How often we look where no end is reported.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends `signal` to those of `processes` that live, and waits until they are gone; those that are not in time are
-/// returned. Blocks.
+/// Sends `signal` to those of `processes` that live, and waits until they have ended; returns those that have not in time.
+/// Blocks.
 pub fn end(processes: &[Identity], signal: Signal, within: Duration) -> Vec<Identity> {
     let deadline = Instant::now() + within;
     let mut left: Vec<Held> = processes.iter().filter_map(|p| Held::take(*p)).collect();
@@ -153,7 +153,7 @@ pub fn end(processes: &[Identity], signal: Signal, within: Duration) -> Vec<Iden
     left.into_iter().map(|held| held.identity).collect()
 }
 
-/// Until one of them may be gone.
+/// Waits until one of them may have ended.
 fn wait(processes: &[Held], rest: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec};
     let fds: Option<Vec<_>> = processes.iter().map(Held::pidfd).collect();
@@ -174,7 +174,7 @@ pub(crate) mod system {
 
     use super::{Found, Identity};
 
-    /// What `/proc/<pid>/stat` says, read at once.
+    /// Part of `/proc/<pid>/stat`, read at once.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Stat {
         pub(crate) ended: bool,
@@ -210,16 +210,16 @@ pub(crate) mod system {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     }
 
-    /// The beginning of its name, which is a random number.
+    /// The first digits of the boot's random name.
     pub(super) fn boot() -> Option<u64> {
         u64::from_str_radix(boot_name().replace('-', "").get(..16)?, 16).ok()
     }
 
-    /// By the clock as it goes now: one that was set since has moved it.
+    /// By the current clock; setting the clock moves the result.
     pub(super) fn began(identity: &Identity) -> Option<SystemTime> {
         let uptime = fs::read_to_string("/proc/uptime").ok()?;
         let uptime = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
-        // Linux counts in hundredths of a second, whatever its clock is.
+        // Linux reports hundredths of a second, whatever its timer is.
         let started = Duration::from_millis(identity.started.checked_mul(10)?);
         SystemTime::now().checked_sub(uptime.checked_sub(started)?)
     }
@@ -239,11 +239,11 @@ mod system {
         let got = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), size) };
         if got == size {
             let started = info.pbi_start_tvsec.wrapping_mul(1_000_000).wrapping_add(info.pbi_start_tvusec);
-            // The moment by the clock: no other boot has the same again.
+            // A wall-clock time: no other boot repeats it.
             return Found::Process(Identity { pid, started, boot: 0 });
         }
         let denied = std::io::Error::last_os_error().kind() == std::io::ErrorKind::PermissionDenied;
-        // It tells of no process that has ended.
+        // macOS reports no ended process.
         if denied { Found::Hidden } else { Found::Nobody }
     }
 
@@ -265,7 +265,7 @@ mod tests {
         let mut child = sleeper();
         let it = Identity::of(child.id()).unwrap();
         assert!(it.lives());
-        // Not the ones recorded: no signal.
+        // Another start time or boot gets no signal.
         for other in [Identity { started: it.started + 1, ..it }, Identity { boot: it.boot ^ 1, ..it }] {
             assert!(!other.lives());
             assert!(!other.signal(Signal::KILL));
@@ -273,7 +273,7 @@ mod tests {
         }
         assert!(it.lives());
         assert!(end(&[it], Signal::TERM, Duration::from_secs(20)).is_empty());
-        // A zombie until we look for it.
+        // A zombie until it is reaped.
         assert!(!it.lives() && !it.signal(Signal::KILL));
         child.wait().unwrap();
         assert_eq!(find(it.pid), Found::Nobody);

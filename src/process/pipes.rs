@@ -1,4 +1,4 @@
-//! A child's three streams, carried between it and a [`super::Process`].
+//! Carries a child's three streams to and from a [`super::Process`].
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -15,7 +15,7 @@ pub(super) struct Pipes<I, O, E> {
     pub(super) stderr: E,
 }
 
-/// Returns what `exited` comes to, once the output has ended too.
+/// Returns the result of `exited` once the output has ended, too.
 pub(super) async fn carry<T>(
     pipes: Pipes<impl AsyncWrite + Unpin, impl AsyncRead + Unpin, impl AsyncRead + Unpin>,
     input: Bytes,
@@ -26,7 +26,7 @@ pub(super) async fn carry<T>(
     let Pipes { mut stdin, stdout, stderr } = pipes;
     let gone = CancellationToken::new();
     let feed = async {
-        // A program need not read its input: a broken pipe is its right.
+        // A program may close its input without reading it.
         let mut next = Some(input);
         while let Some(data) = next {
             if stdin.write_all(&data).await.is_err() || stdin.flush().await.is_err() {
@@ -73,7 +73,7 @@ async fn pump(
             },
             () = late => return,
         }
-        // Nobody listens any more: read on, so that the program does not hang on a full pipe while it ends.
+        // Without a reader it reads on, so that the program does not hang on a full pipe while it ends.
         _ = chunks.send(wrap(buffer.split().freeze())).await;
     }
 }

@@ -1,5 +1,4 @@
-//! Children of this process on Windows, where nobody fights over SIGCHLD. There is no TERM: a child that nobody wants
-//! any more ends at once.
+//! Children of this process on Windows, which has no SIGCHLD to conflict over and no TERM: a dropped child ends at once.
 
 use std::{io, process::Stdio};
 
@@ -19,7 +18,7 @@ use crate::{
     task,
 };
 
-/// Without it a console window flashes up in a program that has none.
+/// Without it a console window appears for a graphical program.
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 
 /// Starts `command` with all three streams piped.

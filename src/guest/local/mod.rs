@@ -15,13 +15,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct LocalGuest {
     containerd_socket: String,
-    /// In whose root directory the socket is.
+    /// The process in whose root directory the socket is.
     owner: Option<Identity>,
-    /// Its sockets are root's alone, and sudo asks for no password.
+    /// Only root may open its sockets, and sudo asks for no password.
     by_sudo: bool,
 }
 
-/// Nothing else of our environment reaches a program that makes container specs.
+/// Programs that write container specifications get no other variable of our environment.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl LocalGuest {
@@ -29,13 +29,13 @@ impl LocalGuest {
         Self { containerd_socket: containerd_socket.into(), owner: None, by_sudo: false }
     }
 
-    /// Its sockets lie in the root directory of this process, named by its number in `/proc`.
+    /// Its sockets lie in the root directory of process `owner`, addressed through `/proc/<pid>/root`.
     #[must_use]
     pub fn of(self, owner: Identity) -> Self {
         Self { owner: Some(owner), ..self }
     }
 
-    /// Through sudo, where the socket is closed to this user.
+    /// Goes through sudo when this user may not open the socket.
     pub async fn reaching(containerd_socket: impl Into<String>) -> Self {
         let at = Self::new(containerd_socket);
         let closed = |e: std::io::Error| e.kind() == std::io::ErrorKind::PermissionDenied;
@@ -78,7 +78,7 @@ impl Guest for LocalGuest {
                 })
                 .source(e)
         })?;
-        // While it lives, nobody else has its number.
+        // The number was its own during the connect only if it still lives.
         if self.owner.is_some_and(|owner| !owner.lives()) {
             return Err(Error::new(ErrorCode::ContainerdNotReady, format!("{path} is of a containerd that has ended"))
                 .detail("path", path));

@@ -23,13 +23,12 @@ use crate::error::{Error, ErrorCode, Result};
 pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
 
-/// Reaching sshd, logging in and the first command. A guest under load takes its time; a dead one says so at once.
+/// The time limit for reaching sshd, logging in and the first command. A loaded guest is slow; a dead one refuses at once.
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
-/// A guest that says nothing for this long is asked, and given up after three questions
-/// (docs/reference/ssh.md#dead-connections).
+/// A silent guest is probed after this long, and given up after three probes (docs/reference/ssh.md#dead-connections).
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// The current connection. Callers that come while it is being made wait for the same one.
+/// The current connection. Callers that arrive while it is being made wait for it.
 #[derive(Default)]
 pub(super) struct Link(Mutex<Option<Arc<Handle>>>);
 
@@ -46,11 +45,11 @@ impl Link {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        // Held by somebody who connects.
+        // The lock is taken while somebody connects.
         self.0.try_lock().map_or(true, |slot| slot.as_ref().is_some_and(|h| !h.is_closed()))
     }
 
-    /// `dead` is not to be given out again; a newer one stays.
+    /// Stops giving out `dead`; a newer connection stays.
     pub(super) async fn forget(&self, dead: &Arc<Handle>) {
         let mut slot = self.0.lock().await;
         if slot.as_ref().is_some_and(|h| Arc::ptr_eq(h, dead)) {
@@ -65,11 +64,11 @@ impl Link {
     }
 }
 
-/// Why there is no connection.
+/// Why no connection was made.
 pub(super) enum Refusal {
-    /// Nobody would get one.
+    /// No other program would get one either.
     Final(Error),
-    /// The library does not know what this guest or its key wants; another program may.
+    /// The library does not support what this guest or its key needs; the ssh program may.
     Foreign(Error),
 }
 
@@ -105,14 +104,14 @@ fn config() -> Arc<client::Config> {
     CONFIG
         .get_or_init(|| {
             Arc::new(client::Config {
-                // Without it every small request waits 40 ms for a delayed acknowledgement (docs/reference/ssh.md#nagle).
+                // Without it each small request waits 40 ms for a delayed acknowledgement (docs/reference/ssh.md#nagle).
                 nodelay: true,
                 keepalive_interval: Some(KEEPALIVE),
                 keepalive_max: 3,
                 preferred: Preferred {
-                    // The fastest; the library's own list does not offer it (docs/reference/ssh.md#ciphers).
+                    // AES-GCM is fastest; the library's default list does not offer it (docs/reference/ssh.md#ciphers).
                     cipher: vec![cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305].into(),
-                    // One kind, so that the pinned key is always the one offered. Every sshd of today has it.
+                    // Only one kind, so that the server always offers the pinned key. Every current sshd supports it.
                     key: vec![Algorithm::Ed25519].into(),
                     ..Preferred::default()
                 },
@@ -157,8 +156,8 @@ async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
     Ok(handle)
 }
 
-/// Proves that commands run, and makes sshd turn Nagle's algorithm off, which it does with a connection's first
-/// command only (docs/reference/ssh.md#nagle).
+/// Proves that commands run, and makes sshd turn Nagle's algorithm off, which it does only with a connection's first
+/// command (docs/reference/ssh.md#nagle).
 async fn warm_up(handle: &Handle) -> Result<()> {
     let mut channel = handle.channel_open_session().await.map_err(lost)?;
     channel.exec(true, "true").await.map_err(lost)?;
@@ -179,25 +178,25 @@ async fn read(path: &Path, doing: &str) -> Result<Option<String>> {
     }
 }
 
-/// As ssh-keygen writes it for Lima, without a passphrase
-/// (docs/reference/ssh.md#formats-of-keys). Whatever else a user puts there is for the ssh program.
+/// A key without a passphrase, as ssh-keygen writes it for Lima (docs/reference/ssh.md#formats-of-keys). Other formats are
+/// left to the ssh program.
 fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
     let key = PrivateKey::from_openssh(text)?;
     if key.is_encrypted() { Err(ssh_key::Error::Encrypted) } else { Ok(key) }
 }
 
-/// What a server at the VM's port said before it has proved to be ours. All of it may come from somebody else, so the
-/// ssh program is asked for one reason alone: it may know a cipher that we do not.
+/// The error for a server at the VM's port that has not yet proved to be our VM. Its answer may come from somebody else, so
+/// it leads to the ssh program for one reason only: that program may know a cipher we do not.
 fn refused(target: &SshTarget, e: russh::Error) -> Refusal {
     use russh::Error::{NoCommonAlgo, UnknownKey, WrongServerSig};
     match e {
-        // The only kind of host key that we take is the one our guests have.
+        // We accept only the kind of host key that our guests have.
         UnknownKey | WrongServerSig | NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
             let text = format!("The server at port {} is not our VM: its host key is another", target.port);
             let hint = "Another program may have taken the VM's SSH port. Restart the VM.";
             Error::new(ErrorCode::VmNotRunning, text).hint(hint).detail("sshPort", target.port).into()
         }
-        // Not in its own words, which are as long as the server likes.
+        // Without quoting the server, whose text may be of any length.
         NoCommonAlgo { kind, .. } => {
             let text = format!("The server at port {} knows no {kind:?} algorithm that we know", target.port);
             Refusal::Foreign(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port))
@@ -211,13 +210,13 @@ fn unreachable(target: &SshTarget, e: russh::Error) -> Error {
     Error::new(ErrorCode::VmNotRunning, text).source(e).detail("sshPort", target.port)
 }
 
-/// The connection went away, or had gone unnoticed.
+/// The connection was lost, perhaps unnoticed until now.
 pub(super) fn lost(e: russh::Error) -> Error {
     Error::new(ErrorCode::VmNotRunning, format!("The connection to the guest was lost: {e}")).source(e)
 }
 
-/// A channel as a stream. The library closes the channel in `drop` by spawning a task, so the drop must see the
-/// runtime; JavaScript's finalizers run outside it (docs/reference/ssh.md#closing-a-channel).
+/// A channel as a stream. The library closes the channel in `drop` by spawning a task, so `drop` must run inside the
+/// runtime; JavaScript's finalizers do not (docs/reference/ssh.md#closing-a-channel).
 pub(super) struct SocketStream {
     stream: Option<russh::ChannelStream<client::Msg>>,
     runtime: tokio::runtime::Handle,
@@ -229,7 +228,7 @@ impl SocketStream {
     }
 
     fn get(self: Pin<&mut Self>) -> Pin<&mut russh::ChannelStream<client::Msg>> {
-        // Only drop() takes it.
+        // Only `drop()` takes it.
         Pin::new(self.get_mut().stream.as_mut().expect("present until dropped"))
     }
 }

@@ -1,6 +1,6 @@
-//! A guest behind sshd. In process, because a spawned ssh costs seventy times as much per command and cannot end what
-//! it started; what this module guards against stands in docs/reference/ssh.md. Where the library cannot log in, the
-//! ssh program takes its place (`program.rs`).
+//! A guest behind sshd, reached in process: a spawned ssh costs seventy times as much for each command and cannot end what
+//! it started. docs/reference/ssh.md lists what this module guards against. Where the library cannot log in, the ssh
+//! program does (`program.rs`).
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -36,19 +36,19 @@ pub struct SshTarget {
     pub user: String,
     /// An unencrypted OpenSSH private key.
     pub identity: PathBuf,
-    /// Where the guest's host key is, as OpenSSH writes it. It is there before the first connection; whoever answers with
-    /// another one is not the guest.
+    /// The file of the guest's host key, in OpenSSH's format. It exists before the first connection; a server with another
+    /// key is not the guest.
     pub pin: PathBuf,
     pub containerd_socket: String,
-    /// What logs in where the library cannot.
+    /// The program that logs in where the library cannot.
     pub program: Option<SshProgram>,
 }
 
-/// sshd allows ten sessions on a connection unless told otherwise, and counts those we cancelled until they are gone
+/// sshd allows ten sessions for each connection by default, and counts cancelled ones until they are gone
 /// (docs/reference/ssh.md#ten-sessions). Eight leave room for the commands that end others.
 const SESSIONS: usize = 8;
 
-/// Cheap to clone; connects when it is first used, and again after every loss.
+/// Cheap to clone. Connects on first use, and again after each loss.
 #[derive(Clone)]
 pub struct SshGuest(Arc<Inner>);
 
@@ -57,7 +57,7 @@ struct Inner {
     commands: Link,
     sessions: Arc<Semaphore>,
     kills: Semaphore,
-    /// Sockets have a connection of their own: one command with unread output would stall them all
+    /// Sockets have their own connection: one command with unread output would stall them all
     /// (docs/reference/ssh.md#one-unread-channel).
     sockets: Link,
     forwards: program::Forwards,
@@ -75,20 +75,20 @@ impl SshGuest {
         }))
     }
 
-    /// Whether one of the connections is up or being made, as far as can be told without asking the guest.
+    /// Whether a connection is up or being made, as far as that is known without asking the guest.
     pub fn is_connected(&self) -> bool {
         self.0.commands.is_up() || self.0.sockets.is_up()
     }
 
-    /// Drops both connections, dead or alive, after the host slept or before the guest stops. The next call connects
-    /// anew.
+    /// Drops both connections, after the host slept or before the guest stops. The next call connects anew.
     pub async fn disconnect(&self) {
         self.0.commands.close().await;
         self.0.sockets.close().await;
         self.0.forwards.lock().await.clear();
     }
 
-    /// The program, while the library is refused. Asked anew for each call: what one answer says, anybody could say.
+    /// The ssh program, when the library cannot log in. Decided for each call anew: a single answer could come from
+    /// anybody.
     async fn program(&self) -> Result<Option<&SshProgram>> {
         let Some(program) = &self.0.target.program else { return Ok(None) };
         match self.0.commands.get(&self.0.target).await {
@@ -101,7 +101,7 @@ impl SshGuest {
         }
     }
 
-    /// On the shared connection, or on one of its own.
+    /// Starts `command` on the shared connection, or on its own.
     async fn start(&self, command: Command, own_connection: bool) -> Result<Process> {
         let line = quote::line(&command.full_argv(self.0.target.user == "root")?)?;
         if let Some(program) = self.program().await? {
@@ -115,13 +115,13 @@ impl SshGuest {
         let cancel = CancellationToken::new();
         let kill = cancel.clone().drop_guard();
         let guest = self.0.clone();
-        // A task, not this future: whoever drops this future must not leave a session open behind it.
+        // In a task: dropping this future must not leave a session open.
         task::spawn(async move {
             let permit = tokio::select! {
                 permit = guest.session(own_connection) => permit,
                 () = cancel.cancelled() => return,
             };
-            // Not cancelled half-way: a session that opens when nobody waits any more would stay open.
+            // Not cancelled half-way: a session that opens after everybody left would stay open.
             let (handle, channel) = match guest.open(&line, own_connection).await {
                 Ok(opened) => opened,
                 Err(e) => {
@@ -205,13 +205,14 @@ impl Inner {
                     channel.exec(true, line).await.map_err(lost)?;
                     return Ok((handle, channel));
                 }
-                // sshd counts a closed session until its loop comes round; by the time the next question arrives it has.
+                // sshd counts a closed session until its loop comes round, which it has done by the time the next request
+                // arrives.
                 Err(russh::Error::ChannelOpenFailure(_)) if attempt < 10 => {}
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
                     let text = format!("The guest takes no further command: {reason:?}");
                     return Err(Error::new(ErrorCode::EngineUnreachable, text));
                 }
-                // The connection had died unnoticed; nothing was asked of the guest yet.
+                // The connection had died unnoticed; the guest has not been asked anything yet.
                 Err(_) if attempt == 1 => self.commands.forget(&handle).await,
                 Err(e) => return Err(lost(e)),
             }
@@ -238,8 +239,8 @@ impl Session<'_> {
         let (mut read, write) = channel.split();
         let write = &write;
         let feed = async {
-            // A writer that waits for the window never hears that the channel closed: it is dropped with the reader
-            // (docs/reference/ssh.md#writers).
+            // A writer that waits for the window does not notice that the channel closed; it is dropped together with the
+            // reader (docs/reference/ssh.md#writers).
             let mut next = Some(input);
             while let Some(data) = next {
                 if write.data_bytes(data).await.is_err() {
@@ -251,22 +252,22 @@ impl Session<'_> {
         };
         tokio::pin!(feed);
         let (mut input_done, mut exit, mut filter) = (false, None, quote::LeaderFilter::default());
-        // Set by cancelling: what to try when the command has not ended by then.
+        // Set by cancelling: when and how to end a command that has not ended.
         let mut escalation: Option<(Instant, Escalation)> = None;
         loop {
             let deadline = escalation.as_ref().map(|(at, _)| *at);
             let late = async {
                 match (deadline, &exit) {
                     (Some(at), _) => tokio::time::sleep_until(at).await,
-                    // It has ended; a child of its own may hold the output for ever.
+                    // The command has ended, but a child may hold its output for ever.
                     (None, Some(_)) => tokio::time::sleep(STRAGGLER_GRACE).await,
                     (None, None) => std::future::pending().await,
                 }
             };
             tokio::select! {
                 message = read.wait() => match message {
-                    // Status, end of file and data come in any order; the end is when nothing more can come
-                    // (docs/reference/ssh.md#order-of-messages).
+                    // Status, end of file and data arrive in any order; only the channel's end means that nothing more
+                    // comes (docs/reference/ssh.md#order-of-messages).
                     None => break,
                     Some(ChannelMsg::Data { data }) => _ = chunks.send(Chunk::Stdout(data)).await,
                     Some(ChannelMsg::ExtendedData { data, .. }) => {
@@ -296,7 +297,7 @@ impl Session<'_> {
                 },
                 () = &mut feed, if !input_done => input_done = true,
                 () = cancel.cancelled(), if escalation.is_none() => {
-                    // Sent before the shell runs, a signal reaches nobody (docs/reference/ssh.md#signals-too-early).
+                    // A signal sent before the shell runs reaches nobody (docs/reference/ssh.md#signals-too-early).
                     escalation = Some(match filter.leader {
                         Some(_) => term(write).await,
                         None => (Instant::now() + TERM_GRACE, Escalation::Term),
@@ -314,7 +315,7 @@ impl Session<'_> {
                 },
             }
         }
-        // Without this the session counts against sshd's limit for ever.
+        // Without this, sshd counts the session against its limit for ever.
         _ = write.close().await;
         let rest = filter.rest();
         if !rest.is_empty() {
@@ -330,17 +331,17 @@ async fn term(write: &russh::ChannelWriteHalf<russh::client::Msg>) -> (Instant, 
 }
 
 enum Escalation {
-    /// TERM is due once the command is known to run.
+    /// Send TERM once the command is known to run.
     Term,
-    /// TERM was not heeded: KILL to the whole process group, by a second command.
+    /// TERM had no effect: a second command sends KILL to the whole process group.
     Kill,
-    /// Nothing helps; give the channel up.
+    /// Nothing helped: give the channel up.
     Leave,
 }
 
 impl Inner {
-    /// Never KILL through sshd: it would end sudo and leave its child (docs/reference/ssh.md#cancelling). The group
-    /// holds both.
+    /// Never sends KILL through sshd: it would end sudo and leave its child (docs/reference/ssh.md#cancelling). The process
+    /// group holds both.
     async fn kill(&self, handle: &Handle, leader: Leader, root: bool) {
         let Ok(_one_at_a_time) = self.kills.acquire().await else { return };
         let line = quote::ending(leader, false, self.sudo(root));

@@ -1,6 +1,6 @@
-//! The ssh program in the library's place, for a guest that the library cannot log in to: ciphers or a user's key that it
-//! does not know. A login for each command is some seventy times as slow. The program says 255 for a command that a
-//! signal ended, and for a connection that is lost under one (docs/reference/ssh.md#the-ssh-program).
+//! The ssh program, for a guest that the library cannot log in to because it does not know a cipher or the user's key. Each
+//! command costs a login, some seventy times as much. The program exits with 255 both when a signal ended the command and
+//! when the connection was lost (docs/reference/ssh.md#the-ssh-program).
 
 use std::{
     ffi::OsStr,
@@ -26,16 +26,16 @@ use crate::{
 /// What `ssh -F` needs.
 #[derive(Debug, Clone)]
 pub struct SshProgram {
-    /// Lima's own, of the current boot.
+    /// Lima's own file, of the current boot.
     pub config: PathBuf,
     /// The guest's name in it.
     pub host: String,
-    /// The guest's host key as the program reads it, under the name `host`.
+    /// A known_hosts file with the guest's host key under the name `host`.
     pub known_hosts: PathBuf,
 }
 
-/// What `ssh -F` is told against Lima's own configuration, which trusts whoever answers at the port. A name of the file
-/// is read in the program's working directory, since ssh has quotes and `%` of its own in a path.
+/// Options that override Lima's own configuration, which trusts whoever answers at the port. The file is named relative to
+/// the program's working directory, since ssh interprets quotes and `%` in a path.
 pub fn strict(host: &str, known_hosts: &str) -> Vec<String> {
     [
         "NoHostAuthenticationForLocalhost=no",
@@ -51,7 +51,7 @@ pub fn strict(host: &str, known_hosts: &str) -> Vec<String> {
     .collect()
 }
 
-/// Sockets of the guest that an ssh holds open here.
+/// Sockets of the guest that an ssh process forwards to this machine.
 pub(super) type Forwards = Mutex<Vec<Forward>>;
 
 pub(super) struct Forward {
@@ -60,11 +60,11 @@ pub(super) struct Forward {
     ssh: Process,
 }
 
-/// Neither ssh nor its socket tells us when it is there.
+/// Nothing signals that the forwarded socket exists: how often we look.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl SshProgram {
-    /// A login of its own, in nobody's environment.
+    /// A separate login, with an empty environment.
     fn command(&self, more: &[&OsStr]) -> std::process::Command {
         let mut ssh = std::process::Command::new("ssh");
         let (dir, known_hosts) = (self.known_hosts.parent(), self.known_hosts.file_name().unwrap_or_default());
@@ -74,7 +74,7 @@ impl SshProgram {
             ssh.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         for option in [
-            // Not Lima's master: one that lives allows few sessions, one that died is noise.
+            // Not through Lima's master connection: a live one allows few sessions, a dead one prints noise.
             "ControlMaster=no",
             "ControlPath=none",
             "LogLevel=ERROR",
@@ -94,7 +94,7 @@ impl SshProgram {
         process::spawn(self.command(&[&words[..], &[OsStr::from_bytes(line)]].concat()), input, None).await
     }
 
-    /// Runs `line`, which says its process number first. `permit` is given back when it has ended.
+    /// Runs `line`, which first reports its process number. `permit` is returned when it has ended.
     pub(super) async fn start(
         &self,
         line: &[u8],
@@ -148,7 +148,7 @@ impl SshProgram {
         Ok(Process { stdin, output, exit, kill })
     }
 
-    /// The end of the ssh here is no end there: its process group is ended by another.
+    /// Ending ssh here does not end the command there: a second command ends its process group.
     async fn end(&self, mut leader: watch::Receiver<Option<Leader>>, sudo: &[&str]) {
         let Ok(Ok(Some(leader))) =
             tokio::time::timeout(CONNECT, leader.wait_for(Option::is_some)).await.map(|r| r.map(|l| *l))
@@ -160,9 +160,9 @@ impl SshProgram {
         }
     }
 
-    /// By a forward of ssh's, which is made once for each path (docs/reference/ssh.md#forwarded-sockets).
+    /// Connects through an ssh forward, made once for each path (docs/reference/ssh.md#forwarded-sockets).
     pub(super) async fn connect(&self, path: &str, forwards: &Forwards) -> Result<Socket> {
-        // ssh would close a connection to what is not there, without a word.
+        // For a missing socket ssh would close the connection without a message.
         let check = quote::line(&["test", "-w", path].map(|word| word.as_bytes().to_vec()))?;
         if !self.start(&check, Bytes::new(), &[], None).await?.output().await?.success() {
             let text = format!("The guest cannot open {path}");

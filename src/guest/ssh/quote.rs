@@ -1,5 +1,5 @@
-//! sshd hands a command to the user's shell as one string (docs/reference/ssh.md#one-command-string). This is the only
-//! place that makes such a string of an argument vector.
+//! sshd passes a command to the user's shell as one string (docs/reference/ssh.md#one-command-string). Only this module
+//! makes such a string of an argument vector.
 
 use crate::{
     error::{Error, Result},
@@ -11,13 +11,13 @@ use crate::{
 /// guest's shell.
 const LONGEST: usize = 128 * 1024 - 1;
 
-/// What the shell says first, with who it is, which the command then takes over. The way to a command that does not end
-/// when sshd is asked to end it.
+/// The shell prints this and its identity first, then becomes the command. That makes it possible to end a command that
+/// ignores sshd's signal.
 pub(super) const MARKER: &[u8] = b"lima-runtime-pid:";
 
 /// A line for a POSIX shell that runs exactly `argv`.
 pub(super) fn line(argv: &[Vec<u8>]) -> Result<Vec<u8>> {
-    // A builtin reads it, into a variable that is nobody's.
+    // A shell builtin reads it, into a variable that no program uses.
     let mut line = [
         b"{ read -r LIMA_RUNTIME_STAT </proc/$$/stat; } 2>/dev/null; echo ",
         MARKER,
@@ -32,7 +32,7 @@ pub(super) fn line(argv: &[Vec<u8>]) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A line that ends `leader`'s group, through `sudo` where root alone may.
+/// A line that ends `leader`'s group, through `sudo` where only root may.
 pub(super) fn ending(leader: Leader, politely: bool, sudo: &[&str]) -> Vec<u8> {
     let (script, arguments) = leader.end(politely);
     let mut line = b"exec".to_vec();
@@ -49,7 +49,7 @@ fn words<W: AsRef<[u8]>>(argv: impl IntoIterator<Item = W>, line: &mut Vec<u8>) 
     }
 }
 
-/// Takes the marker's line out of standard error, wherever the shell's own noise put it.
+/// Removes the marker's line from standard error, wherever it stands among the shell's own output.
 #[derive(Default)]
 pub(super) struct LeaderFilter {
     held: Vec<u8>,
@@ -58,7 +58,7 @@ pub(super) struct LeaderFilter {
 }
 
 impl LeaderFilter {
-    /// What of standard error is the command's.
+    /// Returns the part of standard error that is the command's.
     pub(super) fn pass(&mut self, data: bytes::Bytes) -> bytes::Bytes {
         if self.done {
             return data;
@@ -71,7 +71,7 @@ impl LeaderFilter {
             self.leader = std::str::from_utf8(&line[MARKER.len()..]).ok().and_then(Leader::parse);
             return self.rest();
         }
-        // A login script may talk, but not for ever.
+        // A login script may print something, within limits.
         if self.held.len() > 64 * 1024 { self.rest() } else { bytes::Bytes::new() }
     }
 

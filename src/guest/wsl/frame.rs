@@ -1,13 +1,12 @@
-//! How a command is carried into a distribution, and its end out of it.
+//! How a command reaches a distribution, and how its exit is reported.
 //!
-//! Not on the command line of `wsl.exe`: Windows takes 32,767 characters there and UTF-16 alone, `wsl.exe` parses a part
-//! of them by rules of its own, and every program of the user can read them (docs/reference/wsl.md#command-lines). A
-//! shell of the guest reads the command from its standard input, as one line of ASCII; what follows is the command's
-//! own input.
+//! Not on the command line of `wsl.exe`: Windows limits that to 32,767 characters of UTF-16, `wsl.exe` parses part of it by
+//! its own rules, and every program of the user can read it (docs/reference/wsl.md#command-lines). A shell in the guest
+//! reads the command from its standard input, as one line of ASCII; the command's own input follows.
 //!
-//! The exit code of `wsl.exe` is not enough either: a `wsl.exe` that was ended looks like a command that failed, while
-//! the command goes on (docs/reference/wsl.md#commands-that-go-on). So the shell says on standard error who it is and
-//! how the command ended.
+//! The exit code of `wsl.exe` is not enough either: when `wsl.exe` is ended, it looks like a command that failed, while the
+//! command goes on (docs/reference/wsl.md#commands-that-go-on). So the shell reports its identity and the command's exit on
+//! standard error.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -18,22 +17,22 @@ use bytes::Bytes;
 
 use crate::{guest::Leader, process::Exit};
 
-/// Of the guest's shell; its `$0` is the [`mark`]. One line without Windows' special cases. The command gets nothing of
-/// Windows' or WSL's environment: it would end up in containers. TERM, which goes to the whole group, ends the command and
-/// leaves its shell to say so; what the shell itself remarks on such an end is thrown away.
+/// For the guest's shell; `$0` is the [`mark`]. One line, without characters that Windows treats specially. The command
+/// gets no variable of Windows or WSL, since it would end up in containers. TERM goes to the whole group: it ends the
+/// command and leaves the shell to report the exit; what the shell itself prints about it is dropped.
 pub(super) const SCRIPT: &str = "{ read -r LIMA_RUNTIME_STAT </proc/$$/stat; } 2>/dev/null; \
     echo $0 leader $$ ${LIMA_RUNTIME_STAT##*)} >&2; IFS= read -r line || exit 125; trap : TERM; exec 3>&2 2>/dev/null; \
     (exec 2>&3 3>&-; eval \"exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     LANG=C.UTF-8 $(printf %b \"$line\")\"); echo $0 exit $? >&3";
 
-/// What only this command's shell can say.
+/// A prefix that only this command's shell knows.
 pub(super) fn mark() -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     format!("lima-runtime-{:016x}", RandomState::new().hash_one(number))
 }
 
-/// The words in single quotes, in which a shell interprets nothing, and that in the escapes of `printf %b`.
+/// Quotes each word in single quotes, in which a shell interprets nothing, and escapes the result for `printf %b`.
 pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
     let mut line = Vec::new();
     let mut put = |byte: u8| match byte {
@@ -55,7 +54,7 @@ pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
     line.into()
 }
 
-/// Takes the shell's words out of standard error.
+/// Removes the shell's reports from standard error.
 pub(super) struct Filter {
     mark: Vec<u8>,
     held: Vec<u8>,
@@ -83,7 +82,7 @@ impl Filter {
                 _ => {}
             }
         }
-        // The beginning of a mark may be at the end.
+        // The end may be the beginning of a mark.
         let begins = |n: &usize| self.held.ends_with(&self.mark[..*n]);
         let kept = (1..self.mark.len().min(self.held.len() + 1)).rev().find(begins).unwrap_or(0);
         out.extend(self.held.drain(..self.held.len() - kept));
@@ -95,7 +94,7 @@ impl Filter {
     }
 }
 
-/// As a shell says it: 128 and the signal's number. A program that exits with such a code itself means the same.
+/// A shell reports a signal as 128 plus its number. A program that exits with such a code is reported the same way.
 fn exit(code: i32) -> Exit {
     let name = match code - 128 {
         1 => "HUP",
@@ -157,7 +156,7 @@ mod tests {
         assert!(SCRIPT.bytes().all(|b| (b' '..127).contains(&b)));
     }
 
-    /// What `CommandLineToArgvW` makes of a command line (its page on learn.microsoft.com, "Remarks").
+    /// Splits a command line as `CommandLineToArgvW` does (its page on learn.microsoft.com, "Remarks").
     fn words(line: &str) -> Vec<String> {
         let (mut all, mut word, mut quoted, mut some) = (Vec::new(), String::new(), false, false);
         let mut chars = line.chars().peekable();
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_script_survives_windows_quoting() {
-        // As the standard library quotes it: in double quotes, with those inside escaped.
+        // As the standard library quotes it: in double quotes, with inner ones escaped.
         assert!(!SCRIPT.contains('\\'));
         let quoted = format!("\"{}\"", SCRIPT.replace('"', "\\\""));
         let line = format!("/bin/sh -c {quoted} lima-runtime-1");

@@ -34,7 +34,7 @@ struct Inner {
     wsl: Wsl,
     distribution: String,
     containerd_socket: String,
-    /// Commands of ours that run in it now: while there is one, it is up.
+    /// How many of our commands run in it now: as long as there is one, the distribution is up.
     live: AtomicUsize,
 }
 
@@ -69,7 +69,7 @@ impl WslGuest {
         .detail("distribution", self.0.distribution.clone()))
     }
 
-    /// Runs `command` also where the distribution does not run yet, which starts it.
+    /// Runs `command`; starts the distribution when it does not run.
     pub async fn boot(&self, command: Command) -> Result<Process> {
         let line = frame::line(&command.full_argv(true)?);
         let mark = frame::mark();
@@ -82,7 +82,7 @@ impl WslGuest {
         let cancel = CancellationToken::new();
         let kill = cancel.clone().drop_guard();
         let session = Session { guest: self.0.clone(), child, filter: frame::Filter::new(&mark), chunks, cancel };
-        // A task, not this future: whoever drops this future must not leave a command behind it.
+        // In a task: dropping this future must not leave a command running.
         task::spawn(session.drive(line, command.input, more_input, started, ended));
         answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
         Ok(Process { stdin: Some(stdin), output, exit, kill })
@@ -96,7 +96,7 @@ impl Guest for WslGuest {
     }
 
     async fn spawn(&self, command: Command) -> Result<Process> {
-        // Before anything runs: what no program can get is refused.
+        // Refuses a command that no program can receive before anything runs.
         command.full_argv(true)?;
         self.must_run().await?;
         self.boot(command).await
@@ -132,7 +132,7 @@ impl Session {
         let cancel = self.cancel.clone();
         let begun = tokio::select! {
             begun = self.begun() => begun,
-            // Nothing was asked of the guest's shell yet: without its line it ends.
+            // The guest's shell has no command yet; without its line it ends.
             () = cancel.cancelled() => return,
         };
         match begun {
@@ -148,7 +148,7 @@ impl Session {
         }
     }
 
-    /// Who the guest's shell is, once it waits for its line. Without one, what wsl.exe said instead.
+    /// The identity of the guest's shell, once it waits for its line; or the error that wsl.exe printed instead.
     async fn begun(&mut self) -> Result<Leader> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
@@ -220,7 +220,7 @@ impl Session {
                 () = self.cancel.cancelled(), if !asked => {
                     ending = Some(task::spawn(end_group(self.guest.clone(), leader, true)));
                 }
-                // Whatever is left of it, wsl.exe is ours.
+                // Whatever is left of the command, we can end wsl.exe.
                 () = end => break,
             }
         }
@@ -232,17 +232,17 @@ impl Session {
             return Ok(exit);
         }
         if ending.is_none() {
-            // wsl.exe has gone, and perhaps only wsl.exe: nobody is to go on working for a caller who is told of a failure.
+            // wsl.exe has ended, but the command may go on: end it, since its caller is told that it failed.
             task::spawn(end_group(self.guest.clone(), leader, false));
         }
         Err(self.guest.stopped())
     }
 }
 
-/// Ends a command's process group by a second command: `wsl.exe` has no other way to end what it started
-/// (docs/reference/wsl.md#commands-that-go-on). With `politely`, TERM first.
+/// Ends a command's process group with a second command: `wsl.exe` cannot end what it started
+/// (docs/reference/wsl.md#commands-that-go-on). `politely` sends TERM first.
 async fn end_group(guest: Arc<Inner>, leader: Leader, politely: bool) {
-    // It would be started only to find nothing.
+    // Otherwise the distribution would be started only to find nothing.
     if !guest.wsl.running().await.is_ok_and(|all| all.contains(&guest.distribution)) {
         return;
     }

@@ -1,4 +1,4 @@
-//! `wsl.exe`: one method for each thing we ask it to do. Steps and facts; what to do when is decided in `manager`.
+//! `wsl.exe`: one method for each request. Reports facts and performs steps; `manager` decides when.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use crate::{
     process::{self, Output, Process},
 };
 
-/// For what only asks WSL's service, which may have to be started first.
+/// For questions to WSL's service, which may have to be started first.
 const ASK: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Wsl {
 }
 
 impl Default for Wsl {
-    /// Windows' own, wherever the PATH goes.
+    /// The one of Windows itself, whatever the PATH says.
     fn default() -> Self {
         let root = env_vars::get(env_vars::SYSTEM_ROOT).unwrap_or_else(|| r"C:\Windows".to_owned());
         Self { program: Path::new(&root).join("System32").join("wsl.exe") }
@@ -39,16 +39,16 @@ impl Wsl {
         &self.program
     }
 
-    /// A `wsl.exe` about to start. Its own words come in UTF-8 where it can; nothing of our environment is passed on
-    /// into a distribution.
+    /// A `wsl.exe` that is about to start. Its messages come in UTF-8 where it can; no variable of ours is passed into a
+    /// distribution.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         command.args(args).env("WSL_UTF8", "1").env("WSL_DISABLE_WARNINGS", "1").env_remove("WSLENV");
         command
     }
 
-    /// `argv` in a distribution, as root. The first word must be plain: `wsl.exe` reads it as a program's name. So must be
-    /// the distribution's: it knows no quotes there.
+    /// Runs `argv` in a distribution, as root. The first word must be plain, since `wsl.exe` reads it as a program's name;
+    /// so must the distribution's name, since `wsl.exe` knows no quotes there.
     pub fn inside<A: AsRef<OsStr>>(
         &self,
         distribution: &str,
@@ -79,7 +79,8 @@ impl Wsl {
         if output.success() { Ok(said) } else { Err(text::error(doing, &said)) }
     }
 
-    /// Whether WSL is there and can run virtual machines. An old one that does not know the question is believed to.
+    /// Checks that WSL is installed and can run virtual machines. An old version that does not know `--status` counts as
+    /// able.
     pub async fn check(&self) -> Result<()> {
         let said = match self.ask("Asking for WSL's state", &["--status".as_ref()], Some(ASK)).await {
             Ok(said) => said,
@@ -92,7 +93,7 @@ impl Wsl {
         }
     }
 
-    /// All distributions of this user, also those that are only just being made.
+    /// All distributions of this user, including those still being made.
     pub async fn distributions(&self) -> Result<Vec<String>> {
         self.list(&["--list", "--quiet", "--all"]).await
     }
@@ -111,7 +112,7 @@ impl Wsl {
         }
     }
 
-    /// Makes a distribution of an archive, in `dir`. It takes minutes on a slow disk.
+    /// Makes a distribution of an archive, in `dir`. Takes minutes on a slow disk.
     pub async fn import(&self, distribution: &str, dir: &Path, archive: &Path) -> Result<()> {
         let args = ["--import".as_ref(), distribution.as_ref(), dir.as_os_str(), archive.as_os_str()];
         let args = [&args[..], &["--version".as_ref(), "2".as_ref()]].concat();
@@ -131,7 +132,7 @@ impl Wsl {
     }
 }
 
-/// Errors are printed to standard output, and by some versions to the other (docs/reference/wsl.md#encoding).
+/// wsl.exe prints errors to standard output, some versions to standard error (docs/reference/wsl.md#encoding).
 pub(super) fn said(output: &Output) -> String {
     let (out, err) = (text::decode(&output.stdout), text::decode(&output.stderr));
     [out.trim(), err.trim()].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")

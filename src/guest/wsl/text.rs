@@ -1,4 +1,4 @@
-//! What `wsl.exe` says of itself, made readable (docs/reference/wsl.md#encoding), and what it means
+//! Decodes the messages of `wsl.exe` (docs/reference/wsl.md#encoding) and tells what they mean
 //! (docs/reference/wsl.md#errors).
 
 use crate::error::{Error, ErrorCode};
@@ -12,7 +12,7 @@ pub fn decode(bytes: &[u8]) -> String {
     let text = match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // Whatever the language, its lines end and its codes are ASCII: half of that is zero bytes in UTF-16.
+        // In any language line ends and codes are ASCII, which in UTF-16 holds zero bytes.
         _ if bytes.contains(&0) => utf16(bytes),
         _ => String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| utf16(bytes)),
     };
@@ -27,9 +27,9 @@ pub fn names(text: &str) -> Vec<String> {
 /// Why `wsl.exe` did not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Windows has the program, if that, and not the subsystem.
+    /// Windows has at most the program, not the subsystem.
     NoWsl,
-    /// WSL is there, and cannot run virtual machines.
+    /// WSL is installed, but cannot run virtual machines.
     NoVirtualMachines,
     NoDistribution,
     NameTaken,
@@ -37,8 +37,8 @@ pub enum Fault {
     Other,
 }
 
-/// By the words that are the same in every language: the last part of `Error code: Wsl/Service/…`, the numbers that
-/// stand there in the WSL of older Windows, links and commands.
+/// Recognised by what is the same in every language: the last part of `Error code: Wsl/Service/…`, the numbers that older
+/// Windows prints instead, links and commands.
 pub fn fault(text: &str) -> Fault {
     const KNOWN: [(Fault, &[&str]); 5] = [
         (
@@ -70,7 +70,7 @@ pub fn fault(text: &str) -> Fault {
             ],
         ),
     ];
-    // The command that installs a distribution is no sign that WSL is missing.
+    // A hint how to install a distribution does not mean that WSL is missing.
     if none_installed(text) {
         return Fault::NoDistribution;
     }
@@ -78,7 +78,7 @@ pub fn fault(text: &str) -> Fault {
     known.map_or(Fault::Other, |(fault, _)| *fault)
 }
 
-/// What a list says when there is no distribution at all.
+/// Whether a list says that there is no distribution at all.
 pub fn none_installed(text: &str) -> bool {
     text.contains("--list --online") || text.contains("aka.ms/wslstore")
 }
@@ -88,7 +88,7 @@ pub const INSTALL_WSL: &str =
 pub const ENABLE_VIRTUALIZATION: &str = "Turn virtualization on in the computer's firmware settings, run `wsl --install --no-distribution` in a terminal \
      as administrator, and restart.";
 
-/// An error for `text`, which wsl.exe said while we were `doing` something.
+/// The error for `text`, which wsl.exe printed while we were `doing` something.
 pub fn error(doing: &str, text: &str) -> Error {
     let text = text.trim();
     let missing = |what: &str, advice: &str| {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn its_words_are_read_in_every_form_they_come_in() {
-        // As `wsl.exe --list --quiet` printed them: wprintf to a file in mode _O_U16TEXT, which writes no mark.
+        // As `wsl.exe --list --quiet` prints them: UTF-16 without a byte order mark.
         let golden = b"U\0b\0u\0n\0t\0u\0\r\0\n\0k\0a\0i\0-\x001\0\r\0\n\0";
         assert_eq!(names(&decode(golden)), ["Ubuntu", "kai-1"]);
         let chinese = "不存在具有所提供名称的分发。\r\nError code: Wsl/Service/WSL_E_DISTRO_NOT_FOUND\r\n";
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(decode(&[&[0xef, 0xbb, 0xbf][..], chinese.as_bytes()].concat()), read);
         assert_eq!(decode(&utf16("分发")), "分发");
         assert_eq!(decode(b""), "");
-        // Cut in the middle of a character.
+        // Cut inside a character.
         assert_eq!(decode(b"a\0b\0c"), "abc");
     }
 

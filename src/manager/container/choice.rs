@@ -1,4 +1,4 @@
-//! What is wanted, and what is used.
+//! Chooses a runtime from what is wanted and what was found.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::{
     task,
 };
 
-/// Who wants it.
+/// Who asked for the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
@@ -24,7 +24,7 @@ pub enum Source {
     Constructor,
     /// `<appDir>/runtime.json`.
     Saved,
-    /// Nobody: what is there.
+    /// Nobody asked: whichever is there.
     Auto,
 }
 
@@ -34,16 +34,16 @@ pub(super) struct Wish {
     source: Source,
 }
 
-/// What [`super::ContainerManager::select`] came to.
+/// The result of [`super::ContainerManager::select`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
     #[serde(rename = "type")]
     pub runtime: RuntimeType,
     pub source: Source,
-    /// It has to be downloaded first.
+    /// It must be downloaded first.
     pub install: bool,
-    /// Why it is not the one that was asked for; ready to show.
+    /// Why it is not the requested one; ready to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
 }
@@ -62,14 +62,14 @@ fn wish_from(environment: Option<&str>, constructor: Option<Preference>, saved: 
         return Ok(Wish { preference, source: Source::Environment });
     }
     let of = |preference: Option<Preference>, source| preference.map(|preference| Wish { preference, source });
-    // 'auto' from the constructor is what an app says that leaves the choice to the person.
+    // An application that passes 'auto' leaves the choice to the person.
     let constructor = constructor.filter(|p| *p != Preference::Auto);
     Ok(of(constructor, Source::Constructor)
         .or_else(|| of(saved, Source::Saved))
         .unwrap_or(Wish { preference: Preference::Auto, source: Source::Auto }))
 }
 
-/// In the order in which 'auto' takes them.
+/// The order in which 'auto' tries them.
 fn order(macos: bool) -> [RuntimeType; 3] {
     use RuntimeType::{Containerd, Docker, Lima};
     if macos { [Docker, Lima, Containerd] } else { [Docker, Containerd, Lima] }
@@ -92,7 +92,7 @@ pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) ->
             return Ok(selection);
         }
         let why = found.reason(runtime);
-        // Whoever sets a variable wants that one, or an error.
+        // A variable asks for exactly that runtime: no other one, but an error.
         if wish.source == Source::Environment {
             let code = if found.installable(runtime) { ErrorCode::NotInstalled } else { ErrorCode::EngineUnreachable };
             let name = name(runtime);
@@ -103,7 +103,7 @@ pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) ->
     }
     let order = order(cfg!(target_os = "macos"));
     let usable = order.into_iter().find(|t| found.usable(*t));
-    // Something to download is taken only where nothing is there.
+    // A download is chosen only when nothing is usable.
     let next = usable.or_else(|| order.into_iter().find(|t| take(*t, None).is_some()));
     match next {
         Some(runtime) => {
@@ -142,7 +142,7 @@ fn file(app_dir: &Path) -> PathBuf {
     app_dir.join("runtime.json")
 }
 
-/// The saved choice; and what was wrong with it, ready to show.
+/// The saved choice, and what was wrong with its file, ready to show.
 pub(super) async fn read(app_dir: &Path) -> Result<(Option<Preference>, Option<String>)> {
     let path = file(app_dir);
     task::blocking(move || Ok(read_now(&path))).await
@@ -161,7 +161,7 @@ fn read_now(path: &Path) -> (Option<Preference>, Option<String>) {
     }
 }
 
-/// What the file holds. A broken one is set aside: it may be of use to its owner, and must not be to us.
+/// What the file holds. A broken file is renamed: its owner may need it, we must not.
 fn load(path: &Path) -> Result<Map<String, Value>, String> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
@@ -180,12 +180,12 @@ pub(super) async fn write(app_dir: &Path, preference: Preference, call: &Call) -
     change(app_dir, call, move |values| drop(values.insert(KEY.to_owned(), serde_json::json!(preference)))).await
 }
 
-/// How long runtimes took to start, for whoever is about to wait for one.
+/// How long each runtime took to start, shown to a person who waits for the next start.
 const STARTS: &str = "lastStartMs";
 
 pub(super) async fn write_start(app_dir: &Path, runtime: RuntimeType, ms: u64, call: &Call) -> Result<()> {
     change(app_dir, call, move |values| {
-        // What is no object there is not ours to mend.
+        // Another program's value is left alone.
         if let Value::Object(starts) = values.entry(STARTS).or_insert_with(|| Map::new().into()) {
             starts.insert(key(runtime), ms.into());
         }
@@ -195,7 +195,7 @@ pub(super) async fn write_start(app_dir: &Path, runtime: RuntimeType, ms: u64, c
 
 pub(super) async fn starts(app_dir: &Path) -> Result<impl Fn(RuntimeType) -> Option<u64> + use<>> {
     let path = file(app_dir);
-    // A broken one is left to whom it concerns: `read` tells of it.
+    // A broken file is ignored here; `read` reports it.
     let values = task::blocking(move || Ok(disk::read_json::<Map<String, Value>>(&path).unwrap_or_default())).await?;
     Ok(move |runtime| values.get(STARTS)?.get(key(runtime))?.as_u64())
 }
@@ -211,7 +211,7 @@ async fn change(
 ) -> Result<()> {
     let lock = Lock::acquire(&app_dir.join("runtime.lock"), owner::check, call, Some(CONTAINER_CALL)).await?;
     let path = file(app_dir);
-    // Not broken off half-way: what is begun here takes no time worth it.
+    // Not cancelled half-way: it is too short for that.
     task::blocking(move || {
         let _lock = lock;
         let mut values = load(&path).unwrap_or_default();
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((s.runtime, s.source, s.install), (RuntimeType::Docker, Source::Auto, false));
         let said = s.explanation.unwrap();
         assert!(said.contains("Lima was chosen") && said.ends_with("Docker is used instead."), "{said}");
-        // Wanted and allowed: then it is what the person gets.
+        // Wanted and allowed to be installed: it is chosen.
         let s = choose(wished(Preference::Lima, Source::Saved), &f, true).unwrap();
         assert_eq!((s.runtime, s.install, s.explanation), (RuntimeType::Lima, true, None));
         let e = choose(wished(Preference::Lima, Source::Environment), &f, false).unwrap_err();

@@ -1,4 +1,4 @@
-//! What is there: all places looked at together, and none of them waited for longer than a person would notice.
+//! Finds runtimes: probes all places at once, for a time too short for a person to notice.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::{
     manager::{containerd::BundledRuntime, lima::LimaRuntime},
 };
 
-/// A little above what Docker's own probe takes for a socket that hangs; the whole is to stay below 300 ms.
+/// Slightly more than Docker's own probe spends on a socket that hangs; detection shall take less than 300 ms.
 const LIMIT: Duration = Duration::from_millis(270);
-/// For one socket, or one question to WSL.
+/// The time for one socket, or one question to WSL.
 #[cfg(any(target_os = "linux", windows))]
 const PROBE: Duration = Duration::from_millis(250);
-/// For one that sudo and a program have to open.
+/// The time for a socket that sudo and a program must open.
 #[cfg(target_os = "linux")]
 const SUDO_PROBE: Duration = Duration::from_secs(5);
 
@@ -29,19 +29,19 @@ pub enum State {
     Ready,
     /// Installed; a start brings it up.
     Stopped,
-    /// Could be fetched.
+    /// Can be downloaded.
     Installable,
     Unavailable,
 }
 
-/// A place that was looked at.
+/// A place that was probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tried {
     pub endpoint: String,
-    /// Who names it.
+    /// Where its address comes from.
     pub source: String,
-    /// Why nothing came of it; `None` for the one that answered.
+    /// Why it was not used; `None` for the one that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -63,13 +63,13 @@ pub struct Detail {
     /// What would make it available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What is still to be fetched; absent where nobody knows.
+    /// How much is still to be downloaded; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download_bytes: Option<u64>,
-    /// Installed, but not all that its start needs.
+    /// Installed, but its start needs more files.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
-    /// What it takes at most while it runs.
+    /// The most memory it takes while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +79,10 @@ pub struct Detail {
     pub last_start_ms: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Tried>,
-    /// It comes with the application: no download stands before an installation.
+    /// The application ships it: installing needs no download.
     #[serde(skip)]
     pub bundled: bool,
-    /// A containerd that the application brings itself.
+    /// The containerd of the application's own.
     #[serde(skip)]
     pub own: bool,
 }
@@ -111,7 +111,7 @@ impl Detail {
         Self { reason: Some(reason.into()), ..Self::new(runtime, State::Unavailable) }
     }
 
-    /// Without a download.
+    /// Usable without a download.
     fn usable(&self) -> bool {
         matches!(self.state, State::Ready | State::Stopped) || self.bundled
     }
@@ -180,7 +180,7 @@ async fn docker(options: &ContainerOptions) -> Detail {
     let docker = RuntimeType::Docker;
     let probes = match docker::probe(&options.docker).await {
         Ok(probes) => probes,
-        // A DOCKER_HOST that is none.
+        // An invalid DOCKER_HOST.
         Err(e) => {
             let hint = e.hint_text().map(str::to_owned);
             return Detail { hint, ..Detail::unavailable(docker, e.message()) };
@@ -198,7 +198,7 @@ async fn docker(options: &ContainerOptions) -> Detail {
             ..Detail::new(docker, State::Ready)
         };
     }
-    // The one a person can do something about: a socket that is there.
+    // Explain the one that a person can act on: a socket that exists.
     let absent = |p: &Probe| matches!(&p.endpoint, Endpoint::Unix(path) if !path.exists());
     let worth = probes.iter().find(|p| !absent(p)).or(if probes.len() == 1 { probes.first() } else { None });
     let reason = worth.and_then(|p| p.reason.clone()).unwrap_or_else(|| "No Docker engine was found".into());
@@ -255,14 +255,14 @@ async fn lima(_: &LimaRuntime) -> Detail {
     Detail::unavailable(RuntimeType::Lima, "Lima runs on macOS and Linux")
 }
 
-/// Bytes of `parts`, from a manifest that can be read without a network. A small file: it is read in place.
+/// The size of `parts` by a manifest that needs no network. The file is small, so it is read in place.
 fn size(network: &crate::fetch::Network, parts: &[crate::fetch::manifest::Part]) -> Option<u64> {
     let (manifest, platform) = (network.manifest_here()?, crate::fetch::platform::Platform::current().ok()?);
     let sizes = parts.iter().map(|part| manifest.find(*part, platform, &network.choice).ok()?.size());
     sizes.sum::<Option<u64>>().filter(|sum| *sum > 0)
 }
 
-/// The system's, or the one an address names; where that is none, the application's own.
+/// The system's containerd or the one that an address names; without one, the application's own.
 #[cfg(target_os = "linux")]
 pub(super) async fn containerd(options: &ContainerOptions, own: &BundledRuntime) -> Detail {
     let found = given_containerd(options).await;
@@ -329,7 +329,7 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
     match version {
         Ok(version) => {
             let version = Some(version);
-            // Containers are made and started through it.
+            // nerdctl creates and starts containers.
             if program.is_some() {
                 return Detail { version, ..base };
             }
@@ -344,7 +344,7 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
     }
 }
 
-/// In the WSL distribution of the application's own.
+/// containerd in the application's own WSL distribution.
 #[cfg(windows)]
 pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> Detail {
     use crate::manager::containerd::wsl::{PARTS, SOCKET, WslState};
@@ -375,7 +375,7 @@ pub(super) async fn containerd(_: &ContainerOptions, _: &BundledRuntime) -> Deta
     Detail::unavailable(RuntimeType::Containerd, "containerd runs in the Lima VM on macOS")
 }
 
-/// The program itself, where it is given or on the `PATH`.
+/// The path of nerdctl: the given one, else from the `PATH`.
 #[cfg(target_os = "linux")]
 fn nerdctl(given: Option<&std::path::Path>) -> Option<std::path::PathBuf> {
     if let Some(path) = given {

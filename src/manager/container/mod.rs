@@ -1,4 +1,4 @@
-//! Which runtime an application uses: what is there, what is wanted, and what comes of the two.
+//! Which runtime an application uses: finds runtimes and chooses one.
 
 mod choice;
 mod detect;
@@ -34,11 +34,11 @@ pub struct ContainerOptions {
     pub docker: DockerOptions,
     #[cfg(unix)]
     pub containerd: crate::engine::containerd::ContainerdOptions,
-    /// Its `appName` and `appDir` are ours where they are absent.
+    /// Absent, its `appName` and `appDir` are those above.
     pub lima: LimaOptions,
 }
 
-/// What somebody would like to use.
+/// A wish for a runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
@@ -74,7 +74,7 @@ impl From<RuntimeType> for Preference {
     }
 }
 
-/// Finds runtimes and decides; the adapters it decides between are the caller's to make.
+/// Finds runtimes and chooses one; the caller makes the adapter.
 pub struct ContainerManager {
     options: ContainerOptions,
     app_dir: PathBuf,
@@ -83,7 +83,7 @@ pub struct ContainerManager {
 }
 
 impl ContainerManager {
-    /// Touches no file yet.
+    /// Reads and writes no file.
     pub fn new(mut options: ContainerOptions) -> Result<Self> {
         let app_dir = app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?;
         let app_dir = std::path::absolute(&app_dir).map_err(|e| Error::invalid("appDir", e))?;
@@ -106,7 +106,7 @@ impl ContainerManager {
         Ok(Self { options, app_dir, own, lima })
     }
 
-    /// Looks at all runtimes at once; nothing is started, and no network but the engines' own is asked.
+    /// Probes all runtimes at once. Starts nothing, and uses no network except to reach the engines.
     pub async fn detect(&self, call: &Call) -> Result<Detection> {
         call.run(None, async {
             let looking = async { Ok(detect::detect(&self.options, &self.own, &self.lima).await) };
@@ -119,7 +119,7 @@ impl ContainerManager {
         .await
     }
 
-    /// The runtime to use now: the environment's, the constructor's, the saved one, or whichever is there.
+    /// The runtime to use now: by the environment, the constructor or the saved choice, else whichever is there.
     pub async fn select(&self, call: &Call) -> Result<Selection> {
         call.run(None, async {
             let (saved, trouble) = choice::read(&self.app_dir).await?;
@@ -133,17 +133,17 @@ impl ContainerManager {
         .await
     }
 
-    /// Whether the containerd to use is the application's own: there is no other one here.
+    /// Whether the containerd to use is the application's own, because there is no other.
     pub async fn containerd_is_own(&self, call: &Call) -> Result<bool> {
         call.run(None, async { Ok(detect::containerd(&self.options, &self.own).await.own) }).await
     }
 
-    /// Remembers how long a start took that downloaded nothing.
+    /// Saves how long a start without a download took.
     pub async fn save_start(&self, runtime: RuntimeType, ms: u64, call: &Call) -> Result<()> {
         choice::write_start(&self.app_dir, runtime, ms, call).await
     }
 
-    /// Remembers what the person chose.
+    /// Saves the person's choice.
     pub async fn save(&self, preference: Preference, call: &Call) -> Result<()> {
         choice::write(&self.app_dir, preference, call).await
     }

@@ -1,4 +1,4 @@
-//! The daemon's life: started beside whatever else runs here, ended with its containers, and nothing else with it.
+//! Starts and stops our containerd, without touching any other one on this machine.
 
 use std::{
     fs,
@@ -34,35 +34,36 @@ use crate::{
     task,
 };
 
-/// A cold start of containerd on a slow disk.
+/// Enough for a cold start of containerd on a slow disk.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
-/// Containers get this long to end by themselves, as Docker gives them.
+/// How long containers may take to end by themselves; Docker gives them as much.
 const GRACE: Duration = Duration::from_secs(10);
 /// A socket's path may have 107 bytes, and containerd makes a second one beside its own
 /// (docs/reference/containerd.md#socket).
 const LONGEST: usize = 107 - ".ttrpc".len();
 
-/// `run/daemon.json`: who we started.
+/// `run/daemon.json`: the daemon that we started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Started {
     #[serde(flatten)]
     service: Service,
     rootless: bool,
-    /// Mount points of the machine that were not there before.
+    /// Mount points that we made on this machine.
     made: Vec<PathBuf>,
-    /// It came up, and the wrappers know the way in.
+    /// It is up, and the wrappers can enter its namespaces.
     ready: bool,
 }
 
-/// Where containerd, nerdctl and the CNI plugins keep things whatever their options say
-/// (docs/reference/containerd.md#built-in-paths), and the directory of ours that is there instead.
+/// Paths that containerd, nerdctl and the CNI plugins use whatever their options say
+/// (docs/reference/containerd.md#built-in-paths), each with the directory of ours that replaces it.
 const OWN: [(&str, &str); 3] =
     [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
 
-/// Waits for a line, which comes once it is recorded; marks the namespace, puts directories of ours in the place of those of
-/// [`OWN`], and becomes containerd. Arguments: the mark and its place, the configuration, the program, and pairs of places.
+/// Waits for a line, which we send once the daemon is recorded; marks its mount namespace; mounts our directories over
+/// those of [`OWN`]; becomes containerd. Arguments: the mark and its mount point, the configuration, the program, and pairs
+/// of directories.
 const INSIDE: &str = r#"
 set -e
 read -r line
@@ -82,16 +83,16 @@ exec "$containerd" --config "$config"
 "#;
 
 impl BundledRuntime {
-    /// Our containerd lives, and somebody listens at its socket.
+    /// Whether our containerd lives and its socket accepts connections.
     pub async fn is_running(&self) -> bool {
-        // Root follows nothing in a directory of somebody else's, not even to look.
+        // Root reads nothing below another user's directory.
         owner::check(self.dir()).is_ok()
             && self.started().is_some_and(|s| s.ready && s.service.process.lives())
             && UnixStream::connect(self.paths().address).await.is_ok()
     }
 
-    /// What stands in the way of running one at all: for an ordinary user, what this machine lacks; before an installation,
-    /// without the programs that it brings.
+    /// Why no daemon can run here: for an ordinary user, what this machine lacks. Before an installation, without counting
+    /// the programs that it brings.
     pub(in crate::manager) fn obstacle(&self, installed: bool) -> Option<Error> {
         if geteuid().is_root() {
             return owner::check(self.dir()).err();
@@ -104,7 +105,7 @@ impl BundledRuntime {
         disk::write_json(&self.run_dir().join("daemon.json"), started)
     }
 
-    /// rootlesskit's child, in whose namespaces containerd is.
+    /// rootlesskit's child; containerd runs in its namespaces.
     fn rootless_child(&self) -> Option<Identity> {
         Identity::of(fs::read_to_string(self.run_dir().join("rootlesskit/child_pid")).ok()?.trim().parse().ok()?)
     }
@@ -113,8 +114,8 @@ impl BundledRuntime {
         disk::read_json(&self.run_dir().join("daemon.json"))
     }
 
-    /// Resolves once containerd answers; at once when it does. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what
-    /// an ordinary user's containerd lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
+    /// Resolves once containerd answers. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what a rootless containerd
+    /// lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, START).await?;
@@ -150,7 +151,7 @@ impl BundledRuntime {
             return Err(obstacle);
         }
         sink(RuntimeProgress::new(Phase::Boot, "Starting containerd"));
-        // What a daemon left that was killed: its containers go with it, so that no two of them write the same files.
+        // End what a killed daemon left, its containers included: two daemons must not write the same files.
         if let Some(before) = self.started() {
             self.end_processes(lock, before.service).await?;
         }
@@ -193,8 +194,8 @@ impl BundledRuntime {
         Ok(())
     }
 
-    /// Ends what runs in it, and then the daemon: TERM, and KILL for what does not end. Nothing of it is left but what
-    /// it keeps on the disk. No daemon is no error.
+    /// Ends the containers, then the daemon: TERM, then KILL. Only its files stay. A daemon that does not run is not an
+    /// error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, STOP).await?;
@@ -222,14 +223,14 @@ impl BundledRuntime {
         let run = self.run_dir();
         task::blocking(move || disk::remove(&run)).await?;
         for place in started.map(|s| s.made).unwrap_or_default() {
-            // Only where nobody else has put anything into it.
+            // Fails when another program uses the directory.
             let _ = fs::remove_dir(place);
         }
         Ok(())
     }
 
-    /// What the daemon keeps on the disk: images, containers, volumes. The files of an ordinary user's containers belong
-    /// to numbers only their own namespace may touch.
+    /// Removes the daemon's images, containers and volumes. Only the user's own namespace may remove files of rootless
+    /// containers.
     pub(super) async fn remove_data(&self) -> Result<()> {
         let all = ["root", "data", "networks", "leases", "registries", "config.toml", "nerdctl.toml", "containerd.log"];
         let mut left = Vec::new();
@@ -249,11 +250,11 @@ impl BundledRuntime {
         LocalGuest::new("").run(Command::new(argv)).await?.checked("rootlesskit").map(drop)
     }
 
-    /// Every container's own process: TERM, and KILL after a while; its end is then carried out, so that its network
-    /// goes with it. Restart policies stay as they are, for the next start.
+    /// Ends each container's process with TERM, then KILL, and deletes its task, which removes its network. Restart
+    /// policies stay for the next start.
     async fn end_containers(&self) {
         let tasks = self.run_dir().join("state/io.containerd.runtime.v2.task");
-        // Again, because a restart policy may have been quicker.
+        // Repeated: a restart policy may have started a container again.
         for _ in 0..3 {
             let found: Vec<(String, String)> = disk::entries(&tasks)
                 .iter()
@@ -274,7 +275,7 @@ impl BundledRuntime {
     async fn end_container(&self, namespace: &str, id: &str) -> Result<()> {
         let api = self.api(namespace)?;
         let kill = async |signal: Signal| api.kill(id, signal.as_raw().cast_unsigned()).await;
-        // One that has ended cannot be killed, and waiting for it ends at once; a paused one hears no signal.
+        // A container that has ended cannot be killed and needs no wait; a paused one receives no signal.
         let _ = api.resume(id).await;
         let _ = kill(Signal::TERM).await;
         if tokio::time::timeout(GRACE, api.wait(id)).await.is_err() {
@@ -288,12 +289,12 @@ impl BundledRuntime {
         LocalGuest::new("").run(Command::new(argv)).await?.checked("ctr").map(drop)
     }
 
-    /// The daemon first, then whatever is left of it.
+    /// Ends the daemon first, then what is left of it.
     async fn end_processes(&self, lock: &Lock, service: Service) -> Result<()> {
         let held = lock.clone();
         let left = task::blocking(move || {
             let _held = held;
-            // Before, too: with its shim gone, a container's process is nobody's any more.
+            // Collected before as well: once its shim has ended, a container's process has no parent of ours.
             let mut found = service.members();
             let mut left = end(&[service.process], Signal::TERM, GRACE);
             if !left.is_empty() {
@@ -318,7 +319,7 @@ impl BundledRuntime {
         Api::new(Arc::new(LocalGuest::new(address)), namespace)
     }
 
-    /// Directories, configurations and the wrapper; returns the mount points that had to be made.
+    /// Writes directories, configurations and wrappers; returns the mount points that it made.
     fn prepare(&self, rootless: bool) -> Result<Vec<PathBuf>> {
         let dir = self.dir();
         let run = self.run_dir();
@@ -328,11 +329,11 @@ impl BundledRuntime {
         {
             disk::create_dir(&dir.join(name))?;
         }
-        // Container users of an ordinary user's are none of its groups, and go through these.
+        // Rootless containers' users belong to none of the user's groups and must pass through these directories.
         for (name, mode) in [("run", 0o700), ("root", 0o711), ("data", 0o711)] {
             let private = dir.join(name);
             owner::check(&private)?;
-            // What an administrator's link to another disk leads to is his.
+            // A link that an administrator made leads to his own directory.
             if !private.is_symlink() {
                 fs::set_permissions(&private, fs::Permissions::from_mode(mode))
                     .map_err(|e| Error::io(e, "Cannot protect", &private))?;
@@ -348,7 +349,7 @@ impl BundledRuntime {
             }
         }
         let text = |path: &Path| format!("{:?}", path.display().to_string());
-        // What containerd 1.6 and 2.x both read (docs/reference/containerd.md#configuration).
+        // A configuration for both containerd 1.6 and 2.x (docs/reference/containerd.md#configuration).
         let config = format!(
             "version = 2\nroot = {root}\nstate = {state}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
              \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {address}\n[plugins.\"io.containerd.internal.v1.opt\"]\n\
@@ -359,7 +360,7 @@ impl BundledRuntime {
             opt = text(&run.join("opt")),
         );
         disk::write_text(&dir.join("config.toml"), &config)?;
-        // In the place of the machine's, which is for another daemon.
+        // Replaces the machine's file, which is for another daemon.
         disk::write_text(&dir.join("nerdctl.toml"), "")?;
         network::write_default(&self.paths().networks)?;
         let inside = entrance(&self.run_dir(), rootless)? + "enter \"$@\"\n";
@@ -368,7 +369,7 @@ impl BundledRuntime {
         Ok(made)
     }
 
-    /// Any program can start it, with any arguments.
+    /// The wrapper for nerdctl, which any program can run with any arguments.
     fn wrapper(&self, rootless: bool) -> Result<String> {
         let dir = self.dir();
         let paths = self.paths();
@@ -431,7 +432,7 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
         let log_path = dir.join("containerd.log");
         let open = || -> std::io::Result<[fs::File; 2]> {
             let log = disk::open_private(fs::OpenOptions::new().append(true).create(true), &log_path)?;
-            // The last start's. It stays the same file, for who reads it.
+            // Holds the last start only. It stays the same file for its readers.
             log.set_len(0)?;
             Ok([log.try_clone()?, log])
         };
@@ -450,7 +451,7 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
         }
         // SAFETY: setsid is one system call and allocates nothing.
         unsafe {
-            // Of no terminal: it outlives the application.
+            // Without a terminal: it outlives the application.
             command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
         }
         Ok(command)
@@ -467,10 +468,10 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
     }
 }
 
-/// The beginning of a shell script: `enter` becomes a program in the daemon's namespaces. They are held open before their
-/// process is looked at for the last time, and entered as they are held: its number may be another's by then, whose
-/// namespaces hold that one's programs. Variables have names that no container's have, for a shell hands on what it was
-/// given.
+/// The beginning of a shell script that defines `enter`, which becomes a program in the daemon's namespaces. The script
+/// opens the namespaces, checks the process once more, and enters what it holds open: otherwise the number could belong to
+/// another process, with that one's programs in its namespaces. The variables have names that no container uses, since a
+/// shell passes on its environment.
 fn entrance(run: &Path, rootless: bool) -> Result<String> {
     let (hold, others) = if rootless {
         (
@@ -515,20 +516,20 @@ enter() {{ exec $LIMA_RUNTIME_SPACE /bin/sh -c 'exec 7<&- 8<&- 9<&-; exec "$@"' 
     ))
 }
 
-/// The line they read: the process, the moment it began, the boot that it belongs to.
+/// The line that the wrappers read: process, start time, boot.
 fn for_the_wrappers(entry: &Identity) -> String {
     let (pid, began) = entry.for_a_shell();
     format!("{pid} {began} {}\n", system::boot_name())
 }
 
-/// A name that nobody else gives to a mount.
+/// A unique name for the mount.
 fn mark() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/uuid");
     let number = fs::read_to_string(path).map_err(|e| Error::io(e, "Cannot read", path))?;
     Ok(format!("lima-runtime-{}", number.trim()))
 }
 
-/// For the shell.
+/// Quoted for the shell.
 fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().ok_or_else(|| Error::invalid("dataDir", "must be UTF-8"))?;
     Ok(crate::shell::quoted(text))
@@ -538,10 +539,10 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A daemon on its way up. Dropped before [`Launched::keep`], it is ended.
+/// A daemon that is starting. Dropped before [`Launched::keep`], it is ended.
 struct Launched {
     identity: Identity,
-    /// Closed without a word, it is told to end.
+    /// Closed without a line, it tells the daemon to end.
     gate: Option<ChildStdin>,
     ended: tokio::sync::oneshot::Receiver<()>,
     kept: bool,
@@ -562,8 +563,8 @@ impl Launched {
             ));
         };
         let (send, ended) = tokio::sync::oneshot::channel();
-        // Nothing else of this process waits for it, and a zombie would look alive to others. A thread of its own: it
-        // waits as long as the daemon lives.
+        // Nothing else waits for the child, and a zombie would look alive to others. A thread of its own waits as long as
+        // the daemon lives.
         let wait = move || {
             let _ = child.wait();
             let _ = send.send(());
@@ -575,7 +576,7 @@ impl Launched {
         Ok(Self { identity, gate, ended, kept: false })
     }
 
-    /// One that has ended meanwhile does not hear it, which is seen by its end.
+    /// A failed write means that the daemon has ended, which is noticed elsewhere.
     fn go(&mut self) {
         if let Some(mut gate) = self.gate.take() {
             _ = gate.write_all(b"\n");
@@ -594,7 +595,6 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         if !self.kept {
-            // It has no containers yet.
             let identity = self.identity;
             std::thread::spawn(move || end(&[identity], Signal::KILL, GRACE));
         }
@@ -605,7 +605,7 @@ impl Drop for Launched {
 mod tests {
     use super::*;
 
-    /// Who starts it may end before it has written down whom it started.
+    /// The starter may end before it has recorded the daemon.
     #[test]
     fn what_nobody_recorded_ends_before_it_does_anything() {
         let dir = tempfile::tempdir().unwrap();
@@ -621,7 +621,7 @@ mod tests {
         assert!(disk::entries(dir.path()).is_empty());
     }
 
-    /// The scripts' beginning in every shell there is here, its process being this one.
+    /// The beginning of the scripts in each shell that is installed here, with this process as the daemon.
     #[test]
     fn the_way_in_is_looked_at_and_leaves_the_callers_variables_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -645,7 +645,7 @@ mod tests {
                         "sh",
                         "* $x",
                     ]);
-                    // Whatever our own tests are run with is not the wrapper's.
+                    // Without the environment of these tests.
                     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
                     command.envs(variables.map(|name| (name, "theirs"))).output().unwrap()
                 };

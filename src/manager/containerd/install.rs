@@ -1,4 +1,4 @@
-//! nerdctl-full on this machine.
+//! Installs nerdctl-full on this machine.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ use crate::{
 const PART: Part = Part::NerdctlFull;
 
 impl BundledRuntime {
-    /// Whether the programs are there, whole as far as can be seen without reading them.
+    /// Whether the programs are installed, as far as can be seen without reading them.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let home = self.home.clone();
         let look = move || {
@@ -41,7 +41,7 @@ impl BundledRuntime {
         call.run(None, work).await
     }
 
-    /// Brings what is missing. Nothing is there half: it is the old state or the new one.
+    /// Installs what is missing, in one step: an interrupted installation leaves the old state.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
@@ -75,12 +75,12 @@ impl BundledRuntime {
                     remote = Some(opened);
                     right
                 }
-                // Without a network, what is there will do.
+                // Without a network, the installed version will do.
                 Err(e) if e.code() == ErrorCode::DownloadFailed => true,
                 Err(e) => return Err(e),
             },
         };
-        // Programs that run are not exchanged under their daemon.
+        // The programs of a running daemon are not replaced.
         if right || (installed.is_some() && self.is_running().await) {
             meter.say(Phase::Ready, None, "containerd is installed");
             return Ok(());
@@ -96,8 +96,8 @@ impl BundledRuntime {
         let (home, held) = (self.home.clone(), lock.clone());
         task::blocking(move || {
             let _held = held;
-            // Containers hold the path of the nerdctl that made them: an old version stays as long as there may be one
-            // (docs/reference/nerdctl.md#environment-of-the-caller). The archive has served its purpose.
+            // Containers hold the path of the nerdctl that made them, so old versions stay while there may be containers
+            // (docs/reference/nerdctl.md#environment-of-the-caller). The archive is not needed any more.
             home.prune(home.dir().join("root").exists(), |_| false)?;
             disk::remove(&home.dir().join("cache"))
         })
@@ -106,10 +106,9 @@ impl BundledRuntime {
         Ok(())
     }
 
-    /// Installs what is missing, and starts the daemon.
     pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        // Known before anything is downloaded for nothing.
+        // Checked first, before a useless download.
         #[cfg(target_os = "linux")]
         if let Some(obstacle) = self.obstacle(false) {
             return Err(obstacle);
@@ -118,7 +117,7 @@ impl BundledRuntime {
         self.start_daemon(sink, call).await
     }
 
-    /// Ends the daemon and its containers, and removes them, their images and volumes, and the programs.
+    /// Ends the daemon and its containers, and removes them with their images, volumes and programs.
     pub async fn uninstall(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, CONTAINER_CALL).await?;
@@ -128,13 +127,13 @@ impl BundledRuntime {
             let (home, lock) = (self.home.clone(), lock.clone());
             task::blocking(move || {
                 let dir = home.dir();
-                // The record first: whatever happens after it, what is left is no installation.
+                // The record first: what an interruption leaves after that does not count as installed.
                 for name in ["install.json", "current", "bin", "versions", "cache"] {
                     disk::remove(&dir.join(name))?;
                 }
                 disk::remove_leftovers(dir)?;
                 lock.remove_file()?;
-                // Ours when nothing else is in it.
+                // Only when nothing else is in it.
                 let _ = fs::remove_dir(dir);
                 Ok(())
             })

@@ -1,9 +1,9 @@
-//! containerd of our own. On Linux: nerdctl-full in a directory of ours, and its daemon beside whatever else runs here.
-//! On Windows: in a WSL2 distribution (`wsl`).
+//! containerd of the application's own. On Linux: nerdctl-full in our directory, its daemon beside any other one. On
+//! Windows: in a WSL2 distribution (`wsl`).
 //!
-//! On Linux the daemon gets a mount namespace of its own in which the paths that containerd, nerdctl and CNI have built in
-//! (`/run/containerd`, `/run/nerdctl`, `/var/lib/cni`) are directories of ours. So nothing of it meets another
-//! containerd of this machine, and it leaves nothing there.
+//! On Linux the daemon gets its own mount namespace, in which the paths that containerd, nerdctl and CNI hard-code
+//! (`/run/containerd`, `/run/nerdctl`, `/var/lib/cni`) are our directories. So it meets no other containerd of this machine
+//! and leaves nothing there.
 
 #[cfg(target_os = "linux")]
 mod daemon;
@@ -58,20 +58,20 @@ pub struct BundledRuntime {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BundledPaths {
-    /// Our wrapper: it goes to this daemon, with nothing of its caller's environment.
+    /// Our wrapper, which runs nerdctl for this daemon without its caller's environment.
     pub nerdctl: PathBuf,
     /// Runs a command in the daemon's namespaces.
     #[cfg(not(windows))]
     pub inside: PathBuf,
-    /// nerdctl as the engine runs it, on the other side of the virtual machine.
+    /// The path of nerdctl in the distribution, which the engine runs.
     #[cfg(windows)]
     pub guest_nerdctl: String,
     /// The raw program.
     pub containerd: PathBuf,
     pub address: PathBuf,
-    /// nerdctl's: names, logs and volumes.
+    /// nerdctl's data: names, logs and volumes.
     pub data_root: PathBuf,
-    /// Of the CNI plugins, and of the networks' configurations.
+    /// The directory of the CNI plugins; `networks` has the networks' configurations.
     pub cni: PathBuf,
     pub networks: PathBuf,
 }
@@ -114,7 +114,7 @@ impl BundledRuntime {
         self.home.current().join("bin")
     }
 
-    /// What lives as long as the daemon: sockets, state, who it is.
+    /// Files of a running daemon: sockets, state, its identity.
     #[cfg(not(windows))]
     fn run_dir(&self) -> PathBuf {
         self.dir().join("run")

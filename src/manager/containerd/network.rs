@@ -1,4 +1,4 @@
-//! The daemon's networks: the one every container gets, and the interfaces they all leave behind.
+//! The daemon's default network, and the bridges that networks leave behind.
 
 use std::{fs, net::Ipv4Addr, path::Path};
 
@@ -10,11 +10,12 @@ use crate::{
     fetch::{disk, manifest::Digest},
 };
 
-/// nerdctl's name for it; its file lies above the namespaces' (docs/reference/nerdctl.md#network-files).
+/// nerdctl's name for the default network, whose file lies outside the namespaces' directories
+/// (docs/reference/nerdctl.md#network-files).
 const DEFAULT: &str = "bridge";
 
-/// Writes the default network's configuration once. nerdctl would make it with the bridge `nerdctl0`, which may be
-/// another nerdctl's of this machine.
+/// Writes the default network's configuration once. nerdctl would use the bridge `nerdctl0`, which another nerdctl of this
+/// machine may have.
 pub(super) fn write_default(networks: &Path) -> Result<()> {
     let path = networks.join(format!("nerdctl-{DEFAULT}.conflist"));
     if path.exists() {
@@ -43,13 +44,13 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
     disk::write_json(&path, &config)
 }
 
-/// Its name, of which 15 bytes are the longest, and a number for its addresses: others for each directory.
+/// The bridge's name (15 bytes at most) and a number for its addresses, different for each directory.
 fn default_bridge(networks: &Path) -> (String, u8) {
     let own = Sha256::digest(networks.as_os_str().as_encoded_bytes());
     (format!("lr-{}", &Digest::of(&own).as_str()[..10]), own[4])
 }
 
-/// Not 10.4, from whose start every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
+/// Not 10.4, from which every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
 const OWN: u8 = 5;
 
 fn is_free(third: u8, used: &[(u32, u32)]) -> bool {
@@ -67,7 +68,7 @@ fn used(routes: &str) -> Vec<(u32, u32)> {
     routes.lines().skip(1).filter_map(line).collect()
 }
 
-/// The bridges of our networks, as far as they are there and nothing hangs on them.
+/// The bridges of our networks that exist and that nothing is attached to.
 pub(super) fn idle_bridges(networks: &Path) -> Vec<String> {
     let idle = |name: &String| {
         let ports = Path::new("/sys/class/net").join(name).join("brif");
@@ -76,8 +77,8 @@ pub(super) fn idle_bridges(networks: &Path) -> Vec<String> {
     bridges(networks).into_iter().filter(idle).collect()
 }
 
-/// Those that the configurations below `networks` name as we do, and nerdctl: whoever writes one may name any other bridge
-/// of this machine.
+/// The bridges in the configurations below `networks` whose names we or nerdctl chose. Whoever writes a configuration may
+/// name any other bridge.
 fn bridges(networks: &Path) -> Vec<String> {
     let mut files = disk::entries(networks);
     files.extend(files.clone().iter().flat_map(|d| disk::entries(d)));
@@ -110,7 +111,7 @@ mod tests {
     fn only_the_bridges_of_our_own_networks_are_taken_away() {
         let dir = tempfile::tempdir().unwrap();
         write_default(dir.path()).unwrap();
-        // As nerdctl 2.1.6 writes one; and as anybody may.
+        // As nerdctl 2.1.6 writes one, and as anybody may.
         let id = "eefd2c5b2c5ab1b0e9cfcea1a4c8a0d2f0a3e6b1c2d3e4f5a6b7c8d9e0f1a2b3";
         for (file, id, bridge) in [
             ("default/nerdctl-live.conflist", id, format!("br-{}", &id[..12])),

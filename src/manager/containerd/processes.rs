@@ -1,9 +1,10 @@
-//! Which processes are the daemon's. Not what they say of themselves: anybody's arguments can name our directory, and an
-//! administrator may look around in our namespace. What the system says of them, and we recorded: the daemon's identity,
-//! its session, and a mark in the mount namespace that we made.
+//! Which processes are the daemon's. Their arguments prove nothing: anybody can name our directory, and an administrator
+//! may enter our namespace. What counts is what the system says and we recorded: the daemon's identity, its session, and a
+//! mark in the mount namespace that we made.
 //!
-//! A session is entered by being born in it: containerd's shims, which it leaves to the init process, are in it, and a shell
-//! that `nsenter` brought is not. Its number is given anew once all in it are gone; then the mark is missing.
+//! A process is in a session only by being born there: containerd's shims are, although the init process adopts them; a
+//! shell that `nsenter` brought is not. A session's number is reused once all its processes have ended; then the mark is
+//! missing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,20 +16,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::identity::{Identity, system};
 
-/// Recorded when the daemon was started.
+/// The daemon, as recorded when it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Service {
     /// containerd itself, or the rootlesskit above it.
     pub(super) process: Identity,
     /// It led a session of its own.
     pub(super) session: i32,
-    /// The source of a mount in its namespace: a number that nobody guesses.
+    /// The source of a mount in its namespace: a random number.
     pub(super) mark: String,
 }
 
 impl Service {
-    /// What lives of it: the daemon, those of its session in its namespace, and whatever came of them. A container's
-    /// processes have namespaces and sessions of their own, and are found as children of their shim.
+    /// The living processes of the daemon: itself, those of its session and namespace, and all their descendants. A
+    /// container's processes have their own namespaces and sessions, but descend from their shim.
     pub(super) fn members(&self) -> Vec<Identity> {
         let processes = all();
         let mut ours: HashSet<Identity> = HashSet::new();
@@ -43,7 +44,7 @@ impl Service {
             let parents: HashMap<i32, Identity> = ours.iter().map(|p| (p.pid(), *p)).collect();
             let before = ours.len();
             for (identity, stat) in &processes {
-                // A parent that still lives has been this process's parent all the time, and no other with its number.
+                // A parent that still lives is the one we found, not another with its number.
                 if let Some(parent) = parents.get(&stat.parent)
                     && !ours.contains(identity)
                     && parent.lives()
@@ -58,7 +59,7 @@ impl Service {
         ours.into_iter().filter(Identity::lives).collect()
     }
 
-    /// Whether the process is in the namespace that we made. `known` keeps the answer for each namespace.
+    /// Whether the process is in our mount namespace. `known` caches the answer for each namespace.
     fn has_mark(&self, pid: i32, known: &mut HashMap<u64, bool>) -> bool {
         let Ok(space) = fs::metadata(format!("/proc/{pid}/ns/mnt")) else { return false };
         *known.entry(space.ino()).or_insert_with(|| has_mark(pid, &self.mark))
@@ -66,7 +67,7 @@ impl Service {
 }
 
 pub(super) fn has_mark(pid: i32, mark: &str) -> bool {
-    // The source of a mount is the second word behind the dash.
+    // The source of a mount is the second word after the dash.
     let source = |line: &str| line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(mark);
     !mark.is_empty() && fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|text| text.lines().any(source))
 }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
     use crate::process::identity::end;
 
-    /// A shell that leads a session, and says that it has come so far.
+    /// Starts a shell that leads a session, and waits until it prints `up`.
     fn start(script: &str, args: &[&str]) -> Child {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "sh"]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -122,7 +123,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let mark = format!("lima-runtime-test-{}", std::process::id());
-        // A daemon that leaves a child to the init process, as containerd does its shims, and has one of its own.
+        // A daemon with one child adopted by the init process, as containerd's shims are, and one of its own.
         let daemon = r#"
             exec unshare --mount --propagation slave sh -c '
                 mount -t tmpfs "$1" "$2"
@@ -140,20 +141,20 @@ mod tests {
         let mut expected = vec![leader.id(), pid("orphan"), pid("child"), pid("container")];
         expected.sort_unstable();
 
-        // An administrator who looks around, and one whose arguments name all there is to name.
+        // An administrator's shell in the namespace, and a process whose arguments name everything.
         let target = format!("--target={}", leader.id());
         let mut visitor = start(r#"exec nsenter "$1" --mount sh -c 'sleep 1000 & echo up; wait'"#, &[&target]);
         let mut namesake = start("echo up; read x", &[outside, &mark]);
         assert!(has_mark(visitor.id().cast_signed(), &mark) && !has_mark(namesake.id().cast_signed(), &mark));
         assert_eq!(pids(&service), expected);
 
-        // Killed, it leaves what is in its session; the container that was its child is nobody's any more.
+        // After a kill its session is still found, but not the container, whose parent is gone.
         leader.kill().unwrap();
         leader.wait().unwrap();
         let left = pids(&service);
         assert!(left.contains(&pid("orphan")) && left.contains(&pid("child")));
         assert!(!left.contains(&visitor.id()) && !left.contains(&namesake.id()));
-        // A record of another boot, another daemon or another namespace is of nobody who lives.
+        // A record of another boot, daemon or namespace matches no living process.
         let later = Identity::of(namesake.id()).unwrap();
         assert!(later.is_since(&process));
         let others = [
@@ -168,7 +169,7 @@ mod tests {
         let all: Vec<_> = all.into_iter().filter_map(Identity::of).collect();
         assert!(end(&all, Signal::KILL, Duration::from_secs(20)).is_empty());
         assert_eq!(pids(&service), [] as [u32; 0]);
-        // These two end by themselves, when they may.
+        // The other two are untouched.
         for visitor in [&mut visitor, &mut namesake] {
             assert!(visitor.try_wait().unwrap().is_none());
             let group = rustix::process::Pid::from_child(visitor);
@@ -182,7 +183,7 @@ mod tests {
     fn a_session_whose_number_was_given_anew_has_no_mark() {
         let mut other = start("echo up; read x", &[]);
         let process = Identity::of(other.id()).unwrap();
-        // Of a daemon that had this number before.
+        // A daemon that had this number before.
         let before =
             Service { process: Identity::new(process.pid(), 1).unwrap(), session: process.pid(), mark: "x".into() };
         assert_eq!(pids(&before), [] as [u32; 0]);

@@ -1,4 +1,4 @@
-//! What an ordinary user's containerd needs of this machine, and what to do where it is not there.
+//! What a rootless containerd needs of this machine, and what to do when it is missing.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorCode};
 
-/// Where a program may be that a desktop's PATH leaves out.
+/// Directories that a desktop's PATH may leave out.
 pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What nerdctl-full brings of that.
+/// The needed programs that nerdctl-full brings.
 const BROUGHT: [&str; 2] = ["rootlesskit", "slirp4netns"];
 
 /// One thing that is missing.
@@ -74,8 +74,7 @@ impl Machine {
         })
     }
 
-    /// Everything that stands in the way, in the order to mend it. `bundled`: the directory of our programs, once they are
-    /// installed.
+    /// Everything that is missing, in the order to mend it. `bundled` is the directory of our programs, once installed.
     pub(super) fn lacks(&self, bundled: Option<&Path>) -> Vec<Lack> {
         let mut lacks = Vec::new();
         if self.setting("/proc/sys/user/max_user_namespaces").as_deref() == Some("0")
@@ -135,7 +134,7 @@ impl Machine {
     }
 }
 
-/// All of it in one error: nobody wants to be told five times.
+/// Reports all of it in one error.
 pub(super) fn error(lacks: &[Lack]) -> Error {
     let list = lacks.iter().map(|l| l.what.as_str()).collect::<Vec<_>>().join("; ");
     let mut advice: Vec<&str> = Vec::new();
@@ -157,7 +156,7 @@ fn kernel_before(release: &str, wanted: (u32, u32)) -> bool {
     let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) => (major, minor) < wanted,
-        // An odd name is no reason to refuse.
+        // An unknown version is not refused.
         _ => false,
     }
 }

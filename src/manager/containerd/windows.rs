@@ -1,4 +1,4 @@
-//! On Windows everything is done in the WSL distribution.
+//! On Windows, `BundledRuntime` does everything in the WSL distribution.
 
 use std::path::PathBuf;
 

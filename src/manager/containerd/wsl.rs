@@ -1,9 +1,9 @@
-//! containerd of our own on Windows: nerdctl-full in a WSL2 distribution that nobody else uses.
+//! containerd of the application's own on Windows: nerdctl-full in a WSL2 distribution that nobody else uses.
 //!
-//! What is in the distribution is ours, so everything has its usual place there. What is outside is told from other
-//! people's by where its disk lies: a distribution of our name whose disk is not in our directory is not touched.
+//! Everything in the distribution is ours and has its usual path. A distribution of our name is ours only if its disk lies
+//! in our directory; another one is not touched.
 //!
-//! It compiles everywhere, and its tests run it on Linux over a stand-in for `wsl.exe`. It has not run on Windows yet.
+//! It compiles everywhere; its tests run on Linux with a stand-in for `wsl.exe`. It has not run on Windows yet.
 
 use std::{
     path::{Path, PathBuf},
@@ -40,32 +40,32 @@ use crate::{
     task,
 };
 
-/// A distribution is made of the first; the second goes into it.
+/// The first makes the distribution; the second is unpacked into it.
 pub const PARTS: [Part; 2] = [Part::WslRootfs, Part::NerdctlFull];
 /// Where containerd listens in the distribution.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// nerdctl-full, unpacked.
 const PREFIX: &str = "/usr/local";
-/// WSL's virtual machine may have to be booted first.
+/// Includes the boot of WSL's virtual machine.
 const START: Duration = Duration::from_secs(180);
 const STOP: Duration = Duration::from_secs(60);
-/// How often a containerd that comes up is asked.
+/// How often a starting containerd is asked.
 const LOOK: Duration = Duration::from_millis(100);
-/// From a question whether the distribution runs to the command that is run in it then.
+/// How long another caller may take between asking whether the distribution runs and running a command in it.
 const SETTLE: Duration = Duration::from_millis(300);
-/// For an answer of a containerd that runs.
+/// How long a running containerd may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Windows keeps a distribution's disk here, in the directory given at its import (docs/reference/wsl.md#disk).
 const DISK: &str = "ext4.vhdx";
 const LOG: &str = "/var/log/lima-runtime.log";
 
-/// Read at the distribution's next start. No Windows programs and no Windows PATH in it: nothing in a container is to
-/// reach out of it by accident. (learn.microsoft.com/windows/wsl/wsl-config)
+/// Read at the distribution's next start. No Windows programs and no Windows PATH in it, so that nothing in a container
+/// reaches Windows by accident (learn.microsoft.com/windows/wsl/wsl-config).
 const WSL_CONF: &str =
     "[boot]\nsystemd=false\n[interop]\nenabled=false\nappendWindowsPath=false\n[user]\ndefault=root\n";
 
-/// containerd, in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
-/// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this stays. `$1` holds variables for it.
+/// Runs containerd in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
+/// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this script stays. `$1` is a file of variables.
 const DAEMON: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
 . "$1"
 # Of the root that WSL makes: volumes and containers see what is mounted later.
@@ -76,16 +76,16 @@ echo "$$ $at" >/run/lima-runtime.pid
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec containerd --config /etc/lima-runtime/containerd.toml
 "#;
 
-/// nerdctl-full brings everything but this.
+/// Installs iptables, the only program that nerdctl-full lacks.
 const EQUIP: &str = "command -v iptables >/dev/null || { apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
 
-/// containerd first, so that restart policies stay as they are; then the containers' own processes, which get 10 s. A number
-/// may be another's by now: containerd is known by the moment it began.
+/// Ends containerd first, so that restart policies stay as they are, then the containers' processes, which get 10 s.
+/// containerd's number counts only with its start time.
 const HALT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
 end TERM 50"#;
 
-/// `wsl.json`: the distribution we made. Written when it is whole.
+/// `wsl.json`: the distribution that we made; written once it is complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Made {
     distribution: String,
@@ -93,7 +93,7 @@ struct Made {
     nerdctl: Record,
 }
 
-/// What detection shows.
+/// The state that detection shows.
 #[derive(Debug)]
 pub enum WslState {
     /// containerd answers, with its version.
@@ -121,7 +121,7 @@ impl WslRuntime {
         Self { options: Arc::new(options), home, wsl, guest, distribution }
     }
 
-    /// Over another `wsl.exe`, as the tests do.
+    /// With another `wsl.exe`, as in tests.
     pub fn over(options: BundledOptions, wsl: Wsl) -> Result<Self> {
         let own = super::BundledRuntime::new(options)?;
         Ok(Self::new(own.options.clone(), own.home.clone(), wsl))
@@ -156,7 +156,7 @@ impl WslRuntime {
         self.home.dir().join("wsl.json")
     }
 
-    /// The distribution of our name is the one whose disk is here.
+    /// Whether the distribution of our name is ours: its disk lies here.
     fn is_ours(&self) -> bool {
         self.disk_dir().join(DISK).exists()
     }
@@ -184,7 +184,7 @@ impl WslRuntime {
         Api::new(Arc::new(self.guest.clone()), "default")?.version().await
     }
 
-    /// As far as it can be told within `limit`: Windows may have to start WSL's service to answer.
+    /// The state as far as it is known within `limit`: Windows may have to start WSL's service first.
     pub async fn state(&self, limit: Duration) -> WslState {
         if self.is_installed() {
             return match tokio::time::timeout(limit, self.version()).await {
@@ -199,7 +199,7 @@ impl WslRuntime {
         }
     }
 
-    /// Makes the distribution and puts nerdctl-full into it; at once when that is there.
+    /// Makes the distribution and installs nerdctl-full in it, unless that is done.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
@@ -214,7 +214,7 @@ impl WslRuntime {
         let made = self.made();
         let remote = match self.options.network.open().await {
             Ok(remote) => Some(remote),
-            // Without a network, what is there will do.
+            // Without a network, the installed version will do.
             Err(e) if made.is_some() && e.code() == ErrorCode::DownloadFailed => None,
             Err(e) => return Err(e),
         };
@@ -231,13 +231,13 @@ impl WslRuntime {
                 (None, Some(remote)) => matches(&made.nerdctl, &remote.wanted(PARTS[1], platform)?),
                 (None, None) => true,
             };
-            // Programs that run are not exchanged under their daemon.
+            // The programs of a running daemon are not replaced.
             if right || self.is_running().await {
                 done();
                 return Ok(());
             }
         } else {
-            // Before hundreds of megabytes are fetched for nothing.
+            // Checked before hundreds of megabytes are downloaded.
             self.wsl.check().await?;
             if self.exists().await? && !self.is_ours() {
                 return Err(text::error("", "ERROR_ALREADY_EXISTS").detail("distribution", self.distribution.clone()));
@@ -260,7 +260,7 @@ impl WslRuntime {
         let (nerdctl, archive) = self.fetched(Part::NerdctlFull)?;
         self.unpack(&archive).await?;
         self.provision().await?;
-        // What was written is read at the next start.
+        // The configuration is read at the next start.
         self.wsl.terminate(&self.distribution).await?;
         let made = Made { distribution: self.distribution.clone(), rootfs, nerdctl };
         let (path, cache, held) = (self.record(), self.home.dir().join("cache"), lock.clone());
@@ -270,7 +270,7 @@ impl WslRuntime {
             disk::create_dir(wrapper.0.parent().unwrap_or(Path::new("")))?;
             disk::write_program(&wrapper.0, wrapper.1.as_bytes())?;
             disk::write_json(&path, &made)?;
-            // The archives have served their purpose.
+            // The archives are not needed any more.
             disk::remove(&cache)
         })
         .await?;
@@ -287,11 +287,11 @@ impl WslRuntime {
         record.zip(self.home.file(part)).ok_or_else(|| Error::internal(format!("{part} is gone as soon as it came")))
     }
 
-    /// The distribution, new.
+    /// Makes a new distribution.
     async fn make(&self, meter: &Arc<Meter>) -> Result<Record> {
         let (record, archive) = self.fetched(Part::WslRootfs)?;
         meter.say(Phase::Create, Some(Part::WslRootfs), "Making the WSL distribution");
-        // One that was left half-made.
+        // One that was left half made.
         self.remove_distribution().await?;
         let dir = self.disk_dir();
         task::blocking({
@@ -303,7 +303,7 @@ impl WslRuntime {
         Ok(record)
     }
 
-    /// Through standard input: the archive need not lie where the distribution sees it.
+    /// Through standard input: the distribution may not see the archive's path.
     async fn unpack(&self, archive: &Path) -> Result<()> {
         let fail = |e| Error::io(e, "Cannot read", archive);
         let mut file = tokio::fs::File::open(archive).await.map_err(fail)?;
@@ -345,7 +345,7 @@ impl WslRuntime {
         self.guest.boot(command).await?.output().await?.checked("sh").map(drop)
     }
 
-    /// A program for others to start: this distribution's nerdctl.
+    /// nerdctl of this distribution, for other programs to run.
     pub fn wrapper(&self) -> PathBuf {
         self.home.dir().join("bin").join("nerdctl.cmd")
     }
@@ -366,7 +366,7 @@ impl WslRuntime {
         self.start_daemon(sink, call).await
     }
 
-    /// Resolves once containerd answers; at once when it does.
+    /// Resolves once containerd answers.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, START).await?;
@@ -389,7 +389,7 @@ impl WslRuntime {
             return Ok(());
         }
         sink(RuntimeProgress::new(Phase::Boot, "Starting containerd in WSL"));
-        // A containerd that does not answer is in the way of another one.
+        // A containerd that does not answer blocks a new one.
         if self.wsl.running().await?.contains(&self.distribution) {
             self.wsl.terminate(&self.distribution).await?;
         }
@@ -413,14 +413,14 @@ impl WslRuntime {
         }
     }
 
-    /// The `wsl.exe` that runs containerd, and word of its end. It outlives this process.
+    /// Starts the `wsl.exe` that runs containerd, and reports its end. It outlives this process.
     fn launch(&self) -> Result<tokio::sync::oneshot::Receiver<()>> {
         let script = ["/bin/sh", "/etc/lima-runtime/daemon", "/run/lima-runtime.env"];
         let mut command = self.wsl.inside(&self.distribution, script);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(windows)]
         {
-            // No window, and no Ctrl+C of ours.
+            // No window, and not ended by our Ctrl+C.
             const CREATE_NO_WINDOW: u32 = 0x0800_0000;
             const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;
             std::os::windows::process::CommandExt::creation_flags(
@@ -434,7 +434,7 @@ impl WslRuntime {
             Error::new(ErrorCode::ContainerdNotReady, format!("wsl.exe could not be started: {e}")).source(e)
         })?;
         let (send, ended) = tokio::sync::oneshot::channel();
-        // A thread of its own: it waits as long as containerd lives.
+        // Waits on its own thread, as long as containerd lives.
         let wait = move || {
             let _ = child.wait();
             let _ = send.send(());
@@ -455,7 +455,7 @@ impl WslRuntime {
             .hint("details.log holds its last words.")
     }
 
-    /// Ends the containers, and then the distribution. None that runs is no error.
+    /// Ends the containers, then the distribution. One that does not run is not an error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let _lock = self.home.lock(call, STOP).await?;
@@ -474,7 +474,7 @@ impl WslRuntime {
         }
         loop {
             self.wsl.terminate(&self.distribution).await?;
-            // A command of somebody's that had just seen it running has started it again.
+            // Another caller's command may have started it again.
             tokio::time::sleep(SETTLE).await;
             if !self.wsl.running().await?.contains(&self.distribution) {
                 return Ok(());
@@ -482,7 +482,7 @@ impl WslRuntime {
         }
     }
 
-    /// Removes the distribution, with its images, containers and volumes, and everything of ours beside it.
+    /// Removes the distribution with its images, containers and volumes, and our files.
     pub async fn uninstall(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, STOP).await?;
@@ -513,11 +513,11 @@ impl WslRuntime {
     }
 }
 
-/// A start that is given up leaves no distribution running.
+/// Stops the distribution when its start is given up.
 struct Launched {
     wsl: Wsl,
     distribution: String,
-    /// Nobody else starts it before it has ended.
+    /// Nobody else starts it before it has stopped.
     lock: Lock,
     kept: bool,
 }
@@ -542,7 +542,7 @@ impl Drop for Launched {
     }
 }
 
-/// Of letters that WSL takes (docs/reference/wsl.md#names-of-distributions), and another for another directory.
+/// A name of characters that WSL accepts (docs/reference/wsl.md#names-of-distributions), different for each directory.
 fn name_for(dir: &Path) -> String {
     use sha2::{Digest, Sha256};
     let app = dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
@@ -552,7 +552,7 @@ fn name_for(dir: &Path) -> String {
     format!("{}-{}", if plain.is_empty() { "lima-runtime" } else { plain }, crate::hex::lower(&digest[..4]))
 }
 
-/// The proxies of our environment, for a shell to read.
+/// The proxy settings of our environment, for a shell to read.
 fn proxies() -> String {
     let names = env_vars::PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]);
     let line = |name: String| {

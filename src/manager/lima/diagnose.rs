@@ -1,4 +1,4 @@
-//! What a support person would look at first, and what to do about it. Everything here only reads.
+//! What a support person checks first, and what to do about it. Everything here only reads.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -61,18 +61,19 @@ impl Finding {
 }
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Of one question to the guest.
+/// For one question to the guest.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Of the program; a first run on a Mac is looked at by the system.
+/// For limactl's version; macOS checks a program at its first run.
 const PROGRAM: Duration = Duration::from_secs(20);
 const GIB: u64 = 1 << 30;
-/// An image, nerdctl-full and Lima are below 1 GiB; a VM with a few containers grows to several.
+/// Fail below the first, warn below the second. An image, nerdctl-full and Lima are below 1 GiB; a VM with a few containers
+/// grows to several.
 const SPACE: (u64, u64) = (2 * GIB, 10 * GIB);
-/// What most images are pulled from.
+/// The registry of most images.
 const REGISTRY: &str = "registry-1.docker.io";
 
 impl LimaRuntime {
-    /// Every check, in the order in which one depends on the other. One that cannot be made is a finding, not an error.
+    /// Makes every check, each after those it depends on. A check that cannot be made is a finding, not an error.
     pub async fn diagnose(&self, call: &Call) -> Result<Vec<DiagnosticCheck>> {
         call.run(DEADLINE, self.checks(Arc::new(ThisMachine))).await
     }
@@ -219,7 +220,7 @@ async fn containerd(guest: &impl Guest) -> Finding {
     }
 }
 
-/// The server's, which comes second in what `ctr version` prints.
+/// The server's version, which `ctr version` prints second.
 fn version_in(text: &str) -> Option<&str> {
     text.lines().filter_map(|l| l.trim().strip_prefix("Version:")).next_back().map(str::trim)
 }
@@ -238,7 +239,7 @@ async fn guest_clock(guest: &impl Guest) -> Finding {
 
 fn macos(version: Option<&str>) -> Finding {
     let Some(version) = version else { return skipped(format!("this is {}", std::env::consts::OS)) };
-    // The first with the virtualization Lima's vz driver needs (docs/reference/lima.md#macs).
+    // macOS 13 is the first that Lima's vz driver supports (docs/reference/lima.md#macs).
     match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major >= 13 => ok(format!("macOS {version}")),
         Some(_) => fail(format!("macOS {version}"), "Lima needs macOS 13 or later: update macOS."),
@@ -318,7 +319,7 @@ fn space(available: Option<u64>, dir: &Path) -> Finding {
     }
 }
 
-/// Of each setting its name and its value.
+/// Names and values of the proxy settings.
 fn proxy(settings: &[(String, String)]) -> Finding {
     if settings.is_empty() {
         return ok("none");
@@ -328,7 +329,7 @@ fn proxy(settings: &[(String, String)]) -> Finding {
         let text = if value.contains("://") { value.clone() } else { format!("http://{value}") };
         match url::Url::parse(&text) {
             _ if name == "no_proxy" => shown.push(format!("{name}={value}")),
-            // Never the user and the password.
+            // Without user and password.
             Ok(url) if url.host_str().is_some_and(|h| !h.is_empty()) => {
                 let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
                 shown.push(format!("{name}={}://{}{port}", url.scheme(), url.host_str().unwrap_or_default()));
@@ -365,14 +366,14 @@ fn state(state: State, reason: Option<&str>) -> Finding {
     }
 }
 
-/// Seconds by which the guest is ahead.
+/// How many seconds the guest is ahead.
 fn clock(ahead: f64) -> Finding {
     let hint = "Tell us of the computer's sleep with notifySuspend() and notifyResume(), or restart the VM.";
     let way = if ahead < 0.0 { "behind" } else { "ahead of" };
     let detail = format!("{:.1} s {way} this computer's", ahead.abs());
     match ahead.abs() {
         off if off < 2.0 => ok("in step with this computer's"),
-        // Certificates begin to be too young or too old.
+        // From here on certificates may look not yet or no longer valid.
         off if off < 60.0 => warn(detail, hint),
         _ => fail(detail, hint),
     }
@@ -396,7 +397,7 @@ fn dns(guest: bool, host: bool, proxied: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    /// It stands in `lima.yaml`, which is collected.
+    /// The key is in `lima.yaml`, which is collected.
     #[test]
     fn the_guests_host_key_is_not_shown() {
         let (document, _) = template::with_host_key(template::BUILT_IN).unwrap();

@@ -1,4 +1,4 @@
-//! Where Lima does not run, its methods are there and say so.
+//! Where Lima does not run, its methods exist and say so.
 
 use std::path::{Path, PathBuf};
 

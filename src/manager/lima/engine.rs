@@ -1,4 +1,4 @@
-//! The engine in the VM.
+//! The adapter for containerd in the VM, and the host's part of its work.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::{
     error::Result,
 };
 
-/// The value of the label on what the adapter makes, when the application gives no name.
+/// The application's label when it has no name.
 const APP: &str = "kai";
 
 impl LimaRuntime {
-    /// Containers of the VM. It stays good while the VM is stopped, started or made again; without one that runs, every
-    /// call is `VM_NOT_RUNNING`.
+    /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
+    /// every call fails with `VM_NOT_RUNNING`.
     pub fn adapter(&self, app: Option<&str>) -> Result<Adapter> {
         let app = app.or(self.options().app_name.as_deref()).unwrap_or(APP).to_owned();
         validate::app_name(&app)?;
@@ -28,7 +28,7 @@ impl LimaRuntime {
         settings.private = true;
         settings.ca_certificates.clone_from(&self.options().network.ca_certificates);
         settings.host = Some(Arc::new(self.clone()));
-        // Made by the first call: its connection wants a runtime under it, which a constructor has not.
+        // Made by the first call: a connection needs a runtime, which a constructor does not have.
         let find = move || -> crate::engine::containerd::Finding {
             let settings = settings.clone();
             Box::pin(async { Containerd::new(settings) })

@@ -1,4 +1,4 @@
-//! The way into the VM, for the engine and for commands: one warm connection, found anew after each boot.
+//! The connection to the VM for the engine and for commands: kept open, and found again after each boot.
 
 use std::{os::unix::fs::MetadataExt, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     process::{Command, Output, Process},
 };
 
-/// A VM that was found dead gets this long to answer after all.
+/// How long a VM that was found dead may take to answer after all.
 const PROBE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The connection of one boot: Lima writes `ssh.config` anew at each.
@@ -23,7 +23,7 @@ pub(super) struct Kept {
     guest: SshGuest,
 }
 
-/// What tells one `ssh.config` from the next: its inode and when it was written.
+/// Identifies one boot by its `ssh.config`: inode and modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Boot(u64, i64, i64);
 
@@ -35,10 +35,9 @@ impl Boot {
 }
 
 impl LimaRuntime {
-    /// The VM as the engine sees it. Cheap; nothing is connected before the first call, and all calls of this runtime
-    /// and its clones share one connection for commands and one for sockets. The handle stays good while the VM is
-    /// stopped, started, deleted and made again: a call meanwhile fails at once with `VM_NOT_RUNNING`, a later one
-    /// connects anew.
+    /// The VM as a guest. Connects on the first call; all calls of this runtime and its clones share one connection for
+    /// commands and one for sockets. The handle stays valid while the VM is stopped, started, deleted and made again: a
+    /// call fails at once with `VM_NOT_RUNNING` meanwhile, and a later one connects anew.
     pub fn guest(&self) -> Arc<dyn Guest> {
         Arc::new(LimaGuest(self.clone()))
     }
@@ -47,7 +46,7 @@ impl LimaRuntime {
     pub(super) async fn ssh(&self) -> Result<SshGuest> {
         let machine = self.machine(self.lima_home(), None);
         let config = machine.instance().path("ssh.config");
-        // Looked at first and under no lock: the usual call costs one stat.
+        // Read before the lock is taken: the usual call costs one stat.
         let boot = Boot::of(&config);
         {
             let kept = self.kept.lock().await;
@@ -56,7 +55,7 @@ impl LimaRuntime {
             }
         }
         let Some(boot) = boot else { return Err(not_running()) };
-        // A VM that boots takes connections before anybody in it could answer them.
+        // A booting VM accepts connections before anybody in it can answer.
         if !machine.instance().is_running().await {
             return Err(not_running());
         }
@@ -69,7 +68,7 @@ impl LimaRuntime {
         Ok(guest)
     }
 
-    /// The connection that a start has just proved.
+    /// Keeps the connection that a start has just tested.
     pub(super) async fn keep(&self, machine: &Machine, guest: &SshGuest) {
         let boot = Boot::of(&machine.instance().path("ssh.config"));
         let mut kept = self.kept.lock().await;
@@ -79,14 +78,14 @@ impl LimaRuntime {
         }
     }
 
-    /// Whether the VM answered is remembered: Lima may call a VM running that nobody can reach.
+    /// Remembers whether the VM answered: Lima may call a VM running that nobody can reach.
     pub(super) fn heard<T>(&self, answer: Result<T>) -> Result<T> {
         let lost = matches!(&answer, Err(e) if e.code() == ErrorCode::VmNotRunning);
         *self.silence() = if lost { self.boot() } else { None };
         answer
     }
 
-    /// SSH found the VM of this boot dead, and still does.
+    /// Whether SSH found the VM of this boot dead, and still does.
     pub(super) async fn is_silent(&self) -> bool {
         let silent = *self.silence();
         if silent.is_none() || silent != self.boot() {
@@ -104,7 +103,7 @@ impl LimaRuntime {
         Boot::of(&self.machine(self.lima_home(), None).instance().path("ssh.config"))
     }
 
-    /// Ends the kept connection, if there is one; the next call connects anew.
+    /// Closes the kept connection; the next call connects anew.
     pub(super) async fn disconnect(&self) {
         if let Some(kept) = self.kept.lock().await.take() {
             kept.guest.disconnect().await;

@@ -1,4 +1,4 @@
-//! Lima's programs on this machine, and what a first boot needs.
+//! Installs Lima's programs and the files that a first boot needs.
 
 #[cfg(unix)]
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InstallOptions {
-    /// Read every byte of what is installed, and bring anew what is not as recorded.
+    /// Read every byte of the installation, and replace what differs from the record.
     pub repair: bool,
     /// Lima alone by default. A first boot also needs `image` and `nerdctl-full`.
     pub components: Vec<Part>,
@@ -41,7 +41,6 @@ impl Default for InstallOptions {
 }
 
 impl InstallOptions {
-    /// All that a first boot needs.
     pub fn for_boot() -> Self {
         Self { components: vec![Part::Lima, Part::Image, Part::NerdctlFull], ..Self::default() }
     }
@@ -50,12 +49,12 @@ impl InstallOptions {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UninstallOptions {
-    /// The VMs, and the files they were made from, stay.
+    /// Keep the VMs and the files they were made from.
     pub keep_data: bool,
 }
 
 impl LimaRuntime {
-    /// Whether Lima is there, whole as far as can be seen without reading it.
+    /// Whether Lima is installed, as far as can be seen without reading its files.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
         let home = self.home.clone();
         call.run(None, task::blocking(move || Ok(installed(&home, Look::Stat).is_some()))).await
@@ -76,8 +75,7 @@ impl LimaRuntime {
         }
     }
 
-    /// The version of `part` that an installation brings: the one the application ships, else the manifest's, as the
-    /// options choose it.
+    /// The version of `part` that an installation installs: the application's, else the manifest's by the options.
     pub async fn wanted_version(&self, part: Part) -> Result<String> {
         let (dirs, network, platform) = (self.bundle_dirs(), self.options.network.clone(), Platform::current()?);
         let bundled = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
@@ -87,19 +85,19 @@ impl LimaRuntime {
         }
     }
 
-    /// One process at a time works in `<dataDir>`.
+    /// Only one process at a time works in `<dataDir>`.
     pub async fn lock(&self, call: &Call, deadline: impl Into<Option<Duration>> + Send) -> Result<Lock> {
         self.home.lock(call, deadline).await
     }
 
-    /// Brings what is missing. Nothing is there half: it is the old state or the new one. Where nothing is missing,
-    /// nothing is written: an administrator's installation may lie on a read-only disk.
+    /// Installs what is missing, in one step: an interrupted installation leaves the old state. When nothing is missing,
+    /// nothing is written: an administrator's installation may be on a read-only disk.
     pub async fn install(&self, options: InstallOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, LOOKING);
         let mut survey = Survey::default();
-        // A repair reads every byte, and does that once.
+        // A repair reads every byte, but only once.
         if !options.repair {
             call.run(None, self.survey(&options, &mut survey, &meter)).await?;
             if survey.is_satisfied() && self.programs_are_there() {
@@ -113,7 +111,7 @@ impl LimaRuntime {
         Ok(())
     }
 
-    /// As [`LimaRuntime::install`], for a caller that holds the lock already.
+    /// Like [`LimaRuntime::install`], for a caller that holds the lock.
     pub async fn install_under(
         &self,
         lock: &Lock,
@@ -125,7 +123,7 @@ impl LimaRuntime {
         self.carry_out(lock, options, Survey::default(), &meter).await
     }
 
-    /// `before`: what was seen without the lock, of which only the manifest still holds.
+    /// `before` is what was seen without the lock; only its manifest is still valid.
     async fn carry_out(&self, lock: &Lock, options: &InstallOptions, before: Survey, meter: &Arc<Meter>) -> Result<()> {
         let mut survey = Survey { remote: before.remote, ..Survey::default() };
         self.survey(options, &mut survey, meter).await?;
@@ -145,7 +143,6 @@ impl LimaRuntime {
             let _held = held;
             this.put_programs_there()?;
             if changed {
-                // A process that reads an old version's files finds them until it ends.
                 let used = named_by_instances(&homes);
                 home.prune(running(&homes), |digest| {
                     used.iter().any(|text| text.contains(digest))
@@ -157,7 +154,7 @@ impl LimaRuntime {
         .await
     }
 
-    /// What is there, and what is to be done about it. Writes nothing.
+    /// Finds out what is installed and what to do. Writes nothing.
     async fn survey(&self, options: &InstallOptions, survey: &mut Survey, meter: &Meter) -> Result<()> {
         let platform = Platform::current()?;
         let mut parts = options.components.clone();
@@ -169,7 +166,7 @@ impl LimaRuntime {
         let (dirs, network) = (self.bundle_dirs(), self.options.network.clone());
         survey.bundle = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
 
-        // The network is asked for nothing that is there: a manifest of its own is read only when it decides.
+        // The network is not used for what is there: a remote manifest is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
         for part in parts {
             let bundled = survey.bundle.as_ref().and_then(|b| b.record(part).ok()).cloned();
@@ -184,7 +181,7 @@ impl LimaRuntime {
                 }
                 match &survey.remote {
                     Some(Ok(remote)) => Some(remote.wanted(part, platform)?),
-                    // Without a network, what is there will do; a wrong option is a mistake all the same.
+                    // Without a network, the installed version will do; a wrong option is still an error.
                     Some(Err(e)) if e.code() == ErrorCode::DownloadFailed => None,
                     _ => {
                         let e = survey.remote.take().and_then(Result::err);
@@ -212,7 +209,7 @@ impl LimaRuntime {
         Ok(())
     }
 
-    /// Removes what we installed; what the user's own VMs need stays when asked for.
+    /// Removes what we installed; with `keep_data`, not the VMs and their files.
     pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.lock(call, CONTAINER_CALL).await?;
@@ -222,7 +219,7 @@ impl LimaRuntime {
                 return Err(Error::new(ErrorCode::InUse, "The VM is running").hint("Stop it first."));
             }
             let dir = home.dir();
-            // The record first: whatever happens after it, what is left is no installation.
+            // The record first: what an interruption leaves after that does not count as installed.
             for name in ["install.json", "current", "bin", "share", "versions"] {
                 disk::remove(&dir.join(name))?;
             }
@@ -238,14 +235,14 @@ impl LimaRuntime {
             }
             disk::remove_leftovers(dir)?;
             lock.remove_file()?;
-            // Ours when nothing else is in it.
+            // Only when nothing else is in it.
             let _ = fs::remove_dir(dir);
             Ok(())
         });
         call.run(None, work).await
     }
 
-    /// Every directory that holds or held instances of ours.
+    /// Every directory that holds or held our instances.
     fn instance_homes(&self) -> Vec<PathBuf> {
         let mut homes = vec![self.dir().join("vms")];
         homes.extend(self.state().lima_home);
@@ -264,7 +261,7 @@ const INSTALLED: &str = "Lima is installed";
 
 #[derive(Default)]
 struct Survey {
-    /// The manifest, once it was needed.
+    /// The manifest, once it is needed.
     remote: Option<Result<Remote>>,
     bundle: Option<Bundle>,
     requests: Vec<Request>,
@@ -277,9 +274,9 @@ impl Survey {
     }
 }
 
-/// What decides whether a part is brought.
+/// The facts that decide whether a part is installed.
 struct Facts {
-    /// Of what is there, whole.
+    /// The record of a complete installation.
     record: Option<Record>,
     /// It is the version in use.
     current: bool,
@@ -290,28 +287,28 @@ struct Facts {
 #[derive(Debug, PartialEq)]
 enum Decision {
     Keep,
-    /// Whole, but not the version in use: a process died just before the switch.
+    /// Complete, but not in use: a process died just before the switch.
     Switch(Record),
     Bring,
 }
 
 impl Facts {
-    /// `bundled`: what the application ships, which goes before the manifest; `wanted`: what the manifest asks for,
-    /// when it could be read; `asked`: the caller named the version.
+    /// `bundled` is what the application ships, which takes precedence; `wanted` is what the manifest asks for, if it could
+    /// be read; `asked` tells that the caller named the version.
     fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
         let Self { record, current, running, instances } = self;
         let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
             (None, Some(w)) => (matches(&record, w), Some(&w.version)),
-            // Without a manifest, what is there will do.
+            // Without a manifest, the installed version will do.
             (None, None) => (true, None),
         };
-        // Lima is changed only under a stopped VM, and a VM made by a newer one is not given to an older one
+        // Lima is replaced only while the VM is stopped, and an older Lima does not get a newer one's VM
         // (docs/reference/lima.md#disk-names).
         let older = version.filter(|v| compare_versions(v, &record.version) == Ordering::Less);
         match older {
-            // Not the newer one in silence, when this very one was asked for.
+            // The caller asked for this version: do not silently keep the newer one.
             Some(older) if instances && asked => {
                 let title = part.title();
                 Err(Error::new(
@@ -331,14 +328,14 @@ impl Facts {
     }
 }
 
-/// By the numbers in them: `1.10` is newer than `1.9`.
+/// Compares versions by their numbers: `1.10` is newer than `1.9`.
 pub fn compare_versions(a: &str, b: &str) -> Ordering {
     let numbers = |v: &str| v.split(['.', '-', '+']).map(|p| p.parse::<u64>().unwrap_or(0)).collect::<Vec<_>>();
     numbers(a).cmp(&numbers(b))
 }
 
-/// `bin/limactl` and `share` beside it, as limactl looks for its guest agent
-/// (docs/reference/lima.md#file-of-the-guest-agent): links and what they name.
+/// Links and their targets. limactl looks for its guest agent in `share` beside `bin`
+/// (docs/reference/lima.md#file-of-the-guest-agent).
 #[cfg(unix)]
 const LINKS: [(&str, &str); 2] = [("bin/limactl", "../current/bin/limactl"), ("share", "current/share")];
 
@@ -362,7 +359,7 @@ impl LimaRuntime {
     }
 }
 
-/// Lima has no programs elsewhere.
+/// On other systems Lima has no programs.
 #[cfg(not(unix))]
 #[expect(clippy::unused_self, reason = "as on unix")]
 impl LimaRuntime {
@@ -375,20 +372,20 @@ impl LimaRuntime {
     }
 }
 
-/// The directories of instances; Lima's own begin with `_`.
+/// The directories of instances. Lima's own directories begin with `_` and have no `lima.yaml`.
 fn instances(homes: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
     homes.iter().flat_map(|h| disk::entries(h)).filter(|dir| dir.join("lima.yaml").exists())
 }
 
-/// The configurations of all instances: they name the files they were made from.
+/// The configurations of all instances, which name the files they were made from.
 fn named_by_instances(homes: &[PathBuf]) -> Vec<String> {
     instances(homes).filter_map(|dir| fs::read_to_string(dir.join("lima.yaml")).ok()).collect()
 }
 
-/// Whether a VM of ours runs. A process that has a pid by chance is none.
+/// Whether one of our VMs runs. A process that has a recorded number by chance does not count.
 #[cfg(unix)]
 fn running(homes: &[PathBuf]) -> bool {
-    // Links followed, as Lima writes it on its processes' command lines.
+    // With links followed, as on the command lines of Lima's processes.
     let instance = |dir: PathBuf| {
         let dir = dir.canonicalize().unwrap_or(dir);
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();

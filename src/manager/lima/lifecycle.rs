@@ -1,5 +1,5 @@
-//! What a caller does with the VM: one process at a time in a data directory, with a deadline, and given up at once when
-//! the caller gives up. What is left then can be continued from.
+//! What a caller does with the VM. One process at a time works in a data directory, with a deadline, and stops at once when
+//! its caller gives up; the next call continues from what is left.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,27 +29,26 @@ use crate::{
     task,
 };
 
-/// Without the downloads, which have an idle timeout of their own.
+/// Without downloads, which have an idle timeout of their own.
 const FIRST_BOOT: Duration = Duration::from_secs(30 * 60);
 const WARM_START: Duration = Duration::from_secs(3 * 60);
-/// A guest that is not seen to shut down is ended by force long before.
+/// A guest that does not visibly shut down is ended by force long before.
 const STOP: Duration = Duration::from_secs(3 * 60);
 const DELETE: Duration = Duration::from_secs(60);
 
-/// After a sleep a VM that lives answers within this time.
+/// How long a living VM may take to answer after a sleep.
 const AWAKE: Duration = Duration::from_secs(10);
-/// The host may be asleep before a longer one ends.
+/// A longer flush could last into the host's sleep.
 const SUSPEND: Duration = Duration::from_secs(5);
 
-/// Sets the guest's clock to the host's, which it is given, when they are seconds apart
-/// (docs/reference/lima.md#clock).
+/// Sets the guest's clock to the host's time `$1` when they are seconds apart (docs/reference/lima.md#clock).
 const CLOCK: &str = r#"d=$(($(date +%s) - $1)); [ "$d" -gt -2 ] && [ "$d" -lt 2 ] || date -s "@$1""#;
 
 impl LimaRuntime {
     /// Starts no process and waits for no lock.
     pub async fn status(&self, call: &Call) -> Result<Status> {
         let machine = self.machine(self.lima_home(), None);
-        // Boxed: callers have futures of their own around it.
+        // Boxed: callers wrap it in futures of their own.
         call.run(
             None,
             Box::pin(async {
@@ -79,7 +78,7 @@ impl LimaRuntime {
         .await
     }
 
-    /// The VM there is; `INVALID_STATE` when there is none.
+    /// Information about the VM; `INVALID_STATE` when there is none.
     pub async fn info(&self, call: &Call) -> Result<VmInfo> {
         let status = self.status(call).await?;
         let machine = self.machine(self.lima_home(), None);
@@ -100,16 +99,16 @@ impl LimaRuntime {
         })
     }
 
-    /// The host agent is ours, answers, and said last that the VM runs; and our SSH has not found it dead.
+    /// Whether our host agent answers and last said that the VM runs, and SSH has not found the VM dead.
     pub async fn is_running(&self) -> bool {
         self.machine(self.lima_home(), None).instance().is_running().await && !self.is_silent().await
     }
 
-    /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those
-    /// of `install` and of [`Machine::start`]; `LOCKED` when another process works here longer than `timeoutMs`.
+    /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those of
+    /// `install` and [`Machine::start`]; `LOCKED` when another process works here longer than `timeoutMs`.
     pub async fn start(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
-        // What cannot be is refused before anything is changed.
+        // Refuses wrong settings before anything is changed.
         refuse_root()?;
         self.check_spaces(&self.resources()?, "resources.", None)?;
         let lima_home = self.choose_lima_home()?;
@@ -121,7 +120,7 @@ impl LimaRuntime {
         let machine = self.machine(lima_home, Some(lock));
         let deadline = if created { WARM_START } else { FIRST_BOOT };
         let guest = match call.run(deadline, machine.start(&plan, &sink)).await {
-            // What it waited for stands in the logs alone (docs/reference/lima.md#hanging-start).
+            // Only the logs tell what it waited for (docs/reference/lima.md#hanging-start).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
         };
@@ -129,8 +128,8 @@ impl LimaRuntime {
         Ok(guest)
     }
 
-    /// A template names its own image and containerd. A VM that has its disk needs no image any more, and containerd
-    /// at each boot (docs/reference/lima.md#archive-at-each-boot).
+    /// A template names its own image and containerd. A VM with a disk needs no image, but containerd at each boot
+    /// (docs/reference/lima.md#archive-at-each-boot).
     fn needed(&self, created: bool) -> InstallOptions {
         match (&self.options().template, created) {
             (Some(_), _) => InstallOptions::default(),
@@ -141,7 +140,7 @@ impl LimaRuntime {
         }
     }
 
-    /// Containers first, then the guest; by force what does not end in time. No VM is no error.
+    /// Stops the containers, then the guest; by force what does not end in time. No VM is not an error.
     pub async fn stop(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
         let call = &call.in_steps();
@@ -158,7 +157,7 @@ impl LimaRuntime {
         self.start(sink, call).await
     }
 
-    /// Removes the VM and all it holds; what was downloaded stays.
+    /// Removes the VM with its contents; downloads stay.
     pub async fn delete(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
         let call = &call.in_steps();
@@ -170,15 +169,15 @@ impl LimaRuntime {
         .await
     }
 
-    /// A new VM with the same settings, running.
+    /// Makes a new VM with the same settings, and starts it.
     pub async fn factory_reset(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
         self.delete(sink.clone(), call).await?;
         self.start(sink, call).await
     }
 
-    /// Other resources for the VM that is there, or will be; they stay until they are configured again, whatever is
-    /// upgraded or reset. A VM that runs has them after its next start. `INVALID_ARGUMENT` for what this computer does
-    /// not have, and for a disk smaller than the VM's.
+    /// Sets the resources of the VM, existing or not. They stay until the next call, also after an upgrade or reset. A
+    /// running VM gets them at its next start. `INVALID_ARGUMENT` for more than this computer has, and for a disk smaller
+    /// than the VM's.
     pub async fn configure(&self, resources: Resources, call: &Call) -> Result<Configured> {
         let check = || resources.clone().over(&self.state().resources).over(&self.options().resources);
         self.check_spaces(&check().resolve(Host::this(), "")?, "", None)?;
@@ -212,7 +211,7 @@ impl LimaRuntime {
         .await
     }
 
-    /// The host is about to sleep: the guest writes what it has, as far as there is time.
+    /// The host is about to sleep: flushes the guest's disks, as far as time allows.
     pub async fn suspend(&self) {
         if self.machine(self.lima_home(), None).instance().is_running().await {
             let flush = async { self.ssh().await?.run(Command::new(["sync"])).await };
@@ -220,14 +219,14 @@ impl LimaRuntime {
         }
     }
 
-    /// The host woke up. A VM that should run is looked at: its clock is set, the connections are made anew, and one
-    /// that does not answer within 10 s is brought back as `start` does it. A VM at rest stays so.
+    /// The host woke up. For a VM that should run: sets its clock, renews the connections, and starts it again when it does
+    /// not answer within 10 s. A stopped VM stays stopped.
     pub async fn resume(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let (state, _) = call.run(None, self.machine(self.lima_home(), None).state()).await?;
         if !matches!(state, State::Running | State::Broken) {
             return Ok(());
         }
-        // They may be dead without knowing (docs/reference/lima.md#after-a-sleep).
+        // The connections may be dead unnoticed (docs/reference/lima.md#after-a-sleep).
         self.disconnect().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let set_clock = Command::new(["sh", "-c", CLOCK, "sh", &now.as_secs().to_string()]).root();
@@ -242,7 +241,7 @@ impl LimaRuntime {
         }
     }
 
-    /// `lock` goes with every limactl, so that one that was given up half-way keeps the next caller waiting.
+    /// Every limactl holds `lock`, so that one whose caller gave up keeps the next caller waiting.
     pub(super) fn machine(&self, lima_home: PathBuf, lock: Option<Lock>) -> Machine {
         let proxy = self.options().network.proxy.as_deref();
         let mut limactl = Limactl::new(self.paths().limactl, lima_home, proxy, &[]);
@@ -256,7 +255,7 @@ impl LimaRuntime {
         }
     }
 
-    /// The one in use, or the one a first start will use: short enough for Lima's sockets.
+    /// `LIMA_HOME` in use, or the one for a first start, short enough for Lima's sockets.
     pub(super) fn choose_lima_home(&self) -> Result<PathBuf> {
         paths::check_name(self.instance())?;
         if let Some(home) = self.state().lima_home {
@@ -276,7 +275,7 @@ impl LimaRuntime {
         disk::write_json(&self.dir().join("state.json"), &state)
     }
 
-    /// As configured, else as the options say, else the defaults.
+    /// By `configure()`, else the options, else the defaults.
     pub(in crate::manager) fn resources(&self) -> Result<VmResources> {
         self.state().resources.over(&self.options().resources).resolve(Host::this(), "resources.")
     }
@@ -285,14 +284,14 @@ impl LimaRuntime {
         self.options().vm_type.unwrap_or(VmType::DEFAULT)
     }
 
-    /// `lima` is the one installed; before that, the one asked for counts.
+    /// `lima` is the installed version; without one, the requested version counts.
     fn check_spaces(&self, resources: &VmResources, at: &str, lima: Option<&str>) -> Result<()> {
         let lima = lima.or_else(|| self.options().network.choice.versions.of(Part::Lima));
         resources.mounts.iter().try_for_each(|m| template::check_spaces(at, &m.into(), self.vm_type(), lima))
     }
 
-    /// Verified when it was fetched. A template of the caller's names its own. An image that boots by a kernel of its own
-    /// has that and its initrd in the manifest, beside it; Lima fetches those few megabytes and checks their digests.
+    /// The local file of `part`, verified at its download; none with a template of the caller's. An image with its own
+    /// kernel has that kernel and its initrd in the manifest; Lima downloads those few megabytes and checks their digests.
     async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<Source>> {
         if self.options().template.is_some() {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! One VM: brought to running from any state, and back to rest. The caller holds the lock of its directory.
+//! One VM: brings it to running from any state, and stops it. The caller holds the lock of its directory.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -29,9 +29,9 @@ use crate::{
 /// What a new VM is made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The template.
+    /// The template's text.
     pub base: String,
-    /// `ssh_port` is replaced by one that is free.
+    /// `ssh_port` is replaced by a free one.
     pub settings: Settings,
 }
 
@@ -42,40 +42,40 @@ pub struct Machine {
     stall: Duration,
 }
 
-/// The socket of the system's containerd in a guest.
+/// containerd's socket in a guest.
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// How long limactl waits for the guest's requirements. The call has a deadline of its own.
+/// How long limactl waits for the guest's requirements; the call's own deadline also counts.
 const BOOT: Duration = Duration::from_secs(25 * 60);
-/// A VM that Lima calls running answers within this time, or is ended and booted again.
+/// How long a VM that Lima calls running may take to answer before it is booted again.
 const READY: Duration = Duration::from_secs(60);
-/// A guest that is emulated, on a busy machine, takes its time; the call's own deadline comes first.
+/// The same right after a boot: an emulated guest on a busy machine is slow. The call's own deadline usually comes first.
 const READY_AFTER_BOOT: Duration = Duration::from_secs(15 * 60);
-/// A guest of which nothing was seen for so long does not get on by itself.
+/// A guest that shows no progress for this long will not continue by itself.
 const STALL: Duration = Duration::from_secs(120);
-/// Lima looks for its agent every ten seconds: once the guest's boot scripts are done, it has found it by then.
+/// Lima looks for its agent every ten seconds: how long that may take once the guest's boot scripts have ended.
 const FOUND: Duration = Duration::from_secs(30);
-/// How often the guest is asked whether it gets on.
+/// How often the guest's progress is read.
 const ASK: Duration = Duration::from_secs(2);
-/// Until then a silent containerd may still be starting; after it, it is restarted.
+/// How long a silent containerd may still be starting; then it is restarted.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A host agent makes its socket within a second of its pid file.
+/// How long a host agent may take to answer; its socket exists a second after its pid file.
 const AGENT: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(30);
-/// A guest that is seen to shut down gets longer.
+/// How long a guest may take that visibly shuts down.
 const END_SLOWLY: Duration = Duration::from_secs(110);
-/// Containers get ten seconds to end by themselves; the rest is for a slow guest.
+/// How long the containers may take to end: ten seconds by themselves, the rest for a slow guest.
 const QUIESCE: Duration = Duration::from_secs(30);
-/// Neither limactl nor a process that ends tells us so: how often we look.
+/// Nothing reports the end of a process or of limactl's work: how often we look.
 const LOOK: Duration = Duration::from_millis(200);
-/// More than any chain of repairs takes.
+/// More steps than any chain of repairs takes.
 const STEPS: usize = 16;
 /// One boot, and one more after a repair.
 const BOOTS: usize = 2;
 
-/// Ends what runs in containers before the VM ends. Their restart policies stay as they are: containerd is stopped
-/// first, so it does not see them end and starts them again at the next boot. What does not heed TERM, like many a first
-/// process of a container, would hold the guest's shutdown up for 90 s.
+/// Ends the containers before the VM. containerd is stopped first, so it does not see them end and starts them again at the
+/// next boot by their restart policies. A container's first process often ignores TERM and would delay the guest's shutdown
+/// by 90 s.
 const QUIESCE_SCRIPT: &str = r"
 systemctl stop containerd.service
 end TERM 50 || end KILL 10
@@ -90,13 +90,13 @@ impl Machine {
         Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into(), stall: STALL }
     }
 
-    /// How long nothing may be seen of a guest that boots, for tests that do not wait.
+    /// How long a booting guest may show no progress; for tests.
     #[must_use]
     pub fn with_stall(self, stall: Duration) -> Self {
         Self { stall, ..self }
     }
 
-    /// Another socket of the guest's, for tests whose guest is this machine.
+    /// Another socket, for tests whose guest is this machine.
     #[must_use]
     pub fn with_containerd_socket(self, path: impl Into<String>) -> Self {
         Self { containerd_socket: path.into(), ..self }
@@ -106,21 +106,20 @@ impl Machine {
         &self.instance
     }
 
-    /// From the directory and the host agent's socket alone.
+    /// Reads only the directory and the host agent's socket.
     pub async fn state(&self) -> Result<(State, Option<&'static str>)> {
         Ok(state(&self.instance.facts().await?))
     }
 
-    /// What `lima.yaml` says; `None` while there is no VM.
+    /// The settings in `lima.yaml`; `None` while there is no VM.
     pub async fn shape(&self) -> Option<template::Shape> {
         template::shape(&tokio::fs::read_to_string(self.instance.path("lima.yaml")).await.ok()?)
     }
 
-    /// Brings the VM to running from any state, and hands back the way into it: SSH works, containerd answers.
-    /// Codes: `ROOT_USER`, `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`,
-    /// `CHECKSUM_MISMATCH`, `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima;
-    /// `details.hostAgentLog`, `details.serialLog` and, of a guest without containerd, `details.guestLog` hold the ends of
-    /// the logs.
+    /// Brings the VM to running from any state and returns its guest: SSH works, containerd answers. Codes: `ROOT_USER`,
+    /// `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`, `CHECKSUM_MISMATCH`,
+    /// `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima; `details.hostAgentLog`,
+    /// `details.serialLog` and, for a guest without containerd, `details.guestLog` hold the ends of the logs.
     pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
         refuse_root()?;
         let lines = || {
@@ -176,10 +175,10 @@ impl Machine {
                     }
                 }
                 Step::Verify => match self.ready(boots > 0).await {
-                    // It ended meanwhile.
+                    // The VM ended meanwhile.
                     Ok(None) => {}
-                    // Without Lima's agent in the guest no published port is forwarded. What ran before we came is left
-                    // alone; what we booted ourselves, and what does not mend itself, gets a second chance.
+                    // Without Lima's agent in the guest, no published port is forwarded. A VM that already ran is left
+                    // alone; one that we booted ourselves gets a second boot.
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
                         self.remember().await;
@@ -202,8 +201,8 @@ impl Machine {
         }))
     }
 
-    /// Ends the VM: containers first, then the guest, each with a deadline, and by force what does not end. No VM, or
-    /// one at rest, is no error.
+    /// Stops the VM: the containers, then the guest, each with a deadline and then by force. No VM, or a stopped one, is
+    /// not an error.
     pub async fn stop(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
         let facts = self.instance.facts().await?;
@@ -211,7 +210,7 @@ impl Machine {
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the containers"));
             self.quiesce().await;
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
-            // Lima refuses to stop what it calls broken (docs/reference/lima.md#stop); then there is only force.
+            // Lima refuses to stop a VM that it calls broken (docs/reference/lima.md#stop); force remains.
             let stop = self.limactl.stop(&self.instance.name, false, |_| {});
             let stopped = tokio::select! {
                 stopped = stop => Some(stopped),
@@ -228,28 +227,28 @@ impl Machine {
         Ok(())
     }
 
-    /// Removes the VM and all that it holds. Not by `limactl delete`: that also removes the LaunchAgent of an instance
-    /// of the same name in the user's own Lima (docs/reference/lima.md#delete).
+    /// Removes the VM with its contents. Not through `limactl delete`, which also removes the LaunchAgent of an instance of
+    /// the same name in the user's own Lima (docs/reference/lima.md#delete).
     pub async fn delete(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
         if alive(&self.instance.facts().await?) {
-            // What it holds is about to go: no need to be gentle.
+            // Its contents are removed anyway: no need to be gentle.
             self.end_ours().await?;
         }
         sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
         self.remove_directory().await
     }
 
-    /// The way into the VM as Lima set it up; nothing is connected yet.
+    /// The guest by Lima's `ssh.config`; not connected yet.
     pub async fn guest(&self) -> Result<SshGuest> {
-        // The ssh program does as its configuration says.
+        // The ssh program obeys its configuration, so nobody else may have written it.
         owner::check(&self.instance.dir)?;
         let config = self.instance.ssh_config().await?;
         let Some(pinned) = self.instance.pinned_host_key().await else {
             let text = "The VM was not started by this package: its host key is not known";
             return Err(Error::new(ErrorCode::VmNotRunning, text).hint("Restart the VM."));
         };
-        // One that runs since an earlier version of ours has no file for the ssh program.
+        // A VM started by an earlier version of ours has no file for the ssh program.
         self.instance.pin_host_key(&pinned).await?;
         Ok(SshGuest::new(SshTarget {
             host: Ipv4Addr::LOCALHOST.into(),
@@ -274,7 +273,7 @@ impl Machine {
         let home = self.limactl.lima_home().to_owned();
         tokio::fs::create_dir_all(&home).await.map_err(|e| Error::io(e, "creating", &home))?;
         match self.limactl.create(&self.instance.name, Self::render(plan)?, on_line).await {
-            // Another process was faster; the facts say what it made.
+            // Another process was faster; the next facts show its result.
             Ok(()) | Err(Failed { failure: Failure::AlreadyExists, .. }) => Ok(()),
             Err(e) => Err(e.error),
         }
@@ -287,19 +286,19 @@ impl Machine {
         self.prepare_yaml(Some(plan), false).await?;
         self.instance.record_lima(&version).await?;
         let started = self.limactl.start(&self.instance.name, BOOT, on_line).await;
-        // One that did not come up may have left processes.
+        // A failed start may leave processes.
         self.remember().await;
         match started {
             Ok(()) => Ok(()),
             Err(mut failed) if failed.failure == Failure::HostAgent => {
-                // limactl only says that the agent has gone; the agent knew why.
+                // limactl only says that the agent ended; the agent's log says why.
                 let log = self.instance.log_tail("ha.stderr.log", 50).await;
                 match Failure::of(&log) {
                     Failure::PortTaken => {
                         self.prepare_yaml(None, true).await?;
                         failed.failure = Failure::PortTaken;
                     }
-                    // Another agent was there first.
+                    // Another agent started first.
                     Failure::SeemsRunning => failed.failure = Failure::SeemsRunning,
                     Failure::DiskFull => {
                         failed.failure = Failure::DiskFull;
@@ -314,7 +313,7 @@ impl Machine {
         }
     }
 
-    /// An older Lima does not know the disk of a newer one by its name, and would make an empty one beside it
+    /// An older Lima does not find a newer one's disk by its name, and would make an empty one beside it
     /// (docs/reference/lima.md#disk-names).
     async fn refuse_downgrade(&self, version: &str) -> Result<()> {
         let Some(newest) = self.instance.newest_lima().await else { return Ok(()) };
@@ -336,8 +335,8 @@ impl Machine {
         }
     }
 
-    /// The resources may be others than at the last boot. The SSH port stays when it is free, and is replaced when
-    /// somebody else has it. From here on the guest's host key is pinned.
+    /// Applies changed resources. Keeps the SSH port if it is free, else picks another. From here on the guest's host key
+    /// is pinned.
     async fn prepare_yaml(&self, plan: Option<&Plan>, another_port: bool) -> Result<()> {
         let path = self.instance.path("lima.yaml");
         let mut text = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
@@ -362,10 +361,10 @@ impl Machine {
         .await
     }
 
-    /// SSH works and containerd answers; and whether the VM is whole. A containerd that stays silent is restarted once.
-    /// `None` when Lima no longer calls the VM running. One that we have just `booted` may be slow, and has as long as the
-    /// caller waits and something is seen of it. Lima's limits are shorter: what it called degraded is whole once its agent
-    /// in the guest was heard.
+    /// Waits until SSH works and containerd answers; also tells whether the VM is healthy. A silent containerd is restarted
+    /// once. `None` when Lima no longer calls the VM running. After our own boot (`booted`) a guest may take as long as the
+    /// caller waits and it shows progress; Lima's limits are shorter, so a VM it called degraded is healthy once its agent
+    /// has answered.
     async fn ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
         let (ready, patience) = if booted { (READY_AFTER_BOOT, READY) } else { (READY, PATIENCE) };
         let guest = self.guest().await?;
@@ -408,7 +407,7 @@ impl Machine {
         }
     }
 
-    /// What the guest has shown of itself, on its consoles and in the log of its boot scripts.
+    /// The guest's progress, by its consoles and the log of its boot scripts.
     async fn sign(&self, guest: &SshGuest) -> Sign {
         let ask = guest.run(Command::new(["sh", "-c", SIGN_SCRIPT]).root());
         let said = match tokio::time::timeout(AGENT, ask).await {
@@ -418,7 +417,7 @@ impl Machine {
         Sign { consoles: self.instance.consoles().await, done: said.contains("done"), said }
     }
 
-    /// Returns when nothing has been seen of the guest for so `long`, or after `longest`.
+    /// Returns when the guest has shown no progress for `long`, or after `longest`.
     async fn hangs(&self, long: Duration, longest: Duration) {
         let began = Instant::now();
         let (mut seen, mut moved) = (self.instance.consoles().await, began);
@@ -431,7 +430,7 @@ impl Machine {
         }
     }
 
-    /// As far as it can be done: a VM that does not answer is ended without it.
+    /// Ends the containers if possible; a VM that does not answer is ended anyway.
     async fn quiesce(&self) {
         let work = async {
             let guest = self.guest().await?;
@@ -445,20 +444,19 @@ impl Machine {
         }
     }
 
-    /// Ends the host agent and the driver when they are ours, gently and then by force. Each number is looked at again
-    /// right before it gets a signal: a pid file alone proves nothing.
+    /// Ends the host agent and the driver, if they are ours: gently, then by force. Each process is checked again right
+    /// before its signal; a pid file alone proves nothing.
     async fn end_ours(&self) -> Result<()> {
         let facts = self.instance.facts().await?;
         if !facts.agent.is_ours() && facts.driver.is_ours() {
-            // The guest may be well: let it write what it has.
+            // The guest may be healthy: let it write its data.
             self.quiesce().await;
         }
         let signals = [(Signal::INT, AGENT), (Signal::TERM, AGENT / 2), (Signal::KILL, END)];
-        // An agent whose VM is gone would wait in vain for it to shut down.
+        // An agent without its VM would wait in vain for the shutdown.
         let skip = usize::from(!facts.driver.is_ours());
         for (signal, patience) in signals.into_iter().skip(skip) {
             let facts = self.instance.facts().await?;
-            // Each is looked at once more as it gets it.
             for process in ours(&facts) {
                 process.signal(signal);
             }
@@ -466,7 +464,7 @@ impl Machine {
                 break;
             }
         }
-        // A killed agent leaves its ssh behind, which would wait for the VM for ever.
+        // A killed agent leaves its ssh, which would wait for the VM for ever.
         self.instance.tell_ssh_master(&["-O", "exit"]).await;
         if alive(&self.instance.facts().await?) {
             return Err(Error::new(ErrorCode::VmBroken, "The VM's processes cannot be ended")
@@ -476,7 +474,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether the facts become so within `patience`.
+    /// Whether the facts meet `so` within `patience`.
     async fn becomes(&self, patience: Duration, so: impl Fn(&Facts) -> bool) -> Result<bool> {
         let began = Instant::now();
         loop {
@@ -500,7 +498,7 @@ impl Machine {
         if error.code() != ErrorCode::ContainerdNotReady {
             return error;
         }
-        // Lima tells of no boot script that failed (docs/reference/lima.md#failed-boot-scripts).
+        // Lima does not report failed boot scripts (docs/reference/lima.md#failed-boot-scripts).
         let tail = Command::new(["tail", "-n", "50", "/var/log/cloud-init-output.log"]).root();
         let guest = async { self.guest().await?.run(tail).await };
         match tokio::time::timeout(AGENT, guest).await {
@@ -510,7 +508,7 @@ impl Machine {
     }
 }
 
-/// How far a guest has got.
+/// A guest's progress while it boots.
 #[derive(Default, PartialEq)]
 struct Sign {
     consoles: u64,
@@ -519,10 +517,10 @@ struct Sign {
     done: bool,
 }
 
-/// Both of Lima's own boot scripts and of cloud-init's.
+/// Prints `done` once Lima's boot scripts have ended, and how much cloud-init has logged.
 const SIGN_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
 
-/// Both what commands need and what the API needs: sudo with containerd behind it, and a socket we may open.
+/// Tests what commands need (sudo and containerd) and what the API needs (the socket).
 async fn probe(guest: &SshGuest) -> Result<()> {
     drop(guest.connect(guest.containerd_socket()).await?);
     let out = guest.run(Command::new(["ctr", "--address", guest.containerd_socket(), "version"]).root()).await?;
@@ -537,11 +535,11 @@ fn alive(facts: &Facts) -> bool {
     facts.answers || ours(facts).next().is_some()
 }
 
-/// Those of our processes.
+/// Those of the instance's processes that are ours.
 fn ours(facts: &Facts) -> impl Iterator<Item = Identity> + use<> {
     use crate::lima::instance::Holder::Ours;
     let (agent, driver) = (facts.agent, facts.driver);
-    // With vz the two are one process.
+    // With vz, both are one process.
     let driver = if driver == agent { None } else { Some(driver) };
     [Some(agent), driver].into_iter().flatten().filter_map(|holder| match holder {
         Ours(process) => Some(process),
@@ -557,7 +555,7 @@ pub(super) fn refuse_root() -> Result<()> {
     Ok(())
 }
 
-/// The system picks one; nothing keeps it until Lima takes it, so a start that meets a taken port picks again.
+/// A port picked by the system. It is not reserved until Lima takes it; a start that finds it taken picks another.
 fn free_port() -> Result<u16> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
     port.map(|a| a.port())

@@ -1,4 +1,4 @@
-//! The Lima runtime: a VM of ours, with containerd in it.
+//! The Lima runtime: a VM of the application's own with containerd in it.
 
 #[cfg(unix)]
 pub(crate) mod diagnose;
@@ -45,16 +45,16 @@ use crate::{
     fetch::install::Home,
 };
 
-/// The application this was made for; `appName` replaces it.
+/// The application that this package was made for; `appName` replaces it.
 const APP_NAME: &str = "kai-desktop";
-/// As applications expect it. Lima 1.x would give an instance of that name port 60022: ours gets one of its own.
+/// The instance's name that applications expect. Lima 1.x would give it port 60022; we choose a free one.
 const INSTANCE: &str = "default";
 /// nerdctl's own default.
 const NAMESPACE: &str = "default";
 
 #[cfg(unix)]
 pub use crate::lima::template::VmType;
-/// Lima has no VMs elsewhere.
+/// On other systems Lima has no VMs.
 #[cfg(not(unix))]
 pub type VmType = serde_json::Value;
 
@@ -71,11 +71,11 @@ crate::fetch::options_with_network! {
         pub resources: Resources,
         /// A Lima template in place of the built-in one.
         pub template: Option<PathBuf>,
-        /// Of containerd, for `exec_nerdctl` and the wrapper program.
+        /// containerd's namespace, for `exec_nerdctl` and the wrapper.
         pub namespace: Option<String>,
         pub vm_type: Option<VmType>,
         pub rosetta: Option<bool>,
-        /// The guest's, for tests whose guest is this machine. Not in the public API.
+        /// containerd's socket, for tests whose guest is this machine. Not in the public API.
         pub containerd_socket: Option<String>,
     }
 }
@@ -89,32 +89,32 @@ pub struct LimaRuntime {
     kept: Arc<tokio::sync::Mutex<Option<guest::Kept>>>,
     #[cfg(unix)]
     silent: Arc<std::sync::Mutex<Option<guest::Boot>>>,
-    /// Of a `limaHome` that is none of ours.
+    /// Whether it was warned of a foreign `limaHome`.
     #[cfg(unix)]
     warned: Arc<std::sync::atomic::AtomicBool>,
 }
 
-/// Where the programs are, or will be.
+/// The paths of the programs, installed or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimaPaths {
-    /// The raw program.
+    /// limactl itself.
     pub limactl: PathBuf,
-    /// Our wrappers: they set `LIMA_HOME` and the instance.
+    /// Our wrappers, which run a command or nerdctl in the VM.
     pub lima: PathBuf,
     pub nerdctl: PathBuf,
     /// On the host, while the VM runs.
     pub containerd_socket: PathBuf,
 }
 
-/// What `<dataDir>/state.json` remembers.
+/// The contents of `<dataDir>/state.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimaState {
-    /// A short directory in place of `<dataDir>/vms`, where that is too long for a socket's path.
+    /// A short directory instead of `<dataDir>/vms`, where that is too long for a socket's path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lima_home: Option<PathBuf>,
-    /// What `configure()` was told; it goes before the options.
+    /// The resources from `configure()`, which take precedence over the options.
     pub resources: Resources,
 }
 
@@ -147,7 +147,7 @@ impl LimaRuntime {
         self.home.dir()
     }
 
-    /// What is installed.
+    /// The installed files.
     pub fn home(&self) -> &Home {
         &self.home
     }
@@ -156,12 +156,12 @@ impl LimaRuntime {
         self.options.instance.as_deref().unwrap_or(INSTANCE)
     }
 
-    /// containerd's.
+    /// containerd's namespace.
     pub fn namespace(&self) -> &str {
         self.options.namespace.as_deref().unwrap_or(NAMESPACE)
     }
 
-    /// What `state.json` says, without a directory for VMs that we cannot have made: what lies in it is removed.
+    /// The contents of `state.json`, without a directory of VMs that we cannot have chosen: we remove what lies in it.
     pub fn state(&self) -> LimaState {
         let state = self.recorded_state();
         #[cfg(unix)]
@@ -201,7 +201,7 @@ impl LimaRuntime {
         self.options.app_name.as_deref().unwrap_or(APP_NAME)
     }
 
-    /// `LIMA_HOME`: nothing but instances lies in it (docs/reference/lima.md#lima_home).
+    /// `LIMA_HOME`, which holds only instances (docs/reference/lima.md#lima_home).
     pub fn lima_home(&self) -> PathBuf {
         self.state().lima_home.unwrap_or_else(|| self.dir().join("vms"))
     }
@@ -217,7 +217,7 @@ impl LimaRuntime {
     }
 }
 
-/// What containerd takes as an identifier.
+/// Whether containerd accepts it as an identifier.
 fn is_namespace(name: &str) -> bool {
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());
     name.len() <= 76 && name.split(['.', '_', '-']).all(word)
@@ -247,7 +247,7 @@ pub fn app_dir(app_dir: Option<&Path>, app_name: Option<&str>) -> Result<PathBuf
     } else if cfg!(windows) {
         env_vars::get(env_vars::LOCALAPPDATA).map(PathBuf::from).or_else(|| below_home("AppData/Local"))
     } else {
-        // A relative one is invalid by its specification, and ignored.
+        // The specification says to ignore a relative one.
         env_vars::get(env_vars::XDG_DATA_HOME)
             .map(PathBuf::from)
             .filter(|p| p.is_absolute())

@@ -6,11 +6,10 @@ use super::{LimaRuntime, ports::Publishing};
 use crate::{call::Call, error::Result, guest::Guest, process::Command};
 
 impl LimaRuntime {
-    /// Runs nerdctl as root in the VM, in our namespace, and returns its standard output. No deadline of its own: a pull
-    /// takes what it takes. `VM_NOT_RUNNING` at once without a VM; `ENGINE_ERROR` for every end but exit code 0, with
-    /// `details.exitCode` (or `signal`) and `details.stderr`; `PORT_IN_USE` when `run` is to publish a port that
-    /// another program of the host has. A detached `run` returns once its ports are forwarded, or 10 s later with a
-    /// warning.
+    /// Runs nerdctl as root in the VM, in our namespace, and returns its standard output. Without a deadline of its own: a
+    /// pull may take long. `VM_NOT_RUNNING` at once without a VM; `ENGINE_ERROR` for every exit but code 0, with
+    /// `details.exitCode` (or `signal`) and `details.stderr`; `PORT_IN_USE` when `run` is to publish a port that another
+    /// program of the host has. A detached `run` returns once its ports are forwarded, or after 10 s with a warning.
     pub async fn exec_nerdctl(&self, args: &[String], input: Option<Bytes>, call: &Call) -> Result<Vec<u8>> {
         call.run(None, async {
             let publishing = Publishing::of(args).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! A container's published port is a listener in the guest until Lima's host agent has seen it (it looks every three
-//! seconds) and listens on the host. What it does it says in its log (docs/reference/lima.md#published-ports); nobody
-//! dials a port to find out, since a server that answers once would have answered us.
+//! A container's published port listens only in the guest until Lima's host agent notices it (it looks every three seconds)
+//! and listens on the host. The agent's log tells (docs/reference/lima.md#published-ports). We never dial a port to find
+//! out: a server that answers only once would have answered us.
 
 use std::{
     collections::BTreeMap,
@@ -23,22 +23,22 @@ use crate::{
 
 /// How long a published port may take to appear on the host.
 const FORWARD: Duration = Duration::from_secs(10);
-/// The log tells nobody that it grew: how often we look.
+/// Nothing reports that the log has grown: how often we look.
 const LOOK: Duration = Duration::from_millis(100);
-/// The longest line that is read as one. Those of ports are below 1 KB.
+/// The longest line that is read; those about ports are below 1 KB.
 const LINE: u64 = 64 << 10;
 
-/// What `nerdctl run` is asked to publish.
+/// What a `nerdctl run` publishes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Publishing {
-    /// The command ends while the container lives.
+    /// The command ends and the container goes on.
     pub detached: bool,
-    /// Of the host.
+    /// The host's ports.
     pub ports: Vec<HostPort>,
 }
 
 impl Publishing {
-    /// `None` when these arguments run no container.
+    /// `None` when these arguments do not run a container.
     pub fn of(args: &[String]) -> Option<Self> {
         let rest = match args {
             [run, rest @ ..] if run == "run" => rest,
@@ -47,7 +47,7 @@ impl Publishing {
         };
         let mut this = Self::default();
         let mut words = rest.iter();
-        // Up to the image; what follows it is the container's.
+        // Options end at the image; the rest is the container's.
         while let Some(word) = words.next() {
             if let Some(long) = word.strip_prefix("--") {
                 let (name, value) = match long.split_once('=') {
@@ -66,7 +66,7 @@ impl Publishing {
                     if letter == 'd' {
                         this.detached = true;
                     } else if !matches!(letter, 'i' | 't' | 'q') {
-                        // It takes a value: the rest of the word, or the next one.
+                        // This option takes a value: the rest of the word, or the next one.
                         let rest = letters[i + letter.len_utf8()..].trim_start_matches('=');
                         let value = if rest.is_empty() { words.next().map_or("", String::as_str) } else { rest };
                         if letter == 'p' {
@@ -82,7 +82,7 @@ impl Publishing {
         Some(this)
     }
 
-    /// `[ip:]host:container[/tcp|/udp]`; a port that the guest chooses, or a range, is left to itself.
+    /// Reads `[ip:]host:container[/tcp|/udp]`; skips ranges, and ports that the guest chooses.
     fn publish(&mut self, value: &str) {
         let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
         let protocol = match protocol {
@@ -97,7 +97,7 @@ impl Publishing {
     }
 }
 
-/// nerdctl's flags of `run` that take no value (docs/reference/nerdctl.md#flags-of-run).
+/// The flags of `nerdctl run` without a value (docs/reference/nerdctl.md#flags-of-run).
 const ALONE: [&str; 15] = [
     "detach",
     "disable-content-trust",
@@ -116,13 +116,13 @@ const ALONE: [&str; 15] = [
     "tty",
 ];
 
-/// What the host agent forwards, as its log tells.
+/// The ports that the host agent forwards, by its log.
 pub struct Forwards {
     log: PathBuf,
     read: u64,
-    /// In the middle of a line too long for us.
+    /// Inside a line that is too long to be read.
     within: bool,
-    /// The last word on each port of the host.
+    /// The last message about each port of the host.
     ports: BTreeMap<HostPort, Forward>,
 }
 
@@ -134,7 +134,7 @@ enum Forward {
 }
 
 impl Forwards {
-    /// Of the current boot, from the log's beginning.
+    /// Reads the log of the current boot from its beginning.
     async fn read(log: PathBuf) -> Result<Self> {
         Self::of(log).more().await
     }
@@ -143,7 +143,7 @@ impl Forwards {
         Self { log, read: 0, within: false, ports: BTreeMap::new() }
     }
 
-    /// What has been written since; a line at a time, for a guest can make it long.
+    /// Reads what was written since, line by line: a guest can make the log long.
     async fn more(mut self) -> Result<Self> {
         task::blocking(move || {
             let failed = |e, log: &Path| Error::io(e, "reading", log);
@@ -154,7 +154,6 @@ impl Forwards {
                 line.clear();
                 let read = log.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(|e| failed(e, &self.log))?;
                 let ended = line.ends_with(b"\n");
-                // The last line may be half written.
                 if !ended && (read as u64) < LINE {
                     return Ok(self);
                 }
@@ -169,7 +168,7 @@ impl Forwards {
     }
 
     fn line(&mut self, line: &str) {
-        // Most of the log is of other things.
+        // Most lines are about other things.
         if !line.contains("orward") && !line.contains("failed to listen") {
             return;
         }
@@ -185,7 +184,8 @@ impl Forwards {
             } else if let Some(rest) = said.strip_prefix(&format!("Port forwarding closed proto:{name} host:")) {
                 rest.split(' ').next().and_then(port_at_end).map(|port| (port, Forward::Closed))
             } else if said.starts_with("failed to listen") && said.contains(&format!(" {name}")) {
-                // 1.x: … listen tcp 127.0.0.1:80: bind: address already in use; 2.x ends with the address, and has a field.
+                // 1.x: … listen tcp 127.0.0.1:80: bind: address already in use; 2.x ends with the address and has the
+                // reason in a field.
                 let port = said.split(' ').find_map(|word| port_at_end(word.trim_end_matches(':')));
                 let why = format!("{said} {}", entry["error"].as_str().unwrap_or_default());
                 port.map(|port| (port, Forward::Failed(why.trim_end().to_owned())))
@@ -214,8 +214,8 @@ impl LimaRuntime {
         Forwards::read(self.machine(self.lima_home(), None).instance().path("ha.stderr.log")).await
     }
 
-    /// `PORT_IN_USE` when a program of the host has one of these ports. One that Lima forwards already is for the guest to
-    /// judge: the host agent notices the end of a container only seconds later.
+    /// `PORT_IN_USE` when a program of the host has one of these ports. A port that Lima already forwards is left to the
+    /// guest to judge, since the host agent notices the end of a container only seconds later.
     pub async fn check_host_ports(&self, ports: &[HostPort]) -> Result<()> {
         let taken: Vec<HostPort> = ports.iter().copied().filter(|&port| !is_free(port)).collect();
         if taken.is_empty() {
@@ -225,15 +225,15 @@ impl LimaRuntime {
         taken.into_iter().find(|&port| !forwards.is_open(port)).map_or(Ok(()), |port| Err(in_use(port)))
     }
 
-    /// Returns once these ports answer on the host, or after 10 s with a warning: then the container's own listener is
-    /// late, and its time will come. `PORT_IN_USE` when another program was faster.
+    /// Returns once these ports are forwarded, or after 10 s with a warning: the container may listen later. `PORT_IN_USE`
+    /// when another program was faster.
     pub async fn await_host_ports(&self, ports: &[HostPort]) -> Result<()> {
         let began = Instant::now();
         let mut forwards = self.forwards().await?;
         loop {
             let shut: Vec<HostPort> = ports.iter().copied().filter(|&port| !forwards.is_open(port)).collect();
             if shut.is_empty() || began.elapsed() > FORWARD {
-                // It says so before it tries.
+                // The agent logs the forward before it tries it.
                 tokio::time::sleep(LOOK).await;
                 forwards = forwards.more().await?;
                 if let Some(error) = forwards.failure(ports) {
@@ -270,7 +270,7 @@ fn is_free((protocol, port): HostPort) -> bool {
         };
         bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse)
     };
-    // macOS lets us have the loopback address of a port that somebody has on all addresses.
+    // macOS lets us bind loopback on a port that another program has on all addresses.
     !(taken(Ipv4Addr::LOCALHOST) || (cfg!(target_os = "macos") && taken(Ipv4Addr::UNSPECIFIED)))
 }
 
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(publishing("run -itdp8080:80 nginx"), some(true, &[8080]));
         assert_eq!(publishing("run --detach --publish=127.0.0.1:8080:80/tcp nginx"), some(true, &[8080]));
         assert_eq!(publishing("run --publish 1:1 --publish 2:2 --name x --rm -e -d nginx"), some(false, &[1, 2]));
-        // The container's own arguments, names that are flags' values, other protocols, the guest's choice.
+        // The container's own arguments, option values that look like flags, other protocols, ports that the guest chooses.
         assert_eq!(publishing("run alpine nc -d -p 80:80"), some(false, &[]));
         assert_eq!(publishing("run --name -d alpine"), some(false, &[]));
         assert_eq!(publishing("run -p 80 -p 0:80 -p 1-3:1-3 -p 5:5/sctp x"), some(false, &[]));
@@ -342,7 +342,7 @@ mod tests {
         assert!(!f.is_open((Tcp, 9090)) && f.is_open((Udp, 9090)), "they are apart");
     }
 
-    /// As both wrote it.
+    /// As Lima 1.x and 2.x wrote it.
     #[test]
     fn a_port_that_somebody_has_is_told_by_the_log() {
         use Protocol::{Tcp, Udp};
@@ -383,7 +383,7 @@ mod tests {
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             runtime.check_host_ports(&[(Protocol::Tcp, port)]).await.unwrap();
         }
-        // Lima has it, and its guest will say.
+        // Lima has the port: the guest decides.
         std::fs::write(&log, format!("{{\"msg\":\"Forwarding UDP from 0.0.0.0:{port} to 127.0.0.1:{port}\"}}\n"))
             .unwrap();
         runtime.check_host_ports(&[(Protocol::Udp, port)]).await.unwrap();
@@ -418,7 +418,7 @@ mod tests {
         std::fs::write(&log, format!("{{\"msg\":\"é\"}}\n{}{half}", open(80))).unwrap();
         let f = f.more().await.unwrap();
         assert!(f.is_open((Protocol::Tcp, 81)));
-        // Too long to be held, and no line begins in the middle of it.
+        // A line too long to be read; what follows in it does not count as a line.
         let mut more = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
         write!(more, "{}{}", "x".repeat(usize::try_from(LINE).unwrap()), open(82)).unwrap();
         let f = f.more().await.unwrap();

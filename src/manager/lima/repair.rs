@@ -1,28 +1,27 @@
-//! What state a VM is in, and what brings it to running: decided from facts alone, so that every fault can be tested
-//! without a VM.
+//! Decides a VM's state and the next step to running from facts alone, so that every fault can be tested without a VM.
 
 pub use super::state::State;
 use crate::lima::instance::{Event, Facts, Holder};
 
-/// What to do next on the way to running. After each step the facts are read again.
+/// The next step to a running VM. After each step the facts are read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Create,
-    /// A creation was cut before there was a disk: there is nothing to lose, so begin anew.
+    /// A creation was interrupted before there was a disk: remove it and start again.
     Discard,
-    /// The disk is there, its `lima.yaml` is not: write it again and keep the disk.
+    /// The disk exists but `lima.yaml` is missing: write it again and keep the disk.
     RestoreYaml,
-    /// The host agent is ours but silent. It is coming up (the pid file is there before the socket), or it hangs.
+    /// Our host agent does not answer: it is starting (its pid file comes before its socket), or it hangs.
     AwaitAgent,
-    /// A start is under way, ours or another's.
+    /// A start is under way, by us or another process.
     Join,
     /// A stop is under way.
     AwaitEnd,
-    /// Half a VM: end the processes that are ours, then boot.
+    /// Only part of the VM runs: end our processes, then boot.
     EndOurs,
-    /// Nothing of ours runs. Whatever pid files and sockets there are, are left-overs.
+    /// None of our processes runs; remaining pid files and sockets are left-overs.
     Boot,
-    /// Lima says it runs: now ask the VM itself.
+    /// Lima says that it runs: ask the VM itself.
     Verify,
 }
 
@@ -34,7 +33,7 @@ pub fn next_step(facts: &Facts) -> Step {
         return match facts.event {
             Event::Exiting => Step::AwaitEnd,
             Event::None | Event::Booting => Step::Join,
-            // The agent did not notice, or does not end.
+            // The agent did not notice its driver's end, or does not end itself.
             Event::Running | Event::Degraded if matches!(facts.driver, Holder::Gone | Holder::Foreign) => Step::EndOurs,
             Event::Running | Event::Degraded => Step::Verify,
         };
@@ -52,13 +51,13 @@ pub fn next_step(facts: &Facts) -> Step {
     }
 }
 
-/// With a reason when it is not what one would expect.
+/// The state, with a reason when it is not the expected one.
 pub fn state(facts: &Facts) -> (State, Option<&'static str>) {
     match next_step(facts) {
         Step::Create => (State::NotCreated, None),
         Step::Discard => (State::NotCreated, Some("Its creation was interrupted")),
         Step::RestoreYaml => (State::Broken, Some("Its lima.yaml is missing")),
-        // A start reads so for its first second; Lima itself would say Broken.
+        // A start looks like this for its first second; Lima itself would say Broken.
         Step::AwaitAgent => (State::Starting, Some("The host agent does not answer yet")),
         Step::Join => (State::Starting, None),
         Step::AwaitEnd => (State::Stopping, None),
@@ -110,7 +109,7 @@ mod tests {
             ),
             ("starting", Facts { event: None, ..running }, Step::Join, State::Starting),
             ("stopping", Facts { event: Exiting, ..running }, Step::AwaitEnd, State::Stopping),
-            // The log still holds the last run's words until limactl truncates it.
+            // The log holds the last run's events until limactl truncates it.
             (
                 "pid before socket",
                 Facts { answers: false, event: Booting, ..running },
@@ -119,7 +118,7 @@ mod tests {
             ),
             ("agent hangs", Facts { answers: false, ..running }, Step::AwaitAgent, State::Starting),
             ("agent ends", Facts { answers: false, event: Exiting, ..running }, Step::AwaitEnd, State::Stopping),
-            // Stale files after a reboot: numbers nobody has, or that are somebody else's now.
+            // Stale files after a reboot: their numbers are unused or belong to other processes.
             ("reboot", Facts { agent: Gone, driver: Gone, event: Running, ..STOPPED }, Step::Boot, State::Stopped),
             (
                 "reboot, recycled",
@@ -138,9 +137,9 @@ mod tests {
             ),
             ("driver killed", Facts { driver: Gone, ..running }, Step::EndOurs, State::Broken),
             ("driver killed, recycled", Facts { driver: Foreign, ..running }, Step::EndOurs, State::Broken),
-            // A pid file went missing; the agent answers all the same.
+            // A pid file is missing, but the agent answers.
             ("no pid files", Facts { agent: Absent, driver: Absent, ..running }, Step::Verify, State::Running),
-            // Creation cut at each point.
+            // A creation interrupted at each point.
             (
                 "only a directory",
                 Facts { yaml: false, disk: false, event: None, ..STOPPED },
@@ -155,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Over every combination of facts there are.
+    /// For every combination of facts.
     #[test]
     fn no_process_of_ours_is_booted_over_and_no_disk_is_discarded() {
         let flags = [false, true];

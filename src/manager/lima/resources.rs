@@ -1,4 +1,4 @@
-//! What a VM may have of the host: `VmResources` of the public API, checked and filled in.
+//! The resources of a VM: `VmResources` of the public API, checked and completed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::{
     lima::template::{self, Mount},
 };
 
-/// As the caller gave it.
+/// Resources as the caller gave them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Resources {
@@ -24,7 +24,7 @@ pub struct Resources {
     pub mounts: Option<Vec<MountOption>>,
 }
 
-/// This machine.
+/// This machine's resources.
 #[derive(Debug, Clone, Copy)]
 pub struct Host {
     pub cpus: u32,
@@ -33,9 +33,9 @@ pub struct Host {
 }
 
 const GIB: u64 = 1 << 30;
-/// Less than this, and the guest's own services have no room.
+/// With less, the guest's own services have no room.
 const LEAST_MEMORY: u64 = 512 << 20;
-/// The guest image unpacked, and a little.
+/// The unpacked guest image, and a little more.
 const LEAST_DISK: u64 = 5 * GIB;
 const MOST_DISK: u64 = 64 << 40;
 
@@ -59,7 +59,7 @@ fn memory() -> u64 {
 }
 
 impl Resources {
-    /// `self` where it says something, else `base`.
+    /// Takes each value of `self`, else that of `base`.
     #[must_use]
     pub fn over(self, base: &Self) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Resources {
         }
     }
 
-    /// Defaults: 4 CPUs, 4 GiB and at most half of the host's, 100 GiB of disk, the home directory writable. `at` is
+    /// Defaults: 4 CPUs, 4 GiB but at most half of the host's memory, 100 GiB of disk, the home directory writable. `at` is
     /// where the caller wrote them: `resources.`.
     pub fn resolve(&self, host: Host, at: &str) -> Result<VmResources> {
         let cpus = match self.cpus {
@@ -133,7 +133,7 @@ fn whole_bytes(n: f64) -> Option<u64> {
     (n.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&n)).then_some(n as u64)
 }
 
-/// Binary units only: whoever writes GB may mean either, and the difference is 7 %.
+/// Accepts binary units only: GB may mean either, and they differ by 7 %.
 fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, shift) = ["KiB", "MiB", "GiB", "TiB"]

@@ -1,4 +1,4 @@
-//! What a VM is and what state it is in, as the public API says it.
+//! A VM and its state, as in the public API.
 
 use std::path::PathBuf;
 
@@ -22,10 +22,10 @@ pub enum State {
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     pub state: State,
-    /// When the state is not what one would expect.
+    /// Set when the state is not the expected one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of the Lima that made the VM, else of the one installed.
+    /// The version of Lima that made the VM, else the installed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lima_version: Option<String>,
     /// What the VM has, or what the first start will give it.
@@ -42,7 +42,7 @@ impl From<State> for Status {
     }
 }
 
-/// `VmResources`, settled.
+/// `VmResources`, complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VmResources {
     pub cpus: u32,
@@ -84,23 +84,23 @@ pub struct VmInfo {
     pub lima_version: String,
 }
 
-/// What `configure()` answers.
+/// The answer of `configure()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configured {
-    /// The VM runs with other resources until it is started again.
+    /// The running VM has other resources until its next start.
     pub restart_required: bool,
 }
 
 /// One check of `diagnose()`, ready to show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiagnosticCheck {
-    /// Stable.
+    /// A stable name.
     pub id: &'static str,
     pub title: &'static str,
     pub status: Verdict,
     pub detail: String,
-    /// What to do, where something is to be done.
+    /// What to do, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -111,6 +111,6 @@ pub enum Verdict {
     Ok,
     Warn,
     Fail,
-    /// It does not apply here, or not now.
+    /// Does not apply here, or not now.
     Skipped,
 }

@@ -1,14 +1,14 @@
-//! `bin/lima` and `bin/nerdctl`: programs for people and other programs, who run them without knowing of a VM. They know
-//! one VM by its path, ask nothing, and hand every argument on as it is.
+//! `bin/lima` and `bin/nerdctl`, for people and programs that need not know about a VM. Each knows one VM by its path, asks
+//! nothing, and passes every argument on unchanged.
 
 use std::path::Path;
 
 use super::LimaRuntime;
 use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS, shell};
 
-/// For any POSIX shell. What is in angle brackets is put in as a quoted word. `C`, so that each byte is a character
-/// and every argument can be quoted. No connection of others is shared: one that died with the host's sleep would
-/// hang. Nobody is talked to who has another host key than the VM.
+/// For any POSIX shell. Placeholders in angle brackets become quoted words. With the `C` locale each byte is a character,
+/// so every argument can be quoted. No shared connection is used: one that died during the host's sleep would hang. Only a
+/// server with the VM's host key is accepted.
 const SCRIPT: &str = r#"#!/bin/sh
 # Made by lima-runtime's install, which writes it anew.
 LC_ALL=C
@@ -49,7 +49,7 @@ exec ssh -F "$dir/ssh.config" <strict>-o ControlPath=none -o BatchMode=yes -o Lo
 "#;
 
 impl LimaRuntime {
-    /// Name and text of each.
+    /// The name and text of each wrapper.
     pub(super) fn wrappers(&self) -> [(&'static str, Vec<u8>); 2] {
         let home = self.choose_lima_home().unwrap_or_else(|_| self.lima_home());
         let dir = home.join(self.instance());
@@ -84,7 +84,7 @@ fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
     text
 }
 
-/// Whether these are there as they should be. What we could not write anyway is taken as it is.
+/// Whether the wrappers are up to date. One that we may not write counts as it is.
 pub(super) fn are_there(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> bool {
     let writable = rustix::fs::access(bin, rustix::fs::Access::WRITE_OK).is_ok();
     wrappers.iter().all(|(name, text)| std::fs::read(bin.join(name)).is_ok_and(|there| there == *text || !writable))
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// A wrapper whose ssh runs the line it is given, as sshd would, in a directory with every trap in its name.
+    /// A wrapper whose ssh runs the line as sshd would, in a directory with every dangerous character in its name.
     fn rig() -> (tempfile::TempDir, std::path::PathBuf) {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("it's a \"dir\" $(x) `y` é\n");

@@ -1,5 +1,5 @@
-//! One archive for a support person: what was found, the settings and the ends of the logs, without what is nobody's
-//! business ([`super::scrub`]).
+//! Writes an archive for a support person: the findings, the settings and the ends of the logs, without anything private
+//! ([`super::scrub`]).
 
 use std::{
     fs,
@@ -23,9 +23,9 @@ use crate::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(2 * 60);
-/// Of each log, and of what the guest says, in bytes from its end.
+/// How many bytes are kept of the end of each log and of the guest's answers.
 const TAIL: u64 = 256 << 10;
-/// The instance's own, as Lima calls them; which of the serial logs there is depends on the driver.
+/// The instance's files by Lima's names; which serial logs exist depends on the driver.
 const INSTANCE_FILES: [&str; 8] = [
     "lima.yaml",
     "lima-version",
@@ -36,7 +36,7 @@ const INSTANCE_FILES: [&str; 8] = [
     "serialp.log",
     "serialv.log",
 ];
-/// Asked of a guest that answers.
+/// Commands for a guest that answers.
 const GUEST_COMMANDS: [(&str, &str); 5] = [
     ("containerd.log", "journalctl -u containerd --no-pager -n 1000"),
     ("boot.log", "tail -c 200000 /var/log/cloud-init-output.log"),
@@ -46,9 +46,8 @@ const GUEST_COMMANDS: [(&str, &str); 5] = [
 ];
 
 impl LimaRuntime {
-    /// Writes a `.tar.gz` to `path`, whole or not at all and for this user alone, and gives its absolute path back.
-    /// Codes: `INVALID_ARGUMENT` when `path` is in no directory, or something else than a file, `PERMISSION_DENIED`,
-    /// `DISK_FULL`.
+    /// Writes a `.tar.gz` to `path`, whole or not at all and for this user alone, and returns its absolute path. Codes:
+    /// `INVALID_ARGUMENT` when `path` is in no directory or is not a regular file, `PERMISSION_DENIED`, `DISK_FULL`.
     pub async fn collect_diagnostics(&self, path: &Path, call: &Call) -> Result<PathBuf> {
         let path = std::path::absolute(path).map_err(|e| Error::invalid("path", e))?;
         call.run(DEADLINE, async {
@@ -112,11 +111,11 @@ fn host_files(dir: &Path, instance: &Instance) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Whole lines: of one that is cut, what made its secret one could be missing.
+/// The end of a log, in whole lines: a cut line may lack the word that marks a secret.
 fn tail(path: &Path) -> Option<Vec<u8>> {
-    // Not what a link leads to: what is collected is sent to others.
+    // Links are not followed: the archive is sent to others.
     let mut file = disk::open_regular(fs::OpenOptions::new().read(true), path).ok()?;
-    // One more, which tells that there is more.
+    // One byte more tells whether there is more.
     let from = file.metadata().ok()?.len().saturating_sub(TAIL + 1);
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
@@ -148,7 +147,7 @@ fn listing(dir: &Path) -> String {
     lines.concat()
 }
 
-/// Whether nothing is there; a file is replaced, and nothing else: a device, a pipe or a link is somebody's.
+/// Whether nothing exists at `path`. Only a regular file may be replaced: a device, a pipe or a link belongs to somebody.
 fn is_new(path: &Path) -> Result<bool> {
     let kind = match fs::symlink_metadata(path) {
         Ok(meta) => meta.file_type(),
@@ -224,13 +223,13 @@ mod tests {
              -----END X KEY-----\n203.0.113.7 /Users/somebodyelse/x\nit booted\n"
         );
         for file in INSTANCE_FILES {
-            // A long log: the cut goes through the line of a secret.
+            // A long log, cut inside the line of a secret.
             let long = "x".repeat(usize::try_from(TAIL).unwrap() - 8);
             let cut =
                 if file == "ha.stderr.log" { format!("password: {SECRET}{SECRET}\n{long}") } else { String::new() };
             fs::write(instance.join(file), if cut.is_empty() { planted.clone() } else { cut + "\nthe end\n" }).unwrap();
         }
-        // A link leads to what is nobody's business, and a pipe nowhere.
+        // A link to a private file, and a pipe.
         fs::write(data.join("state.json"), format!("{{}} {SECRET}")).unwrap();
         let (link, pipe) = (instance.join("serialp.log"), instance.join("serialv.log"));
         fs::remove_file(&link).unwrap();
@@ -280,7 +279,7 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         let mut bad = vec![dir.path().to_owned(), dir.path().join("none/out.tar.gz")];
         bad.extend(["link", "dangling", "pipe", "socket"].map(at));
-        // As root, a device could be replaced.
+        // Root could replace a device.
         if rustix::process::geteuid().is_root() {
             let kind = rustix::fs::FileType::CharacterDevice;
             let null = rustix::fs::makedev(1, 3);

@@ -1,5 +1,5 @@
-//! What must not leave the machine is taken out of a text: secrets, user and host names, home directories, addresses.
-//! Where it is not certain, out it goes: a support person can ask, and what was sent cannot be called back.
+//! Removes from a text what must not leave the machine: secrets, user and host names, home directories, addresses. When in
+//! doubt it is removed: a support person can ask, but nothing sent can be recalled.
 
 use std::borrow::Cow;
 
@@ -22,10 +22,10 @@ use pen::{BLANK, Pen, at, before, length};
 
 use crate::env_vars;
 
-/// A shorter value of a variable says nothing, and would be found everywhere.
+/// A shorter value of a variable reveals nothing and would be found everywhere.
 const SHORTEST_SECRET: usize = 6;
 
-/// Knows what is this machine's and this user's own; everything else is recognised by its form.
+/// Knows the names and secrets of this machine and user; everything else is recognised by its form.
 #[derive(Debug, Default)]
 pub struct Scrubber {
     /// Longest first, in lower case.
@@ -36,12 +36,12 @@ pub struct Scrubber {
 struct Literal {
     text: String,
     instead: &'static str,
-    /// Found only where no letter or digit is beside it.
+    /// Matches only between non-alphanumeric characters.
     word: bool,
 }
 
 impl Scrubber {
-    /// `proxy` is the caller's own setting, beside those of the environment.
+    /// `proxy` is the caller's own setting, in addition to the environment's.
     pub fn of_this_machine(proxy: Option<&str>) -> Self {
         let mut this = Self::default();
         if let Some(home) = home::home_dir() {
@@ -66,7 +66,7 @@ impl Scrubber {
         for (name, value) in std::env::vars_os() {
             let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned());
             let lower = name.to_ascii_lowercase();
-            // A desktop's session is called as the desktop is.
+            // A variable such as XDG_SESSION_DESKTOP holds the desktop's name, not a secret.
             let desktop = lower.contains("session") && !["token", "key", "secret"].iter().any(|w| lower.contains(w));
             match names::kind(&name) {
                 Some(Kind::Host) => this.host(&value),
@@ -88,10 +88,10 @@ impl Scrubber {
         }
     }
 
-    /// The directory becomes `~`, and its name is the user's.
+    /// Replaces the directory by `~`; its last part is the user's name.
     pub fn home(&mut self, path: &str) {
         let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
-        // Without a user it is the root directory.
+        // Root's directory, or none.
         if name.is_empty() || name == "root" {
             return;
         }
@@ -110,7 +110,7 @@ impl Scrubber {
             return;
         }
         self.literal(name, hosts::HOST, true);
-        // As a Mac shows it: `Annas-MacBook-Pro` is "Anna's MacBook Pro".
+        // A Mac shows `Annas-MacBook-Pro` as "Anna's MacBook Pro".
         if let Some((first, rest)) = name.split_once('-') {
             let rest = rest.replace('-', " ");
             self.literal(&format!("{first} {rest}"), hosts::HOST, true);
@@ -122,14 +122,14 @@ impl Scrubber {
         }
     }
 
-    /// Its host, user and password.
+    /// Adds its host, user and password.
     pub fn proxy(&mut self, url: &str) {
         let url = if url.contains("://") { Cow::Borrowed(url) } else { Cow::Owned(format!("http://{url}")) };
         let Ok(url) = Url::parse(&url) else { return self.secret(&url) };
         for part in [url.username(), url.password().unwrap_or_default()] {
             self.secret(part);
         }
-        // Many a proxy is simply called so.
+        // Many proxies are simply called `proxy`.
         self.host(url.domain().filter(|&name| name != "proxy").unwrap_or_default());
     }
 
@@ -147,7 +147,7 @@ impl Scrubber {
         self.literals.sort_by_key(|l| std::cmp::Reverse(l.text.len()));
     }
 
-    /// Takes as long as the text is, whatever stands in it.
+    /// Takes time linear in the text's length, whatever it holds.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = blank_pem(text);
         for literal in &self.literals {
@@ -160,7 +160,7 @@ impl Scrubber {
     }
 }
 
-/// The names a Mac is given beside the one of its network, and the domains that names are looked for in.
+/// A Mac's other names, and the search domains of DNS.
 fn machine_names() -> Vec<String> {
     let mut names = Vec::new();
     if cfg!(target_os = "macos") {
@@ -186,7 +186,7 @@ fn gecos(passwd: &str, user: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// What stands behind a name that tells what it is.
+/// Replaces values whose names say what they are.
 fn named(text: &str) -> String {
     let mut pen = Pen::new(text);
     let mut words = [""; 3];
@@ -250,7 +250,7 @@ fn replace_literal(text: String, literal: &Literal) -> String {
     out
 }
 
-/// Keys and certificates. Of one whose beginning was cut off nothing is left either.
+/// Keys and certificates. When the beginning was cut off, everything before the end is removed.
 fn blank_pem(text: &str) -> String {
     const BEGIN: &str = "-----BEGIN ";
     const END: &str = "-----END ";
@@ -264,7 +264,7 @@ fn blank_pem(text: &str) -> String {
             pen.replace(from..text.len(), BLANK);
             break;
         };
-        // Behind the line `-----END KIND-----`.
+        // After `-----END KIND-----`.
         let after = find("-----", last + END.len()).map_or(text.len(), |close| close + 5);
         pen.replace(from..after, BLANK);
         begin = begin.and_then(|b| if b < after { find(BEGIN, after) } else { begin });
@@ -285,7 +285,7 @@ mod tests {
         prop_oneof!["[ -~\n]{0,60}", Just(String::new()), Just("level=info msg=\"booting\"\n".into())]
     }
 
-    /// Each with its secret in the place of `{}`.
+    /// Forms with a secret at `{}`.
     const PLACES: [&str; 34] = [
         "password: {}",
         "password: two {}",
@@ -378,7 +378,7 @@ mod tests {
                 };
                 text.match_indices(what).any(|(at, _)| bounded(at))
             };
-            // `~` and what we write in its place are no names.
+            // Our replacements are not names.
             let clean = clean.replace("<user>", "").replace("<host>", "");
             prop_assume!(!words(&format!(" {} ", tail.to_lowercase()), &user.to_lowercase()));
             for planted in [user.to_lowercase(), host.to_lowercase(), other.trim_end_matches("/x").to_lowercase()] {

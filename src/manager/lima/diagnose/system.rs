@@ -1,4 +1,4 @@
-//! What only the machine itself can tell; the judgement of it is [`super`]'s.
+//! Facts about this machine; [`super`] judges them.
 
 use std::path::Path;
 
@@ -11,25 +11,25 @@ use crate::{
 pub(super) trait System: Send + Sync {
     /// `14.5`; `None` elsewhere.
     fn macos(&self) -> Option<String>;
-    /// By hardware.
+    /// By the hardware.
     fn platform(&self) -> Result<Platform>;
-    /// This process was built for another processor than it runs on.
+    /// Whether this process was built for another processor than it runs on.
     fn is_translated(&self) -> bool;
     fn has_rosetta(&self) -> bool;
-    /// As `codesign` prints them; `None` when it cannot.
+    /// As `codesign` prints them; `None` when it fails.
     fn entitlements(&self, program: &Path) -> Option<String>;
     fn is_quarantined(&self, path: &Path) -> bool;
     fn has_kvm(&self) -> bool;
     fn is_root(&self) -> bool;
-    /// Bytes this user may still write where `dir` lies, or will lie.
+    /// How many bytes this user can still write where `dir` lies or will lie.
     fn available(&self, dir: &Path) -> Option<u64>;
-    /// The caller's setting, else those of the environment, each with its name.
+    /// The caller's setting, else the environment's, each with its name.
     fn proxies(&self, option: Option<&str>) -> Vec<(String, String)>;
 }
 
 pub(super) struct ThisMachine;
 
-/// What a program of the system prints, on either stream.
+/// What a program of the system prints on both streams; `None` when it fails.
 pub(super) fn said(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
     let out = std::process::Command::new(program).args(args).stdin(std::process::Stdio::null()).output().ok()?;
     let text = [out.stdout, out.stderr].concat();
@@ -86,7 +86,7 @@ impl System for ThisMachine {
         let set = |name: &&str| env_vars::get(name).or_else(|| env_vars::get(&name.to_ascii_uppercase()));
         let found: Vec<_> =
             env_vars::PROXIES.iter().filter_map(|name| set(name).map(|value| ((*name).to_owned(), value))).collect();
-        // Exceptions to nothing.
+        // Exceptions without a proxy.
         if found.iter().all(|(name, _)| name == "no_proxy") { Vec::new() } else { found }
     }
 }

@@ -1,15 +1,15 @@
-//! Command lines, where a secret has a short option's name or none.
+//! Command lines, in which a secret follows a short option or none.
 
 use std::ops::Range;
 
 use super::pen::{BLANK, Pen, is_quote, line_end, run};
 
-/// `-p` is a password.
+/// Programs whose `-p` is a password.
 const PASSWORD_P: [&str; 10] =
     ["login", "sshpass", "mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mongo", "mongosh", "7z"];
-/// `-u` is a user and a password.
+/// Programs whose `-u` is a user and a password.
 const USER_U: [&str; 9] = ["curl", "ctr", "http", "https", "xh", "curlie", "wget", "lftp", "smbclient"];
-/// `-u` is a user and a group.
+/// Commands whose `-u` is a user and a group.
 const GROUP_U: [&str; 4] = ["run", "exec", "create", "compose"];
 const OTHERS: &[(&str, &str)] = &[
     ("redis-cli", "-a"),
@@ -19,7 +19,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("sqlcmd", "-P"),
     ("http", "-a"),
 ];
-/// They read a secret that is printed for them.
+/// Options and programs that read a secret from a pipe.
 const READERS: &[&str] = &["--password-stdin", "--with-token", "--stdin", "--pass-stdin", "chpasswd", "-S"];
 
 pub fn scrub(text: &str) -> String {
@@ -28,7 +28,7 @@ pub fn scrub(text: &str) -> String {
     while from < text.len() {
         let end = line_end(text, from);
         let line = &text[from..end];
-        // Most lines have none.
+        // Most lines have no option.
         if line.contains('-') || line.contains("/p:") || line.contains("chpasswd") {
             options(&mut pen, from..end);
         }
@@ -56,7 +56,7 @@ struct Program {
     other: Option<&'static str>,
     /// Where what `echo` prints begins.
     prints: Option<usize>,
-    /// Where that ended: in a pipe.
+    /// What `echo` printed into a pipe.
     printed: Option<Range<usize>>,
 }
 
@@ -134,14 +134,14 @@ fn options(pen: &mut Pen<'_>, line: Range<usize>) {
     }
 }
 
-/// What is behind the `u` of `-sSu`.
+/// What follows the `u` of `-sSu`.
 fn user_in_cluster(argument: &str) -> Option<&str> {
     let letters = argument.strip_prefix('-')?;
     let at = letters.find(['u', 'U'])?;
     letters[..at].bytes().all(|b| b.is_ascii_alphabetic()).then(|| &letters[at + 1..])
 }
 
-/// Where the password of `user:password` begins; a user and a group have none.
+/// Where the password of `user:password` begins; `None` for a user and a group.
 fn pair(argument: &str, program: &Program) -> Option<usize> {
     let (user, password) = argument.split_once([':', '%'])?;
     let numbers = password.bytes().all(|b| b.is_ascii_digit());

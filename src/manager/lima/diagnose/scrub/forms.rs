@@ -1,23 +1,23 @@
-//! Secrets that are known by their own form, whatever stands around them.
+//! Secrets with a form of their own, recognised in any context.
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 
 use super::pen::{BLANK, Pen, at, before, is_blank, length, run};
 
-/// What follows a token's beginning.
+/// The characters that follow a token's prefix.
 #[derive(Clone, Copy)]
 enum Body {
     /// Letters and digits.
     Plain,
-    /// Also `_` and `-`.
+    /// Letters, digits, `_` and `-`.
     Wide,
-    /// Also what joins parts of it.
+    /// Also the characters that join parts.
     Parts,
     Hex,
 }
 use Body::{Hex, Parts, Plain, Wide};
 
-/// How a token begins, and how many characters of which kind follow at least.
+/// A token's prefix, and how many characters of which kind follow at least.
 const TOKENS: &[(&str, usize, Body)] = &[
     // GitHub, GitLab, Bitbucket, Atlassian
     ("ghp_", 16, Plain),
@@ -137,9 +137,9 @@ const TOKENS: &[(&str, usize, Body)] = &[
     ("EAACEdEose0cBA", 8, Plain),
     ("eyJ", 8, Parts),
 ];
-/// Hashes of passwords, as `crypt` and its kin write them.
+/// Prefixes of password hashes, as `crypt` and its like write them.
 const HASHES: &[&str] = &["$1$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$", "$apr1$", "$argon2", "$pbkdf2"];
-/// Behind them a secret follows, where it is no ordinary word.
+/// A secret follows them, unless an ordinary word does.
 const SCHEMES: &[&str] = &["bearer", "basic", "negotiate", "ntlm"];
 
 fn is_token(b: u8) -> bool {
@@ -168,7 +168,7 @@ pub fn scrub(text: &str) -> String {
         if behind && SCHEMES.iter().any(|s| s.eq_ignore_ascii_case(scheme)) && is_credential(scheme, word) {
             pen.replace(found.clone(), BLANK);
         } else if behind && word.starts_with("AAAA") && is_ssh_key(scheme) {
-            // With its comment, which names a user and a host.
+            // Including its comment, which names a user and a host.
             let comment = found.end + length(text, found.end, is_blank);
             let comment_end = comment + length(text, comment, |b| !b.is_ascii_whitespace() && b != b'"' && b != b'\'');
             pen.replace(found.start..if comment > found.end { comment_end } else { found.end }, BLANK);
@@ -182,13 +182,13 @@ pub fn scrub(text: &str) -> String {
     pen.finish()
 }
 
-/// Tokens by their beginnings, at the beginnings of the parts of a run.
+/// Finds tokens by their prefix, at the beginning of each part of `run`.
 fn tokens(pen: &mut Pen<'_>, start: usize, run: &str) {
     let bytes = run.as_bytes();
     let mut i = 0;
     while i < bytes.len() {
         let part = &bytes[i..];
-        // All of them that a hardware key's name begins with.
+        // A hardware key's name begins like an `sk-` token.
         let name = part.starts_with(b"sk-ssh-") || part.starts_with(b"sk-ecdsa-");
         let hash = HASHES.iter().any(|h| part.starts_with(h.as_bytes()));
         let token = TOKENS.iter().find_map(|(prefix, least, body)| {
@@ -201,7 +201,7 @@ fn tokens(pen: &mut Pen<'_>, start: usize, run: &str) {
             pen.replace(start + i..start + i + length, BLANK);
             i += length;
         }
-        // On to behind the next sign.
+        // Continue after the next separator.
         i += bytes[i..]
             .iter()
             .position(|b| !b.is_ascii_alphanumeric() && *b != b'_')
@@ -217,7 +217,7 @@ fn is_credential(scheme: &str, word: &str) -> bool {
     word.len() >= 8 && !is_word(word)
 }
 
-/// As of a language: `bearer authentication`, `Basic information`.
+/// Whether it is an ordinary word, as in `bearer authentication` or `Basic information`.
 fn is_word(word: &str) -> bool {
     let tail = word.get(1..).unwrap_or_default().trim_end_matches(['.', ':', '-']);
     word.len() <= 24 && tail.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !word.contains('=')
@@ -235,7 +235,7 @@ fn is_telegram(text: &str, start: usize, word: &str) -> bool {
         && at(text, start.saturating_sub(2)).is_ascii_digit()
 }
 
-/// Large and small letters and digits without a pattern; no digest, which is in hexadecimal, and no path.
+/// Upper case, lower case and digits mixed at random; not a digest, which is hexadecimal, and not a path.
 fn is_random(run: &str) -> bool {
     run.split(['.', '~', '=', '$']).filter(|part| part.len() >= 40).any(|part| {
         let count = |of: fn(&u8) -> bool| part.bytes().filter(of).count();

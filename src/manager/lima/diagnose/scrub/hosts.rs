@@ -1,4 +1,4 @@
-//! Names of hosts and domains. Those of public places stay, since a support person must know which registry did not answer.
+//! Names of hosts and domains. Public ones stay, since a support person must know which registry did not answer.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::pen::{Pen, at, before, is_blank, line_end, run};
 
 pub const HOST: &str = "<host>";
 
-/// Public, with what is below them; whoever has an account there has no host there.
+/// Public domains with their subdomains; no user has a host of his own there.
 const PUBLIC: &[&str] = &[
     "alpinelinux.org",
     "apple.com",
@@ -49,7 +49,7 @@ const PUBLIC: &[&str] = &[
     "systemd.io",
     "ubuntu.com",
 ];
-/// Every machine has them.
+/// Names that every machine has.
 const OWN: &[&str] = &[
     "localhost",
     "localhost.localdomain",
@@ -64,7 +64,8 @@ const OWN: &[&str] = &[
     "localhost4",
     "localhost6",
 ];
-/// The last label of a name that is no file's, no module's and no version's. Of countries those whose files are not called so.
+/// Last labels that mark a host, not a file, a module or a version. Country codes that are also file extensions are left
+/// out.
 const ENDINGS: &[&str] = &[
     "local",
     "lan",
@@ -160,18 +161,18 @@ const ENDINGS: &[&str] = &[
     "pe",
     "onion",
 ];
-/// A number behind a colon is the line of such a file.
+/// File extensions: a number after `name.ext:` is a line.
 const FILES: &[&str] = &[
     "go", "rs", "c", "h", "cc", "cpp", "ts", "js", "mjs", "cjs", "py", "sh", "yaml", "yml", "json", "toml", "log",
     "conf", "service", "socket", "sock", "txt", "md", "cfg",
 ];
 
-/// Not somebody's own: it may stay.
+/// Whether the name belongs to nobody in particular and may stay.
 pub fn is_known(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let numbers = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let below = |of: &str| name.strip_suffix(of).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    // A container that was given no name.
+    // The short id of a container.
     let container = name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit());
     numbers
         || container
@@ -225,7 +226,7 @@ fn looks_like(text: &str, name: &Range<usize>, last: &str) -> bool {
     }
 }
 
-/// `search` and `domain` of a `resolv.conf`.
+/// The domains after `search` and `domain` in a `resolv.conf`.
 pub fn domains_of(resolv_conf: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in resolv_conf.lines() {

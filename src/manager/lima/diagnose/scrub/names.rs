@@ -1,23 +1,23 @@
-//! What a name says of the value behind it.
+//! What a name tells about its value.
 
-/// What has to become of a value.
+/// What kind of value it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A secret that may have blanks in it.
+    /// A secret that may hold blanks.
     Phrase,
-    /// A secret without.
+    /// A secret without blanks.
     Word,
-    /// A key: a secret, unless it is the path of one.
+    /// A key: a secret, unless the value is a path.
     Key,
-    /// A secret that goes to the end of its line: a header.
+    /// A secret up to the end of the line, as in a header.
     Line,
     Host,
     User,
 }
 
-/// Anywhere in a name.
+/// Found anywhere in a name.
 const PHRASES: &[&str] = &["password", "passwd", "passphrase", "passcode", "secret", "kennwort"];
-/// Anywhere in the last part of a name.
+/// Found anywhere in the last part of a name.
 const STEMS: &[&str] = &[
     "token",
     "credential",
@@ -29,7 +29,7 @@ const STEMS: &[&str] = &[
     "connectionstring",
     "authkey",
 ];
-/// A word of the last part of a name.
+/// A whole word of the last part of a name.
 const WORDS: &[&str] = &[
     "auth",
     "bearer",
@@ -59,10 +59,10 @@ const WORDS: &[&str] = &[
     "totp",
 ];
 const LINES: &[&str] = &["authorization", "cookie", "cookies", "registryauth"];
-/// They end as passwords do.
+/// Words that end like `pass` but are not passwords.
 const NO_PASSWORDS: [&str; 9] =
     ["askpass", "bypass", "compass", "encompass", "multipass", "overpass", "surpass", "trespass", "underpass"];
-/// In front of `key`: it is none that opens anything.
+/// Words before `key` that make it no secret.
 const NO_KEYS: [&str; 22] = [
     "any",
     "authorized",
@@ -87,7 +87,7 @@ const NO_KEYS: [&str; 22] = [
     "trusted",
     "unique",
 ];
-/// At the end of a name: what is behind it tells of a secret, and is none.
+/// Last words that make a value information about a secret, not a secret.
 const ABOUT: &[&str] = &[
     "age",
     "algorithm",
@@ -166,18 +166,17 @@ const USERS: &[&str] = &[
     "useremail",
     "username",
 ];
-/// One of them is in each of the names above.
+/// Each name above contains one of these: a quick first test.
 const HINTS: &[&str] = &[
     "pass", "kenn", "pw", "secret", "token", "cred", "key", "sess", "string", "auth", "bear", "csrf", "jwt", "mnem",
     "otp", "pin", "psk", "sas", "seed", "ser", "sid", "sig", "cook", "hook", "host", "name", "dc", "dom", "fqdn",
     "logon", "sni", "group", "cn", "mail", "gecos", "log",
 ];
-/// Of a longer name the end is looked at.
+/// Only the end of a longer name is examined.
 const LONGEST: usize = 128;
 
 pub fn kind(name: &str) -> Option<Kind> {
     let name = name.get(name.len().saturating_sub(LONGEST)..).unwrap_or(name);
-    // Most words are no such name.
     let lower = name.to_ascii_lowercase();
     if !HINTS.iter().any(|hint| lower.contains(hint)) {
         return None;
@@ -185,7 +184,7 @@ pub fn kind(name: &str) -> Option<Kind> {
     let words = words(name);
     let last = words.last()?;
     let all = words.concat();
-    // `auth.docker.io` is no `auth`.
+    // `auth.docker.io` is not `auth`.
     let part = name.trim_end_matches(['.', '-']).rsplit('.').next().map(self::words).unwrap_or_default();
     let joined = part.concat();
     if part.iter().any(|w| LINES.contains(&w.as_str())) || joined.ends_with(LINES[3]) {

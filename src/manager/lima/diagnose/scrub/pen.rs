@@ -1,10 +1,10 @@
-//! Going through a text once, from its beginning to its end.
+//! Reads a text once, from beginning to end.
 
 use std::ops::Range;
 
 pub const BLANK: &str = "<blanked>";
 
-/// Copies a text with some of it replaced. What has been passed is not looked at again, so that a text costs its length.
+/// Copies a text with parts replaced. Never goes back, so the cost is linear in the text's length.
 pub struct Pen<'a> {
     pub text: &'a str,
     out: String,
@@ -16,7 +16,7 @@ impl<'a> Pen<'a> {
         Self { text, out: String::new(), done: 0 }
     }
 
-    /// Up to where all is decided.
+    /// Up to where the text is decided.
     pub fn done(&self) -> usize {
         self.done
     }
@@ -36,14 +36,14 @@ impl<'a> Pen<'a> {
     }
 }
 
-/// The next run, at or behind `from`, of ASCII characters that `is` takes.
+/// The next run, at or after `from`, of ASCII characters that `is` accepts.
 pub fn run(text: &str, from: usize, is: fn(u8) -> bool) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     let start = from + bytes.get(from..)?.iter().position(|b| is(*b))?;
     Some(start..start + length(text, start, is))
 }
 
-/// How many characters from `from` on `is` takes.
+/// How many characters `is` accepts from `from` on.
 pub fn length(text: &str, from: usize, is: fn(u8) -> bool) -> usize {
     let rest = text.as_bytes().get(from..).unwrap_or_default();
     rest.iter().position(|b| !is(*b)).unwrap_or(rest.len())
@@ -65,7 +65,7 @@ pub fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t')
 }
 
-/// Where the line of `i` ends.
+/// The end of the line that holds `i`.
 pub fn line_end(text: &str, i: usize) -> usize {
     i + length(text, i, |b| b != b'\n' && b != b'\r')
 }

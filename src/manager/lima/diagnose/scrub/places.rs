@@ -1,4 +1,4 @@
-//! Whose machine it is and where it stands: addresses, users and their directories.
+//! Addresses, users and their home directories.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,9 +6,9 @@ use super::pen::{BLANK, Pen, at, before, length, run};
 
 const ADDRESS: &str = "<address>";
 pub const USER: &str = "<user>";
-/// An instance of one, not an address.
+/// Suffixes of systemd units: `name@instance.service` is not an address.
 const UNITS: &[&str] = &[".service", ".socket", ".device", ".timer", ".mount", ".slice", ".target", ".scope"];
-/// They are on every machine.
+/// Users that exist on every machine.
 const SYSTEM_USERS: [&str; 14] = [
     "root",
     "nobody",
@@ -26,7 +26,7 @@ const SYSTEM_USERS: [&str; 14] = [
     "containerd",
 ];
 
-/// A user's name that says nothing of anybody.
+/// Whether the user's name identifies nobody.
 pub fn is_system_user(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_digit() || b == b':') || SYSTEM_USERS.contains(&name)
 }
@@ -38,7 +38,7 @@ pub fn scrub(text: &str) -> String {
     accounts(&text)
 }
 
-/// `somebody@example.com`, and `somebody@nas` where one logs in.
+/// `somebody@example.com`, and `somebody@nas` as in a login.
 fn mail(text: &str) -> String {
     let mut pen = Pen::new(text);
     for i in memchr::memchr_iter(b'@', text.as_bytes()) {
@@ -51,7 +51,7 @@ fn mail(text: &str) -> String {
         let host = &host[..host.find(outside).unwrap_or(host.len())];
         let host = host.trim_end_matches(['.', '-', '|', '!', '?']);
         let end = i + 1 + host.len();
-        // An SSH algorithm; a digest.
+        // SSH algorithms and digests also hold `@`.
         let public = host.ends_with("openssh.com") || host.ends_with("libssh.org");
         let digest = host.starts_with("sha256") || host.starts_with("sha512");
         if from == i || UNITS.iter().any(|u| host.ends_with(u)) || public || digest {
@@ -104,7 +104,7 @@ fn length_of_zone(text: &str, from: usize) -> usize {
     length(text, from, |b| b.is_ascii_alphanumeric())
 }
 
-/// Six pairs; macOS leaves zeros out. Three groups of four.
+/// Six pairs, without leading zeros on macOS, or three groups of four.
 fn is_mac(word: &str) -> bool {
     let parts = |by: char, count: usize, least: usize, most: usize| {
         let part = |p: &str| (least..=most).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_hexdigit());
@@ -113,9 +113,9 @@ fn is_mac(word: &str) -> bool {
     parts(':', 6, 1, 2) || parts('-', 6, 2, 2) || parts('.', 3, 4, 4) && word.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
-/// How much of the word is an address of version 6 that is somebody's.
+/// The length of the word's IPv6 address, unless that is loopback or unspecified.
 fn ipv6(word: &str) -> Option<usize> {
-    // With a port behind it, without brackets: that belongs to it.
+    // Without brackets, a port belongs to the address.
     let address = word.trim_end_matches(':');
     let address = if word.ends_with("::") { word } else { address };
     let known = address.parse::<Ipv6Addr>().is_ok_and(|a| a.is_loopback() || a.is_unspecified());
@@ -150,7 +150,7 @@ fn ipv4(pen: &mut Pen<'_>, start: usize, run: &str) {
     }
 }
 
-/// The name in `/home/name`, `/Users/Two Names/`, `C:\Users\name`, and with the slashes encoded.
+/// The name in `/home/name`, `/Users/Two Names/` and `C:\Users\name`, also with encoded slashes.
 fn homes(text: &str) -> String {
     let mut pen = Pen::new(text);
     let mut from = 0;
@@ -190,7 +190,7 @@ fn home_name(rest: &str) -> &str {
         let further = if next.starts_with("%20") {
             3
         } else if next.starts_with(' ') && next[1..].starts_with(char::is_uppercase) {
-            // Another part of the name, or of the sentence.
+            // Either another part of the name, or of the sentence.
             let word = next[1..].find(stops).map_or(next.len(), |i| i + 1);
             if matches!(next[word..].chars().next(), Some('/' | '\\' | ' ')) { word } else { 0 }
         } else {
@@ -203,7 +203,7 @@ fn home_name(rest: &str) -> &str {
     }
 }
 
-/// `uid=501(name)`, what sshd says of who logs in, and the host in front of its key.
+/// `uid=501(name)`, the users in sshd's messages, and the host in front of its key.
 fn accounts(text: &str) -> String {
     let mut pen = Pen::new(text);
     let is_user = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || !b.is_ascii();

@@ -1,11 +1,11 @@
-//! Forms in which something private is written, each a test: what is in `«»` must go, the rest of the line must stay
-//! where it is written behind `=>`.
+//! Forms of private data, each a test: what is in `«»` must be removed, and the texts beside it must stay.
 
 use super::Scrubber;
 
 const S: &str = "Tr0ub4dor3Xy";
 
-/// `«»` is what must go: a secret of twelve letters and digits where nothing stands in it. What must stay is in the second.
+/// `«»` marks what must be removed; empty, it stands for a secret of twelve letters and digits. The second column must
+/// stay.
 const FORMS: &[(&str, &[&str])] = &[
     // Names and values.
     ("DB_PASS=«»", &["DB_PASS="]),
@@ -226,7 +226,7 @@ fn what_is_private_goes_and_the_rest_stays() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What a support person reads in such logs.
+/// Ordinary log lines that must stay as they are.
 const ORDINARY: &[&str] = &[
     "2026-01-02T03:04:05.678Z level=fatal msg=\"failed to download\" error=\"expected digest sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"",
     "time=\"2026-01-02T03:04:05+01:00\" level=info msg=\"[hostagent] Waiting for the essential requirement 1 of 3: \\\"ssh\\\"\"",
@@ -273,8 +273,8 @@ fn ordinary_text_is_left_readable() {
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
-/// What a guest writes to keep us busy costs its length: four times as much takes four times as long, and sixteen times
-/// where a step looks at the rest of the text for each of its finds.
+/// A guest may write text that is slow to scrub. Four times the text may take four times as long; it would take sixteen
+/// times if a step looked at the rest of the text for each match.
 #[test]
 fn no_text_takes_longer_than_its_length() {
     let pieces = [
@@ -331,7 +331,7 @@ fn no_text_takes_longer_than_its_length() {
         began.elapsed()
     };
     for piece in pieces {
-        // Others may hold the processor for a while.
+        // Another process may delay one measurement.
         let steady =
             (0..5).any(|_| took(piece, 1 << 16) < 8 * took(piece, 1 << 14) + std::time::Duration::from_millis(10));
         assert!(steady, "{piece:?}: {:?}, {:?}", took(piece, 1 << 14), took(piece, 1 << 16));

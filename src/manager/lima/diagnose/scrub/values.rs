@@ -1,4 +1,4 @@
-//! Where the value behind a name begins and ends, in whatever was written: JSON, YAML, a shell's words, HTTP, XML.
+//! Finds where the value after a name begins and ends, in JSON, YAML, shell words, HTTP and XML.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use super::{
     pen::{at, before, is_blank, is_quote, length, line_end},
 };
 
-/// As far as is looked for the end of a value that is no word.
+/// How far the end of a value that is not a word is searched.
 const FAR: usize = 2048;
-/// A name in quotes, in brackets or in JSON within JSON has so many characters behind it at most.
+/// The most closing characters after a name in quotes, brackets or nested JSON.
 const CLOSERS: usize = 16;
-/// They are no secrets, whatever is in front of them.
+/// Values that are never secrets.
 const PLAIN: &[&str] =
     &["true", "false", "null", "none", "nil", "<nil>", "undefined", "yes", "no", "on", "off", "<blanked>"];
-/// Behind `password is`, and behind `--password` where that is spoken of.
+/// Words after `password is` or `--password` that show a sentence, not a value.
 const SPOKEN: &[&str] = &[
     "a",
     "and",
@@ -50,7 +50,7 @@ pub fn is_name(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')
 }
 
-/// The value of the name at `name`; `words` are those in front of it, the nearest first.
+/// The value of the name at `name`; `words` are the words before it, the nearest first.
 pub fn of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<Range<usize>> {
     let value = match begin(text, name, kind, words)? {
         Begin::Value(from) => one(text, name, from, kind),
@@ -58,7 +58,7 @@ pub fn of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option
         Begin::Element(from) => from..from + length(text, from, |b| b != b'<'),
         Begin::Block(from) => block(text, name.start, from),
     };
-    // Up to the end of a line within JSON.
+    // Up to an escaped end of line in JSON.
     let told = text[value.clone()].split("\\n").next().unwrap_or_default();
     let plain = told.is_empty() || PLAIN.iter().any(|p| p.eq_ignore_ascii_case(told));
     (!plain && !value.is_empty()).then_some(value)
@@ -66,11 +66,11 @@ pub fn of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option
 
 enum Begin {
     Value(usize),
-    /// No blanks are in it.
+    /// A value without blanks.
     Word(usize),
-    /// Text between the tags of XML.
+    /// The text of an XML element.
     Element(usize),
-    /// The lines below, as far as they are indented.
+    /// The indented lines below.
     Block(usize),
 }
 
@@ -110,14 +110,14 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
             b'\n' | b'\r' if !flag && (indicator == 0 || matches!(at(text, from), b'|' | b'>')) => {
                 Some(Begin::Block(from + indicator))
             }
-            // An argument; a variable in front of a command.
+            // An argument, or a variable before a command.
             _ if flag || variable && *separator == "=" && gap == 0 && from == name.end + closed + 1 => {
                 Some(Begin::Word(from))
             }
             _ => Some(Begin::Value(from)),
         };
     }
-    // `{"name":"DB_PASS","value":"…"}`, and the same in YAML and in XML.
+    // `{"name":"DB_PASS","value":"…"}`, also in YAML and XML.
     if secret {
         let between = length(rest, 0, |b| is_quote(b) || b.is_ascii_whitespace() || matches!(b, b'\\' | b',' | b';'));
         let word = rest.get(between..between + 5).unwrap_or_default();
@@ -128,7 +128,7 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
             }
         }
     }
-    // A pair of words; a call.
+    // A pair in quotes, or a function call.
     let opens = |from: usize| is_quote(at(text, from + length(text, from, |b| b == b'\\')));
     for (separator, may) in [(b',', quoted), (b'(', !quoted && gap == 0)] {
         if may && at(next, 0) == separator && secret && opens(behind(1)) {
@@ -139,7 +139,7 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
         return None;
     }
     let from = name.end + closed + gap;
-    // An argument of its own, also where arguments are listed in quotes.
+    // A separate argument, also in a list of quoted arguments.
     let apart = gap > 0 || (quoted && at(next, 0) == b',');
     if !apart || matches!(at(text, from), b'\n' | b'\r') {
         return None;
@@ -163,7 +163,7 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
 }
 
 fn one(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Range<usize> {
-    // Python's and Rust's prefixes.
+    // String prefixes of Python and Rust.
     let prefix = usize::from(matches!(at(text, from), b'b' | b'r' | b'u' | b'f') && is_quote(at(text, from + 1)));
     let from = from + prefix;
     let escapes = length(text, from, |b| b == b'\\');
@@ -178,13 +178,13 @@ fn one(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Range<usize>
         return from..header(text, name, from);
     }
     let value = from..word(text, from, kind == Kind::Phrase);
-    // The path of a key is none.
+    // The path of a key is not a secret.
     let path = |v: &str| v.starts_with(['/', '~']) || v.starts_with("./");
     let directory = ["PWD", "OLDPWD"].contains(&&text[name.clone()]);
     if (kind == Kind::Key || directory) && path(&text[value.clone()]) { from..from } else { value }
 }
 
-/// Up to where `ends` says so, else to the end of the line. Looks at no more than what is passed, and [`FAR`].
+/// Searches until `ends` is true, else to the end of the line. Looks at most at what is skipped and [`FAR`] more.
 fn search(text: &str, from: usize, mut ends: impl FnMut(usize) -> bool) -> (usize, bool) {
     let mut line = None;
     for (i, b) in text.bytes().enumerate().skip(from) {
@@ -201,13 +201,13 @@ fn search(text: &str, from: usize, mut ends: impl FnMut(usize) -> bool) -> (usiz
     (line.unwrap_or(text.len()), false)
 }
 
-/// From behind the quote up to its fellow, which has as many backslashes in front of it. One that is never closed was
-/// cut off, or is none.
+/// From after the quote to the closing one, which has as many backslashes before it. A quote that is never closed was cut
+/// off, or is not a quote.
 fn quoted(text: &str, from: usize, quote: u8, escapes: usize) -> Range<usize> {
     let mut slashes = 0;
     let (end, closed) = search(text, from, |i| {
         let b = at(text, i);
-        // In text that is not escaped, a backslash takes the quote behind it with it.
+        // In unescaped text a backslash escapes the quote after it.
         if b == quote && (if escapes == 0 { slashes % 2 == 0 } else { slashes <= escapes }) {
             return true;
         }
@@ -217,7 +217,7 @@ fn quoted(text: &str, from: usize, quote: u8, escapes: usize) -> Range<usize> {
     from..if closed { end - slashes.min(escapes) } else { end }
 }
 
-/// Up to the fellow of the bracket at `from`.
+/// Up to the bracket that closes the one at `from`.
 fn bracket(text: &str, from: usize) -> usize {
     let mut depth = 0;
     let fellow = |i| {
@@ -231,7 +231,7 @@ fn bracket(text: &str, from: usize) -> usize {
     search(text, from, fellow).0
 }
 
-/// Up to the quote that stands in front of the header's name, else the whole line.
+/// Up to a quote like the one before the header's name, else the whole line.
 fn header(text: &str, name: &Range<usize>, from: usize) -> usize {
     let quote = before(text, name.start);
     if !is_quote(quote) {
@@ -267,12 +267,12 @@ fn word(text: &str, from: usize, phrase: bool) -> usize {
         }
         i += 1;
     }
-    // What closes something that was opened in front of the value.
+    // Without brackets that close something opened before the value.
     let value = text[from..i].trim_end_matches(['}', ']', ')', ',', ';']);
     if value.is_empty() { i } else { from + value.len() }
 }
 
-/// A quote that ends what is around it.
+/// Whether the quote at `i` closes the text around the value.
 fn closes(text: &str, i: usize) -> bool {
     is_quote(at(text, i)) && (at(text, i + 1).is_ascii_whitespace() || b",;:)]}\\\"'".contains(&at(text, i + 1)))
 }
@@ -285,7 +285,7 @@ fn is_next_name(text: &str, from: usize) -> bool {
     end > from && matches!(at(text, end_quoted), b'=' | b':')
 }
 
-/// The lines below, as far as they are indented more than the one of the name.
+/// The lines below that are indented more than the name's line.
 fn block(text: &str, name: usize, from: usize) -> Range<usize> {
     let line = text[..name].rfind('\n').map_or(0, |i| i + 1);
     let indent = length(text, line, |b| is_blank(b) || b == b'-');

@@ -1,11 +1,11 @@
-//! Addresses of the web and of databases: who logs in, which host, what is asked of it.
+//! URLs of the web and of databases: their login, host and query.
 
 use super::{
     hosts,
     pen::{BLANK, Pen, at, before, is_quote, length},
 };
 
-/// What is behind them is no host of the network.
+/// Schemes that name no host of the network.
 const LOCAL: &[&str] = &[
     "file",
     "unix",
@@ -21,9 +21,9 @@ const LOCAL: &[&str] = &[
     "template",
     "binary",
 ];
-/// Images, whose registry may be left out.
+/// Schemes of images, whose registry may be left out.
 const IMAGES: &[&str] = &["docker", "docker-image", "oci", "docker-daemon", "containers-storage"];
-/// A secret is the rest of the path.
+/// Addresses whose remaining path is a secret.
 const HOOKS: &[&str] =
     &["hooks.slack.com/", "/webhooks/", "/webhook/", "/webhookb2/", "api.telegram.org/bot", "hooks.zapier.com/"];
 
@@ -46,19 +46,19 @@ pub fn scrub(text: &str) -> String {
     pen.finish()
 }
 
-/// One address, from behind `://`; gives its length.
+/// Scrubs one address from after `://`; returns its length.
 fn url(pen: &mut Pen<'_>, start: usize) -> usize {
     let text = pen.text;
     let scheme =
         text[..start - 3].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c)).next().unwrap_or("");
     let mut end = start + length(text, start, in_url);
-    // JSON within JSON: the backslash belongs to the quote behind it.
+    // In nested JSON the backslash belongs to the quote after it.
     while end > start && before(text, end) == b'\\' && is_quote(at(text, end)) {
         end -= 1;
     }
     let whole = &text[start..end];
     let authority = whole.split(['/', '?', '#']).next().unwrap_or_default();
-    // A password may have a slash in it: what is behind the colon is then no port.
+    // A password may hold a slash: what follows the colon is then not a port.
     let port = |a: &str| a.rsplit_once(':').is_none_or(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
     let mut host = start;
     let login = if authority.contains('@') || !port(authority) { whole.split('?').next() } else { None };
