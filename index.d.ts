@@ -1,14 +1,13 @@
 /**
  * A container runtime for desktop apps, behind one interface.
  *
- * Conventions, true of everything here:
+ * Conventions:
  *
- * - Every asynchronous method rejects with a {@link RuntimeError}; its `code` says what happened, its `hint` what a
- *   person can do. Bad arguments are found before any engine is asked (`INVALID_ARGUMENT`, `details.field`).
- * - Every method takes `signal` and `timeoutMs` ({@link CallOptions}): in its options object where it has one, else as
- *   the last argument.
- * - Sizes are bytes, ports are numbers in answers and text in requests, and each duration or time names its unit.
- * - Where an id is asked for, a name or an unambiguous id prefix does as well; a name wins over a prefix.
+ * - Every asynchronous method rejects with a {@link RuntimeError}: `code` says what happened, `hint` what a person can
+ *   do. Arguments are checked before any engine is asked (`INVALID_ARGUMENT`, `details.field`).
+ * - Every method takes `signal` and `timeoutMs` ({@link CallOptions}), in its options object or as the last argument.
+ * - Sizes are bytes; ports are numbers in answers and text in requests; each duration or time names its unit.
+ * - An id may also be a name or an unambiguous prefix of an id; a name wins over a prefix.
  *
  * @example
  * ```ts
@@ -34,52 +33,52 @@ import type { Readable } from 'node:stream'
 // ---- Errors ---------------------------------------------------------------------------------------------------------
 
 /**
- * What went wrong, the same for the same situation on every backend.
+ * What went wrong. The same situation has the same code on every backend.
  *
  * Installing and starting a runtime:
  *
- * - `NOT_INSTALLED`: the runtime asked for is not installed; `hint` says how to get it.
+ * - `NOT_INSTALLED`: the requested runtime is not installed; `hint` says how to get it.
  * - `UNSUPPORTED_PLATFORM`: this operating system, architecture or version cannot run it.
  * - `ROOT_USER`: Lima refuses to run as root.
  * - `PATH_TOO_LONG`: a socket path would be longer than the operating system allows.
- * - `DOWNLOAD_FAILED`: a download ended for good: the server refused, or the retries are used up.
+ * - `DOWNLOAD_FAILED`: a download failed for good: the server refused, or the retries are used up.
  * - `CHECKSUM_MISMATCH`: the bytes are not the ones the manifest names (`details.expected`, `.actual`). Nothing was
  *   installed.
- * - `ARCHIVE_UNSAFE`: the archive tries to leave its directory, or lies about its contents. Nothing was installed.
+ * - `ARCHIVE_UNSAFE`: the archive writes outside its directory, or misstates its contents. Nothing was installed.
  * - `DISK_FULL`: not enough space on the disk.
  * - `LOCKED`: another process holds the lock, and the call's deadline passed.
- * - `VM_BROKEN`: the VM is in a state that repair could not mend.
+ * - `VM_BROKEN`: repair could not bring the VM out of its state.
  * - `VM_START_FAILED`: the VM did not come up.
- * - `VM_NOT_RUNNING`: the call needs a running VM, and there is none (or it stopped under the call).
- * - `CONTAINERD_NOT_READY`: the VM runs, but containerd in it does not answer.
+ * - `VM_NOT_RUNNING`: the call needs a running VM, and there is none (or it stopped meanwhile).
+ * - `CONTAINERD_NOT_READY`: the VM runs, but its containerd does not answer.
  *
  * Any call:
  *
  * - `TIMEOUT`: the deadline passed (`details.timeoutMs`).
  * - `ABORTED`: the caller's `signal` was aborted; `cause` is its `reason`.
- * - `INVALID_ARGUMENT`: an argument is wrong; `details.field` names it. Found before the engine is asked, unless only the
- *   engine can tell: a program that the image does not have, an address that is not its machine's.
+ * - `INVALID_ARGUMENT`: an argument is wrong; `details.field` names it. Checked before the engine is asked, unless only
+ *   the engine can tell: a program that the image lacks, an address that its machine does not have.
  * - `INVALID_STATE`: the object is in a state that does not allow the call.
- * - `PERMISSION_DENIED`: the operating system refused: a socket, file or directory we may not open. Or we are root, and
- *   another user can change the directory that we would write to.
+ * - `PERMISSION_DENIED`: the operating system refused to open a socket, file or directory; or this process is root, and
+ *   another user can change the directory to write to.
  * - `ENGINE_UNREACHABLE`: no engine answers at the endpoint.
- * - `TOO_LARGE`: a program's output, or an engine's answer, has more bytes than are kept of it (`details.limit`). The
- *   program has been ended.
+ * - `TOO_LARGE`: a program's output, or an engine's answer, has more bytes than the limit (`details.limit`). The
+ *   program was ended.
  * - `ENGINE_ERROR`: the engine refused for a reason without a code of its own; the message is the engine's.
  * - `INTERNAL`: a bug of this package.
  *
  * Containers, images, networks, volumes:
  *
- * - `CONTAINER_NOT_FOUND`, `IMAGE_NOT_FOUND`, `NETWORK_NOT_FOUND`, `VOLUME_NOT_FOUND`: there is none of that id or
- *   name; the message holds it.
+ * - `CONTAINER_NOT_FOUND`, `IMAGE_NOT_FOUND`, `NETWORK_NOT_FOUND`, `VOLUME_NOT_FOUND`: there is none with that id or
+ *   name, which the message holds.
  * - `NAME_IN_USE`: a container or network of that name exists.
  * - `PORT_IN_USE`: the host port is taken; the message names it.
- * - `PORT_NOT_FORWARDED`: never thrown, but the `code` of a warning of the process (`process.on('warning', …)`): a call
- *   ended well, and a port it published does not answer on this computer (yet).
- * - `OUTDATED_VERSION`: never thrown, but the `code` of a warning of the process, once for each: a program is used in a
- *   version that should not be. The message says why.
- * - `ENGINE_WARNING`: never thrown, but the `code` of a warning of the process: a call ended well, and the engine did not do
- *   all that it was asked. The message is the engine's.
+ * - `PORT_NOT_FORWARDED`: never thrown; the `code` of a process warning (`process.on('warning', …)`): a call succeeded,
+ *   but a port it published does not answer on this computer (yet).
+ * - `OUTDATED_VERSION`: never thrown; the `code` of a process warning, once for each program: its version should not be
+ *   used. The message says why.
+ * - `ENGINE_WARNING`: never thrown; the `code` of a process warning: a call succeeded, but the engine did not do all that
+ *   it was asked. The message is the engine's.
  * - `IN_USE`: the image, network or volume is used by a container, or the container is running.
  * - `REGISTRY_AUTH`: the registry wants credentials, or refused the ones it got.
  */
@@ -118,7 +117,7 @@ export type RuntimeErrorCode =
   | 'ENGINE_WARNING'
   | 'INTERNAL'
 
-/** Facts about an error, for a log or a bug report. Which are there depends on the code. */
+/** Facts about an error, for a log or a bug report. The code decides which are present. */
 export interface RuntimeErrorDetails {
   /** The wrong argument, as the caller wrote it: `ports.80`, `volumes[0].host`. */
   field?: string
@@ -159,12 +158,12 @@ export declare class RuntimeError extends Error {
     options?: { hint?: string | undefined; details?: RuntimeErrorDetails | undefined; cause?: unknown },
   )
   readonly name: 'RuntimeError'
-  /** Stable: code may depend on it. The message may change. */
+  /** Stable: programs may depend on it. The message may change. */
   readonly code: RuntimeErrorCode
-  /** Plain English, ready to show: what the person in front of the screen can do. */
+  /** What the person at the screen can do; plain English, ready to show. */
   readonly hint?: string
   readonly details: RuntimeErrorDetails
-  /** The error beneath, if any; for `ABORTED` the signal's `reason`. */
+  /** The underlying error, if any; for `ABORTED` the signal's `reason`. */
   readonly cause?: unknown
 }
 
@@ -173,18 +172,18 @@ export declare class RuntimeError extends Error {
 /** What every method takes. */
 export interface CallOptions {
   /**
-   * Ends the call with `ABORTED` within 100 ms. What the call left behind is clean: a container half made is removed,
-   * a download can be resumed. A method that returns a stream or an iterator keeps to the signal until that has ended.
+   * Ends the call with `ABORTED` within 100 ms. Nothing is left half done: a half-made container is removed, a download
+   * can be resumed. A method that returns a stream or iterator obeys the signal until that has ended.
    */
   signal?: AbortSignal | undefined
   /**
-   * Milliseconds (above 0, at most 2^31 - 1) until the call ends with `TIMEOUT`, in place of the method's own
-   * deadline. That is 60 s unless the method says otherwise.
+   * Milliseconds (above 0, at most 2^31 - 1) until the call ends with `TIMEOUT`. Replaces the method's own deadline,
+   * which is 60 s unless the method says otherwise.
    */
   timeoutMs?: number | undefined
 }
 
-/** What installing, starting and stopping a runtime take: a function for plain messages, or an object. */
+/** Argument of installing, starting and stopping a runtime: a function for plain messages, or an object. */
 export type Progress =
   | ((message: string) => void)
   | {
@@ -197,18 +196,18 @@ export type Progress =
 /** One event of installing, starting or stopping a runtime. */
 export interface RuntimeProgress {
   phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
-  /** The part it is about; absent when it is about the whole. */
+  /** The part it is about; absent for the whole. */
   component?: 'lima' | 'image' | 'nerdctl' | 'containerd'
   /** English, ready to show. */
   message: string
-  /** 0 to 100; never goes back within a phase. Absent where nobody knows. */
+  /** 0 to 100; never decreases within a phase. Absent when unknown. */
   percent?: number
   /** Bytes so far. */
   transferred?: number
-  /** Bytes in all. Absent where nobody knows. */
+  /** Total bytes. Absent when unknown. */
   total?: number
   bytesPerSecond?: number
-  /** Seconds to the end of this phase, by the present speed. */
+  /** Seconds until the end of this phase, at the current speed. */
   etaSeconds?: number
 }
 
@@ -216,7 +215,7 @@ export interface RuntimeProgress {
 export interface PullProgress {
   /** What is happening, ready to show. */
   status: string
-  /** 0 to 100 over all layers; never goes back. */
+  /** 0 to 100 over all layers; never decreases. */
   progress?: number
   /** Bytes over all layers known so far. */
   total?: number
@@ -229,13 +228,13 @@ export interface PullProgress {
 /** The kinds of backend. */
 export type RuntimeType = 'docker' | 'containerd' | 'lima'
 
-/** A container to be made. */
+/** A container to create. */
 export interface ContainerConfig {
   /** 2 to 253 of the letters `a-z A-Z 0-9 _ . -`, beginning with a letter or digit. */
   name: string
-  /** An image reference: `redis:7`, `registry.example.com:5000/team/app@sha256:…`. Pulled first where it is absent. */
+  /** An image reference: `redis:7`, `registry.example.com:5000/team/app@sha256:…`. Pulled first when absent. */
   image: string
-  /** Environment variables. Nothing of this process's own environment reaches the container. */
+  /** Environment variables. The container gets none of this process's own. */
   env?: Record<string, string>
   /**
    * Container port to host port: `{ '80': '8080', '53/udp': '127.0.0.1:5353' }`. Ports are 1 to 65535, TCP unless
@@ -245,7 +244,7 @@ export interface ContainerConfig {
   /** Directories, files and volumes to mount. */
   volumes?: {
     /**
-     * An absolute path on the host, or the name of a volume (made where it is absent). `/var/run/docker.sock` means the
+     * An absolute path on the host, or the name of a volume (created when absent). `/var/run/docker.sock` means the
      * engine's own API socket, wherever it listens on its machine; an engine without one refuses it.
      */
     host: string
@@ -254,13 +253,16 @@ export interface ContainerConfig {
     /** Default: false. */
     readOnly?: boolean
   }[]
-  /** Names or ids of networks to attach it to, all before it starts. Default: the engine's default network. */
+  /**
+   * Names or ids of networks; the container is attached to all of them before it starts. Default: the engine's default
+   * network.
+   */
   networks?: string[]
-  /** The program and its arguments, passed literally: no shell sees them. Default: the image's own. */
+  /** The program and its arguments, passed literally, without a shell. Default: the image's own. */
   command?: string[]
-  /** How the engine finds out whether the container works. Default: the image's own. */
+  /** How the engine checks whether the container works. Default: the image's own. */
   healthcheck?: {
-    /** As Docker's: `['CMD', 'curl', '-f', 'http://localhost/']`, `['CMD-SHELL', 'exit 0']` or `['NONE']`. */
+    /** As in Docker: `['CMD', 'curl', '-f', 'http://localhost/']`, `['CMD-SHELL', 'exit 0']` or `['NONE']`. */
     test: string[]
     /** Milliseconds between two checks, from 1 to a day. */
     interval: number
@@ -274,31 +276,31 @@ export interface ContainerConfig {
   /** What the engine does when the container ends. Default: `'no'`. */
   restart?: 'no' | 'always' | 'on-failure' | 'unless-stopped'
   /**
-   * The label `lima-runtime.app` is added: it tells `prune` what is ours. Names that engines act on are refused, on every
-   * engine: those that begin with `com.docker.`, `containerd.io/`, `io.containerd.`, `io.cri-containerd`, `nerdctl/`,
-   * `lima-runtime.` or `lima-runtime/`. On containerd an image's own labels of these names do not reach the container; a warning
-   * of the process says so.
+   * The label `lima-runtime.app` is added; `prune` uses it. Names that engines act on are refused on every engine:
+   * those that begin with `com.docker.`, `containerd.io/`, `io.containerd.`, `io.cri-containerd`, `nerdctl/`,
+   * `lima-runtime.` or `lima-runtime/`. On containerd, an image's own labels of these names do not reach the container;
+   * a process warning says so.
    */
   labels?: Record<string, string>
   /**
-   * `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Pulled where the image is here for another one only. Default:
-   * the engine's own.
+   * `'linux/amd64'`, `'linux/arm64/v8'`: the image's platform. Pulled when the image is present for another one only.
+   * Default: the engine's own.
    */
   platform?: string
   /** For the pull of an image that is absent, as in {@link PullOptions}. Default: `'user'`. */
   credentials?: 'user' | 'none'
 }
 
-/** A container at the moment it was asked for. */
+/** A container at the time of the call. */
 export interface ContainerInfo {
   /** 64 hexadecimal digits. */
   id: string
   name: string
-  /** The reference it was made from. */
+  /** The image reference it was created from. */
   image: string
-  /** `'stopped'` was made and never started; `'exited'` has run. */
+  /** `'stopped'`: created but never started. `'exited'`: has run. */
   state: 'running' | 'stopped' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
-  /** The engine's own words: `Up 5 minutes`. */
+  /** The engine's own text: `Up 5 minutes`. */
   status: string
   /** `'none'` without a healthcheck. */
   health?: 'healthy' | 'unhealthy' | 'starting' | 'none'
@@ -323,7 +325,7 @@ export interface ContainerDetails extends ContainerInfo {
   /** Absent while it runs, and when it never ran. */
   finishedAt?: Date
   restartPolicy: 'no' | 'always' | 'on-failure' | 'unless-stopped'
-  /** The engine's own answer, for what the other fields leave out. Its form differs from backend to backend. */
+  /** The engine's own answer, for what the other fields lack. Its form depends on the backend. */
   raw: unknown
 }
 
@@ -365,23 +367,23 @@ export interface ContainerStats {
 
 /** Options of {@link IContainerRuntime.listContainers}. */
 export interface ListContainersOptions extends CallOptions {
-  /** Also those that do not run. Default: false. */
+  /** Include containers that do not run. Default: false. */
   all?: boolean
   /**
-   * Docker's filters: values of one key are alternatives, keys are conditions. Known: `ancestor before exited expose
-   * health id label name network publish since status volume`; another is `INVALID_ARGUMENT`. `name` matches any
-   * part of a name, `id` the beginning of an id, both literally; an exact name comes first in the answer.
+   * Docker's filters: a container must match every key, with one of its values. Known keys: `ancestor before exited
+   * expose health id label name network publish since status volume`; another one is `INVALID_ARGUMENT`. `name` matches
+   * any part of a name, `id` the beginning of an id, both literally; an exact name comes first in the answer.
    */
   filters?: Record<string, string[]>
 }
 
 /** Options of {@link IContainerRuntime.getContainerLogs}. */
 export interface LogOptions extends CallOptions {
-  /** Go on with what the container writes from now on; the stream ends by itself when it does. Default: false. */
+  /** Continue with new output; the stream ends when the container does. Default: false. */
   follow?: boolean
   /** The last lines only; 0 for none. Default: all. */
   tail?: number
-  /** Only what was written since then: a Unix time in seconds, a fraction counts. */
+  /** Only output since this time: a Unix time in seconds, fractions allowed. */
   since?: number
   /** Begin each line with its time, as Docker writes it (RFC 3339, nanoseconds). Default: false. */
   timestamps?: boolean
@@ -402,13 +404,13 @@ export interface ExecOptions extends CallOptions {
   /** Written to the program's standard input, which is then closed; text as UTF-8, bytes as they are now. Default: nothing. */
   input?: string | Uint8Array
   /**
-   * Most bytes of standard output and standard error together, 1 to 2^31 - 1. A program that prints more is ended, and the
-   * call with `TOO_LARGE`. Default: 64 MiB.
+   * The most bytes of standard output and standard error together, 1 to 2^31 - 1. A program that prints more is ended,
+   * and the call rejects with `TOO_LARGE`. Default: 64 MiB.
    */
   maxOutput?: number
 }
 
-/** How a program in a container ended, and what it wrote. */
+/** The result of a program in a container. */
 export interface ExecResult {
   exitCode: number
   stdout: Buffer
@@ -417,21 +419,24 @@ export interface ExecResult {
 
 /** Options of {@link ContainerAdapter.events}. */
 export interface EventOptions extends CallOptions {
-  /** First what happened since then, as far as the engine remembers: a Unix time in seconds. Default: from now on. */
+  /**
+   * Begin with past events since this time, as far as the engine remembers them: a Unix time in seconds. Default: new
+   * events only.
+   */
   since?: number
   /** Known: `container event image label network type volume`. */
   filters?: Record<string, string[]>
 }
 
-/** Something that happened on the engine, whoever did it. */
+/** Something that happened on the engine, whoever caused it. */
 export interface RuntimeEvent {
   time: Date
   kind: 'container' | 'image' | 'network' | 'volume'
-  /** `'create'`, `'start'`, `'die'`, `'pull'`…: Docker's words. */
+  /** Docker's names: `'create'`, `'start'`, `'die'`, `'pull'`… */
   action: string
   id: string
   name?: string
-  /** Of a container that ended. */
+  /** Of a container that has ended. */
   exitCode?: number
 }
 
@@ -454,7 +459,7 @@ export interface PullOptions extends CallOptions {
   platform?: string
   /** Default: what docker's configuration and credential helpers have for the registry. */
   auth?: { username: string; password: string }
-  /** `'none'`: without `auth` the registry is asked as by anybody. Default: `'user'`, what this user has stored. */
+  /** `'none'`: without `auth`, the pull is anonymous. `'user'` (default): with what this user has stored. */
   credentials?: 'user' | 'none'
 }
 
@@ -472,7 +477,7 @@ export interface NetworkInfo {
 export interface NetworkOptions extends CallOptions {
   /** Default: `'bridge'`. */
   driver?: string
-  /** Without a way out. Default: false. */
+  /** Without access to other networks. Default: false. */
   internal?: boolean
   /** Docker's flag for containers outside a Swarm service. Default: false. */
   attachable?: boolean
@@ -482,7 +487,7 @@ export interface NetworkOptions extends CallOptions {
 export interface VolumeInfo {
   name: string
   driver: string
-  /** Where the engine keeps it: a path on the engine's machine, which in a VM is not this one. */
+  /** Where the engine keeps it: a path on the engine's machine, which may be a VM. */
   mountpoint: string
 }
 
@@ -490,7 +495,7 @@ export interface VolumeInfo {
 export interface VolumeOptions extends CallOptions {
   /** Default: `'local'`. */
   driver?: string
-  /** The label `lima-runtime.app` is added. The names that a container's labels may not have are refused here, too. */
+  /** The label `lima-runtime.app` is added. The names refused for a container's labels are refused here, too. */
   labels?: Record<string, string>
 }
 
@@ -498,7 +503,7 @@ export interface VolumeOptions extends CallOptions {
 export interface SystemInfo {
   /** `'linux'`. */
   os: string
-  /** As the engine says it: `'x86_64'`, `'aarch64'`. */
+  /** As the engine reports it: `'x86_64'`, `'aarch64'`. */
   architecture: string
   cpus: number
   /** Bytes. */
@@ -506,8 +511,8 @@ export interface SystemInfo {
   /** The engine's version. */
   runtimeVersion: string
   /**
-   * Who runs healthchecks: the engine, a timer in the guest, or this process, and then only while it lives. Every
-   * adapter of this package says it.
+   * Who runs healthchecks: the engine, a timer in the guest, or this process (only while it lives). Every adapter of
+   * this package sets it.
    */
   healthchecks?: 'engine' | 'timer' | 'process'
 }
@@ -525,23 +530,23 @@ export interface DiskUsageEntry {
   count: number
   /** Bytes. */
   size: number
-  /** Bytes that removing what nothing uses would free. */
+  /** Bytes that would be freed by removing what nothing uses. */
   reclaimable: number
 }
 
-/** Options of {@link IContainerRuntime.prune}. With no kind named: containers, dangling images and networks. */
+/** Options of {@link IContainerRuntime.prune}. Without a kind: containers, dangling images and networks. */
 export interface PruneOptions extends CallOptions {
-  /** Those that do not run. */
+  /** Containers that do not run. */
   containers?: boolean
-  /** Those that no tag names and no container uses. */
+  /** Images without a tag that no container uses. */
   images?: boolean
-  /** Those that no container uses. Their data is lost. */
+  /** Volumes that no container uses. Their data is lost. */
   volumes?: boolean
-  /** Those that no container is attached to. */
+  /** Networks that no container is attached to. */
   networks?: boolean
   /**
-   * `'app'`: only what carries our `lima-runtime.app` label. `'engine'`: everything. Default: `'app'` on an engine
-   * that is not ours (Docker), `'engine'` on one that is.
+   * `'app'`: only what carries our `lima-runtime.app` label. `'engine'`: everything. Default: `'engine'` on an engine
+   * of the application's own, `'app'` on another one (Docker).
    */
   scope?: 'app' | 'engine'
 }
@@ -559,31 +564,26 @@ export interface PruneResult {
 // ---- The interface --------------------------------------------------------------------------------------------------
 
 /**
- * A container runtime, whichever it is.
+ * A container runtime of any kind.
  *
  * Any method that talks to the engine may reject with `ENGINE_UNREACHABLE`, `PERMISSION_DENIED`, `TIMEOUT`, `ABORTED`,
- * `INVALID_ARGUMENT`, `ENGINE_ERROR` and, in a VM, `VM_NOT_RUNNING`; the codes named below are those with a meaning
- * of their own.
+ * `INVALID_ARGUMENT`, `ENGINE_ERROR` and, in a VM, `VM_NOT_RUNNING`; methods list only their further codes.
  */
 export interface IContainerRuntime {
-  /**
-   * Makes the runtime ready for use. For Docker: finds the engine and asks whether it answers; there is no progress to
-   * report.
-   */
+  /** Makes the runtime ready for use. Docker: finds the engine and checks that it answers, without progress. */
   initialize(progress?: Progress): Promise<void>
 
-  /** Whether the engine answers now. False rather than an error, except for `ABORTED` and `INVALID_ARGUMENT`. */
+  /** Whether the engine answers now. Rejects only with `ABORTED` and `INVALID_ARGUMENT`. */
   isAvailable(options?: CallOptions): Promise<boolean>
 
   getRuntimeType(): RuntimeType
 
   /**
-   * Pulls the image where it is absent, creates the container, starts it. Whatever fails or is aborted on the way, no
-   * container is left behind. The pull has no deadline (but ends after 60 s without a byte, as
-   * `pullImage` does), the rest has 60 s.
+   * Pulls the image when absent, creates the container and starts it. When a step fails or is aborted, no container is
+   * left. The pull has no deadline (but ends after 60 s without a byte, like `pullImage`); the rest has 60 s.
    *
-   * In a Lima VM it resolves once the published ports are open on this computer, or 10 s later with a warning of the
-   * process, code `PORT_NOT_FORWARDED`. In a WSL distribution UDP ports are refused: Windows does not forward them.
+   * In a Lima VM it resolves once the published ports are open on this computer, or 10 s later with a process warning,
+   * code `PORT_NOT_FORWARDED`. A WSL distribution refuses UDP ports, which Windows does not forward.
    *
    * @returns The full id, 64 hexadecimal digits.
    * @throws `NAME_IN_USE`, `PORT_IN_USE`, `IMAGE_NOT_FOUND`, `NETWORK_NOT_FOUND`, `REGISTRY_AUTH`
@@ -603,8 +603,9 @@ export interface IContainerRuntime {
   startContainer(config: ContainerConfig, options?: CallOptions): Promise<string>
 
   /**
-   * Asks the container to end, and kills it after `timeout` seconds (0 to 86400; default: the container's own, 10).
-   * One that does not run is no error. A container with `restart: 'always'` stays stopped. Deadline: 30 s more than it gets.
+   * Asks the container to end, and kills it after `timeout` seconds (0 to 86400; default: the container's own, 10). A
+   * container that does not run is not an error. One with `restart: 'always'` stays stopped. Deadline: `timeout` plus
+   * 30 s.
    *
    * @throws `CONTAINER_NOT_FOUND`
    */
@@ -618,14 +619,14 @@ export interface IContainerRuntime {
   removeContainer(id: string, force?: boolean, options?: CallOptions): Promise<void>
 
   /**
-   * Stops and starts it; `timeout` as in `stopContainer`.
+   * Stops and starts the container; `timeout` as in `stopContainer`.
    *
    * @throws `CONTAINER_NOT_FOUND`, `PORT_IN_USE`
    */
   restartContainer(id: string, timeout?: number, options?: CallOptions): Promise<void>
 
   /**
-   * Freezes all its processes.
+   * Freezes all processes of the container.
    *
    * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run or is paused already
    */
@@ -646,10 +647,10 @@ export interface IContainerRuntime {
   listContainers(options?: ListContainersOptions): Promise<ContainerInfo[]>
 
   /**
-   * The container's output, standard output and standard error in the order they came, as bytes. A slow reader slows
-   * the engine down and costs no memory; `destroy()` closes the connection. An error on the way, an aborted `signal`
-   * included, ends the stream with a `RuntimeError`. nerdctl before 2.3.4 may drop the last words of a container that
-   * prints faster than its logger reads and then ends: they are in no log.
+   * The container's output as bytes, standard output and standard error in the order they came. A slow reader slows the
+   * engine and costs no memory; `destroy()` closes the connection. An error, or an aborted `signal`, ends the stream
+   * with a `RuntimeError`. nerdctl before 2.3.4 may drop the last output of a container that prints faster than its
+   * logger reads and then ends: no log has it.
    *
    * @throws `CONTAINER_NOT_FOUND`
    * @example
@@ -661,16 +662,15 @@ export interface IContainerRuntime {
   getContainerLogs(id: string, options?: LogOptions): Promise<NodeJS.ReadableStream>
 
   /**
-   * `cpu` is taken over the time since the last call for this container when that was 0.2 to 10 s ago, else over
-   * 100 ms from now.
+   * `cpu` is measured since the last call for this container if that was 0.2 to 10 s ago, else during the next 100 ms.
    *
    * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run
    */
   getContainerStats(id: string, options?: CallOptions): Promise<ContainerStats>
 
   /**
-   * No deadline, but ends with `TIMEOUT` after 60 s without a byte; on containerd, which tells of whole MiB, after 180 s
-   * without one once the layers come. All events have been delivered when it settles.
+   * No deadline, but ends with `TIMEOUT` after 60 s without a byte; on containerd, which reports whole MiB, after 180 s
+   * once layers arrive. All progress is reported before it settles.
    *
    * @throws `IMAGE_NOT_FOUND`, `REGISTRY_AUTH`, `DISK_FULL`
    * @example
@@ -683,14 +683,14 @@ export interface IContainerRuntime {
   listImages(options?: CallOptions): Promise<ImageInfo[]>
 
   /**
-   * By id or reference; with several tags, the one named goes. `force` (default: false) removes an image that stopped
-   * containers use.
+   * By id or reference; an image with several tags loses only the named one. `force` (default: false) removes an image
+   * that stopped containers use.
    *
    * @throws `IMAGE_NOT_FOUND`, `IN_USE`
    */
   removeImage(id: string, force?: boolean, options?: CallOptions): Promise<void>
 
-  /** Whether the engine has it; no registry is asked. */
+  /** Whether the engine has the image; asks no registry. */
   imageExists(name: string, options?: CallOptions): Promise<boolean>
 
   /**
@@ -705,7 +705,7 @@ export interface IContainerRuntime {
   listNetworks(options?: CallOptions): Promise<NetworkInfo[]>
 
   /**
-   * Live: the container keeps its id and goes on running, and the attachment survives a restart.
+   * On a running container: it keeps its id and goes on running, and the attachment survives a restart.
    *
    * @throws `CONTAINER_NOT_FOUND`, `NETWORK_NOT_FOUND`, `INVALID_STATE` when it is attached already
    */
@@ -715,7 +715,7 @@ export interface IContainerRuntime {
   disconnectContainerFromNetwork(containerId: string, networkId: string, options?: CallOptions): Promise<void>
 
   /**
-   * One of that name is taken as it is, with its data.
+   * An existing volume of that name is used as it is, with its data.
    *
    * @returns The volume's name.
    */
@@ -729,7 +729,7 @@ export interface IContainerRuntime {
   getSystemInfo(options?: CallOptions): Promise<SystemInfo>
 
   /**
-   * Removes what nothing uses, only of the kinds named; see {@link PruneOptions}. No deadline.
+   * Removes what nothing uses, of the named kinds only; see {@link PruneOptions}. No deadline.
    *
    * @returns True counts and true bytes.
    */
@@ -740,36 +740,36 @@ export interface IContainerRuntime {
 export type ContainerRuntimeAdapter = IContainerRuntime
 
 /**
- * What every adapter of this package is: {@link IContainerRuntime} and the methods below. `instanceof` works; new ones
- * are made by its subclasses.
+ * The base class of this package's adapters: {@link IContainerRuntime} and the methods below. `instanceof` works;
+ * construct a subclass.
  */
 export declare abstract class ContainerAdapter {
   protected constructor()
 
   /**
-   * The same engine for whoever is not trusted; windows have this one. It reaches the containers, networks and volumes
-   * that carry the application's `lima-runtime.app` label, and others are not there for it: their ids and names are
-   * `CONTAINER_NOT_FOUND`, `NETWORK_NOT_FOUND`, `VOLUME_NOT_FOUND`, a volume's taken name is `NAME_IN_USE`. What it makes
-   * has the label, a named volume of `startContainer` included. It uses no network but bridges, of the application or the
-   * engine's default one, and makes no other; of volumes the `local` driver alone (`PERMISSION_DENIED`). `prune` keeps to
-   * the label, and to dangling images on an engine that {@link isPrivate}.
+   * The same engine for untrusted callers, such as windows. It reaches only containers, networks and volumes with the
+   * application's `lima-runtime.app` label. Others do not exist for it: their ids and names are `CONTAINER_NOT_FOUND`,
+   * `NETWORK_NOT_FOUND`, `VOLUME_NOT_FOUND`; a volume's taken name is `NAME_IN_USE`. What it creates has the label,
+   * also a named volume of `startContainer`. It uses and creates no networks but bridges, the application's or the
+   * engine's default one, and volumes of the `local` driver only (`PERMISSION_DENIED`). `prune` removes only what has
+   * the label, and dangling images on an engine that {@link isPrivate}.
    *
-   * Paths of this computer, ports, programs in containers and images are not its business.
+   * It does not restrict paths of this computer, ports, programs in containers, or images.
    *
-   * @param options `foreign`: what is not the application's, too; the rest holds. Default: false.
+   * @param options `foreign`: also reaches what is not the application's; all else holds. Default: false.
    */
   restricted(options?: { foreign?: boolean }): ContainerAdapter
 
-  /** Whether nobody but this application uses the engine: a VM or a containerd of its own, never the user's Docker. */
+  /** Whether only this application uses the engine: a VM or a containerd of its own, never the user's Docker. */
   isPrivate(options?: CallOptions): Promise<boolean>
 
-  /** As {@link IContainerRuntime.getContainerLogs}; a full `Readable`. */
+  /** Like {@link IContainerRuntime.getContainerLogs}, as a full `Readable`. */
   getContainerLogs(id: string, options?: LogOptions): Promise<Readable>
 
   /**
-   * Runs `argv` in a running container, to its end; no shell sees it. A program that fails is no error: look at
-   * `exitCode`, which is 127 where there is no such program, 126 where it cannot be run. No deadline. A call that is given up
-   * ends the program with TERM, then KILL; on Docker, which has no call for that, by a shell of the container's own.
+   * Runs `argv` in a running container to its end, without a shell. A program that fails is not an error: see
+   * `exitCode`, which is 127 for a missing program, 126 for one that cannot run. No deadline. An aborted call ends the
+   * program with TERM, then KILL; on Docker, which has no call for that, through a shell in the container.
    *
    * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run, `TOO_LARGE`, `INVALID_ARGUMENT` for a user or a
    *   `workdir` that the container does not have
@@ -781,7 +781,8 @@ export declare abstract class ContainerAdapter {
   execInContainer(id: string, argv: string[], options?: ExecOptions): Promise<ExecResult>
 
   /**
-   * Resolves when the container has ended, at once if it has; one that was never started is waited for. No deadline.
+   * Resolves when the container has ended, at once if it has already; waits for one that was never started. No
+   * deadline.
    *
    * @throws `CONTAINER_NOT_FOUND`
    */
@@ -798,8 +799,8 @@ export declare abstract class ContainerAdapter {
   getContainerDetails(id: string, options?: CallOptions): Promise<ContainerDetails>
 
   /**
-   * One item about every second until the container stops, which ends the iteration. Leaving the loop closes the
-   * connection; `timeoutMs` is for opening it.
+   * About one item a second until the container stops, which ends the iteration. Leaving the loop closes the
+   * connection; `timeoutMs` applies to opening it.
    *
    * @throws `CONTAINER_NOT_FOUND`, at the first step
    * @example
@@ -810,8 +811,8 @@ export declare abstract class ContainerAdapter {
   streamContainerStats(id: string, options?: CallOptions): AsyncIterableIterator<ContainerStats>
 
   /**
-   * What happens on the engine, from the first step on, until the loop is left or `signal` aborted. `timeoutMs` is
-   * for opening the connection.
+   * The engine's events, from the first step until the loop is left or `signal` aborted. `timeoutMs` applies to opening
+   * the connection.
    *
    * @example
    * ```ts
@@ -823,12 +824,12 @@ export declare abstract class ContainerAdapter {
   events(options?: EventOptions): AsyncIterableIterator<RuntimeEvent>
 
   /**
-   * Loads an archive as `saveImage` or `docker save` makes it (tar or tar.gz), from a path or a stream. No deadline. The
-   * stream is read to its end or destroyed.
+   * Loads an archive of `saveImage` or `docker save` (tar or tar.gz), from a path or a stream. No deadline. The stream
+   * is read to its end or destroyed.
    *
    * @returns The references loaded.
-   * @throws `INVALID_ARGUMENT` for a path that is no file, for what is no archive or not all of one, and for a stream that
-   *   fails (its error is the `cause`)
+   * @throws `INVALID_ARGUMENT` for a path that is not a file, an invalid or incomplete archive, and a stream that fails (its
+   *   error is the `cause`)
    */
   loadImage(archive: string | NodeJS.ReadableStream, options?: CallOptions): Promise<string[]>
 
@@ -840,7 +841,7 @@ export declare abstract class ContainerAdapter {
   saveImage(images: string | string[], options?: CallOptions): Promise<Readable>
 
   /**
-   * Gives an image another reference; one that exists is moved.
+   * Gives an image another reference, taking it from another image if needed.
    *
    * @throws `IMAGE_NOT_FOUND`
    */
@@ -856,20 +857,20 @@ export interface ContainerAdapter extends IContainerRuntime {}
 export interface DockerAdapterOptions {
   /**
    * An endpoint as in `DOCKER_HOST`: `unix:///var/run/docker.sock`, `npipe:////./pipe/docker_engine`,
-   * `tcp://host:2375`, `ssh://user@host`. Default: found as the docker CLI finds it (`DOCKER_HOST`, the current
-   * context), then among the usual sockets of Docker Desktop, OrbStack, Colima, Rancher Desktop and rootless Docker.
+   * `tcp://host:2375`, `ssh://user@host`. Default: as the docker CLI finds it (`DOCKER_HOST`, the current context),
+   * then the usual sockets of Docker Desktop, OrbStack, Colima, Rancher Desktop and rootless Docker.
    */
   host?: string
   /** The value of the label `lima-runtime.app` on what this adapter makes. Default: `'kai'`. */
   appName?: string
 }
 
-/** Docker, where the user has it. */
+/** The user's Docker. */
 export declare class DockerAdapter extends ContainerAdapter {
   /**
-   * Connects to nothing yet.
+   * Does not connect yet.
    *
-   * @throws `INVALID_ARGUMENT` for an endpoint that is none
+   * @throws `INVALID_ARGUMENT` for an invalid endpoint
    */
   constructor(options?: DockerAdapterOptions)
 }
@@ -880,16 +881,16 @@ export declare class DockerAdapter extends ContainerAdapter {
 export interface ContainerdAdapterOptions {
   /**
    * containerd's socket. Default: a rootless containerd of this user (`$XDG_RUNTIME_DIR/containerd-rootless`), then the
-   * system's, `/run/containerd/containerd.sock`: as root, or through `sudo -n`. On Windows
-   * `wsl://<distribution>/<path of the socket in it>`, as {@link BundledRuntimeManager.getAdapterOptions} names it.
+   * system's, `/run/containerd/containerd.sock`: as root, or through `sudo -n`. On Windows `wsl://<distribution>/<path
+   * of the socket in it>`, as {@link BundledRuntimeManager.getAdapterOptions} gives it.
    */
   address?: string
   /**
-   * nerdctl 2.1 or later, which makes and removes containers. Default: `nerdctl` of the PATH. From 2.3 on it wants containerd 1.7 or
-   * later to load and save images; with an older one `ctr`, which comes with containerd, does it.
+   * nerdctl 2.1 or later, which creates and removes containers. Default: `nerdctl` on the PATH. From 2.3 on it needs
+   * containerd 1.7 or later to load and save images; with an older one `ctr`, which comes with containerd, does it.
    */
   nerdctlPath?: string
-  /** containerd's namespace: nothing outside of it is seen or touched. Default: `'kai'`. */
+  /** containerd's namespace; nothing outside it is seen or touched. Default: `'kai'`. */
   namespace?: string
   /** The value of the label `lima-runtime.app` on what this adapter makes. Default: `'kai'`. */
   appName?: string
@@ -900,13 +901,13 @@ export interface ContainerdAdapterOptions {
   /** Where nerdctl keeps its networks. Default: `/etc/cni/net.d`, and `~/.config/cni/net.d` rootless. */
   cniNetconfPath?: string
   /**
-   * A program that runs its arguments as a command where containerd is, for a containerd with namespaces of its own:
-   * {@link BundledRuntimeManager.getAdapterOptions} names the one of its daemon. Default: containerd is where we are.
+   * A program that runs its arguments as a command in containerd's own namespaces, if it has any: {@link
+   * BundledRuntimeManager.getAdapterOptions} gives the one of its daemon. Default: containerd shares ours.
    */
   insidePath?: string
   /**
-   * The engine is this application's and this user's alone: ports without an address are published on 127.0.0.1, `prune()`
-   * looks at everything, and nothing is run through sudo. Default: false.
+   * Only this application and user use the engine: ports without an address are published on 127.0.0.1, `prune()`
+   * covers everything, and nothing runs through sudo. Default: false.
    */
   exclusive?: boolean
 }
@@ -914,15 +915,15 @@ export interface ContainerdAdapterOptions {
 /** A containerd of this machine, with nerdctl: on Linux, and in a WSL2 distribution on Windows. */
 export declare class ContainerdAdapter extends ContainerAdapter {
   /**
-   * Connects to nothing yet. `NOT_INSTALLED` comes from the first call where there is no containerd or no nerdctl,
-   * `VM_NOT_RUNNING` from each while a WSL distribution is stopped, `UNSUPPORTED_PLATFORM` with a hint where an address
-   * names a containerd of Windows itself, which runs Windows images only.
+   * Does not connect yet. The first call rejects with `NOT_INSTALLED` without containerd or nerdctl, every call with
+   * `VM_NOT_RUNNING` while a WSL distribution is stopped, and with `UNSUPPORTED_PLATFORM` and a hint for a containerd
+   * of Windows itself, which runs Windows images only.
    *
    * @throws `INVALID_ARGUMENT`
    */
   constructor(options?: ContainerdAdapterOptions)
   /**
-   * From the next call on, this nerdctl is used.
+   * Uses this nerdctl from the next call on.
    *
    * @throws `INVALID_ARGUMENT` for a path that is not absolute
    */
@@ -935,26 +936,29 @@ export interface BundledRuntimeOptions {
   appName?: string
   /** The application's data directory. Default: `$XDG_DATA_HOME/<appName>`. */
   appDir?: string
-  /** Where everything lies: programs, images, containers, volumes. Default: `<appDir>/containerd`. At most 83 bytes. */
+  /**
+   * The directory of everything: programs, images, containers, volumes. Default: `<appDir>/containerd`. At most 83
+   * bytes.
+   */
   dataDir?: string
   /**
-   * Directory of what the application ships (`npx lima-runtime download --component nerdctl-full`). Default: as for
+   * The directory of what the application ships (`npx lima-runtime download --component nerdctl-full`). Default: as for
    * {@link LimaRuntimeOptions}.
    */
   bundledDir?: string
-  /** Path or address of a manifest in place of the built-in one. */
+  /** Path or address of a manifest that replaces the built-in one. */
   manifest?: string
   /** `https://host/path` is fetched as `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`. */
   mirror?: string
-  /** Which nerdctl-full, in place of the manifest's default. */
+  /** The version of nerdctl-full, instead of the manifest's default. */
   versions?: Versions
 }
 
 /**
- * A containerd of the application's own on Linux: nerdctl-full installed below its data directory, and its daemon beside
- * whatever else runs on the machine. As root it has its own root, state, socket, networks and default bridge; an ordinary
- * user gets a rootless one. On Windows it is in a WSL2 distribution of the application's own, and no other one is touched;
- * on macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
+ * A containerd of the application's own on Linux: nerdctl-full installed below its data directory, its daemon beside
+ * any other one. As root it has its own root, state, socket, networks and default bridge; an ordinary user gets a
+ * rootless one. On Windows it runs in a WSL2 distribution of the application's own, and no other one is touched; on
+ * macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
  *
  * @example
  * ```ts
@@ -965,28 +969,29 @@ export interface BundledRuntimeOptions {
  */
 export declare class BundledRuntimeManager {
   /**
-   * Touches no file yet.
+   * Touches no file.
    *
    * @throws `INVALID_ARGUMENT`
    */
   constructor(options?: BundledRuntimeOptions)
 
-  /** Whether the programs are there, whole as far as can be seen without reading them. */
+  /** Whether the programs are installed, as far as can be seen without reading them. */
   isInstalled(options?: CallOptions): Promise<boolean>
 
   /** Whether the application ships nerdctl-full, so that {@link install} needs no network. */
   hasPreBundled(options?: CallOptions): Promise<boolean>
 
-  /** Our own containerd lives, and listens. */
+  /** Whether this containerd runs and accepts connections. */
   isRunning(options?: CallOptions): Promise<boolean>
 
   /** {@link install}, then {@link startDaemon}. */
   initialize(progress?: Progress): Promise<void>
 
   /**
-   * Installs nerdctl-full; at once when it is installed. Resumed, checked and atomic, as Lima's. On Windows it makes the
-   * distribution first; where WSL or virtualization is missing, that is `UNSUPPORTED_PLATFORM` with `details.missing` and a hint,
-   * before anything is fetched, and a distribution of that name that is not ours is `NAME_IN_USE`.
+   * Installs nerdctl-full; at once when installed. Downloads are resumed and checked, and the installation is atomic,
+   * as for Lima. On Windows it first creates the distribution. Missing WSL or virtualization is `UNSUPPORTED_PLATFORM`
+   * with `details.missing` and a hint, before anything is downloaded; a distribution of that name that is not ours is
+   * `NAME_IN_USE`.
    *
    * @throws `DOWNLOAD_FAILED`, `CHECKSUM_MISMATCH`, `ARCHIVE_UNSAFE`, `DISK_FULL`, `PERMISSION_DENIED`,
    *   `UNSUPPORTED_PLATFORM`, `LOCKED`
@@ -995,16 +1000,16 @@ export declare class BundledRuntimeManager {
 
   /**
    * Starts containerd, which outlives this process; at once when it runs. Containers with a restart policy start with
-   * it. Deadline: 60 s, on Windows 180 s: WSL may have to boot.
+   * it. Deadline: 60 s; on Windows 180 s, since WSL may have to boot.
    *
-   * @throws `NOT_INSTALLED`; `UNSUPPORTED_PLATFORM` where an ordinary user's containerd lacks something: `details.missing`
-   *   lists `{ what, advice }`, the hint all advice; `PATH_TOO_LONG`; `CONTAINERD_NOT_READY` with `details.log`; `LOCKED`
+   * @throws `NOT_INSTALLED`; `UNSUPPORTED_PLATFORM` when this machine lacks something for a rootless containerd:
+   *   `details.missing` lists `{ what, advice }`, the hint all advice; `PATH_TOO_LONG`; `CONTAINERD_NOT_READY` with `details.log`; `LOCKED`
    */
   startDaemon(progress?: Progress): Promise<void>
 
   /**
-   * Ends its containers (TERM, and KILL after 10 s) and containerd. No process, mount or network interface of it is
-   * left; what is on the disk stays. Without one that runs it resolves. Deadline: 60 s.
+   * Ends its containers (TERM, KILL after 10 s) and containerd. Leaves no process, mount or network interface; files on
+   * the disk stay. Resolves when none runs. Deadline: 60 s.
    *
    * @throws `IN_USE` when a process does not end, `LOCKED`
    */
@@ -1018,12 +1023,12 @@ export declare class BundledRuntimeManager {
   uninstall(options?: CallOptions): Promise<void>
 
   /**
-   * Our own `nerdctl` program, absolute: it talks to this containerd, and lets nothing of its caller's environment in. On
-   * Windows a `.cmd` file, which Node starts with `shell: true` only.
+   * The absolute path of our own `nerdctl` program, which talks to this containerd without its caller's environment. On
+   * Windows a `.cmd` file, which Node starts only with `shell: true`.
    */
   getNerdctlPath(): string
 
-  /** The raw `containerd`, absolute; on Windows its path in the distribution. */
+  /** The absolute path of `containerd`; on Windows its path in the distribution. */
   getContainerdPath(): string
 
   /** containerd's socket, absolute; on Windows `wsl://<distribution>/<path of the socket in it>`. */
@@ -1034,8 +1039,8 @@ export declare class BundledRuntimeManager {
 }
 
 /**
- * containerd in the VM of a {@link LimaRuntimeManager}. It stays good while the VM is stopped and started; without one
- * that runs, calls reject with `VM_NOT_RUNNING`.
+ * containerd in the VM of a {@link LimaRuntimeManager}. It stays valid while the VM is stopped and started; while no VM
+ * runs, calls reject with `VM_NOT_RUNNING`.
  *
  * Ports are published on this machine's 127.0.0.1, tcp only, and `startContainer` resolves once they are forwarded.
  * Of this machine's files, containers see what is under the VM's `mounts`.
@@ -1044,7 +1049,7 @@ export declare class LimaContainerAdapter extends ContainerAdapter {
   /** @throws `INVALID_ARGUMENT` */
   constructor(manager?: LimaRuntimeManager | LimaRuntimeOptions)
   getLimaManager(): LimaRuntimeManager
-  /** Brings the VM to running: installs and starts what is missing, as {@link LimaRuntimeManager.start}. */
+  /** Installs and starts what is missing, like {@link LimaRuntimeManager.start}. */
   initialize(p?: Progress): Promise<void>
 }
 export { LimaContainerAdapter as LimaAdapter }
@@ -1054,48 +1059,50 @@ export { LimaContainerAdapter as LimaAdapter }
 /** Options of {@link ContainerManager}. */
 export interface ContainerManagerOptions {
   /**
-   * What to use. `KAI_CONTAINER_RUNTIME` in the environment goes before it; `'auto'` (the default) leaves it to the saved
-   * choice, and without one to what is there: Docker when it answers, then Lima on macOS, then containerd.
+   * The runtime to use. `KAI_CONTAINER_RUNTIME` in the environment takes precedence; `'auto'` (the default) means the
+   * saved choice, else what is there: Docker when it answers, then Lima on macOS, then containerd.
    */
   preferred?: RuntimeType | 'auto'
-  /** `initialize()` may download a runtime where nothing else can be used: what a Continue button says. Default: false. */
+  /**
+   * `initialize()` may download a runtime when nothing else can be used, as after a Continue button. Default: false.
+   */
   installIfMissing?: boolean
   /** The last part of `appDir`, and the value of the label `lima-runtime.app`. Default: `'kai-desktop'`, and `'kai'`. */
   appName?: string
-  /** The application's data directory, as in {@link LimaRuntimeOptions}. The choice is kept in its `runtime.json`. */
+  /** The application's data directory, as in {@link LimaRuntimeOptions}. Its `runtime.json` keeps the choice. */
   appDir?: string
   docker?: DockerAdapterOptions
   containerd?: ContainerdAdapterOptions
-  /** `appName` and `appDir` are taken from above where they are absent. */
+  /** `appName` and `appDir` default to those above. */
   lima?: LimaRuntimeOptions
 }
 
 /** What is known about one runtime. */
 export interface RuntimeDetail {
   type: RuntimeType
-  /** `'stopped'`: a start brings it up. `'installable'`: it can be fetched. */
+  /** `'stopped'`: a start makes it ready. `'installable'`: it can be downloaded. */
   state: 'ready' | 'stopped' | 'installable' | 'unavailable'
   version?: string
-  /** Where it answers, or where an answer was most to be expected. */
+  /** Where it answers, or where an answer was most likely. */
   endpoint?: string
   /** Why it is not ready; plain English. */
   reason?: string
   /** What would make it available. */
   hint?: string
-  /** Bytes still to be fetched before it can be used. Absent where nothing is, or nobody knows. */
+  /** Bytes still to download before it can be used. Absent when there are none, or their number is unknown. */
   downloadBytes?: number
-  /** True of a VM for whose start something is still to be fetched, also when nobody knows how much. */
+  /** True when a VM's start still needs a download, even of unknown size. */
   incomplete?: boolean
-  /** Bytes of memory and disk that it takes at most while it runs, where that is known: a VM's. */
+  /** The most bytes of memory and disk it takes while it runs, if known (for a VM). */
   memoryBytes?: number
   diskBytes?: number
-  /** Milliseconds that its last start took here, without downloads. */
+  /** How many milliseconds its last start took here, without downloads. */
   lastStartMs?: number
-  /** Every place that was looked at; `reason` is absent where one answered. */
+  /** Every place that was probed; `reason` is absent for one that answered. */
   tried?: { endpoint: string; source: string; reason?: string }[]
 }
 
-/** Answer of {@link ContainerManager.detectAvailableRuntimes}. The booleans say: usable now, without a download. */
+/** Answer of {@link ContainerManager.detectAvailableRuntimes}. The booleans mean: usable now, without a download. */
 export interface RuntimeDetection {
   docker: boolean
   containerd: boolean
@@ -1105,31 +1112,31 @@ export interface RuntimeDetection {
   details: RuntimeDetail[]
 }
 
-/** What {@link ContainerManager.initialize} and {@link ContainerManager.switchRuntime} take beside progress. */
+/** Options of {@link ContainerManager.initialize} and {@link ContainerManager.switchRuntime}, besides progress. */
 export interface BringOptions {
   /**
-   * Whether what is missing may be fetched, or what is called when something is; it narrows what the method does anyway.
-   * Of those who share one start, one who allows it is enough. Without leave: `NOT_INSTALLED`. Default: true.
+   * Whether missing files may be downloaded, or a function that is asked when some are. It only restricts what the
+   * method may do. When callers share a start, one who allows it is enough. Refused: `NOT_INSTALLED`. Default: true.
    */
   download?: boolean | ((type: RuntimeType) => boolean | Promise<boolean>) | undefined
 }
 
-/** Where a {@link ContainerManager} stands. */
+/** The status of a {@link ContainerManager}. */
 export interface ManagerStatus {
   state: 'idle' | 'starting' | 'ready' | 'stopping' | 'stopped' | 'failed'
-  /** The one in use. */
+  /** The runtime in use. */
   runtime: RuntimeType | 'none'
-  /** Why it is not the one that was asked for; plain English. */
+  /** Why it is not the requested one; plain English. */
   explanation?: string
-  /** What is brought up, while it starts. */
+  /** The runtime that is being started. */
   target?: RuntimeType
-  /** The last event, while it starts. */
+  /** The last progress event of a start. */
   progress?: RuntimeProgress
   /** Why it `'failed'`. */
   error?: RuntimeError
 }
 
-/** Another runtime is in use. */
+/** A change of the runtime in use. */
 export interface RuntimeChange {
   from: RuntimeType | 'none'
   to: RuntimeType
@@ -1146,9 +1153,9 @@ export interface ContainerManagerEvents {
 }
 
 /**
- * The container runtime of an application: finds what is there, uses what is wanted, remembers the choice.
- * `'containerd'` on Linux is the system's (or the one `containerd.address` names), and where there is none a containerd of
- * the application's own, as {@link BundledRuntimeManager} has it.
+ * The container runtime of an application: finds runtimes, uses the wanted one, remembers the choice. On Linux
+ * `'containerd'` means the system's (or the one at `containerd.address`), and without one a containerd of the
+ * application's own, as in {@link BundledRuntimeManager}.
  *
  * @example
  * ```ts
@@ -1159,17 +1166,17 @@ export interface ContainerManagerEvents {
  */
 export declare class ContainerManager extends EventEmitter<ContainerManagerEvents> {
   /**
-   * Touches no file and connects to nothing yet.
+   * Touches no file and does not connect.
    *
    * @throws `INVALID_ARGUMENT`
    */
   constructor(preferred?: RuntimeType | 'auto' | ContainerManagerOptions)
 
   /**
-   * Chooses a runtime and brings it up. Precedence: `KAI_CONTAINER_RUNTIME`, the constructor's, the saved choice, `'auto'`.
-   * A choice that cannot be used gives way to another runtime, and {@link getStatus} says why; the variable's does not.
-   * Calls at the same time share one start; each has its own `signal` and `timeoutMs`, and the last to give up ends it.
-   * Called again, it sees to it that the runtime in use is up.
+   * Chooses a runtime and starts it. Precedence: `KAI_CONTAINER_RUNTIME`, the constructor, the saved choice, `'auto'`.
+   * A choice that cannot be used gives way to another runtime, and {@link getStatus} explains it; the variable's choice
+   * does not. Concurrent calls share one start; each has its own `signal` and `timeoutMs`, and the last to give up
+   * aborts it. Called again, it makes sure that the runtime in use is up.
    *
    * @throws `NOT_INSTALLED` when nothing can be used, `INVALID_ARGUMENT` for a variable that names no runtime, and what
    *   the runtime's own start throws
@@ -1177,26 +1184,26 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
   initialize(progress?: Progress & BringOptions): Promise<void>
 
   /**
-   * Whether {@link initialize} or {@link switchRuntime} has succeeded, and neither {@link stop} nor a start of the same
-   * runtime that failed has been since. While another runtime is brought up, and where that fails, the old one's holds.
+   * Whether {@link initialize} or {@link switchRuntime} has succeeded, and since then neither {@link stop} was called
+   * nor a start of the same runtime failed. A start of another runtime does not change it until that succeeds.
    */
   isInitialized(): boolean
 
   /**
    * The runtime in use.
    *
-   * @throws `INVALID_STATE` before {@link initialize} or {@link switchRuntime} has been
+   * @throws `INVALID_STATE` before {@link initialize} or {@link switchRuntime} has succeeded
    */
   getRuntime(): ContainerAdapter
 
   getRuntimeType(): RuntimeType | 'none'
 
-  /** Where it stands, for a window that has just been opened. */
+  /** The current status, for a window that was just opened. */
   getStatus(): ManagerStatus
 
   /**
-   * Brings another runtime up, installed where that is needed, uses it and remembers the choice. The old one's containers
-   * are left alone: `'runtime-changed'` lists them. One that fails leaves the old one in use. A start that is under way
+   * Starts another runtime, installing it if needed, uses it and remembers the choice. The old one's containers are
+   * left alone; `'runtime-changed'` lists them. A switch that fails leaves the old runtime in use. A start under way
    * ends with `ABORTED`.
    *
    * @throws What the runtime's own start throws
@@ -1204,33 +1211,33 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
   switchRuntime(type: RuntimeType, progress?: Progress & BringOptions): Promise<void>
 
   /**
-   * Looks at all runtimes at once and starts none; answers within 300 ms, also where sockets hang, but for a containerd whose
-   * socket is closed to this user: sudo is asked then, for up to 5 s.
+   * Probes all runtimes at once and starts none. Answers within 300 ms even when sockets hang, except for a containerd
+   * whose socket is closed to this user: sudo may then take up to 5 s.
    */
   detectAvailableRuntimes(options?: CallOptions): Promise<RuntimeDetection>
 
-  /** Ends a start or a switch that is under way, for all who wait for it: they get `ABORTED`. */
+  /** Aborts a start or switch under way; all who wait for it get `ABORTED`. */
   abort(): void
 
   /**
-   * Ends a start that is under way, then stops what this manager has brought up of its own: the runtime in use, one that
-   * was only half started, and one that a switch left behind. Docker goes on running.
+   * Aborts a start under way, then stops what this manager has started of its own: the runtime in use, a half-started
+   * one, and one that a switch left. Docker keeps running.
    */
   stop(progress?: Progress): Promise<void>
 
   /** The machine is about to sleep. */
   notifySuspend(): void
 
-  /** The machine is awake again: connections that died are made anew. */
+  /** The machine woke up: dead connections are renewed. */
   notifyResume(): Promise<void>
 }
 
 // ---- Lima -----------------------------------------------------------------------------------------------------------
 
 /**
- * Versions of what is fetched. Each must be in the manifest (`INVALID_ARGUMENT` with those that are). Default: the
- * manifest's, 2.2.0 of Lima and 2.3.5 of nerdctl; it also has 1.2.1 and 2.1.6, whose use is a warning of the process,
- * `OUTDATED_VERSION`. An older version than the VM was made with is refused with `INVALID_STATE`.
+ * Versions to download. Each must be in the manifest (else `INVALID_ARGUMENT`, listing those that are). Default: the
+ * manifest's, Lima 2.2.0 and nerdctl 2.3.5; it also has 1.2.1 and 2.1.6, with a process warning, `OUTDATED_VERSION`. A
+ * version older than the one that made the VM is refused with `INVALID_STATE`.
  */
 export interface Versions {
   lima?: string
@@ -1240,7 +1247,7 @@ export interface Versions {
 }
 
 /**
- * The guest's image. `'minimal'` has less than half the bytes, and its first boot fetches iptables and rsync, a few
+ * The guest's image. `'minimal'` has less than half the bytes, but its first boot downloads iptables and rsync, a few
  * megabytes; `'server'` boots without a network.
  */
 export type ImageVariant = 'minimal' | 'server'
@@ -1257,23 +1264,23 @@ export interface LimaRuntimeOptions {
   /** Where the runtime is installed. Default: `<appDir>/lima`. */
   dataDir?: string
   /**
-   * The pre-bundled runtime, as `npx lima-runtime download` makes it. Default:
+   * The pre-bundled runtime, made by `npx lima-runtime download`. Default:
    * `<process.resourcesPath>/bundled-runtime/<platform>-<arch>`, then `resources/bundled-runtime/<platform>-<arch>`
-   * under that directory; the working directory is not looked into. What is in it is checked against the digests of the
-   * manifest, not against any list beside it.
+   * below that directory; never the working directory. Its files are checked against the digests of the manifest, not
+   * against a list beside them.
    */
   bundledDir?: string
   /**
-   * A file or https address (http for this machine alone: what files are known by is in it) that says which versions to
-   * fetch, from where, with which SHA-256, instead of the manifest of this package; its form is `templates/manifest.schema.json`, of which the older schema 1 is read too. At
-   * most 1 MiB. Default: `LIMA_RUNTIME_MANIFEST`.
+   * A manifest that replaces this package's own: a file or https address (http only on this machine, since it holds the
+   * digests) with versions, addresses and SHA-256. Its form is `templates/manifest.schema.json`; the older schema 1 is
+   * also read. At most 1 MiB. Default: `LIMA_RUNTIME_MANIFEST`.
    */
   manifest?: string
-  /** Which versions to use, in place of the manifest's defaults. */
+  /** Versions to use instead of the manifest's defaults. */
   versions?: Versions
   /**
-   * Which image a new VM is made from. Default: `'minimal'`, or the one the application ships, or the other one where the
-   * minimal has gone from its server. A manifest whose image has no variants has only that one.
+   * The image of a new VM. Default: `'minimal'`, or the one the application ships, or the other one when the minimal
+   * image is gone from its server. A manifest whose image has no variants has only that one.
    */
   imageVariant?: ImageVariant
   /**
@@ -1286,14 +1293,17 @@ export interface LimaRuntimeOptions {
    * system's.
    */
   proxy?: string
-  /** Certificate authorities to trust beside the system's, here and in the guest: PEM texts or paths of PEM files. */
+  /**
+   * Certificate authorities to trust in addition to the system's, here and in the guest: PEM texts or paths of PEM
+   * files.
+   */
   caCertificates?: string[]
   /**
-   * The VM's name: at most 40 letters and digits, with single `.`, `_` or `-` between them. Default: `'default'`; it
-   * has nothing to do with the user's own Lima instance of that name.
+   * The VM's name: at most 40 letters and digits, with single `.`, `_` or `-` between them. Default: `'default'`, which
+   * is separate from the user's own Lima instance of that name.
    */
   instance?: string
-  /** What the VM may have, until {@link LimaRuntimeManager.configure} says otherwise. */
+  /** The VM's resources, until {@link LimaRuntimeManager.configure} changes them. */
   resources?: Partial<VmResources>
   /** A Lima template (YAML file) to use instead of this package's own; it names its own image and containerd. */
   template?: string
@@ -1301,17 +1311,17 @@ export interface LimaRuntimeOptions {
   namespace?: string
   /** Default: `'vz'` on macOS, `'qemu'` on Linux. For a new VM. */
   vmType?: 'vz' | 'qemu'
-  /** amd64 programs on Apple silicon. Default: true. For a new VM. */
+  /** Run amd64 programs on Apple silicon. Default: true. For a new VM. */
   rosetta?: boolean
 }
 
-/** What a VM may have of this computer. */
+/** The resources of a VM. */
 export interface VmResources {
-  /** A whole number, from 1 to this computer's. Default: 4, or all there are. */
+  /** A whole number, from 1 to this computer's. Default: 4, or all if there are fewer. */
   cpus: number
   /** `'4GiB'` (also `KiB`, `MiB`, `TiB`) or bytes; at least 512 MiB. Default: 4 GiB, at most half of this computer's. */
   memory: string | number
-  /** As `memory`; at least 5 GiB. It takes room as it fills, and can only grow. Default: 100 GiB. */
+  /** As `memory`; at least 5 GiB. It takes space as it fills, and can only grow. Default: 100 GiB. */
   disk: string | number
   /** Directories of this computer that the VM sees. Default: the home directory, writable. */
   mounts: VmMount[]
@@ -1322,33 +1332,31 @@ export interface VmMount {
   /** Absolute, or beginning with `~`. */
   location: string
   /**
-   * Where the VM sees it: absolute, without commas and brackets; with spaces on a Mac with Lima 2.2 or newer alone. Default:
-   * at the same path.
+   * Its path in the VM: absolute, without commas and brackets; with spaces only on a Mac with Lima 2.2 or newer.
+   * Default: the same path.
    */
   mountPoint?: string
   /** Default: false. */
   writable?: boolean
 }
 
-/**
- * What state a VM is in. `broken` is what was left by a crash, a reboot or a killed process; `start()` mends it.
- */
+/** The state of a VM. `broken` is what a crash, a reboot or a killed process left; `start()` repairs it. */
 export type LimaState = 'not-installed' | 'not-created' | 'stopped' | 'starting' | 'running' | 'stopping' | 'broken'
 
-/** What {@link LimaRuntimeManager.getStatus} tells. */
+/** Answer of {@link LimaRuntimeManager.getStatus}. */
 export interface LimaStatus {
   state: LimaState
-  /** Why it is so, where one would not expect it. */
+  /** Why the state is not the expected one. */
   reason?: string
-  /** Of the Lima that made the VM, else of the one installed. */
+  /** The version of Lima that made the VM, else the installed one. */
   limaVersion?: string
-  /** What the VM has, or what the first start will give it; `memory` and `disk` in bytes. */
+  /** The VM's resources, or those its first start will give it; `memory` and `disk` in bytes. */
   resources?: VmResources
   /** On 127.0.0.1, while the VM runs. */
   sshPort?: number
 }
 
-/** What {@link LimaRuntimeManager.getVMInfo} tells. */
+/** Answer of {@link LimaRuntimeManager.getVMInfo}. */
 export interface VmInfo {
   name: string
   status: LimaState
@@ -1364,7 +1372,7 @@ export interface VmInfo {
   disk: number
   /** On 127.0.0.1, while the VM runs. */
   sshPort?: number
-  /** Of the Lima that made it. */
+  /** The version of Lima that made it. */
   limaVersion: string
 }
 
@@ -1377,7 +1385,7 @@ export interface DiagnosticCheck {
    */
   id: string
   title: string
-  /** `'skipped'`: it does not apply here, or not now. */
+  /** `'skipped'`: does not apply here, or not now. */
   status: 'ok' | 'warn' | 'fail' | 'skipped'
   detail: string
   /** What to do. */
@@ -1392,32 +1400,33 @@ export interface NerdctlOptions extends CallOptions {
 
 /** Events of {@link LimaRuntimeManager}. */
 export interface LimaRuntimeEvents {
-  /** What this manager's methods report, whoever called them. */
+  /** The progress of this manager's methods, whoever called them. */
   progress: [progress: RuntimeProgress]
   /**
-   * The VM is in another state, by a method of this manager or as one found it. What happens outside of it is seen at
-   * the next call.
+   * The VM's state changed, by a method of this manager or as one found it. Changes from outside are seen at the next
+   * call.
    */
   state: [status: LimaStatus]
 }
 
 /** Options of {@link LimaRuntimeManager.uninstall}. */
 export interface UninstallOptions extends CallOptions {
-  /** The VMs, and the files they were made from, stay. Default: false. */
+  /** Keep the VMs and the files they were made from. Default: false. */
   keepData?: boolean | undefined
 }
 
 /**
- * A Lima VM with containerd for one application and one user: from nothing to running, and back to running after every
- * reboot, sleep, crash and upgrade. Everything lies below `dataDir`; no Lima of the user's own is read or changed.
+ * A Lima VM with containerd for one application and one user: from nothing to running, and back to running after each
+ * reboot, sleep, crash and upgrade. Everything lies below `dataDir`; the user's own Lima is neither read nor changed.
  *
- * Several processes may use one `dataDir`: what changes something waits for its turn (`LOCKED` after the deadline), what
- * asks does not. A call that is given up rejects at once, and what it leaves behind can be continued from by the next.
+ * Several processes may use one `dataDir`: a call that changes something waits for its turn (`LOCKED` after the
+ * deadline), one that only asks does not. An aborted call rejects at once, and the next call continues from what it
+ * left.
  *
- * Bytes come from the first of these that has them: the installation itself, the pre-bundled directory, the download
- * cache, the mirror or the original address. They are checked against the SHA-256 of the manifest before anything is
- * installed, and an installation is switched in one step: it is whole or absent, also after a crash. Proxies of the
- * environment and of the system, the system's certificates and `NODE_EXTRA_CA_CERTS` are honoured.
+ * Files come from the first place that has them: the installation itself, the pre-bundled directory, the download
+ * cache, the mirror, the original address. They are checked against the manifest's SHA-256 before anything is
+ * installed, and an installation is switched in one step: it is whole or absent, even after a crash. Proxies of the
+ * environment and the system, the system's certificates and `NODE_EXTRA_CA_CERTS` are honoured.
  *
  * @example
  * ```ts
@@ -1431,29 +1440,29 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   /**
    * Touches no file yet.
    *
-   * @throws `INVALID_ARGUMENT`, also for an option that there is not; `UNSUPPORTED_PLATFORM`
+   * @throws `INVALID_ARGUMENT`, also for an unknown option; `UNSUPPORTED_PLATFORM`
    */
   constructor(options?: LimaRuntimeOptions)
 
-  /** Whether Lima is installed, whole as far as can be seen without reading its files. No process, no network. */
+  /** Whether Lima is installed, as far as can be seen without reading its files. No process, no network. */
   isInstalled(options?: CallOptions): Promise<boolean>
 
   /** Whether the application ships Lima, so that {@link install} needs no network. */
   hasPreBundled(options?: CallOptions): Promise<boolean>
 
-  /** Installs what is not installed; never boots. As {@link install} without `repair`. */
+  /** Installs what is missing; never boots. Like {@link install} without `repair`. */
   initialize(progress?: Progress): Promise<void>
 
   /**
-   * Installs Lima; at once when it is installed. An interrupted download goes on where it ended, in this process or
-   * another. Several processes may call it at once: one works, the others wait. A download ends with
-   * `DOWNLOAD_FAILED` after 60 s without a byte and a few more tries; there is no other deadline.
+   * Installs Lima; at once when installed. An interrupted download continues, in this process or another. Several
+   * processes may call it at once: one works, the others wait. A download ends with `DOWNLOAD_FAILED` after 60 s
+   * without a byte and a few more tries; there is no other deadline.
    *
-   * With `repair`, every file of an installation is checked against its record and mended.
+   * With `repair`, checks every file of an installation against its record and replaces wrong ones.
    *
    * @throws `DOWNLOAD_FAILED`, `CHECKSUM_MISMATCH`, `ARCHIVE_UNSAFE`, `DISK_FULL`, `PERMISSION_DENIED`,
-   *   `UNSUPPORTED_PLATFORM`, `LOCKED` when another process works and `timeoutMs` passed. In each case what was
-   *   installed before is as it was.
+   *   `UNSUPPORTED_PLATFORM`, `LOCKED` when another process works and `timeoutMs` passed. In each case the old
+   *   installation is unchanged.
    * @example
    * ```ts
    * const stop = new AbortController()
@@ -1463,76 +1472,77 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   install(progress?: Progress & { repair?: boolean | undefined }): Promise<void>
 
   /**
-   * Whether the VM runs: its host agent is ours, lives and said so last, and our SSH has not found it dead. No process,
-   * a millisecond.
+   * Whether the VM runs: our host agent lives and last reported so, and our SSH has not found the VM dead. Takes a
+   * millisecond and no process.
    */
   isRunning(options?: CallOptions): Promise<boolean>
 
-  /** What state the VM is in. Waits for nobody. */
+  /** The state of the VM. Waits for no lock. */
   getStatus(options?: CallOptions): Promise<LimaStatus>
 
   /**
-   * The VM there is.
+   * Information about the VM.
    *
    * @throws `INVALID_STATE` when there is none
    */
   getVMInfo(options?: CallOptions): Promise<VmInfo>
 
   /**
-   * Brings the VM to running from any state: installs what is missing (Lima, the guest image and containerd, fetched at
-   * once under one progress), creates the VM, boots it, joins a start that is under way, mends what a crash left.
-   * Resolves when SSH works and containerd answers. At once when it runs already.
+   * Brings the VM to running from any state: installs what is missing (Lima, the guest image and containerd, downloaded
+   * at once under one progress), creates the VM, boots it, joins a start under way, repairs what a crash left. Resolves
+   * when SSH works and containerd answers; at once when it runs already.
    *
-   * Deadline: a first boot 30 minutes, a later one 3 minutes, both without the downloads, which have only idle
-   * timeouts; `timeoutMs` replaces it, for everything together.
+   * Deadline: 30 minutes for a first boot, 3 minutes for a later one, without downloads, which have only idle timeouts;
+   * `timeoutMs` replaces it, for everything together.
    *
    * @throws what {@link install} throws, `ROOT_USER`, `PATH_TOO_LONG`, `VM_START_FAILED`, `VM_BROKEN`,
-   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run; `details.hostAgentLog`, `details.serialLog` and, of a VM without
-   *   containerd, `details.guestLog` are the ends of the VM's logs
+   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run;
+   *   `details.hostAgentLog`, `details.serialLog` and, for a VM without containerd, `details.guestLog` are the ends of
+   *   the VM's logs
    */
   start(progress?: Progress): Promise<void>
 
   /**
-   * Ends the VM: the containers first (their restart policies stay), then the guest; by force what does not end in time:
-   * a container after 10 s, a guest of which nothing is seen after 30 s. No VM, or one at rest, is no error. Deadline:
-   * 3 min, for a guest that is slow.
+   * Stops the VM: the containers first (their restart policies stay), then the guest. What does not end in time is
+   * ended by force: a container after 10 s, a guest that shows no progress after 30 s. No VM, or a stopped one, is not
+   * an error. Deadline: 3 min, for a slow guest.
    */
   stop(progress?: Progress): Promise<void>
 
   /** {@link stop}, then {@link start}. */
   restart(progress?: Progress): Promise<void>
 
-  /** Removes the VM with all it holds: containers, images, volumes. What was downloaded stays. Deadline: 60 s. */
+  /** Removes the VM with its containers, images and volumes. Downloads stay. Deadline: 60 s. */
   delete(progress?: Progress): Promise<void>
 
   /** {@link delete}, then {@link start}: a new VM with the same settings. */
   factoryReset(progress?: Progress): Promise<void>
 
   /**
-   * Other resources, for the VM that is there or will be. Those named replace the constructor's and are kept, across
-   * upgrades, resets and restarts of the application. A running VM has them after its next start.
+   * Changes the resources of the VM, existing or not. They replace the constructor's and are kept across upgrades,
+   * resets and restarts of the application. A running VM gets them at its next start.
    *
-   * @throws `INVALID_ARGUMENT` for what this computer does not have, and for a disk smaller than the VM's
+   * @throws `INVALID_ARGUMENT` for more than this computer has, and for a disk smaller than the VM's
    */
   configure(resources: Partial<VmResources>, options?: CallOptions): Promise<{ restartRequired: boolean }>
 
-  /** The computer is about to sleep (Electron's `powerMonitor` says so): the VM writes to its disk what it has. */
+  /** The computer is about to sleep (Electron's `powerMonitor` says so): the VM flushes its disk. */
   notifySuspend(): void
 
   /**
-   * The computer woke up. A VM that ran is looked at: its clock is set, the connections to it are made anew, and one
-   * that does not answer within 10 s is brought back, as by {@link start}. A VM at rest stays so.
+   * The computer woke up. For a VM that ran: sets its clock, renews the connections, and starts it again, like {@link
+   * start}, when it does not answer within 10 s. A stopped VM stays stopped.
    */
   notifyResume(progress?: Progress): Promise<void>
 
   /**
-   * Runs nerdctl as root in the VM and returns what it printed, as UTF-8. The arguments reach it as they are. No
-   * deadline but `timeoutMs`; a call given up ends nerdctl.
+   * Runs nerdctl as root in the VM and returns its output as UTF-8. Arguments are passed literally. No deadline but
+   * `timeoutMs`; an aborted call ends nerdctl.
    *
-   * `run -d -p …` resolves once the ports are open on this computer, or 10 s later with a warning of the process, code
+   * `run -d -p …` resolves once the ports are open on this computer, or 10 s later with a process warning, code
    * `PORT_NOT_FORWARDED`, when the container is late.
    *
-   * @throws `ENGINE_ERROR` when nerdctl does not end with 0 (`details.exitCode`, `details.stderr`), `VM_NOT_RUNNING` at
+   * @throws `ENGINE_ERROR` when nerdctl fails (`details.exitCode`, `details.stderr`), `VM_NOT_RUNNING` at
    *   once, `PORT_IN_USE` when another program has a port that `run` is to publish
    * @example
    * ```ts
@@ -1543,19 +1553,21 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   execNerdctl(args: string[], options?: NerdctlOptions): Promise<string>
 
   /**
-   * Everything that a support person would look at, in any state of the VM. It reads alone: nothing is changed, mended or
-   * started. Deadline: 60 s.
+   * Everything that a support person would check, in any state of the VM. Only reads: changes, repairs and starts
+   * nothing. Deadline: 60 s.
    */
   diagnose(options?: CallOptions): Promise<DiagnosticCheck[]>
 
   /**
-   * Writes a `.tar.gz` for a support person: the checks of {@link diagnose}, settings, and the last 256 KiB of each log of
-   * Lima, of the VM's boot and of containerd. Secrets, user and host names, home directories, e-mail and network addresses
-   * (but the loopback's) are blanked. The file is this user's alone, and there whole or not at all. Deadline: 120 s.
+   * Writes a `.tar.gz` for a support person: the checks of {@link diagnose}, settings, and the last 256 KiB of each log
+   * of Lima, of the VM's boot and of containerd. Secrets, user and host names, home directories, e-mail and network
+   * addresses (except loopback) are blanked. The file is readable by this user only, and written whole or not at all.
+   * Deadline: 120 s.
    *
-   * @param path of the file; one that exists is replaced
-   * @returns the path, absolute
-   * @throws `INVALID_ARGUMENT` when `path` is something else than a file or its directory is not there, `PERMISSION_DENIED`, `DISK_FULL`
+   * @param path The file to write; an existing one is replaced.
+   * @returns The absolute path.
+   * @throws `INVALID_ARGUMENT` when `path` is not a regular file or its directory is missing, `PERMISSION_DENIED`,
+   *   `DISK_FULL`
    * @example
    * ```ts
    * await lima.collectDiagnostics(join(app.getPath('downloads'), 'diagnostics.tar.gz'))
@@ -1570,15 +1582,15 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    */
   uninstall(options?: UninstallOptions): Promise<void>
 
-  /** The raw `limactl`, absolute; there once {@link install} has been. */
+  /** The absolute path of `limactl`, which exists after {@link install}. */
   getLimactlPath(): string
 
-  /** Our own `lima` program, absolute: it only ever touches this application's VM. */
+  /** The absolute path of our own `lima` program, which touches only this application's VM. */
   getLimaPath(): string
 
-  /** Our own `nerdctl` program, absolute: it talks to this application's containerd and never prompts. */
+  /** The absolute path of our own `nerdctl` program, which talks to this application's containerd and never prompts. */
   getNerdctlPath(): string
 
-  /** Where containerd's socket is forwarded to, absolute. */
+  /** The absolute path to which containerd's socket is forwarded. */
   getContainerdSocketPath(): string
 }

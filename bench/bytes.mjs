@@ -1,10 +1,10 @@
-// Bytes to the first container, by component: what the manifest says we fetch, and what the guest then fetches by itself.
-// That no byte more is asked for is held by tests/fetch.rs against a server that counts.
+// Bytes up to the first container, by component: what we download by the manifest, and what the guest then downloads
+// itself. tests/fetch.rs counts at a server that nothing else is fetched.
 import { readFileSync } from 'node:fs'
 import { table } from './report.mjs'
 
 const GOAL = 350e6
-/** docs/first-start-bytes.md says whence. */
+/** docs/first-start-bytes.md explains this figure. */
 const GUEST = 5.7e6
 const BEFORE = { 'darwin-arm64': 850e6, 'darwin-x64': 850e6 }
 const PARTS = { lima: (host) => host, image: guest, 'nerdctl-full': guest }

@@ -5,7 +5,7 @@ import type { DiagnosticCheck, LimaRuntimeManager } from '../index'
 import { DockerAdapter } from '../js/adapter'
 import type { RuntimeError } from '../js/errors'
 
-/** Reads only. Every check ends, whatever the others find. */
+/** Only reads. Every check runs, whatever the others find. */
 export async function examine(manager: LimaRuntimeManager, signal: AbortSignal): Promise<DiagnosticCheck[]> {
   const dataDir = dirname(dirname(manager.getLimactlPath()))
   const vm = manager.diagnose({ signal }).catch(({ code, message, hint = '' }: RuntimeError): DiagnosticCheck[] => {

@@ -38,7 +38,7 @@ const OPTIONS = {
 type Command = keyof typeof OPTIONS
 type Values = Record<string, string | boolean | string[] | undefined>
 
-/** Part of what users script against; the help text lists them. */
+/** Users' scripts depend on these; the help text lists them. */
 const EXIT = { ok: 0, failed: 1, usage: 2, untrusted: 3 }
 const EXIT_OF: Partial<Record<RuntimeErrorCode, number>> = {
   INVALID_ARGUMENT: EXIT.usage,
@@ -53,7 +53,7 @@ interface Context {
   values: Values
   screen: Screen
   signal: AbortSignal
-  /** The command's one result: JSON when asked for, else these lines. */
+  /** Prints the command's result: as JSON when asked for, else as these lines. */
   print(result: unknown, lines: string[]): void
 }
 
@@ -64,7 +64,7 @@ async function download({ values, screen, signal, print }: Context): Promise<num
   if (values.all && (platforms.length > 0 || values['current-platform'])) {
     throw new UsageError('--all stands alone: leave out --platform and --current-platform')
   }
-  // None is this machine's, which the core knows better: an x64 Node on an Apple processor needs arm64 programs.
+  // No platform means this machine's, which the core knows better: an x64 Node on Apple silicon needs arm64 programs.
   if (values['current-platform'] && platforms.length > 0) {
     throw new UsageError('--current-platform stands alone: leave out --platform')
   }
@@ -162,7 +162,7 @@ async function main(argv: string[]): Promise<number> {
   let ended: keyof typeof SIGNALS | undefined
   for (const name of Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]) {
     process.on(name, () => {
-      // The second time somebody means it.
+      // The second signal ends at once.
       if (ended) process.exit(SIGNALS[name])
       ended = name
       controller.abort(new Error(name))
@@ -197,7 +197,7 @@ function say(text: string): number {
 }
 
 main(process.argv.slice(2)).then(
-  // Not process.exit(): what was written to a pipe must arrive.
+  // Not process.exit(), so that output written to a pipe arrives.
   (code) => {
     process.exitCode = code
   },

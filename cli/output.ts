@@ -1,6 +1,6 @@
 import type { RuntimeProgress } from '../index'
 
-/** Where a person looks. Results go to standard output, everything else to standard error. */
+/** Progress and messages for a person, on standard error; results go to standard output. */
 export class Screen {
   private readonly stream = process.stderr
   private readonly bars: boolean
@@ -12,7 +12,7 @@ export class Screen {
     this.bars = Boolean(this.stream.isTTY) && !process.env.CI && process.env.TERM !== 'dumb'
   }
 
-  /** A bar that redraws itself on a terminal; in a log one line for each message and each tenth of the way. */
+  /** On a terminal a bar that redraws itself; in a log one line for each message and each tenth. */
   readonly progress = (event: RuntimeProgress): void => {
     if (this.quiet) return
     if (this.bars) {

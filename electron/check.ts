@@ -1,5 +1,5 @@
-// The renderer is not trusted: what it sends is looked at here, before anything is done with it. What values mean is the
-// core's to judge; this is about their kinds, their size, and nothing being there that was not asked for.
+// A window is not trusted: its messages are checked here before use, for types, sizes and unknown keys. The core judges the
+// values.
 
 export class Refused extends Error {
   constructor(
@@ -14,16 +14,16 @@ export class Refused extends Error {
 
 export type Check = (path: string, value: unknown) => void
 
-/** More than any call needs; what is longer would only hold up the main process. */
+/** More than any call needs; longer text would only block the main process. */
 const LONGEST = 1 << 20
 const MOST_VALUES = 10_000
 const DEEPEST = 8
-/** Node's timers, and with them `timeoutMs` everywhere, take no more. */
+/** Node's timers, and so `timeoutMs`, take no more. */
 const LONGEST_WAIT = 2 ** 31 - 1
 
 /**
- * Refuses a message that is too large to be looked at in peace. Each thing says how large it is before anything in it is
- * touched: to list what is in an array of millions holds up the main process for longer than to send it took.
+ * Refuses a message that is too large to be checked. Sizes are compared before contents are touched: listing an array
+ * of millions blocks the main process longer than sending it takes.
  */
 export function small(value: unknown): void {
   let left = LONGEST
@@ -106,7 +106,7 @@ export const record =
     for (const [key, inner] of Object.entries(plain(path, value))) check(`${path}.${key.slice(0, 60)}`, inner)
   }
 
-/** Only these keys; a key that is not required is written `optional(…)`. */
+/** Accepts only these keys; optional ones are written `optional(…)`. */
 export const shape =
   (fields: Record<string, Check>): Check =>
   (path, value) => {

@@ -5,7 +5,7 @@ type Message = { id: string; value?: unknown; end?: true; error?: WireError }
 type Listener = (value: unknown) => void
 type Callbacks = { onProgress?: Listener; onCancel?: (cancel: () => void) => void }
 
-/** A method is a channel of its own; the names are those of the main process's table. */
+/** Each method has its own channel; the names are those of the main process's table. */
 const METHODS: { [G in keyof api.RuntimeApi]: readonly string[] } = {
   runtime: ['start', 'switch', 'stop', 'detect', 'status', 'isAvailable'],
   container: [
@@ -21,7 +21,7 @@ const METHODS: { [G in keyof api.RuntimeApi]: readonly string[] } = {
 /** Documented in preload.d.ts. */
 export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api.IpcRenderer, key = 'kai'): void {
   const open = new Map<string, (message: Message) => void>()
-  // Not counted from one alone: a page that loads again must not meet the ids of the page before it.
+  // Unique for each page: a page that loads again must not reuse the ids of the one before it.
   const page = `${Date.now().toString(36)}${Math.random().toString(36).slice(2)}`
   let last = 0
   ipcRenderer.on('lima-runtime:event', (_: unknown, message: Message) => open.get(message.id)?.(message))
@@ -34,7 +34,7 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
       answer = { ok: false, error: broken(name, error) }
     }
     if (answer.ok) return answer.value
-    // A plain object: of an Error, the bridge to the page would keep the message alone
+    // A plain object: the bridge to the page keeps only the message of an Error
     // (docs/reference/node-api.md#messages-of-electron).
     return Promise.reject(answer.error)
   }
@@ -54,7 +54,7 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
       }
     }
 
-  /** Resolves when it is open, with what closes it. */
+  /** Resolves once it is open, with the function that closes it. */
   const watch = async (name: string, given: unknown[], listener: Listener, onEnd?: (error?: WireError) => void) => {
     const id = `${page}-${++last}`
     const { args } = split(given)
@@ -114,7 +114,7 @@ function split(given: unknown[]): { args: unknown[] } & Callbacks {
     if (typeof onCancel === 'function') found.onCancel = onCancel
     return rest
   })
-  // What was left out is not sent: the main process counts.
+  // Omitted arguments are not sent, since the main process counts arguments.
   while (args.length > 0 && args.at(-1) === undefined) args.pop()
   return { args, ...found }
 }
@@ -128,9 +128,9 @@ function quietly(listener: Listener, value: unknown): void {
 }
 
 function broken(name: string, error: unknown): WireError {
-  // By its shape: Electron's errors may be of the page's realm or the preload script's.
+  // By its shape: Electron's errors may belong to the page's realm or the preload script's.
   const message = String((error as Error | undefined)?.message ?? error)
-  // Structured clone's refusal: a function, a symbol, a proxy.
+  // Structured clone refuses functions, symbols and proxies.
   const cloned = /cloned/.test(message)
   return {
     name: 'RuntimeError',

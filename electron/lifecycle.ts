@@ -15,7 +15,7 @@ export function manageLifecycle(
     if (!startOnLaunch || quit !== 'no') return false
     return manager.initialize().then(
       () => true,
-      // Windows see it in the manager's status, and a first launch has nothing to start yet.
+      // Windows see the error in the manager's status; a first launch has nothing to start.
       () => false,
     )
   })
@@ -34,7 +34,7 @@ export function manageLifecycle(
     const deadline = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, quitDeadlineMs)
     })
-    // What does not end in time is left as it is: the next start repairs it.
+    // What does not stop in time is repaired by the next start.
     Promise.race([end().catch(() => {}), deadline]).then(() => {
       clearTimeout(timer)
       quit = 'done'

@@ -1,5 +1,6 @@
 /**
- * The main process's half of a container runtime in an Electron app. It imports nothing of Electron: it takes its objects.
+ * The main process's half of a container runtime in an Electron app. It imports no Electron; it takes Electron's
+ * objects.
  *
  * @example
  * ```ts
@@ -66,12 +67,12 @@ export interface PowerMonitor {
 
 // ---- Serving windows ------------------------------------------------------------------------------------------------
 
-/** An answer of the app's. Anything but `true`, a rejection included, is a no. */
+/** An answer of the app. Anything but `true`, a rejection included, means no. */
 export type Word = boolean | Promise<boolean>
 
 /**
- * What windows may do beyond the harmless. Each is asked every time, with the window's `event`; absent, it means no
- * (`PERMISSION_DENIED`), but for `sender` and `useImage`, which only narrow. Each says the worst that a yes brings.
+ * Permissions of windows. Each function is called for every request, with the window's `event`. A missing one means no
+ * (`PERMISSION_DENIED`), except `sender` and `useImage`, which only restrict. "The worst" says what a yes may lead to.
  */
 export interface Allow {
   /**
@@ -81,25 +82,25 @@ export interface Allow {
   sender?(event: IpcEvent): boolean
 
   /**
-   * Whether a container may mount a path of this computer; volumes by name need no permission. `path` is where the
-   * window's leads: absolute, without `.`, `..` and links, and this path is what is mounted. The worst: a container is
-   * root, and with a path that is writable, or a socket of an engine, it has all that the engine has.
+   * Whether a container may mount a path of this computer; named volumes need no permission. `path` is the real path of
+   * what the window asked for, absolute, without `.`, `..` and links; exactly this path is mounted. The worst: a
+   * container is root, and with a writable path or an engine's socket it can do all that the engine can.
    *
-   * Whoever may write to a directory can put a link into it between the question and the mount: below a directory that a
-   * container may write to, allow nothing but the directory itself.
+   * Whoever may write to a directory can replace part of a path by a link after the question: below a directory that a
+   * container may write to, allow only the directory itself.
    */
   hostPath?(request: { path: string; readOnly: boolean; config: ContainerConfig; event: IpcEvent }): Word
 
   /**
-   * Whether a program may be run in a container, by its full id and its name. The worst: as any user there, with what
-   * the container has mounted and knows.
+   * Whether a program may run in a container, given by its full id and its name. The worst: it runs as any user there,
+   * with the container's mounts and secrets.
    */
   exec?(request: { container: string; name: string; argv: string[]; options: WindowExec; event: IpcEvent }): Word
 
   /**
-   * Whether a port may be published on another address than loopback. Without `address` the window leaves it to the
-   * engine: all addresses on Docker and a system's containerd; a no makes 127.0.0.1 of it. The worst: everybody on the
-   * network reaches the container, past the firewall where the engine is Docker on Linux.
+   * Whether a port may be published on an address other than loopback. Without `address` the engine would choose: all
+   * addresses on Docker and the system's containerd; then a no means 127.0.0.1. The worst: everybody on the network
+   * reaches the container, past the firewall where the engine is Docker on Linux.
    */
   publish?(request: {
     /** As in `ports`: `'80'`, `'53/udp'`. */
@@ -111,8 +112,8 @@ export interface Allow {
   }): Word
 
   /**
-   * Whether a pull without `auth` of its own may use the registry credentials that this user has stored. A no makes it
-   * anonymous. The worst: the window runs, and so reads, the user's private images.
+   * Whether a pull without its own `auth` may use this user's stored registry credentials. A no makes it anonymous. The
+   * worst: the window runs, and so reads, the user's private images.
    */
   credentials?(request: { image: string; event: IpcEvent }): Word
 
@@ -120,15 +121,15 @@ export interface Allow {
   download?(request: { runtime: RuntimeType; event: IpcEvent }): Word
 
   /**
-   * Whether containers may be made of an image, or it may be pulled. Default: any. The worst: on the user's Docker any
-   * image there is, with the files in it, and any registry that the engine reaches, also one of this network.
+   * Whether an image may be started or pulled. Default: any. The worst: on the user's Docker any image there, with its
+   * files, and any registry that the engine reaches, also in this network.
    */
   useImage?(request: { action: 'start' | 'pull'; image: string; event: IpcEvent }): Word
 
   /**
-   * Whether images may be listed or removed on an engine that is not the app's own, and named on any; `image` is what the
-   * window calls it, a name or an id. The worst: the user's images are lost; the app starts what the window has given the
-   * name of its image, with the app's rights.
+   * Whether images may be listed or removed on an engine that is not the app's own, and tagged on any; `image` is what
+   * the window calls it, a name or an id. The worst: the user loses images; the app starts the window's image by its
+   * own image's name, with the app's rights.
    */
   images?(request: {
     action: 'list' | 'remove' | 'tag'
@@ -139,20 +140,20 @@ export interface Allow {
   }): Word
 
   /**
-   * Whether a call of `container`, `network`, `volume` or `system` reaches what is not the app's, too: `method` is
-   * `'container.list'` or the like. For an app that manages all of an engine. The worst: reads other programs'
+   * Whether a call of `container`, `network`, `volume` or `system` also reaches what is not the app's: `method` is
+   * `'container.list'` or the like. For an app that manages a whole engine. The worst: the window reads other programs'
    * secrets, and removes their containers and data.
    */
   foreign?(request: { method: string; event: IpcEvent }): Word
 
   /**
-   * Whether a window is told of this computer: paths and sockets, logs and programs' words in errors and answers, an
-   * engine's raw answer, a volume's place. The worst: it learns the user's name, and what a log holds.
+   * Whether a window is told about this computer: paths and sockets, logs and programs' messages in errors and answers,
+   * an engine's raw answer, a volume's mountpoint. The worst: it learns the user's name and what a log holds.
    */
   diagnostics?(request: { event: IpcEvent }): Word
 }
 
-/** What a window's `exec` asks for beside the program. */
+/** A window's options for `exec`. */
 export interface WindowExec {
   env?: Record<string, string>
   workdir?: string
@@ -163,16 +164,16 @@ export interface WindowExec {
 /**
  * Serves the windows whose preload script called `exposeRuntime`.
  *
- * A window is not trusted. Arguments are checked, and more than 1 MB or 10,000 values refused; nothing can be reached but
- * the methods of `RuntimeApi` (no program of the host, no archive, no uninstallation), and of the engine nothing but what
+ * A window is not trusted. Arguments are checked; more than 1 MB or 10,000 values are refused. A window reaches only
+ * the methods of `RuntimeApi` (no program of the host, no archive, no uninstallation), and of the engine only what
  * carries the app's label: see `ContainerAdapter.restricted`.
  *
- * What a page watches or waits for (logs, stats, events, the state, `wait`, `exec`, lists) ends when the window is closed,
- * crashes or loads another page; what it asked to be done (a start, a pull) goes on, for 30 minutes at most. 256 calls of
- * one window may be under way, those of its earlier pages included. A log is read as fast as the window takes it.
+ * What a page watches or waits for (logs, stats, events, the state, `wait`, `exec`, lists) ends when the window is
+ * closed, crashes or navigates. What it asked to be done (a start, a pull) continues, for 30 minutes at most. A window
+ * may have 256 calls at a time, those of its earlier pages included. A log is read as fast as the window takes it.
  *
- * Starts of several windows are one start. It ends when the last window that waits for it cancels, also when the app
- * began it by itself.
+ * Starts of several windows are one start. It ends when the last window that waits for it cancels, even if the app
+ * itself began it.
  *
  * @returns Takes everything back.
  */
@@ -185,24 +186,26 @@ export declare function registerRuntimeIpc(
 // ---- The app's life -------------------------------------------------------------------------------------------------
 
 export interface LifecycleOptions {
-  /** Brings the runtime up when the app is ready. Default: true. */
+  /** Starts the runtime when the app is ready. Default: true. */
   startOnLaunch?: boolean
-  /** Stops the runtime, where it is ours, when the app quits. Default: true. */
+  /** Stops the runtime, if it is the app's own, when the app quits. Default: true. */
   stopOnQuit?: boolean
-  /** Milliseconds that stopping may hold up the app's end. What is not done by then the next start repairs. Default: 10 s. */
+  /**
+   * Milliseconds that stopping may delay the app's end. The next start repairs what was not finished. Default: 10 s.
+   */
   quitDeadlineMs?: number
 }
 
 export interface Lifecycle {
-  /** Whether the start on launch succeeded; never rejects, the manager's status says why not. */
+  /** Whether the start on launch succeeded. Never rejects; the manager's status has the error. */
   started: Promise<boolean>
-  /** Takes the listeners back. */
+  /** Removes the listeners. */
   dispose(): void
 }
 
 /**
- * Starts the runtime with the app, tells it when the machine sleeps and wakes, and ends it with the app: a start that is
- * under way is ended first.
+ * Starts the runtime with the app, tells it when the machine sleeps and wakes, and stops it with the app; a start under
+ * way is ended first.
  */
 export declare function manageLifecycle(
   app: App,

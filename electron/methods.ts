@@ -6,17 +6,17 @@ import type { Allow, IpcEvent } from './main'
 import { realPath } from './paths'
 import type { Teller } from './tell'
 
-/** What a method of the table gets beside its arguments. */
+/** What a method of the table gets besides its arguments. */
 export interface Context {
   manager: runtime.ContainerManager
-  /** The manager's events, for however many windows. */
+  /** The manager's events, for any number of windows. */
   events: EventEmitter
-  /** What of the engine this window reaches. */
+  /** The engine as far as this window reaches it. */
   runtime: runtime.ContainerAdapter
   allow: Allow
   event: IpcEvent
   teller: Teller
-  /** Aborted when the window cancels, or leaves what ends with it. */
+  /** Aborted when the window cancels, or leaves and the call ends with it. */
   signal: AbortSignal
   progress(value: unknown): void
 }
@@ -29,9 +29,9 @@ export interface Method {
   args: Check[]
   // biome-ignore lint/suspicious/noExplicitAny: the checks have looked at them
   run(context: Context, ...args: any[]): unknown
-  /** It is done also when the page that asked for it is gone; the others end then, and with them those that may wait for ever. */
+  /** The call continues when its page is gone. Other calls end then, as do those that may wait for ever. */
   goesOn?: true
-  /** Work that all windows share: one of them alone does not end it. */
+  /** Work that windows share: one of them alone cannot end it. */
   shared?: true
 }
 
@@ -44,7 +44,7 @@ export interface Stream {
 const call = { timeoutMs: optional(milliseconds) }
 const options = optional(shape(call))
 const type = oneOf('docker', 'containerd', 'lima')
-/** An engine looks at each value for each thing. */
+/** Limited, since an engine tests each value on each object. */
 const filters = optional(record(list(string, 100)))
 const text = optional(string)
 
@@ -67,7 +67,7 @@ const steps = (c: Context, given: Options | undefined) => ({
   onProgress: (value: runtime.RuntimeProgress) => c.progress(c.teller.progress(value)),
 })
 
-/** What a window may ask for, by channel; what is not here has no channel. */
+/** The methods a window may call, by channel; others have no channel. */
 export const METHODS: Record<string, Method> = {
   'runtime.start': {
     args: [options],
@@ -143,7 +143,7 @@ export const METHODS: Record<string, Method> = {
       optional(shape({ ...call, env: optional(record(string)), workdir: text, user: text, input: text })),
     ],
     async run(c, word, argv, o) {
-      // The app decides about a container, not about what the window calls it.
+      // The app decides about the container, not about the name that the window uses.
       const { id, name } = await c.runtime.inspectContainer(word, under(c, o))
       const { timeoutMs: _, ...options } = o ?? {}
       await permitted(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
@@ -184,7 +184,7 @@ export const METHODS: Record<string, Method> = {
     args: [string, string, options],
     goesOn: true,
     async run(c, image, target, o) {
-      // On the app's own engine, too: what the app starts by that name would be what the window likes.
+      // On the app's own engine, too: the app would start the window's image by that name.
       await permitted(c, 'images', { action: 'tag', image, target }, 'name images')
       return c.runtime.tagImage(image, target, under(c, o))
     },
@@ -230,7 +230,7 @@ export const METHODS: Record<string, Method> = {
   'system.info': { args: [options], run: (c, o) => c.runtime.getSystemInfo(under(c, o)) },
   'system.diskUsage': { args: [options], run: (c, o) => c.runtime.diskUsage(under(c, o)) },
   'system.prune': {
-    // Without `scope`: what is not the app's own on an engine that is the user's is none of a window's business.
+    // Without `scope`: a window may not prune others' things on the user's engine.
     args: [
       optional(
         shape({
@@ -243,7 +243,7 @@ export const METHODS: Record<string, Method> = {
   },
 }
 
-/** What a window may watch: each ends with it. */
+/** The streams a window may watch; each ends with its page. */
 export const STREAMS: Record<string, Stream> = {
   'runtime.watch': {
     args: [oneOf('state', 'progress', 'runtime-changed')],
@@ -261,7 +261,7 @@ export const STREAMS: Record<string, Stream> = {
     ],
     async open(c, id, o) {
       const log = await c.runtime.getContainerLogs(id, under(c, o))
-      // Text, a character never in two halves.
+      // As text, without splitting a character.
       return (log as NodeJS.ReadableStream).setEncoding('utf8')
     },
   },
@@ -275,7 +275,7 @@ export const STREAMS: Record<string, Stream> = {
   },
 }
 
-/** One kind of the manager's events; of the state, the present one first. */
+/** One kind of the manager's events; for `state`, the current one first. */
 async function* changes(
   { manager, events, teller, signal }: Context,
   event: keyof runtime.ContainerManagerEvents,
@@ -288,7 +288,7 @@ async function* changes(
   }
   let wake = () => {}
   const push = (value: unknown) => {
-    // A window that does not keep up gets the newest.
+    // A slow window gets the newest events.
     if (waiting.length >= 100) waiting.shift()
     waiting.push(value)
     wake()
@@ -311,7 +311,7 @@ async function* changes(
   }
 }
 
-/** Brings a runtime up; what would have to be fetched for it, the app decides. */
+/** Starts a runtime; the app decides about downloads. */
 async function brought(
   c: Context,
   bring: (p: Parameters<runtime.ContainerManager['initialize']>[0]) => Promise<void>,
@@ -332,7 +332,7 @@ async function brought(
 
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 
-/** The same, of what a window may ask for: with real paths, which are those that the app was asked about. */
+/** The configuration as a window may have it, with the real paths that the app was asked about. */
 async function harmless(
   c: Context,
   wanted: runtime.ContainerConfig,
@@ -353,7 +353,7 @@ async function harmless(
     const { host: path, readOnly = false } = volumes[i] as (typeof volumes)[0]
     await permitted(c, 'hostPath', { path, readOnly, config }, 'mount this path', field(i))
   }
-  // A pull comes only where it is not there.
+  // An image that is there needs no pull.
   if (c.allow.credentials && (config.platform || !(await c.runtime.imageExists(config.image, o)))) {
     if (await may(c, 'credentials', { image: config.image })) config.credentials = 'user'
   }
@@ -371,7 +371,7 @@ async function published(
     const address = colon < 0 ? undefined : host.slice(0, colon).replace(/^\[(.*)\]$/, '$1')
     const request = { containerPort, hostPort: host.slice(colon + 1), address, config }
     if (address === undefined) {
-      // To Docker, and a system's containerd, that is all addresses.
+      // On Docker and the system's containerd that means all addresses.
       all.push([containerPort, (await may(c, 'publish', request)) ? host : `127.0.0.1:${host}`])
     } else {
       const local = address === '::1' || (isIPv4(address) && address.startsWith('127.'))
@@ -383,7 +383,7 @@ async function published(
   return Object.fromEntries(all)
 }
 
-/** Whether the app lets windows have this image; where it says nothing, they may. */
+/** Refuses an image that the app does not allow; without `useImage` all are allowed. */
 async function usable(c: Context, action: 'start' | 'pull', image: string): Promise<void> {
   if (c.allow.useImage) await permitted(c, 'useImage', { action, image }, 'use this image')
 }
@@ -391,7 +391,7 @@ async function usable(c: Context, action: 'start' | 'pull', image: string): Prom
 type Asked = Exclude<keyof Allow, 'sender'>
 type Request<K extends Asked> = Omit<Parameters<NonNullable<Allow[K]>>[0], 'event'>
 
-/** The app's word. What is not there, fails, or says anything but `true` says no. */
+/** Asks the app's permission. A missing function, an error or any answer but `true` means no. */
 export async function may<K extends Asked>(
   { allow, event }: Pick<Context, 'allow' | 'event'>,
   what: K,

@@ -1,22 +1,22 @@
-// What a path of this computer really is: that is what the app is asked about, and what is mounted.
+// The real path of a path of this computer: the app is asked about it, and it is mounted.
 import { lstat, realpath } from 'node:fs/promises'
 import { posix, win32 } from 'node:path'
 import { Refused } from './check'
 
-/** A path without `.` and `..`, by the letters; `undefined` for what is none that stands alone. */
+/** The path without `.` and `..`, by text alone; `undefined` when it is not absolute. */
 export function absolute(path: string, platform: NodeJS.Platform = process.platform): string | undefined {
   if (path.includes('\0')) return undefined
   if (platform !== 'win32') return path.startsWith('/') ? posix.normalize(path) : undefined
   const clean = win32.normalize(path)
-  // A drive or a share. Not `C:x` and `\x`, which depend on where the process is, nor a device (`\\.\`, `\\?\`); and no
-  // colon behind the drive's: it begins the name of a stream.
+  // A drive or a share. Not `C:x` or `\x`, which depend on the working directory, nor a device (`\\.\`, `\\?\`); and no
+  // second colon, which names a stream.
   const [drive, share] = [/^[A-Za-z]:\\/.test(clean), /^\\\\[^\\?.][^\\]*\\[^\\]+/.test(clean)]
   return (drive || share) && !clean.slice(2).includes(':') ? clean : undefined
 }
 
 /**
- * Where it leads once all links are followed; `undefined` where nobody can say. What is not there yet is where it would be
- * made. (An engine on another machine has links of its own, which nobody here can follow.)
+ * The path with all links followed; `undefined` when it cannot be known. A missing part is where it would be created.
+ * (An engine on another machine has its own links, which we cannot follow.)
  */
 export async function realPath(field: string, path: string): Promise<string | undefined> {
   const { dirname, basename, join } = process.platform === 'win32' ? win32 : posix
@@ -32,7 +32,7 @@ export async function realPath(field: string, path: string): Promise<string | un
       ({ code }) => ({ code }),
     )
     if ('real' in found) return join(found.real, ...missing)
-    // Absent, or a link to nothing: what comes to be there is another's to say.
+    // Missing, or a dangling link, whose target somebody else may create.
     const absent = found.code === 'ENOENT' && (await lstat(head).catch(({ code }) => code)) === 'ENOENT'
     if (!absent || dirname(head) === head) return undefined
     missing.unshift(basename(head))

@@ -1,6 +1,6 @@
 /**
- * The preload script's half. It imports nothing, of Electron neither, and works with `contextIsolation` and `sandbox`; a
- * sandboxed preload script has to be bundled, as Electron wants it.
+ * The preload script's half. It imports nothing, not even Electron, and works with `contextIsolation` and `sandbox`; a
+ * sandboxed preload script must be bundled.
  *
  * @example
  * ```ts
@@ -61,8 +61,8 @@ export interface IpcRenderer {
 }
 
 /**
- * What a promise of `window.kai` rejects with: a plain object, because the bridge would strip an Error of its code. Paths of
- * this computer, logs and programs' words are left out, unless the app lets them cross (`allow.diagnostics`).
+ * What a promise of `window.kai` rejects with: a plain object, because the bridge strips an Error's code. It holds no
+ * paths of this computer, logs or programs' messages, unless the app allows it (`allow.diagnostics`).
  */
 export interface RuntimeApiError {
   name: 'RuntimeError'
@@ -73,48 +73,48 @@ export interface RuntimeApiError {
   details: RuntimeErrorDetails
 }
 
-/** What every call takes. Functions cross the bridge, an `AbortSignal` does not. */
+/** Options of every call. Functions cross the bridge, an `AbortSignal` does not. */
 export interface ApiCall {
-  /** As everywhere: milliseconds until the call ends with `TIMEOUT`. */
+  /** Milliseconds until the call ends with `TIMEOUT`. */
   timeoutMs?: number
-  /** Called at once with what cancels this call; it then ends with `ABORTED`. */
+  /** Called at once with the function that cancels this call; it then ends with `ABORTED`. */
   onCancel?: (cancel: () => void) => void
 }
 
-/** What starting and switching take. */
+/** Options of starting and switching. */
 export interface ApiProgress extends ApiCall {
   onProgress?: (progress: RuntimeProgress) => void
 }
 
-/** Ends what a window watches. */
+/** Stops watching. */
 export type Close = () => void
-/** Called when it ends by itself, with the error where there was one. */
+/** Called when the stream ends by itself, with the error if there was one. */
 export type OnEnd = (error?: RuntimeApiError) => void
 
 /**
- * `window.kai`. The methods are those of `ContainerManager` and its adapter; what may be missing is said there. They reach
- * what is the app's own; what more they may do the app decides (`allow` of `registerRuntimeIpc`), else it is
- * `PERMISSION_DENIED`.
+ * `window.kai`. Its methods are those of `ContainerManager` and its adapter, documented there. They reach what is the
+ * app's own; the app may permit more (`allow` of `registerRuntimeIpc`), else they reject with `PERMISSION_DENIED`.
  */
 export interface RuntimeApi {
   runtime: {
-    /** Brings the runtime up; with starts of other windows it is one start. Downloads need `allow.download`. */
+    /** Starts the runtime; starts of several windows are one start. Downloads need `allow.download`. */
     start(options?: ApiProgress): Promise<void>
     switch(type: RuntimeType, options?: ApiProgress): Promise<void>
     stop(options?: ApiProgress): Promise<void>
     detect(options?: ApiCall): Promise<RuntimeDetection>
     status(): Promise<ApiStatus>
     isAvailable(options?: ApiCall): Promise<boolean>
-    /** The present state comes at once, and every one after it. */
+    /** Reports the current state at once, then every new one. */
     on(event: 'state', listener: (status: ApiStatus) => void): Promise<Close>
     on(event: 'progress', listener: (progress: RuntimeProgress) => void): Promise<Close>
     on(event: 'runtime-changed', listener: (change: RuntimeChange) => void): Promise<Close>
   }
   container: {
     /**
-     * Host paths in `volumes` need the app's permission (`allow.hostPath`), as do ports on other addresses than loopback
-     * (`allow.publish`); a port without an address is one of 127.0.0.1. Networks are the app's own bridges and the
-     * engine's default one. A missing image is pulled without this user's credentials (`allow.credentials`).
+     * Host paths in `volumes` need the app's permission (`allow.hostPath`), as do ports on addresses other than
+     * loopback (`allow.publish`); a port without an address is published on 127.0.0.1. Networks are the app's own
+     * bridges and the engine's default one. A missing image is pulled without this user's credentials, unless the app
+     * allows them (`allow.credentials`).
      */
     start(config: ContainerConfig, options?: ApiCall): Promise<string>
     stop(id: string, timeout?: number, options?: ApiCall): Promise<void>
@@ -152,7 +152,7 @@ export interface RuntimeApi {
     watchStats(id: string, listener: (stats: ContainerStats) => void, onEnd?: OnEnd): Promise<Close>
   }
   image: {
-    /** Without `auth` by anybody's right, unless the app lets it use this user's (`allow.credentials`). */
+    /** Anonymous without `auth`, unless the app allows this user's credentials (`allow.credentials`). */
     pull(
       name: string,
       options?: ApiCall & {
@@ -168,7 +168,7 @@ export interface RuntimeApi {
     tag(source: string, target: string, options?: ApiCall): Promise<void>
   }
   network: {
-    /** Of the driver `bridge`. */
+    /** Only with the driver `bridge`. */
     create(
       name: string,
       options?: ApiCall & { driver?: string; internal?: boolean; attachable?: boolean },
@@ -186,7 +186,7 @@ export interface RuntimeApi {
   system: {
     info(options?: ApiCall): Promise<SystemInfo>
     diskUsage(options?: ApiCall): Promise<DiskUsage>
-    /** Of the app's own; of images, dangling ones on an engine that is the app's. */
+    /** Removes only the app's own; of images, dangling ones on an engine that is the app's own. */
     prune(
       options?: ApiCall & { containers?: boolean; images?: boolean; volumes?: boolean; networks?: boolean },
     ): Promise<PruneResult>
@@ -198,20 +198,20 @@ export interface RuntimeApi {
   }
 }
 
-/** `raw` where the app lets it (`allow.diagnostics`). */
+/** `raw` is present if the app allows it (`allow.diagnostics`). */
 export interface ApiDetails extends Omit<ContainerDetails, 'raw'> {
   raw?: unknown
 }
 
-/** `mountpoint` where the app lets it (`allow.diagnostics`). */
+/** `mountpoint` is present if the app allows it (`allow.diagnostics`). */
 export interface ApiVolume extends Omit<VolumeInfo, 'mountpoint'> {
   mountpoint?: string
 }
 
-/** A `ManagerStatus` as it crosses. */
+/** A `ManagerStatus` as a window gets it. */
 export interface ApiStatus extends Omit<ManagerStatus, 'error'> {
   error?: RuntimeApiError
 }
 
-/** Gives the page `window.kai`, or what `key` names. */
+/** Exposes the API to the page as `window.kai`, or as `key` names it. */
 export declare function exposeRuntime(contextBridge: ContextBridge, ipcRenderer: IpcRenderer, key?: string): void

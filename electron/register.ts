@@ -5,32 +5,32 @@ import type * as api from './main'
 import { type Context, METHODS, may, STREAMS } from './methods'
 import { Teller } from './tell'
 
-/** Pieces of a stream that may be on their way to a window; then its source waits. */
+/** How many pieces of a stream may be on their way to a window before its source waits. */
 const ROOM = 16
-/** Calls and streams of one window at a time, those of its earlier pages included: more is a mistake, or none. */
+/** How many calls and streams one window may have, its earlier pages' included; more is a mistake or an attack. */
 const MOST = 256
-/** And of all windows: a page may be able to open and close others. */
+/** How many all windows may have: a page may open and close others. */
 const MOST_IN_ALL = 1024
-/** How long a call may go on that nobody waits for any more. */
+/** How long a call may run that nobody waits for any more. */
 const LEFT = 30 * 60_000
 
 interface Running {
   abort: AbortController
   goesOn: boolean
   shared: boolean
-  /** Pieces sent and not yet taken. */
+  /** Pieces that were sent and not taken yet. */
   onTheWay: number
   taken: () => void
-  /** Its page has left. */
+  /** Set when its page has left. */
   left?: NodeJS.Timeout | true
 }
 
 const EVENTS = ['state', 'progress', 'runtime-changed'] as const
 
 interface Window {
-  /** Of the page it shows. */
+  /** The calls of the current page. */
   calls: Map<string, Running>
-  /** Of the pages before, until they end. */
+  /** The calls of earlier pages, until they end. */
   left: Set<Running>
 }
 
@@ -53,10 +53,10 @@ export function registerRuntimeIpc(
   const events = new EventEmitter().setMaxListeners(0)
   const forwards = EVENTS.map((event) => [event, (value: unknown) => events.emit(event, value)] as const)
   for (const [event, forward] of forwards) manager.on(event, forward)
-  /** Windows that wait for a start or a switch. */
+  /** Calls that wait for a start or a switch. */
   const sharing = new Set<Running>()
 
-  /** The calls of a window; when it is closed, crashes or loads anew, nobody hears of them and most of them end. */
+  /** The calls of a window. When it is closed, crashes or navigates, nobody hears of them and most of them end. */
   const windowOf = (sender: api.WebContents): Window => {
     const known = windows.get(sender)
     if (known) return known
@@ -110,7 +110,7 @@ export function registerRuntimeIpc(
     window.calls.set(id, running)
     underWay.add(running)
     const send = (message: Record<string, unknown>) => {
-      // It may have gone in the meantime, and `send` would throw.
+      // The window may be gone, and `send` would throw.
       if (!running.left && window.calls.get(id) === running && !event.sender.isDestroyed()) {
         event.sender.send('lima-runtime:event', { id, ...message })
       }
@@ -124,7 +124,7 @@ export function registerRuntimeIpc(
     return { args, running, send, end }
   }
 
-  /** What a method of the table gets. */
+  /** The context that a method of the table gets. */
   const contextOf = async (
     name: string,
     event: api.IpcEvent,
@@ -135,14 +135,14 @@ export function registerRuntimeIpc(
     const { signal } = running.abort
     const progress = (value: unknown) => send({ value })
     const context = { manager, events, allow, event, teller, signal, progress }
-    // Of the engine nothing is needed, and there may be none yet.
+    // These methods need no engine, and there may be none yet.
     if (group === 'runtime') return { ...context, runtime: undefined as unknown as runtime.ContainerAdapter }
     const engine = manager.getRuntime()
     const foreign = group !== 'image' && (await may(context, 'foreign', { method: name }))
     return { ...context, runtime: engine.restricted({ foreign }) }
   }
 
-  /** `work` gets who speaks to the window, once that is known. */
+  /** `work` gets the teller once it is known what the window may be told. */
   const answer = async (
     event: api.IpcEvent,
     request: unknown,
@@ -191,7 +191,7 @@ export function registerRuntimeIpc(
     )
   }
 
-  /** What a page's own call is that a message is about. */
+  /** The call of the page that a message is about. */
   const meant = (event: api.IpcEvent, request: unknown): Running | undefined => {
     const id = (request as Request | undefined)?.id
     return typeof id === 'string' && isPage(event) ? windows.get(event.sender)?.calls.get(id) : undefined
@@ -201,7 +201,7 @@ export function registerRuntimeIpc(
     if (!running) return
     running.abort.abort()
     running.taken()
-    // A person's cancel ends a start, also one that began with the app; another window that waits keeps it.
+    // A person's cancel also ends a start that the app began, unless another window waits for it.
     if (sharing.delete(running) && sharing.size === 0) manager.abort()
   }
   const taken = (event: api.IpcEvent, request: unknown) => {
@@ -224,7 +224,7 @@ export function registerRuntimeIpc(
   }
 }
 
-/** Frames inside of a page are not the app's own. Of one that has gone or loads anew (null) nobody can tell. */
+/** Only a top frame is the app's own. A frame that is gone or navigating (null) is refused. */
 function isPage({ senderFrame }: api.IpcEvent): boolean {
   return senderFrame !== null && !senderFrame?.parent
 }
@@ -232,7 +232,7 @@ function isPage({ senderFrame }: api.IpcEvent): boolean {
 function admitted(allow: api.Allow, event: api.IpcEvent): boolean {
   if (!allow.sender) return true
   try {
-    // A promise is no answer.
+    // A promise does not count as an answer.
     return allow.sender(event) === true
   } catch (error) {
     process.emitWarning(`allow.sender threw, which means no: ${String(error)}`, 'RuntimeWarning')
@@ -246,7 +246,7 @@ function checked(checks: Check[], args: unknown[]): unknown[] {
   return args
 }
 
-/** Sends what comes, as fast as the window takes it. */
+/** Sends values as fast as the window takes them. */
 async function pump(
   source: AsyncIterable<unknown>,
   running: Running,
@@ -269,6 +269,6 @@ async function pump(
   } catch (thrown) {
     error = thrown
   }
-  // One that the window closed has nobody to hear of its end.
+  // A stream that the window closed has no listener for its end.
   if (!signal.aborted) send(error === undefined ? { end: true } : { end: true, error: teller.error(error) })
 }

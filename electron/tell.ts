@@ -1,8 +1,8 @@
-// What is told to a window. Without the app's word (`allow.diagnostics`) nothing that describes this computer: where
-// files are, what logs and programs say.
+// What a window is told. Without the app's permission (`allow.diagnostics`), nothing that describes this computer: paths,
+// logs, programs' messages.
 import type * as runtime from 'lima-runtime'
 
-/** An error on its way to a window: Electron's own crossing would lose all but the message. */
+/** An error as a window gets it: Electron itself would pass only the message. */
 export interface WireError {
   name: 'RuntimeError'
   code: runtime.RuntimeErrorCode
@@ -11,7 +11,7 @@ export interface WireError {
   details: Record<string, unknown>
 }
 
-/** Every code, and what is said in place of a message that is not for windows. */
+/** Every code, with the text that replaces a message that windows must not see. */
 const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
   NOT_INSTALLED: 'The runtime is not installed',
   UNSUPPORTED_PLATFORM: 'This computer cannot run it',
@@ -48,16 +48,16 @@ const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
   INTERNAL: 'Something went wrong inside',
 }
 
-/** Facts about the call and its things; those about files, logs and programs are not among them. */
+/** Details about the call and its objects; none about files, logs or programs. */
 const FACTS = new Set([
   ...['field', 'timeoutMs', 'id', 'image', 'network', 'volume', 'port', 'status', 'exitCode', 'signal', 'platform'],
   ...['component', 'expected', 'actual', 'size', 'needed', 'available', 'retryAfterSeconds'],
 ])
 
-/** Longer is a log. */
+/** A longer text is a log. */
 const LONGEST = 500
 
-/** `sent`: what the window said itself is no news to it. */
+/** `sent` is what the window itself sent, which it may be told again. */
 export class Teller {
   readonly #open: boolean
   readonly #sent: unknown
@@ -67,14 +67,14 @@ export class Teller {
     this.#sent = sent
   }
 
-  /** Any error as it crosses. */
+  /** Any error as a window gets it. */
   error(thrown: unknown): WireError {
     const given = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as Record<string, unknown>
     const { code, message, hint } = given
     const details = (typeof given.details === 'object' ? given.details : undefined) as
       | Record<string, unknown>
       | undefined
-    // What is no error of ours says what it likes.
+    // Another error's text could say anything.
     if (typeof code !== 'string' || !Object.hasOwn(TEXTS, code) || (code === 'INTERNAL' && !this.#open)) {
       const said = typeof message === 'string' ? message : String(thrown)
       return { name: 'RuntimeError', code: 'INTERNAL', message: this.#open ? said : TEXTS.INTERNAL, details: {} }
@@ -93,7 +93,7 @@ export class Teller {
     }
   }
 
-  /** A text for people, unless it is one that does not cross. */
+  /** The text, unless a window must not see it. */
   text(text: unknown): string | undefined {
     if (typeof text !== 'string') return undefined
     return this.#open || (text.length <= LONGEST && !this.#describes(text)) ? text : undefined
@@ -149,7 +149,7 @@ export class Teller {
     }
   }
 
-  /** Whether it names a file, a socket or an address of this computer that the window has not named itself. */
+  /** Whether it names a path, socket or address of this computer that the window has not sent itself. */
   #describes(text: string): boolean {
     if (CREDENTIALS.test(text)) return true
     const places = text.replace(WEB, ' ').match(PLACE) ?? []
@@ -158,15 +158,15 @@ export class Teller {
 }
 
 const CREDENTIALS = /:\/\/[^\s/]*@/
-/** Of the web: nothing of this computer. */
+/** Web addresses say nothing about this computer. */
 const WEB = /\bhttps?:\/\/[\w.-]+(:\d+)?(\/[\w./%:@+-]*)?/g
-/** `/a/b`, `unix:///a`, `C:\a`, `\\server\a`, and what is written after a place's beginning. */
+/** Paths and sockets: `/a/b`, `unix:///a`, `C:\a`, `\\server\a`, with what follows. */
 const PLACE = /(?<![\w.~-])\/+[\w.~%@-][^\s"'`,;()[\]{}]*|\b[A-Za-z]:[\\/][^\s"'`,;()[\]{}]*|\\\\[^\s"'`,;()[\]{}]+/g
 
 function says(value: unknown, text: string): boolean {
   if (typeof value === 'string') return value.includes(text)
   if (typeof value !== 'object' || value === null) return false
-  // By index alone: what else an array may have, nobody has looked at.
+  // By index only: nobody has checked an array's other properties.
   if (Array.isArray(value)) return value.some((inner) => says(inner, text))
   return Object.entries(value).some(([key, inner]) => key.includes(text) || says(inner, text))
 }

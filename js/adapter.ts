@@ -20,7 +20,7 @@ import { items, readable, uploading } from './streams'
 
 type Call = api.CallOptions
 
-/** Every backend's methods. What they mean is documented in index.d.ts; what they do is the core's. */
+/** Every backend's methods. index.d.ts documents them; the core does the work. */
 export abstract class ContainerAdapter implements api.IContainerRuntime {
   readonly #native: Adapter
 

@@ -2,7 +2,7 @@ import type { Progress } from '../index'
 import { invokeAndWarn, json, progress } from './call'
 import { native } from './native'
 
-/** One component of one platform, as it lies there now. */
+/** One component of one platform, as it is on the disk now. */
 export interface BundledComponent {
   platform: string
   component: string
@@ -10,15 +10,15 @@ export interface BundledComponent {
   path: string
   source: string
   sha256: string
-  /** Of what is in the archive, for the manifest to name. */
+  /** The digest of the archive's contents, for the manifest. */
   contents?: string
   /** Bytes on the disk. */
   size: number
-  /** False for what was there already and whole. */
+  /** False when a whole copy was there already. */
   downloaded: boolean
 }
 
-/** Brings components into a directory that ships with an app, where `hasPreBundled()` finds them. */
+/** Downloads components into a directory that ships with an app, where `hasPreBundled()` finds them. */
 export async function downloadBundle(bundle: object, p?: Progress): Promise<BundledComponent[]> {
   const { options, report } = progress(p)
   return JSON.parse(

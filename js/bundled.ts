@@ -5,11 +5,11 @@ import { type BundledManager, native, resourcesPath } from './native'
 
 interface Paths {
   nerdctl: string
-  /** As the engine calls it, where that is not on this side of a virtual machine. */
+  /** The engine's path for it, where that differs: inside a virtual machine. */
   guestNerdctl?: string
   containerd: string
   address: string
-  /** Absent where the engine is inside already. */
+  /** Absent where the engine runs inside already. */
   inside?: string
   dataRoot: string
   cni: string

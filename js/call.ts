@@ -31,7 +31,7 @@ export async function invoke<T>(
   }
 }
 
-/** As `invoke`, for a call that may end well and yet have something to say. */
+/** Like `invoke`, for a call that may succeed with warnings. */
 export async function invokeAndWarn<T>(
   options: CallOptions | undefined,
   run: (call: NativeCall) => T | Promise<T>,
@@ -46,14 +46,14 @@ export async function invokeAndWarn<T>(
   }
 }
 
-/** The options of a call, refused where they are none. */
+/** The options of a call, after their types are checked. */
 export function checked(options: CallOptions | undefined): CallOptions {
   if (options === undefined) return {}
   const { signal, timeoutMs } = object('options', options) as CallOptions
   if (timeoutMs !== undefined && (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT)) {
     throw invalid('timeoutMs', `must be a number of milliseconds above 0, at most ${MAX_TIMEOUT}`)
   }
-  // By its shape: Electron's preload and test runners have an AbortSignal of another realm
+  // By its shape: Electron's preload scripts and test runners have an AbortSignal of another realm
   // (docs/reference/node-api.md#kinds-across-realms).
   if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
     throw invalid('signal', `must be an AbortSignal, not ${kind(signal)}`)
@@ -72,14 +72,14 @@ async function settle<T>(run: (call: NativeCall) => T | Promise<T>, call: Native
   }
 }
 
-/** A `Progress` argument taken apart: what [`invoke`] takes, and the callback for the native side. */
+/** Splits a `Progress` argument into the options for `invoke` and the callback for the native side. */
 export function progress(value: Progress | undefined): {
   options: CallOptions | undefined
   report: ((event: string) => void) | undefined
 } {
   if (typeof value === 'function') {
     let last: string | undefined
-    // Each message once, not once for every per cent.
+    // Each message once, not at every percent.
     const tell = ({ message }: RuntimeProgress) => {
       if (message === last) return
       last = message
@@ -91,7 +91,7 @@ export function progress(value: Progress | undefined): {
   return { options: value, report: callback('onProgress', value?.onProgress) }
 }
 
-/** A user's callback that throws must not end the application: the error is reported as Node reports warnings. */
+/** A caller's callback that throws must not end the application: the error becomes a process warning. */
 export function callback<P>(field: string, f: ((event: P) => void) | undefined): ((event: string) => void) | undefined {
   if (f === undefined) return undefined
   if (typeof f !== 'function') throw invalid(field, `must be a function, not ${kind(f)}`)
@@ -104,14 +104,14 @@ export function callback<P>(field: string, f: ((event: P) => void) | undefined):
   }
 }
 
-/** Checks of JavaScript types; values are the core's to judge. `field` is what the caller wrote. */
+/** Checks JavaScript types; the core checks values. `field` is what the caller wrote. */
 export function string(field: string, value: unknown): string {
   if (typeof value !== 'string') throw invalid(field, `must be a string, not ${kind(value)}`)
   if (value.length > LONGEST) throw invalid(field, `is too long: ${value.length} characters`)
   return value
 }
 
-/** More than any text may have; what is longer would only hold up Node's thread on its way to the core's checks. */
+/** Longer than any valid text; it would only block Node's thread on its way to the core's checks. */
 const LONGEST = 1 << 20
 
 export function strings(field: string, value: unknown): string[] {
@@ -129,7 +129,7 @@ export function optionalString(field: string, value: unknown): string | undefine
   return value === undefined ? undefined : string(field, value)
 }
 
-/** What a program gets on its standard input. */
+/** A program's standard input. */
 export function inputBytes(input: unknown): Uint8Array | undefined {
   return input === undefined ? undefined : bytes('input', input)
 }
@@ -142,7 +142,7 @@ export function bytes(field: string, value: unknown): Uint8Array {
   try {
     return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
   } catch {
-    // It would be sent as nothing.
+    // A transferred buffer would be sent as empty.
     throw invalid(field, 'has no memory any more: it was transferred')
   }
 }
@@ -157,13 +157,13 @@ export function flag(field: string, value: unknown): boolean {
 export function json(field: string, value: unknown): string {
   if (value === undefined) return '{}'
   try {
-    // Not options of the core; and a signal has no JSON form.
+    // These are not the core's options, and a signal has no JSON form.
     const { signal: _signal, timeoutMs: _timeoutMs, onProgress: _onProgress, ...rest } = object(field, value)
     for (const [key, inner] of Object.entries(rest)) expressible(string(key.slice(0, 60), key), inner, 0)
     return JSON.stringify(rest)
   } catch (error) {
     if (error instanceof RuntimeError) throw error
-    // A getter that throws, a proxy, an object that holds itself.
+    // A getter threw, or it is a proxy or a cycle.
     throw new RuntimeError('INVALID_ARGUMENT', `${field}: cannot be read: ${String(error)}`, {
       details: { field },
       cause: error,
@@ -171,7 +171,7 @@ export function json(field: string, value: unknown): string {
   }
 }
 
-/** Refuses what JSON would drop, or turn into something that was not meant: null, NaN, functions, a Map. */
+/** Refuses what JSON would drop or change: null, NaN, functions, a Map. */
 function expressible(path: string, value: unknown, depth: number): void {
   if (value === undefined || typeof value === 'boolean') return
   if (typeof value === 'string') {
@@ -189,7 +189,7 @@ function expressible(path: string, value: unknown, depth: number): void {
     })
     return
   }
-  // By the tag, not the prototype: plain objects of another realm are plain.
+  // By the tag, not the prototype: plain objects of another realm are accepted.
   if (typeof value !== 'object' || Object.prototype.toString.call(value) !== '[object Object]') {
     throw invalid(path, `must not be ${kind(value)}`)
   }

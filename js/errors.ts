@@ -19,14 +19,14 @@ export class RuntimeError extends Error {
     this.details = options.details ?? {}
   }
 }
-// On the prototype, as the built-in errors have it: not a property of each instance.
+// On the prototype, as for built-in errors, not on each instance.
 Object.defineProperty(RuntimeError.prototype, 'name', { value: 'RuntimeError', configurable: true, writable: true })
 
 export function invalid(field: string, problem: string): RuntimeError {
   return new RuntimeError('INVALID_ARGUMENT', `${field}: ${problem}`, { details: { field } })
 }
 
-/** What the native side answers at once, or its error as ours. */
+/** Runs a synchronous native call; its error becomes a `RuntimeError`. */
 export function atOnce<T>(ask: () => T): T {
   try {
     return ask()
@@ -35,7 +35,7 @@ export function atOnce<T>(ask: () => T): T {
   }
 }
 
-/** What an error says. By its shape: test runners and vm contexts have an Error of another realm. */
+/** An error's message. Tested by its shape: test runners and vm contexts have an Error of another realm. */
 export function messageOf(error: unknown): string {
   const message = (error as { message?: unknown } | null | undefined)?.message
   return typeof message === 'string' ? message : String(error)
@@ -50,7 +50,7 @@ export function fromNative(error: unknown): Error {
     data = JSON.parse(text)
     if (typeof data.code !== 'string') throw new TypeError(text)
   } catch {
-    // Node-API's own refusals: a wrong type that the facade's checks let through.
+    // Node-API itself refused: a wrong type that the facade's checks let through.
     return new RuntimeError('INTERNAL', text, { cause: error })
   }
   const cause = data.causes.reduceRight<Error | undefined>(

@@ -22,7 +22,7 @@ interface Paths {
   containerdSocket: string
 }
 
-/** What a phase says of the VM while it lasts. */
+/** The VM's state during a phase. */
 const ON_THE_WAY: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>> = {
   create: 'starting',
   boot: 'starting',
@@ -33,7 +33,7 @@ const ON_THE_WAY: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>> =
 
 const natives = new WeakMap<object, LimaManager>()
 
-/** For the adapter alone: the engine in the manager's VM. */
+/** For `LimaContainerAdapter`: the engine in the manager's VM. */
 export function engineOf(manager: LimaRuntimeManager): Adapter {
   return (natives.get(manager) as LimaManager).adapter()
 }
@@ -110,7 +110,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   notifySuspend(): void {
-    // The host sleeps soon, whatever comes of it.
+    // The host sleeps soon, whatever the result.
     void this.#native.suspend().catch(() => {})
   }
 
@@ -132,7 +132,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     )
   }
 
-  /** Everything that reports, to its caller and to those who listen, and may leave the VM in another state. */
+  /** Runs a call that reports progress to its caller and to listeners, and may change the VM's state. */
   async #work(
     p: api.Progress | undefined,
     run: (report: (event: string) => void, call: NativeCall) => Promise<void>,
@@ -153,7 +153,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
       failed = false
     } finally {
       const told = this.#look()
-      // Whoever gave up is not kept waiting.
+      // A caller that gave up does not wait for this.
       if (!failed) await told
     }
   }

@@ -15,17 +15,17 @@ type Download = NonNullable<api.BringOptions['download']>
 interface Work {
   shared: Shared
   target: api.RuntimeType | undefined
-  /** Of all who wait for it: whether what is missing may be fetched. */
+  /** All callers that wait for it, each with whether downloads are allowed. */
   waiters: Set<{ download: Download }>
-  /** It came to that, and nobody said yes. */
+  /** A download was needed, and nobody allowed it. */
   refused: boolean
 }
 
-/** One kind of runtime, as far as the manager must tell them apart. */
+/** One kind of runtime, as the manager sees it. */
 interface Backend {
   type: api.RuntimeType
   runtime: ContainerAdapter
-  /** Brings it up; `may`: whether what is missing may be fetched, asked when something is. */
+  /** Starts it; `may` asks whether missing files may be downloaded. */
   start(may: () => Promise<boolean>, p: Steps): Promise<void>
   /** Absent where the engine is not ours to stop. */
   stop?(p: api.Progress | undefined): Promise<void>
@@ -34,7 +34,7 @@ interface Backend {
 }
 
 const TYPES: readonly api.RuntimeType[] = ['docker', 'containerd', 'lima']
-/** What an old engine gets to say what stays in it. */
+/** How long the old engine may take to list what stays in it. */
 const LOOK_BACK = 2_000
 
 /** Documented in index.d.ts. */
@@ -42,7 +42,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   readonly #native: InstanceType<typeof native.ContainerManager>
   readonly #options: api.ContainerManagerOptions
   readonly #backends = new Map<api.RuntimeType, Backend>()
-  /** Those whose start was begun, however it ended: they are to be stopped. */
+  /** Backends whose start was begun, whatever its result; `stop()` stops them. */
   readonly #begun = new Set<Backend>()
   #current: Backend | undefined
   #initialized = false
@@ -67,7 +67,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     await this.#join(type, p)
   }
 
-  /** Whoever asks for the same joins the work under way; a switch ends another one, and starts when that has ended. */
+  /** Callers that ask for the same join the work under way; a switch aborts another one and starts after its end. */
   async #join(target: api.RuntimeType | undefined, p: (api.Progress & api.BringOptions) | undefined): Promise<void> {
     checked(progress(p).options)
     const download = p?.download ?? true
@@ -121,19 +121,19 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       const began = performance.now()
       let allowed = false
       const may = async () => {
-        // One yes is enough, and who says nothing says it.
+        // One yes is enough; not saying anything means yes.
         for (const { download } of install && !allowed ? [...work.waiters] : []) {
           allowed ||= download === true || (download !== false && (await download(type)) === true)
         }
         work.refused ||= !allowed
         return allowed
       }
-      // Of what is installed in part only, the rest is fetched without a word.
+      // Missing parts of an installed runtime are downloaded without asking.
       const silent = [...work.waiters].some(({ download }) => download === true)
       if (!silent && type !== 'docker' && (await this.#incomplete(type, signal)) && !(await may()))
         throw missing(type === 'lima' ? 'Lima' : type)
       await backend.start(may, steps)
-      // How long the next one will take: of a start alone.
+      // Saves how long a plain start takes, to show it at the next one.
       if (backend.stop && phases.has('boot') && !phases.has('download') && !phases.has('create')) {
         const took = Math.round(performance.now() - began)
         await invoke({ signal }, (call) => this.#native.saveStart(JSON.stringify(type), took, call)).catch(() => {})
@@ -147,7 +147,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     } catch (cause) {
       const error = signal.aborted ? new RuntimeError('ABORTED', 'The operation was aborted', { cause }) : cause
       const runtime = this.getRuntimeType()
-      // A switch that fails leaves the old one as it was.
+      // A switch that fails leaves the old runtime in use.
       if (target !== undefined && this.#current && target !== runtime) {
         this.#set({ ...rest, state: before.state })
         throw error
@@ -163,7 +163,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     target: api.RuntimeType | undefined,
     signal: AbortSignal,
   ): Promise<{ type: api.RuntimeType; install: boolean; explanation?: string }> {
-    // A person who chooses one wants it installed.
+    // A person who chooses a runtime wants it installed.
     if (target) return { type: target, install: true }
     if (this.#current) return { type: this.#current.type, install: this.#options.installIfMissing ?? false }
     return JSON.parse(await invoke({ signal }, (call) => this.#native.select(call)))
@@ -212,7 +212,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     this.#set({ state: 'stopping', runtime })
     try {
       await Promise.all([...this.#begun].map((backend) => this.#end(backend, p)))
-      // Docker goes on, also where a VM of ours that it took the place of has ended.
+      // Docker keeps running, even after a VM of ours that it replaced has stopped.
       this.#set(this.#current && !this.#current.stop ? before : { state: 'stopped', runtime })
     } catch (error) {
       this.#set({ state: 'failed', runtime, error: error as RuntimeError })
@@ -225,7 +225,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       await backend.stop?.(p)
       this.#begun.delete(backend)
     } catch (error) {
-      // Why one never came up, its start has told.
+      // A failed start has already reported its error.
       if (backend === this.#current) throw error
     }
   }
@@ -238,7 +238,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     await Promise.all([...this.#begun].map((backend) => backend.resume?.()))
   }
 
-  /** The value of the label on what the runtimes make. */
+  /** The value of the label on containers and volumes. */
   #label(): string {
     return this.#options.appName ?? 'kai'
   }
@@ -305,7 +305,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     if (tell) this.#tell('state', this.getStatus())
   }
 
-  /** A listener that throws must not end what goes on here. */
+  /** A listener that throws must not end the work. */
   #tell<E extends keyof api.ContainerManagerEvents>(event: E, ...args: api.ContainerManagerEvents[E]): void {
     try {
       ;(this.emit as (event: E, ...args: unknown[]) => boolean).call(this, event, ...args)
@@ -315,7 +315,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 }
 
-/** Nothing is downloaded that nobody asked for. */
+/** Downloads only what somebody allowed. */
 async function insist(
   may: () => Promise<boolean>,
   runtime: Pick<api.LimaRuntimeManager, 'isInstalled' | 'hasPreBundled'>,
@@ -331,11 +331,11 @@ function missing(name: string): RuntimeError {
   return new RuntimeError('NOT_INSTALLED', `${name} is not installed`, { hint })
 }
 
-/** What came of a switch: the old engine's containers stay where they are. */
+/** The result of a switch: the old engine's containers stay where they are. */
 async function change(from: Backend | undefined, to: Backend, label: string): Promise<api.RuntimeChange> {
   if (!from) return { from: 'none', to: to.type, left: [] }
   const ours = { all: true, filters: { label: [`lima-runtime.app=${label}`] }, timeoutMs: LOOK_BACK }
-  // An engine that does not answer any more has nothing to report.
+  // An engine that no longer answers has nothing to list.
   const left = await from.runtime.listContainers(ours).catch(() => [])
   return { from: from.type, to: to.type, left }
 }

@@ -5,7 +5,7 @@ type Bindings = typeof import('../dist/native')
 
 export type { Adapter, BundledManager, ByteStream, CancelHandle, ItemStream, LimaManager, Upload } from '../dist/native'
 
-/** What is published, by `process.platform` and `process.arch`; `scripts/targets.mjs` says the rest of each. */
+/** The published targets, by `process.platform` and `process.arch`; `scripts/targets.mjs` has the details. */
 const TARGETS: Record<string, string> = {
   'darwin-arm64': 'darwin-arm64',
   'darwin-x64': 'darwin-x64',
@@ -26,9 +26,9 @@ const LOAD_HINTS: Record<string, string> = {
 }
 
 /**
- * The addon: the file LIMA_RUNTIME_NATIVE_PATH names, else the one beside this file (a checkout), else the one of the
+ * The addon: the file in LIMA_RUNTIME_NATIVE_PATH, else the one beside this file (a checkout), else the one in the
  * platform's own package. It must fit the process, not the machine: under Rosetta an x64 Electron loads the x64 addon,
- * and only what that installs goes by the hardware.
+ * and only what that installs depends on the hardware.
  */
 export const native: Bindings = load()
 
@@ -68,7 +68,7 @@ function unsupported(platform: string): RuntimeError {
   })
 }
 
-/** The platform is one of ours, the package is not there: say which of the known ways it was lost. */
+/** The platform is supported, but its package is missing: say which of the known causes it is. */
 function absent(target: string): never {
   if (isMusl())
     throw new RuntimeError('UNSUPPORTED_PLATFORM', `lima-runtime is not built for ${target.replace('gnu', 'musl')}`, {
@@ -95,7 +95,7 @@ function absent(target: string): never {
   )
 }
 
-/** Electron's, which only JavaScript knows: where an application keeps what it ships. */
+/** Electron's directory of what an application ships, which only JavaScript knows. */
 export const { resourcesPath } = process as { resourcesPath?: string }
 
 function missing(message: string, hint: string): never {

@@ -8,8 +8,8 @@ interface Waiter {
 }
 
 /**
- * One piece of work for all who ask while it goes on. Each hears of its progress, the last event at once; who gives up
- * leaves, and the last to leave ends the work.
+ * Work shared by all who ask for it while it runs. Each gets its progress, the last event at once. A caller who gives
+ * up leaves; when the last one leaves, the work is aborted.
  */
 export class Shared {
   readonly done: Promise<void>
@@ -26,7 +26,7 @@ export class Shared {
     this.done.catch(() => {})
   }
 
-  /** Whether one may still join: nobody has ended it. */
+  /** Whether callers may still join: it has not been aborted. */
   get open(): boolean {
     return !this.#abort.signal.aborted
   }
@@ -54,7 +54,7 @@ export class Shared {
       this.#waiters.delete(waiter)
       forget?.()
       clearTimeout(timer)
-      // Nothing to end where the work has ended by itself.
+      // Has no effect when the work has ended.
       if (this.#waiters.size === 0) this.abort()
     }
   }

@@ -1,6 +1,6 @@
 import { RuntimeError } from './errors'
 
-/** What a caller who aborts gets; the signal says why. */
+/** The error for an aborted call; the signal's reason is its cause. */
 export function aborted(signal: AbortSignal): RuntimeError {
   return new RuntimeError('ABORTED', 'The operation was aborted', { cause: signal.reason })
 }
@@ -13,7 +13,7 @@ interface Waiting {
 const waiting = new WeakMap<AbortSignal, Waiting>()
 
 /**
- * Calls `f` when the signal is aborted; the function returned ends that. All our calls share one listener: an app may
+ * Calls `f` when the signal is aborted; the returned function stops this. All our calls share one listener: an app may
  * have many under one signal, and Node warns of a leak at the eleventh.
  */
 export function onAbort(signal: AbortSignal, f: () => void): () => void {
@@ -30,11 +30,11 @@ export function onAbort(signal: AbortSignal, f: () => void): () => void {
     signal.addEventListener('abort', entry.listener, { once: true })
   }
   const { all, listener } = entry
-  // A function of its own: the same one may be given twice.
+  // A new function each time: the same `f` may be given twice.
   const one = () => f()
   all.add(one)
   return () => {
-    // An entry that was emptied is gone; a later one is not ours to remove.
+    // An emptied entry is gone; a later one is not ours to remove.
     if (!all.delete(one) || all.size > 0) return
     signal.removeEventListener('abort', listener)
     waiting.delete(signal)

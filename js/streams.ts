@@ -5,16 +5,16 @@ import { fromNative, messageOf, RuntimeError } from './errors'
 import { type ByteStream, type ItemStream, native, type Upload } from './native'
 import { aborted, onAbort } from './signal'
 
-/** As much as one read brings across: larger pieces cost memory, smaller ones calls. */
+/** How much one read returns: larger pieces cost memory, smaller ones calls. */
 const CHUNK = 64 * 1024
 /**
- * For a reader that lets us wait. V8 collects buffers that are done with when 32 MB of them have piled up, or enough small
- * objects: with small pieces those come first.
+ * For a slow reader. V8 collects unused buffers once they add up to 32 MB or there are enough small objects; small
+ * pieces reach the second limit first.
  */
 const SLOW_CHUNK = 8 * 1024
 const SLOW_MS = 2
 
-/** A log or an archive as a Node stream. A slow reader slows the engine: nothing is read that nobody asked for. */
+/** A log or an archive as a Node stream. Nothing is read unasked, so a slow reader slows the engine. */
 export function readable(source: ByteStream, signal?: AbortSignal): Readable {
   let forget: (() => void) | undefined
   let size = CHUNK
@@ -40,7 +40,7 @@ export function readable(source: ByteStream, signal?: AbortSignal): Readable {
     },
   })
   if (signal) {
-    // Not Readable's own `signal`: its AbortError is not an error of ours.
+    // Not Readable's own `signal` option: its AbortError is not a `RuntimeError`.
     const abort = () => stream.destroy(aborted(signal))
     if (signal.aborted) abort()
     else forget = onAbort(signal, abort)
@@ -49,8 +49,8 @@ export function readable(source: ByteStream, signal?: AbortSignal): Readable {
 }
 
 /**
- * Events or stats, opened by the first step. Leaving the loop, `return()` and the signal end it at once, also while a
- * step waits for a quiet engine: an async generator's `return()` would wait behind that step
+ * Events or stats, opened by the first step. Leaving the loop, `return()` and the signal end it at once, even while a
+ * step waits for a quiet engine; an async generator's `return()` would wait for that step
  * (docs/reference/node-api.md#async-generators).
  */
 export function items<T>(
@@ -68,7 +68,7 @@ export function items<T>(
     if (ended) return
     ended = true
     forget?.()
-    // Whichever is under way. A source that opens all the same is closed by the step that waits for it.
+    // Closes both, whichever is under way. A source that still opens is closed by the step that waits for it.
     opening.abort(reason)
     source?.then(
       (s) => s.close(),
@@ -93,7 +93,7 @@ export function items<T>(
     } catch (error) {
       failure = fromNative(error)
     }
-    // Left by `return()`: whatever the step met is of no interest any more.
+    // After `return()`, the result of the step does not matter.
     const left = ended && !signal?.aborted
     close()
     if (left) return done
@@ -102,7 +102,7 @@ export function items<T>(
     return done
   }
 
-  // Steps asked for at once are answered one after the other, in order.
+  // Concurrent steps are answered one after the other, in order.
   let last: Promise<unknown> = Promise.resolve()
   return {
     next() {
@@ -121,8 +121,8 @@ export function items<T>(
 }
 
 /**
- * Hands a stream of the caller's to `load`, which reads it at its own pace. One that fails half-way must not look like
- * one that ends, so the call is broken off.
+ * Passes the caller's stream to `load`, which reads it at its own pace. A stream that fails half-way must not look
+ * complete, so the call is cancelled.
  */
 export async function uploading<T>(
   archive: NodeJS.ReadableStream & { destroy?: () => void },
@@ -153,7 +153,7 @@ export async function uploading<T>(
   } catch (error) {
     throw failure ?? error
   } finally {
-    // Whoever waits for more of it would wait for ever.
+    // Otherwise its producer would wait for ever.
     archive.destroy?.()
   }
 }

@@ -1,4 +1,4 @@
-// What must be true of an addon file before it ships, read from the file alone.
+// Checks an addon file before it ships, from the file alone.
 import { execFileSync } from 'node:child_process'
 import { readFileSync, statSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
@@ -8,9 +8,9 @@ import { CACHE } from './rust-src.mjs'
 import { GLIBC, MACOS } from './targets.mjs'
 
 const REGISTER = 'napi_register_module_v1'
-// glibc's own, gcc's unwinder, and no other: everything else is linked in.
+// Only glibc's own libraries and gcc's unwinder; everything else is linked in.
 const LINUX_LIBRARIES = /^(libc|libm|libdl|libpthread|librt|libgcc_s|ld-linux-[\w-]+)\.so\.\d+$/
-// What every Windows 10 has. Node's own functions are looked up at load, whatever the program is called.
+// Libraries that every Windows 10 has. Node's own functions are looked up at load, whatever the program's name.
 const WINDOWS_LIBRARIES =
   /^(kernel32|ntdll|advapi32|ws2_32|bcrypt|bcryptprimitives|crypt32|secur32|userenv|ole32|shell32|msvcrt|ucrtbase|combase|iphlpapi|winhttp|api-ms-win-[\w-]+)\.dll$/i
 
@@ -19,7 +19,7 @@ export function addonProblems(target, path) {
   const { facts, problems } = FORMATS[target.os](target, path)
   const text = readFileSync(path)
   for (const directory of new Set([root, homedir(), CACHE, tmpdir()])) {
-    // With what follows it: "/root" alone ends a path of /proc, too. A home of "/" says nothing about a machine.
+    // With the slash: "/root" also ends a path of /proc. A home of "/" says nothing about a machine.
     const private_ = `${directory}/`
     if (directory.length > 1 && text.includes(private_))
       problems.push(`names ${private_}, a path of the machine it was built on`)

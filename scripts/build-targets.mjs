@@ -37,8 +37,8 @@ function link(target) {
   const { cross, os } = target
   const source = rustSource()
   const { zigbuild, env } = zig()
-  // napi-build wants to see Node's import library, which no symbol of ours is taken from (napi's dyn-symbols): an
-  // archive without members is one. So the addon imports no program by name, and any Electron loads it.
+  // napi-build requires Node's import library, although we take no symbol from it (napi's dyn-symbols): an archive without
+  // members satisfies it. So the addon imports no program by name, and any Electron can load it.
   const libnode = join(build, 'libnode')
   mkdirSync(libnode, { recursive: true })
   writeFileSync(join(libnode, 'libnode.dll'), '')

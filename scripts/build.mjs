@@ -16,10 +16,8 @@ if (!args.has('--js')) {
   const profile = args.has('--release') ? 'release' : 'debug'
   const types = `${root}/target/napi-types`
   mkdirSync(types, { recursive: true })
-  // Plain cargo, not `napi build`: that one always passes --target, and every dependency would be built twice
+  // Plain cargo, not `napi build`, which always passes --target and so builds every dependency twice
   // (docs/reference/node-api.md#building).
-  // A debug build takes the one feature that only the tests ask for: else `cargo test` would build tokio and all that
-  // stands on it a second time.
   const options = profile === 'release' ? ['--release'] : ['--features', 'tokio/test-util']
   run('cargo', ['build', '-p', 'lima-runtime-napi', ...options], {
     cwd: root,
@@ -31,7 +29,7 @@ if (!args.has('--js')) {
     },
   })
   const { library, node } = target
-  // Renamed into place: a process that has the old one loaded must not see it change.
+  // Renamed into place: a process that has loaded the old one must not see it change.
   copyFileSync(`${root}/target/${profile}/${library}`, `${root}/dist/${node}.new`)
   renameSync(`${root}/dist/${node}.new`, `${root}/dist/${node}`)
   const header =
@@ -40,7 +38,7 @@ if (!args.has('--js')) {
   writeFileSync(`${root}/dist/native.d.ts`, dts)
 }
 
-/** Each of `entryPoints` as one file of dist/. */
+/** Bundles each entry point into one file of dist/. */
 const bundle = (entryPoints, options) =>
   build({ absWorkingDir: root, entryPoints, outdir: 'dist', bundle: true, logLevel: 'warning', ...options })
 const FOR_NODE = { outExtension: { '.js': '.cjs' }, format: 'cjs', platform: 'node', target: 'node20' }
@@ -48,11 +46,11 @@ const FOR_NODE = { outExtension: { '.js': '.cjs' }, format: 'cjs', platform: 'no
 // One file: a require() of many small ones costs more than everything else in them.
 await bundle({ index: 'js/index.ts' }, { ...FOR_NODE, external: ['*.node'] })
 
-// The command is a program of its own, with what it needs inside.
+// The command is a separate program that bundles all it needs.
 await bundle({ cli: 'cli/main.ts' }, { ...FOR_NODE, external: ['*.node'], banner: { js: '#!/usr/bin/env node' } })
 chmodSync(`${root}/dist/cli.cjs`, 0o755)
 
-// Electron's two sides take Electron's objects and the manager, and so stand alone.
+// Electron's two sides take Electron's objects and the manager, so they are bundled separately.
 const electron = ['main', 'preload'].map((side) => [`electron-${side}`, `electron/${side}-entry.ts`])
 await bundle(Object.fromEntries(electron), FOR_NODE)
 for (const [name] of electron) writeFileSync(`${root}/dist/${name}.mjs`, `export * from './${name}.cjs'\n`)

@@ -43,12 +43,12 @@ run(
     env: {
       RUSTC_BOOTSTRAP: '1',
       __CARGO_TESTS_ONLY_SRC_ROOT: source,
-      // Its own directory: some build scripts see RUSTC_BOOTSTRAP, and would rebuild everything on each change of it.
+      // A separate directory: some build scripts see RUSTC_BOOTSTRAP and would rebuild everything whenever it changes.
       CARGO_TARGET_DIR: `${root}/target/check-targets`,
       // Windows' import libraries are made by dlltool, even for std alone.
       CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS: `-Cdlltool=${stub}`,
       LIBNODE_PATH: libnode,
-      // cc asks Xcode for it otherwise.
+      // Otherwise cc asks Xcode for it.
       SDKROOT: '/',
       ...Object.fromEntries(
         triples.flatMap((t) => ['CC', 'AR', 'CXX'].map((tool) => [`${tool}_${t.replaceAll('-', '_')}`, stub])),

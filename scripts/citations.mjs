@@ -1,5 +1,5 @@
-// What comments and pages cite: a heading of docs/reference that exists, tests that are there, and no notes that only their
-// author has.
+// Checks what comments and pages cite: headings of docs/reference and tests must exist, and notes from outside the
+// repository must not be cited.
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path/posix'
 
@@ -74,7 +74,7 @@ export function citationProblems(files) {
 /** The page whose every row names the tests that hold it. */
 const THREATS = 'docs/threat-model.md'
 
-/** What is named behind a link to a test's file, up to the next one: titles in quotes, and functions. */
+/** The tests named after a link to a test file, up to the next link: titles in quotes, and functions. */
 function testProblems(row, file, text) {
   const problems = []
   for (const [, title] of row.matchAll(/"([^"]+)"/g)) {

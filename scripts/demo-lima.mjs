@@ -1,4 +1,5 @@
-// `npm run demo -- --runtime lima`: from nothing to a page out of a container in a VM of our own, and back to nothing.
+// `npm run demo -- --runtime lima`: installs Lima, starts a VM and a container in it, fetches the container's page, and
+// removes everything.
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -10,10 +11,10 @@ import { step } from './demo-screen.mjs'
 
 const IMAGE = 'docker.io/library/busybox:latest'
 const LOCAL_IMAGE = 'lima-runtime-demo/busybox:local'
-/** Short: sockets lie in it. Always the same: the next demo takes away what a killed one left. */
+/** Short, since sockets lie in it. Always the same, so that the next demo removes what a killed one left. */
 const DIR = join(homedir(), '.lima-runtime-demo')
 
-/** Why the demo cannot run as it was asked for. */
+/** Why the demo cannot run with these options. */
 export function unable({ limactl }) {
   if (process.platform === 'win32') return 'Lima runs on macOS and Linux. Run the demo with --runtime docker.'
   if (process.getuid() === 0) return 'Lima refuses to run as root: run the demo as an ordinary user.'

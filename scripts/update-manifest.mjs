@@ -1,4 +1,4 @@
-// Brings a release into templates/manifest.json: addresses, digests, sizes, and what is in an archive.
+// Adds a release to templates/manifest.json: addresses, digests, sizes, and the contents of archives.
 //
 //   node scripts/update-manifest.mjs lima 2.2.1
 //   node scripts/update-manifest.mjs nerdctl 2.3.6            (nerdctl-full and the Windows program)
@@ -20,7 +20,7 @@ import { parseArgs } from 'node:util'
 const CLI = fileURLToPath(new URL('../dist/cli.cjs', import.meta.url))
 
 /**
- * What a release calls its archives, by component and platform (docs/reference/lima.md#release-archive,
+ * The names of a release's archives, by component and platform (docs/reference/lima.md#release-archive,
  * docs/reference/nerdctl.md#nerdctl-full).
  */
 const RELEASES = {
@@ -65,7 +65,7 @@ export function parseSums(text) {
   return sums
 }
 
-/** `manifest` with `release` at `version`; `read` fetches a text by its address. */
+/** Returns `manifest` with `release` at `version`; `read` fetches a text by its address. */
 export async function update(manifest, release, version, read, { keep = false } = {}) {
   if (manifest.schema !== 2) throw new Error(`the manifest is of schema ${manifest.schema}, not 2`)
   const found = release === 'image' ? await images(version, read) : await archives(release, version, read)
@@ -107,7 +107,7 @@ async function archives(release, version, read) {
   return found
 }
 
-/** Of each variant the last build of `date` or before: the two are not built on the same days. */
+/** The last build of each variant up to `date`: the two are not built on the same days. */
 async function images(date, read) {
   if (!/^\d{8}$/.test(date ?? '')) throw new Error(`${date}: a date like 20260926`)
   const variants = {}
@@ -137,7 +137,7 @@ function sized(file, size) {
   return size
 }
 
-/** Fetches Lima for each platform, as an application's build does, and notes what the archive holds. */
+/** Fetches Lima for each platform, as an application's build does, and records what the archive holds. */
 function withContents(manifest, version, mirror) {
   const dir = mkdtempSync(join(tmpdir(), 'lima-runtime-contents-'))
   try {

@@ -18,7 +18,7 @@ const USAGE = `npm run verify:mac -- [--sleep] [--report <file>] [--built]
   --built    takes dist/ as it is
 `
 const IMAGE = 'docker.io/library/busybox:latest'
-/** Short, because sockets lie in it; with a space and a letter beyond ASCII, because users have them. */
+/** Short, since sockets lie in it; with a space and a letter beyond ASCII, as users have them. */
 const DIR = join(homedir(), '.lima-runtime vérify')
 const MINUTES = 60_000
 
@@ -35,7 +35,7 @@ if (options.help) {
   process.exit()
 }
 
-/** Why nothing of this can be shown here. */
+/** Why nothing can be checked here. */
 const elsewhere = process.platform !== 'darwin' && `only a Mac can show it; this is ${process.platform}`
 
 if (!elsewhere && !options.built) run(process.execPath, ['scripts/build.mjs'], { cwd: root })
@@ -43,7 +43,7 @@ const dataDir = join(DIR, 'lima')
 const resources = { cpus: 2, memory: '2GiB', disk: '20GiB', mounts: [{ location: DIR, writable: true }] }
 const manager = elsewhere ? undefined : await makeManager()
 const report = []
-/** What later checks need, by the title of the check that gives it. */
+/** The titles of passed checks, which later ones may need. */
 const passed = new Set()
 
 const said = (program, ...args) => {
@@ -55,7 +55,7 @@ const sysctl = (name) => said('/usr/sbin/sysctl', '-n', name).text
 const apple = !elsewhere && sysctl('hw.optional.arm64') === '1'
 const nerdctl = (...args) => manager.execNerdctl(args, { timeoutMs: 5 * MINUTES })
 
-/** `work` returns a line, throws why it failed, or gives `skip(why)`. */
+/** `work` returns a line, throws the reason of a failure, or returns `skip(reason)`. */
 async function check(title, work, { needs = [] } = {}) {
   const from = performance.now()
   const missing = needs.find((need) => !passed.has(need))
@@ -306,7 +306,7 @@ async function afterwards() {
     async () => {
       const file = join(manager.getContainerdSocketPath(), '..', '..', 'ha.pid')
       const pid = Number(readFileSync(file, 'utf8'))
-      // Whoever has a number now and had it when the file was written has written it.
+      // A process that has the number now and had it when the file was written has written the file.
       const began = Date.parse(said('/usr/bin/env', 'LC_ALL=C', '/bin/ps', '-o', 'lstart=', '-p', String(pid)).text)
       if (!(began < statSync(file).mtimeMs + 1000)) throw new Error(`${file} names process ${pid}, which is another's`)
       process.kill(pid, 'SIGKILL')

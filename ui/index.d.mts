@@ -19,7 +19,7 @@ export interface RuntimeDetail {
   hint?: string
   /** Bytes to download before it can be used. */
   downloadBytes?: number
-  /** Bytes that it takes at most while it runs. */
+  /** The most bytes it takes while it runs. */
   memoryBytes?: number
   diskBytes?: number
   lastStartMs?: number
@@ -37,10 +37,10 @@ export interface Detection {
 /** What `onProgress` reports. */
 export interface SetupProgress {
   phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
-  /** Of what is fetched or set up. */
+  /** What is downloaded or set up. */
   component?: string
   message: string
-  /** 0–100; without it the bar shows that something goes on, not how far. */
+  /** 0–100. Without it the bar shows that work goes on, but not how far. */
   percent?: number
   /** Bytes. */
   transferred?: number
@@ -68,19 +68,19 @@ export interface SetupState {
   error?: SetupError
 }
 
-/** A set-up that lives longer than the element that shows it. */
+/** A set-up that outlives the element that shows it. */
 export interface SetupSession {
   readonly state: SetupState
-  /** Calls `listener` at every change; returns what ends that. */
+  /** Calls `listener` at every change; returns the function that stops this. */
   subscribe(listener: () => void): () => void
-  /** Begins, or begins again after an end. Does nothing while one runs. */
+  /** Starts, or starts again after an end. Does nothing while one runs. */
   start(): void
   /** Aborts the run. What was downloaded is kept by the runtime. */
   cancel(): void
 }
 
 /**
- * A set-up outside any element: close the screen, open it again, and it goes on where it is.
+ * A set-up outside any element: it continues while the screen is closed and opened again.
  *
  * @param run what Continue does, for example `(options) => window.kai.runtime.start(options)`. It ends as `cancelled`
  *   when it rejects with the code `ABORTED`, as `failed` when it rejects with anything else. `options` holds functions
@@ -101,13 +101,13 @@ export function createSetupSession(
  * Slot: the default one, below the modes. Parts: `option`, `badge`, `dialog`, `button`, `primary`.
  */
 export class RuntimeModeSelector extends HTMLElement {
-  /** Until it is set, the element says that it is looking. */
+  /** Until this is set, the element says that it is looking. */
   detection: Detection | undefined
-  /** The runtime chosen; the one in use, else the first usable one, until somebody chooses. */
+  /** The chosen runtime. Until the person chooses: the one in use, else the first usable one. */
   value: RuntimeType | undefined
   /** How many containers run in the runtime in use: `confirm` asks before they are left behind. Default: 0. */
   running: number
-  /** What a Continue button awaits: asks where containers that run would be left behind. False when the person stays. */
+  /** A Continue button awaits this: asks before running containers are left behind. False when the person stays. */
   confirm(): Promise<boolean>
 }
 
@@ -127,11 +127,11 @@ export class RuntimeSetupProgress extends HTMLElement {
 }
 
 /**
- * Every text, in English; the key says where it stands. `{name}` marks a value. Beside these keys a table may have
- * `error.<code>`, to be said in place of an error's own message.
+ * Every text, in English; keys name the place. `{name}` marks a value. A table may also have `error.<code>`, which
+ * replaces an error's own message.
  */
 export const en: Readonly<Record<string, string>>
-/** The same in Traditional Chinese. */
+/** The same texts in Traditional Chinese. */
 export const zhHant: Readonly<Record<string, string>>
 export type Strings = typeof en
 

@@ -10,7 +10,7 @@ interface Option {
   detail: RuntimeDetail | undefined
 }
 
-/** `<runtime-mode-selector>`: see index.d.mts of this folder. */
+/** `<runtime-mode-selector>`; documented in index.d.mts. */
 export class RuntimeModeSelector extends Base {
   running = 0
   #detection: Detection | undefined
@@ -37,7 +37,7 @@ export class RuntimeModeSelector extends Base {
     this.redraw()
   }
 
-  /** Asks where containers would be left behind; true when the person wants what is chosen. */
+  /** Asks before running containers are left behind; true when the person wants the chosen runtime. */
   async confirm(): Promise<boolean> {
     const { current } = this.#detection ?? {}
     if (!this.running || !current || current === 'none' || this.#value === current) return true
@@ -79,7 +79,7 @@ export class RuntimeModeSelector extends Base {
       id: runtime,
       value: runtime,
       'aria-describedby': `${runtime}-what ${runtime}-why ${runtime}-facts`,
-      // Not `disabled`: a screen reader must be able to reach it and read why.
+      // Not `disabled`, so that a screen reader can reach it and read the reason.
       'aria-disabled': off && 'true',
       onchange: () => {
         if (off) {
@@ -123,7 +123,7 @@ export class RuntimeModeSelector extends Base {
   }
 }
 
-/** containerd where it needs no VM; Lima on macOS, where there is none. */
+/** containerd where it runs without a VM; Lima on macOS. */
 function userRuntime(detection: Detection): RuntimeType {
   const usable = (type: RuntimeType) => detection.details.some((d) => d.type === type && d.state !== 'unavailable')
   return usable('containerd') && !(usable('lima') && detection.current === 'lima') ? 'containerd' : 'lima'
@@ -150,7 +150,7 @@ function choices(detection: Detection): Option[] {
   ]
 }
 
-/** What is in use; else the first that could be. */
+/** The runtime in use, else the first usable one. */
 function initial(detection: Detection): RuntimeType | undefined {
   const offered = choices(detection)
   const usable = offered.filter((o) => o.detail && o.detail.state !== 'unavailable')

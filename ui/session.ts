@@ -1,8 +1,8 @@
 import type { SetupError, SetupProgress, SetupSession, SetupState } from './index.mjs'
 
 /**
- * A set-up outside any element: close the screen and open it again, and it goes on where it is. `run` is what the
- * Continue button does, for example `(o) => window.kai.runtime.start(o)`.
+ * A set-up outside any element: it continues while the screen is closed and opened again. `run` is what the Continue
+ * button does, for example `(o) => window.kai.runtime.start(o)`.
  */
 export function createSetupSession(
   run: (
@@ -37,7 +37,7 @@ export function createSetupSession(
         if (mine.signal.aborted) cancel()
         else mine.signal.addEventListener('abort', () => cancel(), { once: true })
       }
-      // In a promise, so that a `run` that throws is a failed set-up too.
+      // In a promise, so that a `run` that throws counts as failed, too.
       Promise.resolve()
         .then(() => run({ onProgress, onCancel }, mine.signal))
         .then(

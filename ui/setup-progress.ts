@@ -20,7 +20,7 @@ const PARTS: Record<string, Key> = {
   ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
 }
 
-/** `<runtime-setup-progress>`: see index.d.mts of this folder. */
+/** `<runtime-setup-progress>`; documented in index.d.mts. */
 export class RuntimeSetupProgress extends Base {
   static readonly observedAttributes = ['docker-available', 'open-logs', 'runtime']
 
@@ -28,10 +28,10 @@ export class RuntimeSetupProgress extends Base {
   #unsubscribe: (() => void) | undefined
   #shown: SetupState['status'] | undefined
   #clock: ReturnType<typeof setInterval> | undefined
-  /** Of the page, where an alert took the focus from. */
+  /** The element of the page that had the focus before an alert took it. */
   #back: HTMLElement | undefined
   #asking = false
-  // Parts that change while it runs: updated in place, so that focus and the bar's motion survive.
+  // Parts that change while it runs. They are updated in place, which keeps the focus and the bar's animation.
   #parts:
     | {
         stages: HTMLElement
@@ -97,15 +97,18 @@ export class RuntimeSetupProgress extends Base {
     this.body.replaceChildren(this.#screen(state))
     if (state.status === 'running') {
       this.#update(state)
-      // The one figure that moves without an event.
+      // The elapsed time changes without an event.
       this.#clock = setInterval(() => this.#update(this.#session?.state ?? state), 1000)
     } else this.say(state.status === 'ready' ? text('readyText') : '')
-    // A screen just opened takes no focus from the page.
+    // A screen that was just opened does not take the focus from the page.
     if (before !== undefined) this.#focus(before, state.status, elsewhere ? focused : undefined)
     if (before !== undefined && state.status === 'ready') this.emit('runtime-ready')
   }
 
-  /** To the heading of what has come, where the person is here, or must know; and back where an alert took it from. */
+  /**
+   * Focuses the new heading when the person is in this element or must know of a failure; after a failure, returns the
+   * focus to where it was.
+   */
   #focus(before: SetupState['status'], now: SetupState['status'], elsewhere: HTMLElement | undefined): void {
     const back = this.#back
     this.#back = now === 'failed' ? elsewhere : undefined
@@ -162,7 +165,7 @@ export class RuntimeSetupProgress extends Base {
     const tail = details?.logTail
     const translated = errorText(code)
     const log = [
-      // Where the table has words of its own, the original is for whoever helps.
+      // With a translation, the original text still helps support.
       ...(translated ? [message, hint] : []),
       ...(Array.isArray(tail) ? tail : [tail]),
     ].filter((line) => typeof line === 'string' && line)
@@ -260,7 +263,7 @@ export class RuntimeSetupProgress extends Base {
     const parts = this.#parts
     if (!parts || state.status !== 'running') return
     const p = state.progress
-    // What is not among them comes before all of them.
+    // An unknown phase comes before all stages.
     const stage = Math.max(0, p ? this.#stages().findIndex(([, ...phases]) => phases.includes(p.phase)) : 0)
     const doing = p && DOING[p.phase]
     const part = text(PARTS[p?.component ?? ''] ?? 'partAll')
@@ -282,7 +285,7 @@ export class RuntimeSetupProgress extends Base {
       )
       parts.stages.replaceChildren(...steps)
     }
-    // Stages only: percentages read out ten times a second would drown everything else.
+    // Announces stages only: percentages read out ten times a second would drown everything else.
     if (p && stage !== this.#toldStage) {
       this.#toldStage = stage
       const [name] = this.#stages()[stage] as Stage

@@ -37,7 +37,7 @@ export const en = {
   stageConnect: 'Connect to Docker',
   stageDone: 'done',
 
-  // What goes on within a step. `{message}` is the runtime's own sentence, in English; `{part}` one of the parts.
+  // What happens within a step. `{message}` is the runtime's own sentence, in English; `{part}` is one of the parts.
   doResolve: '{message}',
   doDownload: '{message}',
   doVerify: '{message}',
@@ -70,7 +70,7 @@ export const en = {
   askCancelNo: 'Go on',
 }
 
-/** `error.<code>`: what to say of an error in place of its own message, which is English. */
+/** `error.<code>` replaces an error's own message, which is English. */
 export type Strings = { [K in keyof typeof en]: string } & { [code: `error.${string}`]: string }
 
 export const zhHant: Strings = {
@@ -162,7 +162,7 @@ let table: Strings = en
 let language = 'en'
 const listeners = new Set<() => void>()
 
-/** Replaces texts on every element, now and later. `locale` is for numbers and times. */
+/** Replaces texts on every element, now and later. `locale` formats numbers and times. */
 export function setStrings(strings: Partial<Strings>, locale = language): void {
   table = { ...table, ...strings } as Strings
   language = locale
@@ -178,14 +178,14 @@ export function text(key: keyof typeof en, values: Record<string, string> = {}):
   return table[key].replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all)
 }
 
-/** Of an error's code, where the table has one. */
+/** The text for an error's code, if the table has one. */
 export function errorText(code: string | undefined): string | undefined {
   return table[`error.${code}`]
 }
 
 const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']
 
-/** `base` 1024 for what is sized in powers of two, as memory is: 4 GiB read as 4 GB on every box. */
+/** Use `base` 1024 for memory, which is sized in powers of two: 4 GiB is sold as 4 GB. */
 export function bytes(count: number, base = 1000): string {
   const step = Math.min(Math.floor(Math.log(Math.max(count, 1)) / Math.log(base) + 1e-9), UNITS.length - 1)
   const value = count / base ** step

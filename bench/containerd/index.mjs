@@ -78,7 +78,7 @@ export async function run() {
   }
 }
 
-/** The medians of both, each round one after the other; `[before, measured]` measures only the second. */
+/** The medians of both, measured in turn; `[before, measured]` measures only the second function. */
 async function inTurn(rounds, ...sides) {
   const taken = sides.map(() => [])
   for (let round = 0; round <= rounds; round++) {

@@ -1,4 +1,4 @@
-// The same work by two clients, each as its own documentation has it.
+// The same work by two clients, each written as its documentation suggests.
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { Writable } from 'node:stream'
@@ -20,7 +20,7 @@ export const clients = {
     }
   },
 
-  /** What no client can be faster than: the same request on a kept connection, its answer unread. Lists only. */
+  /** The lower bound for any client: the same request on a kept connection, its answer unread. Lists only. */
   async bare(socketPath) {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     const list = async () => {

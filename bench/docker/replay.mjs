@@ -8,7 +8,7 @@ import { pipeline } from 'node:stream/promises'
 const [socket, engine, container, bytes] = process.argv.slice(2)
 const PIECE = 1 << 20
 
-/** The answer as it is on the wire: head, and a body of chunks without the one that ends it. */
+/** The raw answer: head, and a chunked body without its last chunk. */
 async function record() {
   const connection = connect(engine)
   connection.write(
@@ -21,7 +21,7 @@ async function record() {
   return { head: all.subarray(0, headEnd), body: all.subarray(headEnd, -last.length), last }
 }
 
-/** Bytes of log in a body: what the frames hold. */
+/** How many bytes of log a body's frames hold. */
 function payload(body) {
   let length = 0
   for (let at = 0; at < body.length; ) {
@@ -51,6 +51,6 @@ createServer((incoming, outgoing) => {
     for (let i = 0; i < rounds; i++) for (let at = 0; at < body.length; at += PIECE) yield body.subarray(at, at + PIECE)
     yield last
   }
-  // A reader that goes away ends it.
+  // Ends when the reader leaves.
   pipeline(Readable.from(answer()), incoming.socket).catch(() => {})
 }).listen(socket, () => console.log(rounds * payload(body)))

@@ -1,4 +1,4 @@
-// node require.mjs PACKAGE: what require() takes in a fresh process.
+// node require.mjs PACKAGE: how long require() takes in a fresh process.
 import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)

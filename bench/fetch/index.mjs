@@ -56,7 +56,7 @@ async function inTurn() {
     say(`round ${round} of ${ROUNDS}`)
     theirs.push(typed())
     ours.push(await install('install'))
-    // Apart from the timing: two more event loops cost time of their own.
+    // Not while timing: two more event loops cost time.
     delays.push((await install('delay')).delays)
   }
   const [mine, typing] = [median(ours.map((r) => r.ms)), median(theirs)]
@@ -103,7 +103,7 @@ async function install(mode) {
   return child(new URL('worker.mjs', import.meta.url), mode, JSON.stringify({ dataDir, manifest, mirror: server.url }))
 }
 
-/** What a person would type, each step after the other; milliseconds. */
+/** What a person would type, step by step; returns milliseconds. */
 function typed() {
   const cwd = join(dir, 'theirs')
   rmSync(cwd, { recursive: true, force: true })
@@ -116,7 +116,7 @@ function typed() {
   return performance.now() - began
 }
 
-/** Lima's shape around programs as they are: copies of this very node, which gzip cannot fold into one. */
+/** An archive with Lima's layout around real programs: copies of this node, which gzip cannot merge. */
 function makeArchive() {
   const root = join(dir, 'root')
   for (const [path, entry] of Object.entries(limaFiles())) {

@@ -32,7 +32,7 @@ if (mode === 'idle') {
   const began = performance.now()
   await manager.install()
   const ms = performance.now() - began
-  // maxRSS is in kilobytes, and of the whole life of the process.
+  // maxRSS is in kilobytes, over the process's whole life.
   const extra = process.resourceUsage().maxRSS * 1024 - before
   let delays
   if (idle) {

@@ -11,7 +11,7 @@ import { TEST_USER } from '../../scripts/setup.mjs'
 import { isReleaseBuild, median, quantile, table } from '../report.mjs'
 
 const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
-/** What the worker needs of the project: an ordinary user may not be allowed to read ours. */
+/** The files that the worker needs: an ordinary user may not be able to read the project. */
 const NEEDED = ['dist', 'bench/lima', '__test__/support', 'tests/support/limactl.mjs']
 
 /** Prints the table of all figures. */

@@ -17,7 +17,7 @@ const say = (text) => console.error(`  ${text}`)
 const now = () => performance.timeOrigin + performance.now()
 
 const program = fileURLToPath(new URL('../../tests/support/limactl.mjs', import.meta.url))
-// It notes when its start was spawned.
+// Records when its start was spawned.
 const note = `case " $* " in *" start "*) date +%s%N >'${dir}/spawned' ;; esac`
 const lima = await serveLima(dir, limaThatRuns([process.execPath, program], note))
 const containerdSocket = join(dir, 'containerd.sock')
@@ -77,20 +77,20 @@ async function lists() {
 }
 
 async function commands() {
-  // What both run in the guest: `sudo -n -- nerdctl …`, which ends at once.
+  // Both run this in the guest; it ends at once.
   const sudo = join(vm, 'bin', 'sudo')
   rmSync(sudo)
   symlinkSync('/bin/true', sudo)
   const ssh = ['-F', join(vm, 'ssh.config'), '-o', `ControlPath=${dir}/master`, '-o', 'BatchMode=yes']
   const unknown = ['-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR']
-  // The master goes on in the background; it would hold our streams.
+  // The master continues in the background and would hold our streams.
   execFileSync('ssh', [...ssh, ...unknown, '-o', 'ControlMaster=yes', '-N', '-f', 'lima-default'], { stdio: 'ignore' })
   const ours = () => manager.execNerdctl(['version'])
   const theirs = () => exec('ssh', [...ssh, 'lima-default', 'sudo -n -- nerdctl --namespace default version'])
   const cpu = async (call) => {
     const spent = () => {
       const { user, system } = process.cpuUsage()
-      // Of the children that have ended, in ticks of 10 ms.
+      // CPU time of ended children, in ticks of 10 ms.
       const [children, childrenSystem] = readFileSync('/proc/self/stat', 'utf8')
         .split(') ')
         .at(-1)

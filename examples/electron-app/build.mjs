@@ -1,4 +1,4 @@
-// Bundles the three parts of the app into dist/. The addon stays outside: a bundler cannot carry it.
+// Bundles the three parts of the app into dist/, without the addon, which a bundler cannot carry.
 import { copyFileSync } from 'node:fs'
 import { build } from 'esbuild'
 
@@ -10,7 +10,7 @@ await build({
   format: 'cjs',
   external: ['electron', 'lima-runtime'],
 })
-// A sandboxed preload script can require electron, and nothing else.
+// A sandboxed preload script can require only electron.
 await build({ ...common, entryPoints: ['src/preload.ts'], platform: 'browser', format: 'cjs' })
 await build({ ...common, entryPoints: ['src/renderer.ts'], outExtension: {}, platform: 'browser', format: 'esm' })
 copyFileSync('src/index.html', 'dist/index.html')

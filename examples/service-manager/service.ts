@@ -1,14 +1,14 @@
-// How an application runs a service, whatever its containers run on: it knows the interface, and no backend.
+// How an application runs a service on any backend: it knows only the interface.
 import type { ContainerConfig, IContainerRuntime } from 'lima-runtime'
 
-/** A service with its data in a volume, in a network of its own, reached at a port of this machine. */
+/** A service with its data in a volume, in its own network, reached at a port of this machine. */
 export interface Service {
   name: string
   image: string
-  /** Of this machine; the service itself listens on 80. */
+  /** A port of this machine; the service itself listens on 80. */
   port: number
   command: string[]
-  /** What is run in the container to see whether it works. */
+  /** The command that checks in the container whether it works. */
   check: string[]
 }
 
@@ -43,7 +43,7 @@ export class ServiceManager {
     return id
   }
 
-  /** An application that asks every now and then; one that can follow `events()` need not. */
+  /** Polls; an application that can follow `events()` need not. */
   async healthy(id: string, within = 60_000): Promise<void> {
     for (const end = Date.now() + within; Date.now() < end; ) {
       const { health, state, status } = await this.runtime.inspectContainer(id)
@@ -76,7 +76,7 @@ export class ServiceManager {
     await this.healthy(id)
   }
 
-  /** `data`: the volume goes, too. */
+  /** `data`: also removes the volume. */
   async remove(name: string, { data = false } = {}): Promise<void> {
     const id = await this.find(name)
     if (id) {

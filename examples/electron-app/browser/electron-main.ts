@@ -1,4 +1,4 @@
-// Takes electron's place in the main process when the app runs in a plain browser: every page that connects is a window.
+// Replaces electron in the main process when the app runs in a plain browser: every page that connects is a window.
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -12,7 +12,7 @@ type Handler = (event: any, ...args: any[]) => unknown
 
 const LARGEST = 64 << 20
 const TYPES: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.cjs': 'text/javascript' }
-// Who knows it, is the one who was told where the page is: any other page of the browser could reach the port, too.
+// Only the page that was given the token knows it: any other page of the browser could reach the port.
 const token = randomBytes(24).toString('base64url')
 const handlers = new Map<string, Handler>()
 const windows = new Map<string, WebContents>()
@@ -91,7 +91,7 @@ export class BrowserWindow {
 
 async function serve(request: IncomingMessage, response: ServerResponse, page: string, preload: string): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://127.0.0.1')
-  // By its number alone: a name could be pointed here by another site.
+  // By number only: another site could point a name here.
   if (!/^127\.0\.0\.1:\d+$/.test(request.headers.host ?? '')) return void response.writeHead(403).end()
   if (url.pathname === '/electron/events') {
     if (!knows(url.searchParams.get('token'))) return void response.writeHead(403).end()

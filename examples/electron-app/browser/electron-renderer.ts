@@ -1,5 +1,5 @@
-// Takes electron's place in the preload script when the app runs in a plain browser: messages go to the main process by
-// HTTP in the order they were sent, and come back as server-sent events.
+// Replaces electron in the preload script when the app runs in a plain browser: messages go to the main process by HTTP, in
+// order, and come back as server-sent events.
 import { decode, encode } from './wire'
 
 type Listener = (event: unknown, ...args: unknown[]) => void
@@ -50,7 +50,7 @@ export const ipcRenderer = {
   },
 }
 
-/** As Electron's bridge copies it: functions and promises pass, an Error keeps its message alone. */
+/** Copies like Electron's bridge: functions and promises pass, an Error keeps only its message. */
 function bridge(value: unknown): unknown {
   if (typeof value === 'function') return (...args: unknown[]) => bridge(value(...args.map(bridge)))
   if (typeof value !== 'object' || value === null) return value

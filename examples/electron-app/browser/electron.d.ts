@@ -1,4 +1,4 @@
-// What the app uses of Electron, for a checkout without it; with Electron installed its own types are taken.
+// The part of Electron that the app uses, for a checkout without it; an installed Electron's own types take precedence.
 declare module 'electron' {
   export const app: import('lima-runtime/electron/main').App & { getPath(name: 'userData'): string }
   export const ipcMain: import('lima-runtime/electron/main').IpcMain

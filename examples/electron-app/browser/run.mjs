@@ -1,4 +1,4 @@
-// `npm run example`: the app without Electron. Its page and preload script in a browser, its main process in this one.
+// `npm run example`: the app without Electron. Its page and preload script run in a browser, its main process here.
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// Structured clone, as far as messages need it, over text.
+// Structured clone over text, as far as messages need it.
 
 type Tagged = { $date?: number; $bytes?: string; $undefined?: true }
 

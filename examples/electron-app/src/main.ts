@@ -1,4 +1,4 @@
-// The main process: it owns the runtime, and decides what the page may do with it.
+// The main process: it owns the runtime and decides what the page may do with it.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -8,7 +8,7 @@ import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
 
 const appDir = app.getPath('userData')
 const page = join(__dirname, 'index.html')
-// As containerd's own clients read it; without it the system's, or one of the app's own.
+// The variable of containerd's own clients; without it the system's, or one of the app's own.
 const { CONTAINERD_ADDRESS: address } = process.env
 const manager = new ContainerManager({
   appName: 'lima-runtime-example',
@@ -19,13 +19,13 @@ const manager = new ContainerManager({
 registerRuntimeIpc(ipcMain, manager, {
   allow: {
     sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href,
-    // The page is there to choose a runtime with, and choosing one fetches it.
+    // The page exists to choose a runtime, and choosing one downloads it.
     download: () => true,
-    // Its set-up screen offers the logs' ends to copy, for a bug report.
+    // Its set-up screen offers the ends of logs for a bug report.
     diagnostics: () => true,
   },
 })
-// The first launch is the person's: nothing is started before a choice was made.
+// On the first launch the person chooses first.
 manageLifecycle(app, powerMonitor, manager, { startOnLaunch: existsSync(join(appDir, 'runtime.json')) })
 
 function open(): void {

@@ -25,7 +25,7 @@ const find = <E extends Element = HTMLElement>(selector: string): E => {
 
 const selector = find<RuntimeModeSelector>('runtime-mode-selector')
 const progress = find<RuntimeSetupProgress>('runtime-setup-progress')
-/** What this window's person asked for; without it the window joins what another one began. */
+/** The runtime that this window's person chose; without one the window joins what another began. */
 let wanted: RuntimeType | undefined
 const session = createSetupSession((options) =>
   wanted ? kai.runtime.switch(wanted, options) : kai.runtime.start(options),
@@ -45,14 +45,14 @@ function show(next: Screen): void {
 
 async function choose(): Promise<void> {
   show('choose')
-  // What was found before may hold no longer, least of all how many containers run.
+  // The last detection may be outdated, above all the number of running containers.
   selector.detection = undefined
   const detection = await kai.runtime.detect()
   if (detection.current !== 'none') selector.running = (await kai.container.list({ filters: ours })).length
   selector.detection = detection
 }
 
-/** After a failure: as soon as there is a Docker, the person may start it meanwhile. */
+/** After a failure: offers Docker as soon as it answers, since the person may start it meanwhile. */
 async function offerDocker(): Promise<void> {
   const { docker } = await kai.runtime.detect()
   progress.toggleAttribute('docker-available', docker)
@@ -79,7 +79,7 @@ session.subscribe(() => {
   if (session.state.status === 'failed') void offerDocker()
 })
 
-/** Another window, or the app's own launch, may be ahead of this one. */
+/** Another window, or the app's launch, may be ahead of this one. */
 function follow({ state, runtime, target, explanation }: ApiStatus): void {
   find('#runtime').textContent =
     state === 'ready' ? [`Running on ${runtime}.`, explanation].filter(Boolean).join(' ') : ''
@@ -104,14 +104,14 @@ async function openApp(): Promise<void> {
 
 let settled: ReturnType<typeof setTimeout> | undefined
 
-/** Docker tells of an end a moment before its list knows: look now, and when things have settled. */
+/** Docker reports an end slightly before its list shows it: refresh now, and again when things have settled. */
 function changed(): void {
   clearTimeout(settled)
   settled = setTimeout(refresh, 500)
   void refresh()
 }
 
-/** Runs what a button asks for, and says what went wrong. */
+/** Runs a button's action and shows what went wrong. */
 async function run(work: () => Promise<unknown>): Promise<void> {
   find('#alert').textContent = ''
   try {
