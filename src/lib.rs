@@ -25,6 +25,7 @@ mod hex;
 #[cfg(unix)]
 pub mod lima;
 pub mod manager;
+mod mutex;
 pub mod process;
 pub mod progress;
 mod shell;

@@ -3,7 +3,9 @@
 
 use std::{any::Any, future::Future, pin::Pin};
 
-use tokio::task::JoinHandle;
+use futures_util::{Stream, StreamExt};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Result;
 
@@ -11,6 +13,18 @@ use crate::error::Result;
 pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
     tokio::spawn(work)
+}
+
+/// A stream that a task fills. Dropping the stream ends the task.
+pub fn stream<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
+    fill: impl FnOnce(mpsc::Sender<Result<T>>) -> F,
+) -> Pin<Box<dyn Stream<Item = Result<T>> + Send>> {
+    let (send, receive) = mpsc::channel(16);
+    let task = AbortOnDropHandle::new(spawn(fill(send)));
+    futures_util::stream::unfold((receive, task), |(mut receive, task)| async move {
+        receive.recv().await.map(|item| (item, (receive, task)))
+    })
+    .boxed()
 }
 
 type Value = Box<dyn Any + Send>;

@@ -7,8 +7,8 @@ use containerd::Containerd;
 use futures_util::StreamExt;
 use lima_runtime::{
     engine::{
-        ContainerState,
-        containerd::api::{Api, ApiEvent},
+        ContainerState, Engine, EventOptions, RuntimeType,
+        containerd::{Api, ContainerdEngine, Settings, answering},
     },
     error::ErrorCode,
     guest::local::LocalGuest,
@@ -106,37 +106,24 @@ async fn one_burning_core_reads_as_one_core() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_our_namespace_only_and_no_exec_ends() {
     let Some(daemon) = Containerd::start() else { return };
-    let (api, ns) = api(&daemon);
-    let mut events = api.events();
-    let (send, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let watch = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            let _ = send.send(event.unwrap());
-        }
-    });
-    // Nothing says that the subscription stands but an event that arrives.
-    let subscribed = within(async {
-        for round in 0.. {
-            daemon.run(&ns, &format!("probe{round}"), &[], SLEEP);
-            if seen.try_recv().is_ok() {
-                return true;
-            }
-        }
-        false
-    });
-    assert!(subscribed.await);
+    let ns = daemon.namespace();
+    let guest = LocalGuest::new(daemon.socket().to_str().unwrap());
+    let settings = Settings::system(Arc::new(guest), RuntimeType::Containerd, &ns, "kai");
+    let find = move || -> lima_runtime::engine::containerd::Finding { Box::pin(answering(settings.clone())) };
+    let engine = ContainerdEngine::new(RuntimeType::Containerd, Box::new(find));
+    let mut events = within(engine.events(&EventOptions::default())).await.unwrap();
     daemon.run(&format!("{ns}-2"), "other", &[], &["sh", "-c", "exit 5"]);
     daemon.run(&ns, "web", &[], SLEEP);
     daemon.ctr(&ns, &["tasks", "exec", "--exec-id", "e", "web", "/bin/busybox", "true"]);
     daemon.run(&ns, "last", &[], &["sh", "-c", "exit 3"]);
     let mut all = Vec::new();
-    while !matches!(all.last(), Some(ApiEvent::TaskExited { container, .. }) if container == "last") {
-        all.push(within(seen.recv()).await.unwrap());
+    while !matches!(all.last(), Some((action, id, _)) if action == "die" && id == "last") {
+        let event = within(events.next()).await.unwrap().unwrap();
+        all.push((event.action, event.id, event.exit_code));
     }
-    assert!(all.contains(&ApiEvent::TaskStarted { container: "web".into() }), "{all:?}");
-    let ends: Vec<_> = all.iter().filter(|e| matches!(e, ApiEvent::TaskExited { .. })).collect();
-    assert_eq!(ends, [&ApiEvent::TaskExited { container: "last".into(), exit_code: 3 }]);
-    watch.abort();
+    assert!(all.contains(&("start".into(), "web".into(), None)), "{all:?}");
+    let ends: Vec<_> = all.iter().filter(|(action, ..)| action == "die").collect();
+    assert_eq!(ends, [&("die".to_owned(), "last".to_owned(), Some(3))]);
 }
 
 #[tokio::test]

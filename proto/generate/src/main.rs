@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         files.push(protos.join(format!("github.com/containerd/cgroups/cgroup{version}/stats/metrics.proto")));
     }
     tonic_prost_build::configure()
-        // Messages only: src/engine/containerd/rpc.rs has the methods.
+        // Messages only: src/engine/containerd/source/rpc.rs has the methods.
         .build_server(false)
         .build_client(false)
         .include_file("mod.rs")

@@ -1,13 +1,20 @@
 //! Removing what nothing uses. nerdctl's own prune tells no bytes, and takes more than was asked for
 //! (docs/reference/nerdctl.md#prune): each thing is found and removed by itself.
 
-use super::{Containerd, api::Container, containers, images, nerdctl::On, networks, system, volumes};
+use super::{
+    client::Containerd,
+    container::lifecycle,
+    image::images,
+    nerdctl::{errors::About, files::Known, labels},
+    network::networks,
+    system, volume,
+};
 use crate::{
     engine::types::*,
     error::{Error, ErrorCode, Result},
 };
 
-pub(super) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<PruneResult> {
+pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<PruneResult> {
     // On an engine that is not ours, only what carries our label.
     let own_only = match options.scope {
         Some(scope) => scope == PruneScope::App,
@@ -18,38 +25,37 @@ pub(super) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
     let mut result = PruneResult::default();
     // Containers first: what only they used is unused then.
     if options.containers == Some(true) {
-        let (all, tasks) = c.api.everything().await?;
-        let ended = |container: &&Container| {
-            tasks.get(&container.id).is_none_or(|t| t.exit_code.is_some() || t.state == ContainerState::Stopped)
+        let all = c.everything().await?;
+        let ended = |(_, task): &&Known| {
+            task.as_ref().is_none_or(|t| t.exit_code.is_some() || t.state == ContainerState::Stopped)
         };
-        let label = |container: &&Container| ours(container.labels.get(APP_LABEL).map(String::as_str));
-        for container in all.iter().filter(ended).filter(label) {
+        let label = |(container, _): &&Known| ours(container.labels.get(APP_LABEL).map(String::as_str));
+        for (container, _) in all.iter().filter(ended).filter(label) {
             let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
-            if gone(containers::remove(c, &container.id, false).await)? {
+            if gone(lifecycle::remove(c, &container.id, false).await)? {
                 result.containers_deleted += 1;
                 result.space_reclaimed += size;
             }
         }
     }
     if options.networks == Some(true) {
-        let used: Vec<String> = c.api.containers(vec![]).await?.iter().flat_map(networks::names).collect();
+        let used: Vec<String> = c.api.containers(vec![]).await?.iter().flat_map(labels::networks).collect();
         for network in networks::all(c).await? {
             let mine = !own_only || network.has_label(APP_LABEL, app);
             if mine && !network.is_default() && !used.contains(&network.name) {
-                let removed = c.nerdctl.write(On::Network(&network.name), ["network", "rm", &network.name]).await;
+                let removed = c.nerdctl.write(About::Network(&network.name), ["network", "rm", &network.name]).await;
                 result.networks_deleted += u64::from(gone(removed)?);
             }
         }
     }
     if options.volumes == Some(true) {
-        let used = volumes::used_by(&c.api.containers(vec![]).await?);
-        let all = volumes::all(c).await?;
-        let unused =
-            |v: &&volumes::Volume| !used.contains(&v.name) && ours(v.labels.get(APP_LABEL).map(String::as_str));
+        let used = volume::used_by(&c.api.containers(vec![]).await?);
+        let all = volume::all(c).await?;
+        let unused = |v: &&volume::Volume| !used.contains(&v.name) && ours(v.labels.get(APP_LABEL).map(String::as_str));
         let unused: Vec<_> = all.iter().filter(unused).collect();
-        let sizes = volumes::sizes(c, &unused).await?;
+        let sizes = volume::sizes(c, &unused).await?;
         for (volume, size) in unused.into_iter().zip(sizes) {
-            if gone(volumes::remove(c, &volume.name, false).await)? {
+            if gone(volume::remove(c, &volume.name, false).await)? {
                 result.volumes_deleted += 1;
                 result.space_reclaimed += size;
             }

@@ -2,17 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Containerd, health, images, volumes};
+use super::{
+    client::Containerd,
+    container::health,
+    image::{documents, images},
+    volume,
+};
 use crate::{
     engine::types::*,
     error::{Error, Result},
 };
 
-pub(super) async fn ping(c: &Containerd) -> Result<()> {
+pub(crate) async fn ping(c: &Containerd) -> Result<()> {
     c.api.version().await.map(drop)
 }
 
-pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
+pub(crate) async fn info(c: &Containerd) -> Result<SystemInfo> {
     const READ: &str = "uname -m; nproc; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
     let facts = async {
         let out = c.guest().run(c.command(["sh", "-c", READ])).await?.checked("sh")?;
@@ -34,7 +39,7 @@ pub(super) async fn info(c: &Containerd) -> Result<SystemInfo> {
 }
 
 /// Bytes of all images: the blobs that were fetched, and the layers unpacked from them.
-pub(super) async fn stored(c: &Containerd) -> Result<u64> {
+pub(crate) async fn stored(c: &Containerd) -> Result<u64> {
     let (blobs, layers) = tokio::try_join!(c.api.blobs_size(), layers(c))?;
     Ok(total(layers.into_iter().map(|(_, size)| size).chain([blobs])))
 }
@@ -45,7 +50,7 @@ async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
     for snapshot in c.api.snapshots().await? {
         // A container's own layer is no image's.
         if snapshot.name.starts_with("sha256:")
-            && let Some(sizes) = images::layer_sizes(c, std::slice::from_ref(&snapshot.name)).await?
+            && let Some(sizes) = documents::layer_sizes(c, std::slice::from_ref(&snapshot.name)).await?
         {
             all.push((snapshot.name, total(sizes)));
         }
@@ -53,12 +58,12 @@ async fn layers(c: &Containerd) -> Result<Vec<(String, u64)>> {
     Ok(all)
 }
 
-pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
-    let ((containers, tasks), groups, layers, blobs, volumes) =
-        tokio::try_join!(c.api.everything(), images::groups(c), layers(c), c.api.blobs_size(), volumes::all(c),)?;
+pub(crate) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
+    let (containers, groups, layers, blobs, volumes) =
+        tokio::try_join!(c.everything(), images::groups(c), layers(c), c.api.blobs_size(), volume::all(c),)?;
     let mut usage = DiskUsage::default();
 
-    let used: HashSet<&str> = containers.iter().map(|c| c.image.as_str()).collect();
+    let used: HashSet<&str> = containers.iter().map(|(c, _)| c.image.as_str()).collect();
     let mut needed: HashSet<&str> = HashSet::new();
     let mut needed_blobs: HashMap<&str, u64> = HashMap::new();
     for group in groups.iter().filter(|g| g.names.iter().any(|n| used.contains(n.as_str()))) {
@@ -77,14 +82,14 @@ pub(super) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
         reclaimable: size.saturating_sub(total(needed_blobs.into_values().chain([kept]))),
     };
 
-    for container in &containers {
+    for (container, task) in &containers {
         let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
-        let runs = tasks.get(&container.id).is_some_and(|t| t.exit_code.is_none());
+        let runs = task.as_ref().is_some_and(|t| t.exit_code.is_none());
         add(&mut usage.containers, size, !runs);
     }
-    let used = volumes::used_by(&containers);
+    let used = volume::used_by(containers.iter().map(|(c, _)| c.as_ref()));
     let all: Vec<_> = volumes.iter().collect();
-    for (volume, size) in all.iter().zip(volumes::sizes(c, &all).await?) {
+    for (volume, size) in all.iter().zip(volume::sizes(c, &all).await?) {
         add(&mut usage.volumes, size, !used.contains(&volume.name));
     }
     Ok(usage)

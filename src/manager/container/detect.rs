@@ -299,7 +299,7 @@ async fn own_containerd(own: &BundledRuntime) -> Detail {
 async fn given_containerd(options: &ContainerOptions) -> Detail {
     use std::{path::Path, sync::Arc};
 
-    use crate::{engine::containerd::api::Api, guest::local::LocalGuest};
+    use crate::{engine::containerd::Api, guest::local::LocalGuest};
 
     let containerd = RuntimeType::Containerd;
     let place = &options.containerd;

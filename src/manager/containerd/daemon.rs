@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    engine::containerd::api::Api,
+    engine::containerd::Api,
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{disk, lock::Lock, owner},

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::BundledOptions;
 use crate::{
     call::Call,
-    engine::containerd::api::Api,
+    engine::containerd::Api,
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{

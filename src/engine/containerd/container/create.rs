@@ -1,0 +1,199 @@
+//! Making a container.
+
+use std::collections::HashMap;
+
+use super::{
+    super::{
+        client::Containerd,
+        image::images,
+        nerdctl::{
+            errors::About,
+            labels::{
+                self, EMPTY, HEALTHCHECK, IMAGE, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART,
+                UNFINISHED,
+            },
+        },
+        network::networks,
+    },
+    health, logger, mounts,
+    ports::{check_addresses, check_ports, free_ports, host_ports},
+    record,
+    restart_policy::{monitored, word},
+};
+use crate::{
+    call,
+    engine::{reference, types::*},
+    error::{Error, ErrorCode, Result},
+};
+
+pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
+    let ours = our_labels(spec)?;
+    check_ports(spec)?;
+    check_addresses(c, spec).await?;
+    let args = arguments(c, spec, &ours).await?;
+    if let Some(host) = &c.settings.host {
+        if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp") && !host.forwards(Protocol::Udp)) {
+            return Err(Error::invalid(format!("ports.{udp}"), "udp ports are not forwarded to this machine")
+                .hint("Publish a tcp port, or reach the container from another one on the same network."));
+        }
+        host.check_ports(&host_ports(spec)).await?;
+    }
+    let create = async || c.nerdctl.write(About::Container(&spec.name), args.iter().map(String::as_str)).await;
+    let created = match create().await {
+        Err(e) if e.code() == ErrorCode::NameInUse && free_stale_name(c, &spec.name, e.message()).await? => {
+            create().await
+        }
+        Err(e) if e.code() == ErrorCode::PortInUse && free_ports(c, spec).await? => create().await,
+        other => other,
+    };
+    let out = created.map_err(|e| explained(e, spec))?;
+    let text = String::from_utf8_lossy(&out);
+    let id = text.lines().map(str::trim).rfind(|l| l.len() == 64 && l.bytes().all(|b| b.is_ascii_hexdigit()));
+    let id = id.map(str::to_owned).ok_or_else(|| {
+        Error::internal("nerdctl create printed no id").detail("stdout", text.chars().take(1000).collect::<String>())
+    })?;
+    if let Err(e) = complete(c, spec, &ours, &id).await {
+        let own = c.api.container(&id).await.is_ok_and(|made| record::takes_own_volumes(&made));
+        let args = ["rm", "--force"].into_iter().chain(own.then_some("--volumes"));
+        _ = c.nerdctl.write(About::Container(&id), args.chain([id.as_str()])).await;
+        return Err(e);
+    }
+    if !spec.ports.is_empty() && spec.networks.iter().any(|n| n == "host") {
+        // As Docker says it.
+        let warning = "Published ports are discarded when using host network mode";
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
+    }
+    Ok(id)
+}
+
+/// Labels that a container is made with: the caller's and our notes.
+fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
+    let mut all = spec.labels.clone();
+    all.insert(IMAGE.into(), spec.image.clone());
+    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
+        all.insert(RESTART.into(), word(policy).into());
+    }
+    let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
+    if !empty.is_empty() {
+        all.insert(EMPTY.into(), serde_json::json!(empty).to_string());
+    }
+    match all.iter().find(|(k, v)| k.len() + v.len() > 4096) {
+        None => Ok(all),
+        Some((key, _)) => {
+            Err(Error::invalid(format!("labels.{key}"), "containerd takes 4096 bytes for a label's key and value"))
+        }
+    }
+}
+
+/// What nerdctl lets nobody give, or only where everybody sees it; and what it took from the image goes again. Nothing starts
+/// the container before: the monitor heeds no record without a status.
+async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str) -> Result<()> {
+    let made = c.api.container(id).await?;
+    let dir = c.files.container_dir(id).await?;
+    let of_image = record::of_image(&made, ours, c.namespace(), &dir);
+    let mut changes: HashMap<String, String> = of_image.iter().map(|key| (key.clone(), String::new())).collect();
+    changes.insert(UNFINISHED.to_owned(), String::new());
+    // nerdctl reads its flags' values as CSV, whose \r\n is \n (docs/reference/nerdctl.md#flag-values).
+    let altered = ours.iter().filter(|(key, value)| made.labels.get(*key).is_some_and(|v| v != *value));
+    changes.extend(altered.map(|(key, value)| (key.clone(), value.clone())));
+    if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
+        changes.insert(HEALTHCHECK.to_owned(), health::healthcheck(check));
+    }
+    changes.extend(logger::install(c, &made, &dir).await?);
+    if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
+        if let Some(policy) = monitored(c, policy).await? {
+            let log = changes.get(labels::LOG_URI).or_else(|| made.labels.get(labels::LOG_URI)).cloned();
+            changes.insert(MONITOR_POLICY.to_owned(), policy.to_owned());
+            // Else the monitor starts what was only created.
+            changes.insert(MONITOR_STATUS.to_owned(), "stopped".to_owned());
+            changes.insert(MONITOR_LOG.to_owned(), log.unwrap_or_default());
+        } else {
+            changes.insert(OUR_STATUS.to_owned(), "stopped".to_owned());
+        }
+    }
+    record::rewrite(c, &made, changes, &spec.env).await?;
+    record::warn(spec, &of_image);
+    Ok(())
+}
+
+fn explained(e: Error, spec: &ContainerSpec) -> Error {
+    let again = |code, message: String, hint: &str| {
+        Error::new(code, message).hint(hint).source(Error::new(e.code(), e.message()))
+    };
+    match e.code() {
+        ErrorCode::NameInUse => again(
+            e.code(),
+            format!("The name {} is taken", spec.name),
+            "Remove the container of that name, or choose another.",
+        ),
+        ErrorCode::PortInUse => {
+            let port =
+                spec.ports.values().map(|p| p.rsplit(':').next().unwrap_or(p)).find(|p| e.message().contains(*p));
+            let port = port.map_or_else(|| e.message().to_owned(), |p| format!("Host port {p} is taken"));
+            again(e.code(), port, "Stop what listens on it, or choose another host port.")
+        }
+        ErrorCode::ImageNotFound => {
+            Error::new(e.code(), format!("No such image: {}", spec.image)).detail("image", spec.image.as_str())
+        }
+        ErrorCode::NetworkNotFound => {
+            let network = spec.networks.iter().find(|n| e.message().contains(n.as_str())).or(spec.networks.first());
+            Error::new(e.code(), format!("No such network: {}", network.map_or("", String::as_str)))
+        }
+        _ => e,
+    }
+}
+
+/// `nerdctl create …`.
+async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Result<Vec<String>> {
+    let mut args: Vec<String> = vec!["create".into(), format!("--name={}", spec.name), "--pull=never".into()];
+    for (container, host) in &spec.ports {
+        let host = if host.contains(':') || !c.settings.private { host.clone() } else { format!("127.0.0.1:{host}") };
+        args.push(format!("--publish={host}:{container}"));
+    }
+    for (i, v) in spec.volumes.iter().enumerate() {
+        args.push(mounts::volume(c, i, v).await?);
+    }
+    args.extend(networks::called(c, &spec.networks).await?.iter().map(|n| format!("--network={n}")));
+    if let Some(platform) = &spec.platform {
+        args.push(format!("--platform={platform}"));
+    }
+    if spec.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|t| t == "NONE")) {
+        args.push("--no-healthcheck".into());
+    }
+    // What its image says of that counts for nothing; containerd keeps no label without a value.
+    args.push(format!("--label={MONITOR_STATUS}="));
+    args.push(format!("--label={UNFINISHED}=true"));
+    args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
+    args.push(called_by_name(c, &spec.image).await?);
+    if !spec.command.is_empty() {
+        // nerdctl swallows one, and only the first.
+        args.push("--".into());
+        args.extend(spec.command.iter().cloned());
+    }
+    Ok(args)
+}
+
+/// nerdctl 2.1 does not find an image by Docker's id of it.
+async fn called_by_name(c: &Containerd, image: &str) -> Result<String> {
+    if !reference::is_id(image) {
+        return Ok(image.to_owned());
+    }
+    Ok(images::resolve(c, image).await?.into_iter().next().unwrap_or_else(|| image.to_owned()))
+}
+
+/// A name whose container is gone, left behind by a nerdctl that was killed
+/// (docs/reference/nerdctl.md#names-left-behind).
+async fn free_stale_name(c: &Containerd, name: &str, message: &str) -> Result<bool> {
+    let Some(id) = message.split("is already used by ID \"").nth(1).and_then(|rest| rest.split('"').next()) else {
+        return Ok(false);
+    };
+    if id.len() != 64 || c.api.container(id).await.err().is_none_or(|e| e.code() != ErrorCode::ContainerNotFound) {
+        return Ok(false);
+    }
+    let (store, ns) = (c.files.store().await?, c.namespace());
+    // Of 2.1 and of 2.2.
+    let files = [format!("{store}/{ns}/{name}"), format!("{store}/names/{ns}/{name}")];
+    let argv = ["rm", "-f", "--"].into_iter().chain(files.iter().map(String::as_str));
+    c.guest().run(c.command(argv)).await?.checked("rm")?;
+    Ok(true)
+}

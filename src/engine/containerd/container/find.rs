@@ -1,0 +1,62 @@
+//! Which container a reference means, and whether it runs.
+
+use super::super::{
+    client::Containerd,
+    nerdctl::labels::NAME,
+    source::containers::{Container, Task, not_found},
+};
+use crate::{
+    engine::types::*,
+    error::{Error, ErrorCode, Result},
+};
+
+pub(crate) fn invalid_state(id: &str, why: &str) -> Error {
+    Error::new(ErrorCode::InvalidState, format!("Container {id} {why}")).detail("id", id)
+}
+
+/// A name, an id, or the beginning of one id; a name wins.
+pub(crate) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
+    let wanted = reference.trim_start_matches('/');
+    let mut filters = vec![format!("labels.{NAME:?}=={wanted:?}")];
+    if wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        filters.push(format!("id~=\"^{wanted}\""));
+    }
+    let mut found = c.api.containers(filters).await?;
+    let named = |f: &Container| f.labels.get(NAME).is_some_and(|n| n == wanted);
+    if let Some(i) = found.iter().position(named).or_else(|| found.iter().position(|f| f.id == wanted)) {
+        return Ok(found.swap_remove(i));
+    }
+    match found.len() {
+        0 => Err(not_found(reference)),
+        1 => Ok(found.swap_remove(0)),
+        n => Err(Error::new(
+            ErrorCode::ContainerNotFound,
+            format!("{n} containers have ids that begin with {reference}"),
+        )
+        .detail("id", reference)
+        .hint("Pass more of the id.")),
+    }
+}
+
+/// The container and its task. Gone meanwhile is not found.
+pub(crate) async fn look(c: &Containerd, reference: &str) -> Result<(Container, Option<Task>)> {
+    let container = find(c, reference).await?;
+    let task = c.api.task(&container.id).await?;
+    Ok((container, task))
+}
+
+/// The full id of a container that runs and is not paused.
+pub(crate) async fn running(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
+    let (container, task) = look(c, reference).await?;
+    match task {
+        Some(task) if task.state == ContainerState::Running => Ok((container, task)),
+        Some(task) if task.state == ContainerState::Paused => Err(invalid_state(reference, "is paused")),
+        _ => Err(invalid_state(reference, "is not running")),
+    }
+}
+
+pub(crate) async fn running_or_paused(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
+    let (container, task) = look(c, reference).await?;
+    let task = task.filter(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused));
+    Ok((container, task.ok_or_else(|| invalid_state(reference, "is not running"))?))
+}

@@ -1,0 +1,20 @@
+//! Containers: their life, and what is known about them.
+
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod find;
+pub(crate) mod health;
+pub(crate) mod inspect;
+pub(crate) mod lifecycle;
+pub(crate) mod list;
+pub(crate) mod logger;
+pub(crate) mod logs;
+pub(crate) mod mounts;
+pub(crate) mod ports;
+pub(crate) mod record;
+pub(crate) mod restart_policy;
+pub(crate) mod restarts;
+mod signals;
+mod spec;
+pub(crate) mod state;
+pub(crate) mod stats;

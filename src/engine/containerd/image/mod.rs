@@ -1,0 +1,9 @@
+//! Images: read and named over the API; pulled, loaded and saved by nerdctl, which knows registries and archives.
+
+pub(crate) mod archive;
+pub(crate) mod cache;
+pub(crate) mod documents;
+pub(crate) mod images;
+pub(crate) mod pull;
+pub(crate) mod reference;
+pub(crate) mod transfer;

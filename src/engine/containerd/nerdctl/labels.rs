@@ -1,0 +1,139 @@
+//! The labels of a container's record that somebody acts on, and who reads them: containerd's restart monitor, nerdctl and its
+//! hook (as root), and we.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::super::source::containers::Container;
+use crate::engine::types::*;
+
+/// containerd's restart monitor: what it does, whether the container is meant to run, and where its output goes.
+pub(crate) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
+pub(crate) const MONITOR_STATUS: &str = "containerd.io/restart.status";
+pub(crate) const MONITOR_LOG: &str = "containerd.io/restart.loguri";
+pub(crate) const MONITOR_COUNT: &str = "containerd.io/restart.count";
+/// `nerdctl stop` says so there; of the monitor's policies `unless-stopped` alone heeds it.
+pub(crate) const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
+pub(crate) const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
+
+// nerdctl's (docs/reference/nerdctl.md#labels-it-writes).
+pub(crate) const NAME: &str = "nerdctl/name";
+pub(crate) const NETWORKS: &str = "nerdctl/networks";
+pub(crate) const HEALTHCHECK: &str = "nerdctl/healthcheck";
+pub(crate) const HEALTH_STATE: &str = "nerdctl/healthstate";
+pub(crate) const STOP_TIMEOUT: &str = "nerdctl/stop-timeout";
+pub(crate) const LOG_URI: &str = "nerdctl/log-uri";
+pub(crate) const STATE_DIR: &str = "nerdctl/state-dir";
+pub(crate) const MOUNTS: &str = "nerdctl/mounts";
+pub(crate) const ANONYMOUS: &str = "nerdctl/anonymous-volumes";
+
+// Ours.
+/// The policy the caller asked for, where containerd's own is another.
+pub(crate) const RESTART: &str = "lima-runtime.restart";
+/// The image as the caller named it.
+pub(crate) const IMAGE: &str = "lima-runtime.image";
+/// Keys of labels without a value, as JSON: containerd keeps no such label (docs/reference/containerd.md#labels).
+pub(crate) const EMPTY: &str = "lima-runtime.empty-labels";
+/// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
+/// policy, without its log (docs/reference/containerd.md#restart-monitor).
+pub(crate) const OUR_STATUS: &str = "lima-runtime.restart-status";
+/// On a container whose create is not over: what must not be there may still be, and what must be may be missing.
+pub(crate) const UNFINISHED: &str = "lima-runtime.unfinished";
+/// On a container that was attached to something later: its leases may not be where nerdctl expects them.
+pub(crate) const CHANGED: &str = "lima-runtime.networks-changed";
+
+/// A container's mount, in nerdctl's words.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LabelMount {
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    #[serde(rename = "RW")]
+    pub(crate) writable: bool,
+}
+
+/// nerdctl's own list of a container's mounts, which knows volumes by name; `None` where it wrote none. One label holds
+/// all of them, or since 2.3.2 each has its own (docs/reference/nerdctl.md#mounts-label).
+pub(crate) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
+    let found: Vec<LabelMount> = if let Some(whole) = labels.get(MOUNTS).filter(|text| !text.is_empty()) {
+        serde_json::from_str(whole).ok()?
+    } else {
+        let each = (0..).map_while(|i| labels.get(&format!("{MOUNTS}.{i}"))).take_while(|text| !text.is_empty());
+        // One that says nothing we can read makes the list no list of all.
+        let found: Vec<_> = each.map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().ok()?;
+        (!found.is_empty()).then_some(found)?
+    };
+    let mount = |m: LabelMount| Mount {
+        source: if m.kind == "volume" && !m.name.is_empty() { m.name } else { m.source },
+        // nerdctl 2.3 writes the kernel's word for a bind.
+        kind: if m.kind == "none" { "bind".to_owned() } else { m.kind },
+        destination: m.destination,
+        read_only: !m.writable,
+    };
+    Some(found.into_iter().map(mount).collect())
+}
+
+/// A container's networks, in the order of their interfaces.
+pub(crate) fn networks(container: &Container) -> Vec<String> {
+    container.labels.get(NETWORKS).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default()
+}
+
+/// The container's own, as nerdctl keeps it.
+pub(crate) fn stop_timeout(container: &Container) -> StopTimeout {
+    let seconds = container.labels.get(STOP_TIMEOUT).and_then(|s| s.parse().ok());
+    seconds.map_or(StopTimeout::default(), StopTimeout::of)
+}
+
+/// The caller's labels, without nerdctl's, containerd's and our notes.
+pub(crate) fn labels_of(container: &Container) -> Labels {
+    let notes = |k: &str| {
+        k.starts_with("nerdctl/")
+            || k.starts_with("containerd.io/restart.")
+            || k == "io.containerd.image.config.stop-signal"
+            || [RESTART, OUR_STATUS, IMAGE, EMPTY, UNFINISHED, CHANGED].contains(&k)
+            || k.starts_with("lima-runtime/")
+    };
+    let empty: Vec<String> = container.labels.get(EMPTY).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();
+    let kept = container.labels.iter().filter(|(k, _)| !notes(k)).map(|(k, v)| (k.clone(), v.clone()));
+    kept.chain(empty.into_iter().map(|k| (k, String::new()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(labels: &[(&str, &str)]) -> Container {
+        Container {
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn mounts_are_read_from_one_label_and_from_one_each() {
+        let volume = r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d","RW":true}"#;
+        // nerdctl 2.1.6 and 2.3.5.
+        let whole = format!(r#"[{volume},{{"Type":"bind","Source":"/x","Destination":"/y"}}]"#);
+        let one = mounts(&container(&[("nerdctl/mounts", &whole)]).labels).unwrap();
+        let each =
+            [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", r#"{"Type":"none","Source":"/x","Destination":"/y"}"#)];
+        let two = mounts(&container(&each).labels).unwrap();
+        for found in [one, two] {
+            let found: Vec<_> = found.iter().map(|m| (m.kind.as_str(), m.source.as_str(), m.read_only)).collect();
+            assert_eq!(found, [("volume", "data", false), ("bind", "/x", true)]);
+        }
+        let eleven: Vec<_> =
+            (0..11).map(|i| (format!("nerdctl/mounts.{i}"), format!(r#"{{"Source":"/{i}"}}"#))).collect();
+        let found = mounts(&eleven.into_iter().collect()).unwrap();
+        assert_eq!(found.last().unwrap().source, "/10", "in the order of their numbers");
+        assert!(mounts(&HashMap::new()).is_none());
+        for bad in ["{", "1"] {
+            let labels = [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", bad)];
+            assert!(mounts(&container(&labels).labels).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The one place that runs nerdctl.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, OnceCell};
+
+use super::{
+    super::settings::Settings,
+    errors::{About, not_there, refusal},
+};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    guest::Guest,
+    process::{Command, Process},
+};
+
+/// A nerdctl that hangs must not hold the queue for ever. Far longer than what it runs for takes on a slow guest.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+
+pub(crate) struct Nerdctl {
+    guest: Arc<dyn Guest>,
+    root: bool,
+    /// The program and its global flags.
+    base: Vec<String>,
+    env: Vec<(String, Vec<u8>)>,
+    /// Its locks and CNI's make commands that change something wait for each other, and some of them fail instead
+    /// (docs/reference/nerdctl.md#commands-in-turn).
+    queue: Mutex<()>,
+    version: OnceCell<(u32, u32, u32)>,
+}
+
+impl Nerdctl {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut base = vec![settings.nerdctl.clone(), format!("--namespace={}", settings.namespace)];
+        let mut env = Vec::new();
+        if let Some(dir) = &settings.rootless {
+            env.push(("XDG_RUNTIME_DIR".to_owned(), dir.clone().into_bytes()));
+        } else {
+            base.push(format!("--address={}", settings.guest.containerd_socket()));
+            base.push(format!("--data-root={}", settings.data_root));
+            base.push(format!("--cni-netconfpath={}", settings.cni_netconf_path));
+        }
+        base.extend(settings.cni_path.as_ref().map(|path| format!("--cni-path={path}")));
+        Self {
+            guest: settings.guest.clone(),
+            root: settings.root,
+            base,
+            env,
+            queue: Mutex::default(),
+            version: OnceCell::new(),
+        }
+    }
+
+    /// `nerdctl <global flags> <args>`, to be given to one of the methods below.
+    pub(crate) fn command<A: Into<Vec<u8>>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let argv = self.base.iter().map(|a| a.clone().into_bytes()).chain(args.into_iter().map(Into::into));
+        Command { root: self.root, env: self.env.clone(), ..Command::new(argv) }
+    }
+
+    /// Its version; the lowest where it does not say.
+    pub(crate) async fn version(&self) -> (u32, u32, u32) {
+        let ask = async || {
+            let program = self.base.first().cloned().unwrap_or_default();
+            let command =
+                Command { root: self.root, env: self.env.clone(), ..Command::new([program, "--version".into()]) };
+            Ok::<_, Error>(version(&String::from_utf8_lossy(&self.guest.run(command).await?.checked("nerdctl")?)))
+        };
+        self.version.get_or_try_init(ask).await.copied().unwrap_or_default()
+    }
+
+    /// Runs what changes something, when those before it have ended. Its standard output.
+    pub(crate) async fn write<A: Into<Vec<u8>>>(
+        &self,
+        on: About<'_>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<u8>> {
+        self.write_command(on, self.command(args), DEADLINE).await
+    }
+
+    /// The same with a command of the caller's (variables, input) and a deadline.
+    pub(crate) async fn write_command(&self, on: About<'_>, command: Command, deadline: Duration) -> Result<Vec<u8>> {
+        let _turn = self.queue.lock().await;
+        self.run(on, command, deadline).await
+    }
+
+    /// Our turn to change something by other means, when those before us have ended.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.queue.lock().await
+    }
+
+    /// Runs what only reads.
+    pub(crate) async fn read<A: Into<Vec<u8>>>(
+        &self,
+        on: About<'_>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<u8>> {
+        self.run(on, self.command(args), DEADLINE).await
+    }
+
+    /// Starts what prints as it goes. How it ended is for the caller to judge, with [`refusal`].
+    pub(crate) async fn spawn(&self, command: Command) -> Result<Process> {
+        self.guest.spawn(command).await.map_err(not_there)
+    }
+
+    async fn run(&self, on: About<'_>, command: Command, deadline: Duration) -> Result<Vec<u8>> {
+        // Dropping the future is TERM, then KILL: its locks are the kernel's and go with it.
+        let output = tokio::time::timeout(deadline, self.guest.run(command)).await.map_err(|_| {
+            Error::new(ErrorCode::Timeout, format!("nerdctl did not end within {} s", deadline.as_secs()))
+        })?;
+        let output = output.map_err(not_there)?;
+        if output.success() { Ok(output.stdout) } else { Err(refusal(on, &output)) }
+    }
+}
+
+/// Of `nerdctl version 2.3.5`, `v2.3.4` or `1.6.20~ds1`: what comes after the numbers does not count.
+pub(crate) fn version(said: &str) -> (u32, u32, u32) {
+    let word = said.split_whitespace().last().unwrap_or_default();
+    let mut numbers = word.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_releases_and_builds() {
+        assert_eq!(version("nerdctl version 2.3.5\n"), (2, 3, 5));
+        assert_eq!(version("nerdctl version v2.1.6-12-g0123abc.m"), (2, 1, 6));
+        assert_eq!(version("nerdctl version 2.4.0-rc.1"), (2, 4, 0));
+        assert_eq!(version("what?"), (0, 0, 0));
+    }
+}

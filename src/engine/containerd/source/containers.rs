@@ -1,0 +1,148 @@
+//! Containers' records, and their tasks.
+
+use std::{collections::HashMap, time::Instant};
+
+#[cfg(any(test, feature = "fuzzing"))]
+use prost::Message as _;
+use prost_types::{Any, FieldMask};
+use tonic::{Code, Status};
+
+use super::{
+    super::proto::containerd::{
+        services::{containers::v1 as containers, tasks::v1 as tasks},
+        v1::types::{Process, Status as ProcessStatus},
+    },
+    api::{Api, millis, optional, refused},
+    metrics,
+};
+use crate::{
+    engine::{ContainerState, Millis, StatsSample},
+    error::{Error, ErrorCode, Result},
+};
+
+pub use containers::Container;
+
+/// What a container's task says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub state: ContainerState,
+    pub pid: u32,
+    /// Once it ended.
+    pub exit_code: Option<i64>,
+    pub exited_at: Option<Millis>,
+}
+
+impl Api {
+    /// `filters` in containerd's own language, for example `labels."nerdctl/name"==web`; all of them when empty.
+    pub async fn containers(&self, filters: Vec<String>) -> Result<Vec<Container>> {
+        let answer = self.ask(containers::ListContainersRequest { filters }).await.map_err(refused)?;
+        Ok(answer.containers)
+    }
+
+    pub async fn container(&self, id: &str) -> Result<Container> {
+        let request = containers::GetContainerRequest { id: id.to_owned() };
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        answer.container.ok_or_else(|| not_found(id))
+    }
+
+    /// Sets labels, and leaves the others.
+    pub async fn set_labels(&self, id: &str, labels: HashMap<String, String>) -> Result<()> {
+        self.update(Container { id: id.to_owned(), labels, ..Container::default() }).await
+    }
+
+    /// What the container's next start is made from, and labels beside the ones it has.
+    pub(crate) async fn set_spec(&self, id: &str, spec: Any, labels: HashMap<String, String>) -> Result<()> {
+        self.update(Container { id: id.to_owned(), labels, spec: Some(spec), ..Container::default() }).await
+    }
+
+    /// A field that is empty stays as it is.
+    async fn update(&self, container: Container) -> Result<()> {
+        let id = container.id.clone();
+        let mut paths: Vec<String> = container.labels.keys().map(|key| format!("labels.{key}")).collect();
+        paths.extend(container.spec.is_some().then(|| "spec".to_owned()));
+        let request =
+            containers::UpdateContainerRequest { container: Some(container), update_mask: Some(FieldMask { paths }) };
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, &id))
+    }
+
+    /// The tasks by container id. A container without one never ran, or lost its task with the daemon or the guest
+    /// (docs/reference/containerd.md#tasks).
+    pub async fn tasks(&self) -> Result<HashMap<String, Task>> {
+        let request = tasks::ListTasksRequest::default();
+        let answer = self.ask(request).await.map_err(refused)?;
+        Ok(answer.tasks.into_iter().map(|p| (p.id.clone(), task(&p))).collect())
+    }
+
+    pub async fn task(&self, id: &str) -> Result<Option<Task>> {
+        let request = tasks::GetRequest { container_id: id.to_owned(), ..tasks::GetRequest::default() };
+        Ok(optional(self.ask(request).await)?.and_then(|answer| answer.process.as_ref().map(task)))
+    }
+
+    pub async fn pause(&self, id: &str) -> Result<()> {
+        let request = tasks::PauseTaskRequest { container_id: id.to_owned() };
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    pub async fn resume(&self, id: &str) -> Result<()> {
+        let request = tasks::ResumeTaskRequest { container_id: id.to_owned() };
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    pub async fn kill(&self, id: &str, signal: u32) -> Result<()> {
+        let request = tasks::KillRequest { container_id: id.to_owned(), signal, ..tasks::KillRequest::default() };
+        self.ask(request).await.map(drop).map_err(|s| of_container(s, id))
+    }
+
+    /// Waits for the container's own process; answers at once when it has ended.
+    pub async fn wait(&self, id: &str) -> Result<i64> {
+        let request = tasks::WaitRequest { container_id: id.to_owned(), ..tasks::WaitRequest::default() };
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        Ok(i64::from(answer.exit_status))
+    }
+
+    /// One reading of a running container's counters. Network counters are not containerd's to know.
+    pub async fn sample(&self, id: &str) -> Result<StatsSample> {
+        let request = tasks::MetricsRequest { filters: vec![format!("id=={id}")] };
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        let at = Instant::now();
+        let data = answer.metrics.into_iter().find(|m| m.id == id).and_then(|m| m.data);
+        let data = data.ok_or_else(|| {
+            Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
+        })?;
+        metrics::sample(&data, at)
+    }
+}
+
+fn task(process: &Process) -> Task {
+    let status = process.status();
+    let state = match status {
+        ProcessStatus::Running => ContainerState::Running,
+        ProcessStatus::Paused | ProcessStatus::Pausing => ContainerState::Paused,
+        ProcessStatus::Stopped => ContainerState::Exited,
+        ProcessStatus::Created | ProcessStatus::Unknown => ContainerState::Stopped,
+    };
+    let exit_code = (status == ProcessStatus::Stopped).then_some(i64::from(process.exit_status));
+    let exited_at = process.exited_at.as_ref().filter(|_| exit_code.is_some()).map(millis);
+    Task { state, pid: process.pid, exit_code, exited_at }
+}
+
+fn of_container(status: Status, id: &str) -> Error {
+    match status.code() {
+        Code::NotFound => not_found(id),
+        Code::FailedPrecondition => {
+            Error::new(ErrorCode::InvalidState, status.message()).detail("id", id).source(status)
+        }
+        _ => refused(status),
+    }
+}
+
+pub(crate) fn not_found(id: &str) -> Error {
+    Error::new(ErrorCode::ContainerNotFound, format!("No such container: {id}")).detail("id", id)
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    if let Ok(process) = Process::decode(data) {
+        task(&process);
+    }
+}

@@ -1,0 +1,138 @@
+//! Volumes: directories that nerdctl keeps in its store.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    client::Containerd,
+    container::record,
+    nerdctl::{errors::About, labels},
+    source::containers::Container,
+};
+use crate::{
+    engine::types::*,
+    error::{Error, ErrorCode, Result},
+};
+
+const LOCAL: &str = "local";
+
+/// One volume, as its `volume.json` has it.
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) mountpoint: String,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Deserialize, Default)]
+struct Stored {
+    #[serde(alias = "Labels", default)]
+    labels: Option<Labels>,
+}
+
+/// All there are, read in one go.
+pub(crate) async fn all(c: &Containerd) -> Result<Vec<Volume>> {
+    const READ: &str = r#"cd -- "$1" 2>/dev/null || exit 0
+for d in *; do [ ! -d "$d/_data" ] || { printf '%s\0' "$d"; cat "$d/volume.json"; printf '\0'; }; done"#;
+    let dir = format!("{}/volumes/{}", c.files.store().await?, c.namespace());
+    let out = c.guest().run(c.command(["sh", "-c", READ, "sh", &dir])).await?.checked("sh")?;
+    let fields: Vec<&[u8]> = out.split(|b| *b == 0).collect();
+    let volume = |f: &[&[u8]]| {
+        let name = String::from_utf8_lossy(f[0]).into_owned();
+        let stored: Stored = serde_json::from_slice(f[1]).unwrap_or_default();
+        Volume { mountpoint: format!("{dir}/{name}/_data"), name, labels: stored.labels.unwrap_or_default() }
+    };
+    Ok(fields.chunks_exact(2).map(volume).collect())
+}
+
+pub(crate) async fn create(c: &Containerd, name: &str, options: &VolumeOptions) -> Result<String> {
+    if let Some(driver) = options.driver.as_deref().filter(|d| *d != LOCAL) {
+        return Err(Error::invalid("driver", format!("containerd has no volume driver {driver:?}")).hint("Use local."));
+    }
+    if let Some(key) = options.labels.iter().find(|(k, v)| k.contains("\r\n") || v.contains("\r\n")).map(|(k, _)| k) {
+        // It reads its flags' values as CSV.
+        return Err(Error::invalid(format!("labels.{key}"), "nerdctl makes \\n of \\r\\n"));
+    }
+    let mut args = vec!["volume".to_owned(), "create".to_owned()];
+    args.extend(options.labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+    args.extend(["--".to_owned(), name.to_owned()]);
+    c.nerdctl.write(About::Volume(name), args).await?;
+    Ok(name.to_owned())
+}
+
+pub(crate) async fn remove(c: &Containerd, name: &str, force: bool) -> Result<()> {
+    match c.nerdctl.write(About::Volume(name), ["volume", "rm", "--", name]).await.map_err(|e| refused(e, name)) {
+        // As Docker: force is for what may not be there.
+        Err(e) if force && e.code() == ErrorCode::VolumeNotFound => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Why a volume stays is a warning of nerdctl's, above an error that says nothing (docs/reference/nerdctl.md#volumes).
+fn refused(e: Error, name: &str) -> Error {
+    let warned = e.details().get("stderr").and_then(Value::as_str).unwrap_or_default();
+    let (code, problem) = if warned.contains("is in use") {
+        (ErrorCode::InUse, format!("Volume {name} is used by a container"))
+    } else if warned.contains("not found") || warned.contains("does not exist") {
+        (ErrorCode::VolumeNotFound, format!("There is no volume {name}"))
+    } else {
+        return e;
+    };
+    Error::new(code, problem).detail("volume", name).source(e)
+}
+
+pub(crate) async fn list(c: &Containerd) -> Result<Vec<VolumeInfo>> {
+    let info =
+        |v: Volume| VolumeInfo { name: v.name, driver: LOCAL.to_owned(), mountpoint: v.mountpoint, labels: v.labels };
+    Ok(all(c).await?.into_iter().map(info).collect())
+}
+
+/// Names of the volumes that these containers use; one that is stopped counts. What is mounted counts whatever labels say of
+/// it: a record of another program has none.
+pub(crate) fn used_by<'a>(containers: impl IntoIterator<Item = &'a Container> + Clone) -> HashSet<String> {
+    let named = containers.clone().into_iter().filter_map(|container| labels::mounts(&container.labels)).flatten();
+    let named = named.filter(|m| m.kind == "volume").map(|m| m.source);
+    let of_path = |path: String| Some(path.strip_suffix("/_data")?.rsplit('/').next()?.to_owned());
+    named.chain(containers.into_iter().flat_map(record::sources).filter_map(of_path)).collect()
+}
+
+/// Bytes of each volume on the disk, in the order given.
+pub(crate) async fn sizes(c: &Containerd, volumes: &[&Volume]) -> Result<Vec<u64>> {
+    if volumes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let argv = ["du", "-sk", "--"].into_iter().chain(volumes.iter().map(|v| v.mountpoint.as_str()));
+    // A file that goes away under it makes it fail, and it has counted the rest.
+    let out = c.guest().run(c.command(argv)).await?.stdout;
+    let text = String::from_utf8_lossy(&out);
+    let size = |volume: &&Volume| {
+        let line = text.lines().find_map(|l| l.split_once('\t').filter(|(_, path)| *path == volume.mountpoint));
+        line.and_then(|(kib, _)| kib.trim().parse::<u64>().ok()).unwrap_or_default().saturating_mul(1024)
+    };
+    Ok(volumes.iter().map(size).collect())
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = serde_json::from_slice::<Stored>(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_used_by_what_mounts_it() {
+        let labels = [(
+            "nerdctl/mounts".to_owned(),
+            r#"[{"Type":"volume","Name":"a"},{"Type":"bind","Source":"/x"}]"#.to_owned(),
+        )];
+        let container = Container { labels: labels.into(), ..Container::default() };
+        let spec = br#"{"mounts":[{"source":"/v/kai/b/_data"},{"source":"/proc"}]}"#.to_vec();
+        let any = prost_types::Any { type_url: String::new(), value: spec };
+        let unlabelled = Container { spec: Some(any), ..Container::default() };
+        let names = ["a", "b"].map(str::to_owned);
+        assert_eq!(used_by(&[container, unlabelled, Container::default()]), names.into());
+    }
+}
