@@ -19,7 +19,7 @@ use crate::{
 /// Joins standard input and output to the socket `$1` with the first program that can
 /// (docs/reference/wsl.md#bridge-to-a-socket). The exit codes say that the socket or the program is missing; `begun` says
 /// that neither is.
-const BRIDGE: &str = r#"[ -S "$1" ] || exit 71
+const BRIDGE_SCRIPT: &str = r#"[ -S "$1" ] || exit 71
 if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
 elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
 elif nc -h 2>&1 | grep -q -e '-[A-Za-z]*U'; then
@@ -32,13 +32,13 @@ const BEGUN: &str = "begun";
 const NO_SOCKET: i32 = 71;
 const NO_PROGRAM: i32 = 72;
 /// How much of the program's messages is kept, in bytes.
-const MOST_WORDS: usize = 64 * 1024;
+const MAX_MESSAGES: usize = 64 * 1024;
 
 /// Opens the socket at `path`; as `root`, through `sudo -n` where the guest's user is not root. Dropping it ends the
 /// program. `CONTAINERD_NOT_READY` when there is no socket, `PERMISSION_DENIED` when sudo asks for a password or the guest
 /// has no program that can join the streams.
 pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Result<Socket> {
-    let command = Command::new(["sh", "-c", BRIDGE, "sh", path]);
+    let command = Command::new(["sh", "-c", BRIDGE_SCRIPT, "sh", path]);
     let mut process = guest.spawn(Command { root, ..command }).await?;
     let mut words = Vec::new();
     loop {
@@ -53,7 +53,7 @@ pub async fn connect<G: Guest + ?Sized>(guest: &G, path: &str, root: bool) -> Re
             return Ok(bridged(process, Bytes::new(), path.to_owned()));
         }
         // A login greeting of any length may come first.
-        words.drain(..words.len().saturating_sub(MOST_WORDS));
+        words.drain(..words.len().saturating_sub(MAX_MESSAGES));
     }
     Err(refused(path, root, &process.exit().await?, String::from_utf8_lossy(&words).trim()))
 }

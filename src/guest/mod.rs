@@ -103,8 +103,9 @@ kill -s KILL -- "-$1"
 }
 
 /// How many paths surely fit on one command line.
-const AT_ONCE: usize = 300;
-const READ_FILES: &str = r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
+const MAX_PATHS: usize = 300;
+const READ_FILES_SCRIPT: &str =
+    r#"for f do if [ -f "$f" ] && [ -r "$f" ]; then printf +; cat -- "$f"; fi; printf '\0'; done"#;
 
 /// Every method may fail with `VM_NOT_RUNNING` when the guest does not answer or goes away meanwhile, and with
 /// `INVALID_ARGUMENT` for a command that no program can receive. Only connecting has a deadline of its own.
@@ -128,8 +129,8 @@ pub trait Guest: Send + Sync + 'static {
 /// Reads many files with one command.
 async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
     let mut all = Vec::with_capacity(paths.len());
-    for some in paths.chunks(AT_ONCE) {
-        let argv = ["sh", "-c", READ_FILES, "sh"].into_iter().chain(some.iter().map(String::as_str));
+    for some in paths.chunks(MAX_PATHS) {
+        let argv = ["sh", "-c", READ_FILES_SCRIPT, "sh"].into_iter().chain(some.iter().map(String::as_str));
         let output = guest.run(Command { root, ..Command::new(argv) }).await?.checked("sh")?;
         let contents = output.split(|b| *b == 0).take(some.len()).map(|part| match part {
             [b'+', content @ ..] => Some(content.to_vec()),

@@ -101,22 +101,22 @@ struct Known {
 }
 
 /// How long the ssh master may take; a healthy one answers at once.
-const MASTER: Duration = Duration::from_secs(10);
+const SSH_MASTER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
 /// Our own files in the instance's directory.
-const PIN: &str = "lima-runtime.hostkey";
-const RAN: &str = "lima-runtime.lima";
-const KNOWN: &str = "lima-runtime.processes.json";
-pub const KNOWN_HOSTS: &str = "lima-runtime.known_hosts";
+const HOST_KEY_FILE: &str = "lima-runtime.hostkey";
+const NEWEST_LIMA_FILE: &str = "lima-runtime.lima";
+const PROCESSES_FILE: &str = "lima-runtime.processes.json";
+pub const KNOWN_HOSTS_FILE: &str = "lima-runtime.known_hosts";
 /// The pid files of the agent and the drivers: vz runs in the agent, QEMU in its own process.
 const PID_FILES: [&str; 3] = ["ha.pid", "vz.pid", "qemu.pid"];
 
 /// A healthy agent answers in a millisecond; Lima itself gives it three seconds.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much of a log's end is read for the last state.
-const LAST: u64 = 16 * 1024;
+const TAIL_BYTES: u64 = 16 * 1024;
 /// How much of a log's beginning is read for the first one.
-const FIRST: u64 = 64 * 1024;
+const HEAD_BYTES: u64 = 64 * 1024;
 
 impl Instance {
     pub fn new(lima_home: &Path, name: &str) -> Self {
@@ -149,7 +149,7 @@ impl Instance {
 
     /// What the host agent reports about itself; `None` when it does not answer.
     pub async fn info(&self) -> Option<HostAgentInfo> {
-        tokio::time::timeout(ANSWER, ask(&self.path("ha.sock"))).await.ok()?.ok()
+        tokio::time::timeout(ANSWER_TIMEOUT, ask(&self.path("ha.sock"))).await.ok()?.ok()
     }
 
     /// Whether the agent or the driver lives. Blocks: it reads files and may run one `ps` on macOS.
@@ -173,7 +173,7 @@ impl Instance {
     }
 
     fn holders(&self) -> [Holder; 3] {
-        let known: Known = disk::read_json(&self.path(KNOWN)).unwrap_or_default();
+        let known: Known = disk::read_json(&self.path(PROCESSES_FILE)).unwrap_or_default();
         PID_FILES.map(|file| self.holder(file, &known))
     }
 
@@ -205,7 +205,7 @@ impl Instance {
                 Holder::Ours(process) => Some(process),
                 _ => None,
             });
-            let (known, path) = (Known { processes: processes.collect() }, this.path(KNOWN));
+            let (known, path) = (Known { processes: processes.collect() }, this.path(PROCESSES_FILE));
             if known.processes.is_empty() || disk::read_json::<Known>(&path).as_ref() == Some(&known) {
                 return Ok(());
             }
@@ -237,7 +237,7 @@ impl Instance {
 
     /// The newest version of Lima that made or started the instance, as far as we have seen.
     pub async fn newest_lima(&self) -> Option<String> {
-        let ran = tokio::fs::read_to_string(self.path(RAN)).await.ok().map(|text| text.trim().to_owned());
+        let ran = tokio::fs::read_to_string(self.path(NEWEST_LIMA_FILE)).await.ok().map(|text| text.trim().to_owned());
         let made = self.lima_version().await;
         [ran, made].into_iter().flatten().max_by_key(|version| release(version))
     }
@@ -245,17 +245,17 @@ impl Instance {
     /// Records that `version` starts the instance, so that no older one starts it later.
     pub async fn record_lima(&self, version: &str) -> Result<()> {
         let newer = self.newest_lima().await.is_some_and(|newest| release(&newest) > release(version));
-        if newer { Ok(()) } else { self.write(RAN, version).await }
+        if newer { Ok(()) } else { self.write(NEWEST_LIMA_FILE, version).await }
     }
 
     /// The file with the guest's host key, in OpenSSH's format. It lies in the directory, so it goes with the VM.
     pub fn pin(&self) -> PathBuf {
-        self.path(PIN)
+        self.path(HOST_KEY_FILE)
     }
 
     /// The same key for the ssh program, under [`Instance::host`].
     pub fn known_hosts(&self) -> PathBuf {
-        self.path(KNOWN_HOSTS)
+        self.path(KNOWN_HOSTS_FILE)
     }
 
     /// The guest's name in Lima's `ssh.config`.
@@ -271,8 +271,8 @@ impl Instance {
 
     /// From now on a server at the VM's port must have this key.
     pub async fn pin_host_key(&self, public: &str) -> Result<()> {
-        self.write(PIN, public).await?;
-        self.write(KNOWN_HOSTS, &format!("{} {public}\n", self.host())).await
+        self.write(HOST_KEY_FILE, public).await?;
+        self.write(KNOWN_HOSTS_FILE, &format!("{} {public}\n", self.host())).await
     }
 
     /// Writes the whole file or nothing, readable by this user alone. A file that holds the text already is left as it is.
@@ -339,7 +339,7 @@ impl Instance {
         // By its name alone: ssh interprets a path.
         ssh.current_dir(&self.dir).args(["-F", "/dev/null", "-o", "ControlPath=ssh.sock"]).args(words).arg("lima");
         if let Ok(process) = process::spawn(ssh, bytes::Bytes::new(), None).await {
-            _ = tokio::time::timeout(MASTER, process.output()).await;
+            _ = tokio::time::timeout(SSH_MASTER_TIMEOUT, process.output()).await;
         }
     }
 
@@ -432,12 +432,12 @@ fn tail(path: &Path) -> Option<String> {
     use std::io::Seek;
     let mut file = open(path)?;
     let length = file.metadata().ok()?.len();
-    file.seek(std::io::SeekFrom::Start(length.saturating_sub(LAST))).ok()?;
-    text(file, LAST)
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+    text(file, TAIL_BYTES)
 }
 
 fn head(path: &Path) -> Option<String> {
-    text(open(path)?, FIRST)
+    text(open(path)?, HEAD_BYTES)
 }
 
 fn open(path: &Path) -> Option<std::fs::File> {
@@ -541,7 +541,7 @@ fn says(log: &Path, words: &str) -> bool {
     let (mut reader, mut line) = (std::io::BufReader::new(file), Vec::new());
     loop {
         line.clear();
-        match std::io::Read::take(&mut reader, LAST).read_until(b'\n', &mut line) {
+        match std::io::Read::take(&mut reader, TAIL_BYTES).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return false,
             Ok(_) if memchr::memmem::find(&line, words.as_bytes()).is_some() => return true,
             Ok(_) => {}
@@ -653,7 +653,7 @@ mod tests {
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Foreign, Holder::Foreign));
         // A recorded process is known even when the clock was changed.
-        disk::write_json(&instance.path(KNOWN), &Known { processes: vec![identity(&ours)] }).unwrap();
+        disk::write_json(&instance.path(PROCESSES_FILE), &Known { processes: vec![identity(&ours)] }).unwrap();
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Ours(identity(&ours)), Holder::Foreign));
 
@@ -666,9 +666,9 @@ mod tests {
 
         write(&instance, "ha.pid", at(&ours));
         write(&instance, "qemu.pid", at(&qemu));
-        std::fs::remove_file(instance.path(KNOWN)).unwrap();
+        std::fs::remove_file(instance.path(PROCESSES_FILE)).unwrap();
         instance.remember().await.unwrap();
-        let known: Known = disk::read_json(&instance.path(KNOWN)).unwrap();
+        let known: Known = disk::read_json(&instance.path(PROCESSES_FILE)).unwrap();
         assert_eq!(known.processes, [identity(&ours), identity(&qemu)]);
 
         // A zombie, an unused number, no number.

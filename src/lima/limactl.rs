@@ -186,13 +186,13 @@ pub struct Limactl {
 /// (docs/reference/lima.md#environment-of-limactl).
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 /// Lines kept for the error of a failing command.
-const TAIL: usize = 50;
+const MAX_LINES: usize = 50;
 /// The longest line that is read; the rest of a longer one is dropped. Lima's log lines are below 10 KB.
-const LINE: usize = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 /// How much of a line is kept for an error.
-const SHOWN: usize = 2 << 10;
+const MAX_SHOWN: usize = 2 << 10;
 /// More than any command we run prints: `--version` one line, `list` some kilobytes an instance.
-const STDOUT: usize = 4 << 20;
+const MAX_STDOUT: usize = 4 << 20;
 
 impl Limactl {
     /// `program` is the absolute path of limactl; `proxy` replaces the proxy settings of our own environment.
@@ -285,14 +285,14 @@ impl Limactl {
         let mut process = process::spawn(command, input, self.hold.clone()).await?;
         process.stdin = None;
         let (mut stdout, mut pending, mut fatal) = (Vec::new(), Vec::new(), None);
-        let mut tail = std::collections::VecDeque::with_capacity(TAIL);
+        let mut tail = std::collections::VecDeque::with_capacity(MAX_LINES);
         let mut take = |bytes: &[u8], fatal: &mut Option<String>| {
             let text = String::from_utf8_lossy(bytes);
             let line = Line::parse(text.trim_end_matches(['\n', '\r']));
             if line.level == Level::Fatal {
                 *fatal = Some(beginning(&line.message));
             }
-            if tail.len() == TAIL {
+            if tail.len() == MAX_LINES {
                 tail.pop_front();
             }
             tail.push_back(beginning(&line.message));
@@ -300,13 +300,13 @@ impl Limactl {
         };
         while let Some(chunk) = process.next().await {
             match chunk {
-                Chunk::Stdout(data) if stdout.len() + data.len() > STDOUT => {
+                Chunk::Stdout(data) if stdout.len() + data.len() > MAX_STDOUT => {
                     return Err(too_much().into());
                 }
                 Chunk::Stdout(data) => stdout.extend_from_slice(&data),
                 Chunk::Stderr(data) => {
                     for piece in data.split_inclusive(|&b| b == b'\n') {
-                        let room = LINE.saturating_sub(pending.len());
+                        let room = MAX_LINE.saturating_sub(pending.len());
                         pending.extend_from_slice(&piece[..piece.len().min(room)]);
                         if piece.ends_with(b"\n") {
                             take(&pending, &mut fatal);
@@ -340,14 +340,14 @@ impl Limactl {
 }
 
 fn beginning(text: &str) -> String {
-    match text.char_indices().find(|(at, _)| *at >= SHOWN) {
+    match text.char_indices().find(|(at, _)| *at >= MAX_SHOWN) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}…", &text[..at]),
     }
 }
 
 fn too_much() -> Error {
-    Error::new(ErrorCode::EngineError, format!("limactl printed more than {STDOUT} bytes"))
+    Error::new(ErrorCode::EngineError, format!("limactl printed more than {MAX_STDOUT} bytes"))
         .hint("Mend the installation with install({ repair: true }).")
 }
 
@@ -379,8 +379,8 @@ pub(super) mod tests {
         let mut lengths = Vec::new();
         let failed = limactl.create("x", String::new(), |line| lengths.push(line.message.len())).await.unwrap_err();
         assert_eq!(failed.failure, Failure::AlreadyExists);
-        assert!(lengths.len() == 3 && lengths.iter().all(|n| *n <= LINE), "{lengths:?}");
-        assert!(failed.error.details()["logTail"].as_str().unwrap().len() < 3 * (SHOWN + 10));
+        assert!(lengths.len() == 3 && lengths.iter().all(|n| *n <= MAX_LINE), "{lengths:?}");
+        assert!(failed.error.details()["logTail"].as_str().unwrap().len() < 3 * (MAX_SHOWN + 10));
     }
 
     pub(crate) const VERSIONS: [&str; 2] = ["1.2.1", "2.2.0"];

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorCode, Result};
 
 /// The most bytes of `LIMA_HOME` and the name together, so that `<LIMA_HOME>/<name>/ssh.sock.<16 digits>` fits
 /// (docs/reference/lima.md#length-of-paths).
-pub const LONGEST: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
+pub const MAX_LENGTH: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
 
 /// What Lima takes as an instance's name: letters and digits, with single `.`, `_` or `-` between them
 /// (docs/reference/lima.md#instance-names).
@@ -32,12 +32,12 @@ pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Res
     check_name(instance)?;
     let [wanted, short] = places(data_dir, home, app);
     for dir in [&wanted, &short] {
-        if length(dir) + instance.len() <= LONGEST {
+        if length(dir) + instance.len() <= MAX_LENGTH {
             return Ok(dir.clone());
         }
     }
     let text =
-        format!("{} is {} bytes too long for a VM", wanted.display(), length(&wanted) + instance.len() - LONGEST);
+        format!("{} is {} bytes too long for a VM", wanted.display(), length(&wanted) + instance.len() - MAX_LENGTH);
     Err(Error::new(ErrorCode::PathTooLong, text)
         .hint("Choose a shorter dataDir: sockets in it may have 103 bytes in all.")
         .detail("path", wanted.display().to_string()))
@@ -78,9 +78,9 @@ mod tests {
     fn the_short_directory_takes_over_at_the_byte_where_lima_would_refuse() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
-        let fits = LONGEST - "default".len() - length(&base) - "/".len() - "/vms".len();
+        let fits = MAX_LENGTH - "default".len() - length(&base) - "/".len() - "/vms".len();
         let home = lima_home(&base.join("x".repeat(fits)), "default", &base, "app").unwrap();
-        assert_eq!(length(&home) + "default".len(), LONGEST);
+        assert_eq!(length(&home) + "default".len(), MAX_LENGTH);
         let home = lima_home(&base.join("x".repeat(fits + 1)), "default", &base, "app").unwrap();
         assert_eq!(home, base.join(".app/lima"));
         let long = base.join("é".repeat(60));
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn links_are_followed_before_the_length_is_taken() {
         let dir = tempfile::tempdir().unwrap();
-        let long = dir.path().join("l".repeat(LONGEST));
+        let long = dir.path().join("l".repeat(MAX_LENGTH));
         std::fs::create_dir(&long).unwrap();
         std::os::unix::fs::symlink(&long, dir.path().join("s")).unwrap();
         let home = lima_home(&dir.path().join("s"), "default", dir.path(), "app").unwrap();

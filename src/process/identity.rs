@@ -68,12 +68,12 @@ impl Identity {
 
     /// Whether it ran at `moment`: a process that has a number now and had it then had it in between.
     pub(crate) fn ran_at(&self, moment: SystemTime) -> bool {
-        system::began(self).is_some_and(|began| began <= moment + EXACT)
+        system::began(self).is_some_and(|began| began <= moment + CLOCK_TOLERANCE)
     }
 }
 
 /// Clocks are read one after the other, and file times are coarse.
-const EXACT: Duration = Duration::from_secs(1);
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 pub fn find(pid: i32) -> Found {
     if pid <= 0 { Found::Nobody } else { system::find(pid) }
@@ -133,7 +133,7 @@ impl Held {
 }
 
 /// How often we look where no end is reported.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Sends `signal` to those of `processes` that live, and waits until they have ended; returns those that have not in time.
 /// Blocks.
@@ -157,11 +157,11 @@ pub fn end(processes: &[Identity], signal: Signal, within: Duration) -> Vec<Iden
 fn wait(processes: &[Held], rest: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec};
     let fds: Option<Vec<_>> = processes.iter().map(Held::pidfd).collect();
-    let Some(fds) = fds else { return std::thread::sleep(LOOK.min(rest)) };
+    let Some(fds) = fds else { return std::thread::sleep(POLL_INTERVAL.min(rest)) };
     let timeout = Timespec { tv_sec: rest.as_secs().cast_signed(), tv_nsec: rest.subsec_nanos().into() };
     let mut fds: Vec<PollFd<'_>> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     if rustix::event::poll(&mut fds, Some(&timeout)).is_err() {
-        std::thread::sleep(LOOK.min(rest));
+        std::thread::sleep(POLL_INTERVAL.min(rest));
     }
 }
 

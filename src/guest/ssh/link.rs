@@ -24,9 +24,9 @@ pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
 
 /// The time limit for reaching sshd, logging in and the first command. A loaded guest is slow; a dead one refuses at once.
-pub(super) const CONNECT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A silent guest is probed after this long, and given up after three probes (docs/reference/ssh.md#dead-connections).
-const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The current connection. Callers that arrive while it is being made wait for it.
 #[derive(Default)]
@@ -106,7 +106,7 @@ fn config() -> Arc<client::Config> {
             Arc::new(client::Config {
                 // Without it each small request waits 40 ms for a delayed acknowledgement (docs/reference/ssh.md#nagle).
                 nodelay: true,
-                keepalive_interval: Some(KEEPALIVE),
+                keepalive_interval: Some(KEEPALIVE_INTERVAL),
                 keepalive_max: 3,
                 preferred: Preferred {
                     // AES-GCM is fastest; the library's default list does not offer it (docs/reference/ssh.md#ciphers).
@@ -122,8 +122,8 @@ fn config() -> Arc<client::Config> {
 }
 
 pub(super) async fn connect(target: &SshTarget) -> Result<Handle, Refusal> {
-    tokio::time::timeout(CONNECT, log_in(target)).await.unwrap_or_else(|_| {
-        let text = format!("The guest's SSH server did not answer within {} s", CONNECT.as_secs());
+    tokio::time::timeout(CONNECT_TIMEOUT, log_in(target)).await.unwrap_or_else(|_| {
+        let text = format!("The guest's SSH server did not answer within {} s", CONNECT_TIMEOUT.as_secs());
         Err(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port).into())
     })
 }

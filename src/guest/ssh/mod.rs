@@ -46,7 +46,7 @@ pub struct SshTarget {
 
 /// sshd allows ten sessions for each connection by default, and counts cancelled ones until they are gone
 /// (docs/reference/ssh.md#ten-sessions). Eight leave room for the commands that end others.
-const SESSIONS: usize = 8;
+const MAX_SESSIONS: usize = 8;
 
 /// Cheap to clone. Connects on first use, and again after each loss.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ impl SshGuest {
         Self(Arc::new(Inner {
             target,
             commands: Link::default(),
-            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             kills: Semaphore::new(1),
             sockets: Link::default(),
             forwards: program::Forwards::default(),

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Leader, Socket, link::CONNECT, quote};
+use super::{Leader, Socket, link::CONNECT_TIMEOUT, quote};
 use crate::{
     error::{Error, ErrorCode, Result},
     process::{self, BACKLOG, Chunk, Exit, Process},
@@ -61,7 +61,7 @@ pub(super) struct Forward {
 }
 
 /// Nothing signals that the forwarded socket exists: how often we look.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl SshProgram {
     /// A separate login, with an empty environment.
@@ -81,7 +81,7 @@ impl SshProgram {
             "BatchMode=yes",
             "ServerAliveInterval=5",
             "ExitOnForwardFailure=yes",
-            &format!("ConnectTimeout={}", CONNECT.as_secs()),
+            &format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs()),
         ] {
             ssh.args(["-o", option]);
         }
@@ -151,7 +151,7 @@ impl SshProgram {
     /// Ending ssh here does not end the command there: a second command ends its process group.
     async fn end(&self, mut leader: watch::Receiver<Option<Leader>>, sudo: &[&str]) {
         let Ok(Ok(Some(leader))) =
-            tokio::time::timeout(CONNECT, leader.wait_for(Option::is_some)).await.map(|r| r.map(|l| *l))
+            tokio::time::timeout(CONNECT_TIMEOUT, leader.wait_for(Option::is_some)).await.map(|r| r.map(|l| *l))
         else {
             return;
         };
@@ -195,8 +195,8 @@ impl SshProgram {
             match forward.ssh.output.try_recv() {
                 Ok(Chunk::Stderr(words)) => return Err(unreachable(&words)),
                 Err(mpsc::error::TryRecvError::Disconnected) => return Err(unreachable(b"")),
-                _ if began.elapsed() > CONNECT => return Err(unreachable(b"no answer")),
-                _ => tokio::time::sleep(LOOK).await,
+                _ if began.elapsed() > CONNECT_TIMEOUT => return Err(unreachable(b"no answer")),
+                _ => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
         Ok(forward)

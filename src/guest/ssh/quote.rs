@@ -9,7 +9,7 @@ use crate::{
 
 /// Linux takes no single argument longer than this (`MAX_ARG_STRLEN`), and the whole command is one argument of the
 /// guest's shell.
-const LONGEST: usize = 128 * 1024 - 1;
+const MAX_ARGUMENT: usize = 128 * 1024 - 1;
 
 /// The shell prints this and its identity first, then becomes the command. That makes it possible to end a command that
 /// ignores sshd's signal.
@@ -25,8 +25,8 @@ pub(super) fn line(argv: &[Vec<u8>]) -> Result<Vec<u8>> {
     ]
     .concat();
     words(argv, &mut line);
-    if line.len() > LONGEST {
-        let problem = format!("{} bytes once quoted, more than the {LONGEST} a guest takes", line.len());
+    if line.len() > MAX_ARGUMENT {
+        let problem = format!("{} bytes once quoted, more than the {MAX_ARGUMENT} a guest takes", line.len());
         return Err(Error::invalid("argv", problem).hint("Pass large data through standard input."));
     }
     Ok(line)

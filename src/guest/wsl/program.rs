@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// For questions to WSL's service, which may have to be started first.
-const ASK: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Wsl {
@@ -82,7 +82,7 @@ impl Wsl {
     /// Checks that WSL is installed and can run virtual machines. An old version that does not know `--status` counts as
     /// able.
     pub async fn check(&self) -> Result<()> {
-        let said = match self.ask("Asking for WSL's state", &["--status".as_ref()], Some(ASK)).await {
+        let said = match self.ask("Asking for WSL's state", &["--status".as_ref()], Some(ANSWER_TIMEOUT)).await {
             Ok(said) => said,
             Err(e) if e.code() == ErrorCode::UnsupportedPlatform || e.code() == ErrorCode::Timeout => return Err(e),
             Err(_) => return Ok(()),
@@ -104,7 +104,7 @@ impl Wsl {
 
     async fn list(&self, args: &[&str]) -> Result<Vec<String>> {
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        match self.ask("Listing WSL's distributions", &args, Some(ASK)).await {
+        match self.ask("Listing WSL's distributions", &args, Some(ANSWER_TIMEOUT)).await {
             Ok(said) if text::none_installed(&said) => Ok(Vec::new()),
             Ok(said) => Ok(text::names(&said)),
             Err(e) if e.code() == ErrorCode::NotInstalled => Ok(Vec::new()),
@@ -122,13 +122,13 @@ impl Wsl {
     /// Ends all that runs in it. One that does not run is no error (docs/reference/wsl.md#ending-and-removing).
     pub async fn terminate(&self, distribution: &str) -> Result<()> {
         let args = ["--terminate".as_ref(), distribution.as_ref()];
-        self.ask("Stopping the distribution", &args, Some(ASK)).await.map(drop)
+        self.ask("Stopping the distribution", &args, Some(ANSWER_TIMEOUT)).await.map(drop)
     }
 
     /// Removes it with all that is in it.
     pub async fn unregister(&self, distribution: &str) -> Result<()> {
         let args = ["--unregister".as_ref(), distribution.as_ref()];
-        self.ask("Removing the distribution", &args, Some(ASK)).await.map(drop)
+        self.ask("Removing the distribution", &args, Some(ANSWER_TIMEOUT)).await.map(drop)
     }
 }
 

@@ -136,7 +136,7 @@ pub(super) fn name(runtime: RuntimeType) -> &'static str {
     }
 }
 
-const KEY: &str = "runtime";
+const RUNTIME_KEY: &str = "runtime";
 
 fn file(app_dir: &Path) -> PathBuf {
     app_dir.join("runtime.json")
@@ -150,7 +150,7 @@ pub(super) async fn read(app_dir: &Path) -> Result<(Option<Preference>, Option<S
 
 fn read_now(path: &Path) -> (Option<Preference>, Option<String>) {
     match load(path) {
-        Ok(values) => match values.get(KEY) {
+        Ok(values) => match values.get(RUNTIME_KEY) {
             None => (None, None),
             Some(value) => match value.as_str().and_then(Preference::parse) {
                 Some(preference) => (Some(preference), None),
@@ -177,16 +177,17 @@ fn load(path: &Path) -> Result<Map<String, Value>, String> {
 }
 
 pub(super) async fn write(app_dir: &Path, preference: Preference, call: &Call) -> Result<()> {
-    change(app_dir, call, move |values| drop(values.insert(KEY.to_owned(), serde_json::json!(preference)))).await
+    change(app_dir, call, move |values| drop(values.insert(RUNTIME_KEY.to_owned(), serde_json::json!(preference))))
+        .await
 }
 
 /// How long each runtime took to start, shown to a person who waits for the next start.
-const STARTS: &str = "lastStartMs";
+const LAST_STARTS_KEY: &str = "lastStartMs";
 
 pub(super) async fn write_start(app_dir: &Path, runtime: RuntimeType, ms: u64, call: &Call) -> Result<()> {
     change(app_dir, call, move |values| {
         // Another program's value is left alone.
-        if let Value::Object(starts) = values.entry(STARTS).or_insert_with(|| Map::new().into()) {
+        if let Value::Object(starts) = values.entry(LAST_STARTS_KEY).or_insert_with(|| Map::new().into()) {
             starts.insert(key(runtime), ms.into());
         }
     })
@@ -197,7 +198,7 @@ pub(super) async fn starts(app_dir: &Path) -> Result<impl Fn(RuntimeType) -> Opt
     let path = file(app_dir);
     // A broken file is ignored here; `read` reports it.
     let values = task::blocking(move || Ok(disk::read_json::<Map<String, Value>>(&path).unwrap_or_default())).await?;
-    Ok(move |runtime| values.get(STARTS)?.get(key(runtime))?.as_u64())
+    Ok(move |runtime| values.get(LAST_STARTS_KEY)?.get(key(runtime))?.as_u64())
 }
 
 fn key(runtime: RuntimeType) -> String {

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// Slightly more than Docker's own probe spends on a socket that hangs; detection shall take less than 300 ms.
-const LIMIT: Duration = Duration::from_millis(270);
+const DETECT_TIMEOUT: Duration = Duration::from_millis(270);
 /// The time for one socket, or one question to WSL.
 #[cfg(any(target_os = "linux", windows))]
-const PROBE: Duration = Duration::from_millis(250);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The time for a socket that sudo and a program must open.
 #[cfg(target_os = "linux")]
-const SUDO_PROBE: Duration = Duration::from_secs(5);
+const SUDO_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -169,7 +169,7 @@ pub(super) async fn detect(options: &ContainerOptions, own: &BundledRuntime, run
 }
 
 async fn within(runtime: RuntimeType, look: impl Future<Output = Detail>) -> Detail {
-    tokio::time::timeout(LIMIT, look)
+    tokio::time::timeout(DETECT_TIMEOUT, look)
         .await
         .unwrap_or_else(|_| Detail::unavailable(runtime, "it did not answer in time"))
 }
@@ -310,7 +310,7 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
             return Err(format!("There is no socket at {path}"));
         }
         let guest = LocalGuest::reaching(path.clone()).await;
-        let probe = if guest.is_by_sudo() { SUDO_PROBE } else { PROBE };
+        let probe = if guest.is_by_sudo() { SUDO_PROBE_TIMEOUT } else { PROBE_TIMEOUT };
         let api = Api::new(Arc::new(guest), "default").map_err(|e| e.message().to_owned())?;
         match tokio::time::timeout(probe, api.version()).await {
             Ok(answer) => answer.map_err(|e| e.message().to_owned()),
@@ -352,7 +352,7 @@ pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> De
     let wsl = own.wsl();
     let endpoint = Some(format!("{} in the WSL distribution {}", SOCKET, wsl.distribution()));
     let detail = Detail { own: true, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
-    match wsl.state(PROBE).await {
+    match wsl.state(PROBE_TIMEOUT).await {
         WslState::Ready(version) => Detail { version: Some(version), ..detail },
         WslState::Stopped => Detail { state: State::Stopped, ..detail },
         WslState::Installable => {

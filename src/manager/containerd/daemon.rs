@@ -35,13 +35,13 @@ use crate::{
 };
 
 /// Enough for a cold start of containerd on a slow disk.
-const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long containers may take to end by themselves; Docker gives them as much.
-const GRACE: Duration = Duration::from_secs(10);
+const END_GRACE: Duration = Duration::from_secs(10);
 /// A socket's path may have 107 bytes, and containerd makes a second one beside its own
 /// (docs/reference/containerd.md#socket).
-const LONGEST: usize = 107 - ".ttrpc".len();
+const MAX_ADDRESS: usize = 107 - ".ttrpc".len();
 
 /// `run/daemon.json`: the daemon that we started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,13 +58,13 @@ struct Started {
 
 /// Paths that containerd, nerdctl and the CNI plugins use whatever their options say
 /// (docs/reference/containerd.md#built-in-paths), each with the directory of ours that replaces it.
-const OWN: [(&str, &str); 3] =
+const PRIVATE_DIRECTORIES: [(&str, &str); 3] =
     [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
 
 /// Waits for a line, which we send once the daemon is recorded; marks its mount namespace; mounts our directories over
-/// those of [`OWN`]; becomes containerd. Arguments: the mark and its mount point, the configuration, the program, and pairs
+/// those of [`PRIVATE_DIRECTORIES`]; becomes containerd. Arguments: the mark and its mount point, the configuration, the program, and pairs
 /// of directories.
-const INSIDE: &str = r#"
+const DAEMON_SCRIPT: &str = r#"
 set -e
 read -r line
 exec </dev/null
@@ -118,8 +118,8 @@ impl BundledRuntime {
     /// lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call, START).await?;
-        call.run(START, self.start_under(&lock, &sink)).await
+        let lock = self.home.lock(call, START_TIMEOUT).await?;
+        call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
@@ -138,11 +138,11 @@ impl BundledRuntime {
                 .hint("Call initialize() or install() first."));
         }
         let address = self.paths().address;
-        if address.as_os_str().len() > LONGEST {
+        if address.as_os_str().len() > MAX_ADDRESS {
             return Err(Error::new(ErrorCode::PathTooLong, format!("{} is too long for a socket", address.display()))
                 .hint(format!(
                     "Choose a shorter dataDir: its path may have {} bytes.",
-                    LONGEST - "/run/containerd.sock".len()
+                    MAX_ADDRESS - "/run/containerd.sock".len()
                 ))
                 .detail("path", address.display().to_string()));
         }
@@ -198,8 +198,8 @@ impl BundledRuntime {
     /// error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call, STOP).await?;
-        call.run(STOP, self.stop_under(&lock)).await
+        let lock = self.home.lock(call, STOP_TIMEOUT).await?;
+        call.run(STOP_TIMEOUT, self.stop_under(&lock)).await
     }
 
     pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
@@ -278,9 +278,9 @@ impl BundledRuntime {
         // A container that has ended cannot be killed and needs no wait; a paused one receives no signal.
         let _ = api.resume(id).await;
         let _ = kill(Signal::TERM).await;
-        if tokio::time::timeout(GRACE, api.wait(id)).await.is_err() {
+        if tokio::time::timeout(END_GRACE, api.wait(id)).await.is_err() {
             let _ = kill(Signal::KILL).await;
-            let _ = tokio::time::timeout(GRACE, api.wait(id)).await;
+            let _ = tokio::time::timeout(END_GRACE, api.wait(id)).await;
         }
         let ctr = self.programs().join("ctr").into_os_string().into_encoded_bytes();
         let address = self.paths().address.into_os_string().into_encoded_bytes();
@@ -296,14 +296,14 @@ impl BundledRuntime {
             let _held = held;
             // Collected before as well: once its shim has ended, a container's process has no parent of ours.
             let mut found = service.members();
-            let mut left = end(&[service.process], Signal::TERM, GRACE);
+            let mut left = end(&[service.process], Signal::TERM, END_GRACE);
             if !left.is_empty() {
-                left = end(&left, Signal::KILL, GRACE);
+                left = end(&left, Signal::KILL, END_GRACE);
             }
             found.extend(service.members());
-            left.extend(end(&found, Signal::TERM, GRACE / 5));
+            left.extend(end(&found, Signal::TERM, END_GRACE / 5));
             left.extend(service.members());
-            let left = end(&left, Signal::KILL, GRACE);
+            let left = end(&left, Signal::KILL, END_GRACE);
             Ok(left.into_iter().map(|p| p.pid()).collect::<Vec<_>>())
         })
         .await?;
@@ -341,7 +341,7 @@ impl BundledRuntime {
         }
         let mut made = Vec::new();
         if !rootless {
-            for (place, _) in OWN {
+            for (place, _) in PRIVATE_DIRECTORIES {
                 if !Path::new(place).exists() {
                     disk::create_dir(Path::new(place))?;
                     made.push(place.into());
@@ -424,9 +424,9 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
             command.args(["--mount", "--propagation", "slave", "--"]);
             command
         };
-        command.args(["/bin/sh", "-c", INSIDE, "sh", mark]).arg(self.run_dir().join("mark"));
+        command.args(["/bin/sh", "-c", DAEMON_SCRIPT, "sh", mark]).arg(self.run_dir().join("mark"));
         command.arg(dir.join("config.toml")).arg(self.paths().containerd);
-        for (place, own) in OWN {
+        for (place, own) in PRIVATE_DIRECTORIES {
             command.arg(place).arg(dir.join(own));
         }
         let log_path = dir.join("containerd.log");
@@ -596,7 +596,7 @@ impl Drop for Launched {
     fn drop(&mut self) {
         if !self.kept {
             let identity = self.identity;
-            std::thread::spawn(move || end(&[identity], Signal::KILL, GRACE));
+            std::thread::spawn(move || end(&[identity], Signal::KILL, END_GRACE));
         }
     }
 }
@@ -611,7 +611,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| dir.path().join(name);
         let mut command = std::process::Command::new("/bin/sh");
-        command.args(["-c", INSIDE, "sh", "lima-runtime-test"]).args([
+        command.args(["-c", DAEMON_SCRIPT, "sh", "lima-runtime-test"]).args([
             place("mark"),
             place("config"),
             "/bin/true".into(),

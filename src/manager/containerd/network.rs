@@ -12,12 +12,12 @@ use crate::{
 
 /// nerdctl's name for the default network, whose file lies outside the namespaces' directories
 /// (docs/reference/nerdctl.md#network-files).
-const DEFAULT: &str = "bridge";
+const DEFAULT_NETWORK: &str = "bridge";
 
 /// Writes the default network's configuration once. nerdctl would use the bridge `nerdctl0`, which another nerdctl of this
 /// machine may have.
 pub(super) fn write_default(networks: &Path) -> Result<()> {
-    let path = networks.join(format!("nerdctl-{DEFAULT}.conflist"));
+    let path = networks.join(format!("nerdctl-{DEFAULT_NETWORK}.conflist"));
     if path.exists() {
         return Ok(());
     }
@@ -27,13 +27,13 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
     let third = (0..=255u8).map(|n| first.wrapping_add(n)).find(|&n| is_free(n, &used)).unwrap_or(first);
     let config = json!({
         "cniVersion": "1.0.0",
-        "name": DEFAULT,
-        "nerdctlID": Digest::of(&Sha256::digest(DEFAULT)).as_str(),
+        "name": DEFAULT_NETWORK,
+        "nerdctlID": Digest::of(&Sha256::digest(DEFAULT_NETWORK)).as_str(),
         "nerdctlLabels": { "nerdctl/default-network": "true" },
         "plugins": [
             { "type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": true, "hairpinMode": true, "ipam": {
                 "type": "host-local",
-                "ranges": [[{ "subnet": format!("10.{OWN}.{third}.0/24"), "gateway": format!("10.{OWN}.{third}.1") }]],
+                "ranges": [[{ "subnet": format!("10.{SECOND_BYTE}.{third}.0/24"), "gateway": format!("10.{SECOND_BYTE}.{third}.1") }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
             } },
             { "type": "portmap", "capabilities": { "portMappings": true } },
@@ -51,10 +51,10 @@ fn default_bridge(networks: &Path) -> (String, u8) {
 }
 
 /// Not 10.4, from which every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
-const OWN: u8 = 5;
+const SECOND_BYTE: u8 = 5;
 
 fn is_free(third: u8, used: &[(u32, u32)]) -> bool {
-    let (net, mask) = (u32::from(Ipv4Addr::new(10, OWN, third, 0)), 0xffff_ff00);
+    let (net, mask) = (u32::from(Ipv4Addr::new(10, SECOND_BYTE, third, 0)), 0xffff_ff00);
     used.iter().all(|(n, m)| *m == 0 || (n & m & mask) != (net & m & mask))
 }
 

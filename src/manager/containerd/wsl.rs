@@ -47,17 +47,17 @@ pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// nerdctl-full, unpacked.
 const PREFIX: &str = "/usr/local";
 /// Includes the boot of WSL's virtual machine.
-const START: Duration = Duration::from_secs(180);
-const STOP: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a starting containerd is asked.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long another caller may take between asking whether the distribution runs and running a command in it.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE_TIME: Duration = Duration::from_millis(300);
 /// How long a running containerd may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Windows keeps a distribution's disk here, in the directory given at its import (docs/reference/wsl.md#disk).
-const DISK: &str = "ext4.vhdx";
-const LOG: &str = "/var/log/lima-runtime.log";
+const DISK_FILE: &str = "ext4.vhdx";
+const LOG_FILE: &str = "/var/log/lima-runtime.log";
 
 /// Read at the distribution's next start. No Windows programs and no Windows PATH in it, so that nothing in a container
 /// reaches Windows by accident (learn.microsoft.com/windows/wsl/wsl-config).
@@ -66,7 +66,7 @@ const WSL_CONF: &str =
 
 /// Runs containerd in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
 /// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this script stays. `$1` is a file of variables.
-const DAEMON: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
+const DAEMON_SCRIPT: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
 . "$1"
 # Of the root that WSL makes: volumes and containers see what is mounted later.
 mount --make-rshared / || true
@@ -77,12 +77,12 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec container
 "#;
 
 /// Installs iptables, the only program that nerdctl-full lacks.
-const EQUIP: &str = "command -v iptables >/dev/null || { apt-get update -q && \
+const IPTABLES_SCRIPT: &str = "command -v iptables >/dev/null || { apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
 
 /// Ends containerd first, so that restart policies stay as they are, then the containers' processes, which get 10 s.
 /// containerd's number counts only with its start time.
-const HALT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
+const HALT_SCRIPT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
 end TERM 50"#;
 
 /// `wsl.json`: the distribution that we made; written once it is complete.
@@ -158,7 +158,7 @@ impl WslRuntime {
 
     /// Whether the distribution of our name is ours: its disk lies here.
     fn is_ours(&self) -> bool {
-        self.disk_dir().join(DISK).exists()
+        self.disk_dir().join(DISK_FILE).exists()
     }
 
     fn made(&self) -> Option<Made> {
@@ -177,7 +177,7 @@ impl WslRuntime {
 
     /// Does not start the distribution.
     pub async fn is_running(&self) -> bool {
-        matches!(tokio::time::timeout(ANSWER, self.version()).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(ANSWER_TIMEOUT, self.version()).await, Ok(Ok(_)))
     }
 
     async fn version(&self) -> Result<String> {
@@ -330,8 +330,8 @@ impl WslRuntime {
         );
         self.write("/etc/wsl.conf", WSL_CONF).await?;
         self.write("/etc/lima-runtime/containerd.toml", &config).await?;
-        self.write("/etc/lima-runtime/daemon", &[BEGAN, DAEMON].concat()).await?;
-        let out = self.guest.boot(Command::new(["sh", "-c", EQUIP])).await?.output().await?;
+        self.write("/etc/lima-runtime/daemon", &[BEGAN, DAEMON_SCRIPT].concat()).await?;
+        let out = self.guest.boot(Command::new(["sh", "-c", IPTABLES_SCRIPT])).await?.output().await?;
         out.checked("apt-get").map(drop).map_err(|e| {
             Error::new(ErrorCode::DownloadFailed, "iptables, which networks of containers need, could not be installed")
                 .hint("Look whether this computer reaches the internet, or give a wsl-rootfs that has it.")
@@ -369,8 +369,8 @@ impl WslRuntime {
     /// Resolves once containerd answers.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call, START).await?;
-        call.run(START, self.start_under(&lock, &sink)).await
+        let lock = self.home.lock(call, START_TIMEOUT).await?;
+        call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
@@ -398,7 +398,7 @@ impl WslRuntime {
         let launched = Launched { wsl, distribution, lock: lock.clone(), kept: false };
         let mut ended = self.launch()?;
         loop {
-            let answer = tokio::time::timeout(ANSWER, self.version());
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.version());
             let answer = tokio::select! {
                 answer = answer => answer,
                 _ = &mut ended => return Err(self.failed().await),
@@ -409,7 +409,7 @@ impl WslRuntime {
                 ready();
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -447,7 +447,7 @@ impl WslRuntime {
     }
 
     async fn failed(&self) -> Error {
-        let command = Command::new(["tail", "-n", "20", LOG]);
+        let command = Command::new(["tail", "-n", "20", LOG_FILE]);
         let log = async { self.guest.boot(command).await?.output().await }.await.map(|o| o.stdout).unwrap_or_default();
         Error::new(ErrorCode::ContainerdNotReady, "containerd did not come up in the WSL distribution")
             .detail("log", String::from_utf8_lossy(&log).into_owned())
@@ -458,8 +458,8 @@ impl WslRuntime {
     /// Ends the containers, then the distribution. One that does not run is not an error.
     pub async fn stop_daemon(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let _lock = self.home.lock(call, STOP).await?;
-        call.run(STOP, self.stop_under()).await
+        let _lock = self.home.lock(call, STOP_TIMEOUT).await?;
+        call.run(STOP_TIMEOUT, self.stop_under()).await
     }
 
     async fn stop_under(&self) -> Result<()> {
@@ -467,7 +467,11 @@ impl WslRuntime {
             return Ok(());
         }
         let halt = async {
-            self.guest.boot(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, HALT].concat()])).await?.output().await
+            self.guest
+                .boot(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, HALT_SCRIPT].concat()]))
+                .await?
+                .output()
+                .await
         };
         if let Err(e) = halt.await {
             tracing::warn!(error = %e, "the containers were not asked to end");
@@ -475,7 +479,7 @@ impl WslRuntime {
         loop {
             self.wsl.terminate(&self.distribution).await?;
             // Another caller's command may have started it again.
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(SETTLE_TIME).await;
             if !self.wsl.running().await?.contains(&self.distribution) {
                 return Ok(());
             }
@@ -485,7 +489,7 @@ impl WslRuntime {
     /// Removes the distribution with its images, containers and volumes, and our files.
     pub async fn uninstall(&self, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call, STOP).await?;
+        let lock = self.home.lock(call, STOP_TIMEOUT).await?;
         call.run(None, async {
             self.stop_under().await?;
             self.remove_distribution().await?;

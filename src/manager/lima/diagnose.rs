@@ -60,22 +60,22 @@ impl Finding {
     }
 }
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// For one question to the guest.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For limactl's version; macOS checks a program at its first run.
-const PROGRAM: Duration = Duration::from_secs(20);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(20);
 const GIB: u64 = 1 << 30;
 /// Fail below the first, warn below the second. An image, nerdctl-full and Lima are below 1 GiB; a VM with a few containers
 /// grows to several.
-const SPACE: (u64, u64) = (2 * GIB, 10 * GIB);
+const MIN_SPACE: (u64, u64) = (2 * GIB, 10 * GIB);
 /// The registry of most images.
 const REGISTRY: &str = "registry-1.docker.io";
 
 impl LimaRuntime {
     /// Makes every check, each after those it depends on. A check that cannot be made is a finding, not an error.
     pub async fn diagnose(&self, call: &Call) -> Result<Vec<DiagnosticCheck>> {
-        call.run(DEADLINE, self.checks(Arc::new(ThisMachine))).await
+        call.run(DIAGNOSE_TIMEOUT, self.checks(Arc::new(ThisMachine))).await
     }
 
     async fn checks(&self, system: Arc<dyn System>) -> Result<Vec<DiagnosticCheck>> {
@@ -111,7 +111,7 @@ impl LimaRuntime {
             Ok(home) => ok(format!(
                 "{} of {} bytes for {}",
                 home.as_os_str().len() + self.instance().len(),
-                paths::LONGEST,
+                paths::MAX_LENGTH,
                 home.display()
             )),
             Err(e) => e.into(),
@@ -132,7 +132,7 @@ impl LimaRuntime {
         let limactl = Limactl::new(self.paths().limactl, self.lima_home(), None, &[]);
         let repair = "Mend it with install({ repair: true }).";
         match (recorded, whole, self.is_installed(&call).await) {
-            (_, Some(record), Ok(true)) => match tokio::time::timeout(PROGRAM, limactl.version()).await {
+            (_, Some(record), Ok(true)) => match tokio::time::timeout(PROGRAM_TIMEOUT, limactl.version()).await {
                 _ if rustix::process::geteuid().is_root() => ok(format!("Lima {}", record.version)),
                 Ok(Ok(version)) if version == record.version => {
                     ok(format!("Lima {version}, {}", self.paths().limactl.display()))
@@ -188,7 +188,7 @@ impl LimaRuntime {
 
     async fn guest_dns(&self, guest: &impl Guest) -> Finding {
         let looked_up = answer(guest, Command::new(["getent", "hosts", REGISTRY])).await;
-        let ours = tokio::time::timeout(ANSWER, tokio::net::lookup_host((REGISTRY, 443))).await;
+        let ours = tokio::time::timeout(ANSWER_TIMEOUT, tokio::net::lookup_host((REGISTRY, 443))).await;
         let proxied = !ThisMachine.proxies(self.options().network.proxy.as_deref()).is_empty();
         dns(looked_up.is_ok(), matches!(ours, Ok(Ok(_))), proxied)
     }
@@ -197,14 +197,14 @@ impl LimaRuntime {
 /// Standard output of a command that succeeded.
 async fn answer(guest: &impl Guest, command: Command) -> Result<String> {
     let program = command.argv.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
-    let out = tokio::time::timeout(ANSWER, guest.run(command)).await;
-    let out = out.unwrap_or_else(|_| Err(crate::call::timed_out(ANSWER)))?.checked(&program)?;
+    let out = tokio::time::timeout(ANSWER_TIMEOUT, guest.run(command)).await;
+    let out = out.unwrap_or_else(|_| Err(crate::call::timed_out(ANSWER_TIMEOUT)))?.checked(&program)?;
     Ok(String::from_utf8_lossy(&out).trim().to_owned())
 }
 
 async fn containerd(guest: &impl Guest) -> Finding {
     let socket = guest.containerd_socket().to_owned();
-    let opened = tokio::time::timeout(ANSWER, guest.connect(&socket)).await;
+    let opened = tokio::time::timeout(ANSWER_TIMEOUT, guest.connect(&socket)).await;
     if !matches!(opened, Ok(Ok(_))) {
         return fail(
             format!("{socket} cannot be opened in the VM"),
@@ -311,10 +311,10 @@ fn user(system: &dyn System) -> Finding {
 fn space(available: Option<u64>, dir: &Path) -> Finding {
     let Some(free) = available else { return skipped(format!("{} cannot be measured", dir.display())) };
     let detail = format!("{:.1} GiB free at {}", free as f64 / GIB as f64, dir.display());
-    let hint = format!("Free some space: {} GiB let a VM and a few containers grow.", SPACE.1 / GIB);
+    let hint = format!("Free some space: {} GiB let a VM and a few containers grow.", MIN_SPACE.1 / GIB);
     match free {
-        _ if free < SPACE.0 => fail(detail, hint),
-        _ if free < SPACE.1 => warn(detail, hint),
+        _ if free < MIN_SPACE.0 => fail(detail, hint),
+        _ if free < MIN_SPACE.1 => warn(detail, hint),
         _ => ok(detail),
     }
 }

@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// The application's label when it has no name.
-const APP: &str = "kai";
+const DEFAULT_APP: &str = "kai";
 
 impl LimaRuntime {
     /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
     /// every call fails with `VM_NOT_RUNNING`.
     pub fn adapter(&self, app: Option<&str>) -> Result<Adapter> {
-        let app = app.or(self.options().app_name.as_deref()).unwrap_or(APP).to_owned();
+        let app = app.or(self.options().app_name.as_deref()).unwrap_or(DEFAULT_APP).to_owned();
         validate::app_name(&app)?;
         let mut settings = Settings::system(self.guest(), RuntimeType::Lima, self.namespace(), &app);
         settings.private = true;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a VM that was found dead may take to answer after all.
-const PROBE: std::time::Duration = std::time::Duration::from_secs(2);
+const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The connection of one boot: Lima writes `ssh.config` anew at each.
 pub(super) struct Kept {
@@ -92,7 +92,7 @@ impl LimaRuntime {
             return false;
         }
         let probe = Box::pin(async { self.heard(self.ssh().await?.run(Command::new(["true"])).await) });
-        !matches!(tokio::time::timeout(PROBE, probe).await, Ok(Ok(_)))
+        !matches!(tokio::time::timeout(PROBE_TIMEOUT, probe).await, Ok(Ok(_)))
     }
 
     fn silence(&self) -> std::sync::MutexGuard<'_, Option<Boot>> {

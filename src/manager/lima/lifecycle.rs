@@ -30,19 +30,19 @@ use crate::{
 };
 
 /// Without downloads, which have an idle timeout of their own.
-const FIRST_BOOT: Duration = Duration::from_secs(30 * 60);
-const WARM_START: Duration = Duration::from_secs(3 * 60);
+const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// A guest that does not visibly shut down is ended by force long before.
-const STOP: Duration = Duration::from_secs(3 * 60);
-const DELETE: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a living VM may take to answer after a sleep.
-const AWAKE: Duration = Duration::from_secs(10);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A longer flush could last into the host's sleep.
-const SUSPEND: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets the guest's clock to the host's time `$1` when they are seconds apart (docs/reference/lima.md#clock).
-const CLOCK: &str = r#"d=$(($(date +%s) - $1)); [ "$d" -gt -2 ] && [ "$d" -lt 2 ] || date -s "@$1""#;
+const SET_CLOCK_SCRIPT: &str = r#"d=$(($(date +%s) - $1)); [ "$d" -gt -2 ] && [ "$d" -lt 2 ] || date -s "@$1""#;
 
 impl LimaRuntime {
     /// Starts no process and waits for no lock.
@@ -112,13 +112,13 @@ impl LimaRuntime {
         refuse_root()?;
         self.check_spaces(&self.resources()?, "resources.", None)?;
         let lima_home = self.choose_lima_home()?;
-        let lock = self.lock(call, FIRST_BOOT).await?;
+        let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
         self.remember_lima_home(&lima_home)?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
         call.run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
         let plan = self.plan().await?;
         let machine = self.machine(lima_home, Some(lock));
-        let deadline = if created { WARM_START } else { FIRST_BOOT };
+        let deadline = if created { WARM_START_TIMEOUT } else { FIRST_BOOT_TIMEOUT };
         let guest = match call.run(deadline, machine.start(&plan, &sink)).await {
             // Only the logs tell what it waited for (docs/reference/lima.md#hanging-start).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
@@ -144,8 +144,8 @@ impl LimaRuntime {
     pub async fn stop(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
         let call = &call.in_steps();
-        let lock = self.lock(call, STOP).await?;
-        call.run(STOP, async {
+        let lock = self.lock(call, STOP_TIMEOUT).await?;
+        call.run(STOP_TIMEOUT, async {
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).stop(&sink).await
         })
@@ -161,8 +161,8 @@ impl LimaRuntime {
     pub async fn delete(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
         let call = &call.in_steps();
-        let lock = self.lock(call, DELETE).await?;
-        call.run(DELETE, async {
+        let lock = self.lock(call, DELETE_TIMEOUT).await?;
+        call.run(DELETE_TIMEOUT, async {
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).delete(&sink).await
         })
@@ -215,7 +215,7 @@ impl LimaRuntime {
     pub async fn suspend(&self) {
         if self.machine(self.lima_home(), None).instance().is_running().await {
             let flush = async { self.ssh().await?.run(Command::new(["sync"])).await };
-            _ = tokio::time::timeout(SUSPEND, flush).await;
+            _ = tokio::time::timeout(FLUSH_TIMEOUT, flush).await;
         }
     }
 
@@ -229,9 +229,9 @@ impl LimaRuntime {
         // The connections may be dead unnoticed (docs/reference/lima.md#after-a-sleep).
         self.disconnect().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let set_clock = Command::new(["sh", "-c", CLOCK, "sh", &now.as_secs().to_string()]).root();
+        let set_clock = Command::new(["sh", "-c", SET_CLOCK_SCRIPT, "sh", &now.as_secs().to_string()]).root();
         let probe = async { self.ssh().await?.run(set_clock).await?.checked("date") };
-        match tokio::time::timeout(AWAKE, call.run(None, probe)).await {
+        match tokio::time::timeout(WAKE_TIMEOUT, call.run(None, probe)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) if matches!(e.code(), ErrorCode::Aborted | ErrorCode::Timeout) => Err(e),
             other => {

@@ -46,32 +46,32 @@ pub struct Machine {
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// How long limactl waits for the guest's requirements; the call's own deadline also counts.
-const BOOT: Duration = Duration::from_secs(25 * 60);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(25 * 60);
 /// How long a VM that Lima calls running may take to answer before it is booted again.
-const READY: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same right after a boot: an emulated guest on a busy machine is slow. The call's own deadline usually comes first.
-const READY_AFTER_BOOT: Duration = Duration::from_secs(15 * 60);
+const BOOTED_READY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// A guest that shows no progress for this long will not continue by itself.
-const STALL: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Lima looks for its agent every ten seconds: how long that may take once the guest's boot scripts have ended.
-const FOUND: Duration = Duration::from_secs(30);
+const AGENT_SEARCH_TIME: Duration = Duration::from_secs(30);
 /// How often the guest's progress is read.
-const ASK: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a silent containerd may still be starting; then it is restarted.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONTAINERD_GRACE: Duration = Duration::from_secs(10);
 /// How long a host agent may take to answer; its socket exists a second after its pid file.
-const AGENT: Duration = Duration::from_secs(10);
-const END: Duration = Duration::from_secs(30);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a guest may take that visibly shuts down.
-const END_SLOWLY: Duration = Duration::from_secs(110);
+const SLOW_END_TIMEOUT: Duration = Duration::from_secs(110);
 /// How long the containers may take to end: ten seconds by themselves, the rest for a slow guest.
-const QUIESCE: Duration = Duration::from_secs(30);
+const QUIESCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nothing reports the end of a process or of limactl's work: how often we look.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// More steps than any chain of repairs takes.
-const STEPS: usize = 16;
+const MAX_STEPS: usize = 16;
 /// One boot, and one more after a repair.
-const BOOTS: usize = 2;
+const MAX_BOOTS: usize = 2;
 
 /// Ends the containers before the VM. containerd is stopped first, so it does not see them end and starts them again at the
 /// next boot by their restart policies. A container's first process often ignores TERM and would delay the guest's shutdown
@@ -87,7 +87,7 @@ timeout 5 fstrim -a || true
 impl Machine {
     pub fn new(limactl: Limactl, name: &str) -> Self {
         let instance = Instance::new(limactl.lima_home(), name);
-        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into(), stall: STALL }
+        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into(), stall: STALL_TIMEOUT }
     }
 
     /// How long a booting guest may show no progress; for tests.
@@ -135,7 +135,7 @@ impl Machine {
             }
         };
         let (mut boots, mut failure) = (0, None);
-        for _ in 0..STEPS {
+        for _ in 0..MAX_STEPS {
             let facts = self.instance.facts().await?;
             match next_step(&facts) {
                 Step::Create => {
@@ -145,23 +145,23 @@ impl Machine {
                 Step::Discard => self.remove_directory().await?,
                 Step::RestoreYaml => self.instance.write("lima.yaml", &Self::render(plan)?).await?,
                 Step::AwaitAgent => {
-                    if !self.becomes(AGENT, |f| next_step(f) != Step::AwaitAgent).await? {
+                    if !self.becomes(AGENT_TIMEOUT, |f| next_step(f) != Step::AwaitAgent).await? {
                         self.end_ours().await?;
                     }
                 }
                 Step::Join => {
                     sink(RuntimeProgress::new(Phase::Boot, "Waiting for a start that is under way"));
-                    if !self.becomes(BOOT, |f| next_step(f) != Step::Join).await? {
+                    if !self.becomes(BOOT_TIMEOUT, |f| next_step(f) != Step::Join).await? {
                         self.end_ours().await?;
                     }
                 }
                 Step::AwaitEnd => {
-                    if !self.becomes(END, |f| next_step(f) != Step::AwaitEnd).await? {
+                    if !self.becomes(END_TIMEOUT, |f| next_step(f) != Step::AwaitEnd).await? {
                         self.end_ours().await?;
                     }
                 }
                 Step::EndOurs => self.end_ours().await?,
-                Step::Boot if boots == BOOTS => break,
+                Step::Boot if boots == MAX_BOOTS => break,
                 Step::Boot => {
                     boots += 1;
                     if let Err(e) = self.boot(plan, lines()).await {
@@ -187,7 +187,7 @@ impl Machine {
                         sink(event);
                         return Ok(guest);
                     }
-                    Err(e) if boots == BOOTS => return Err(self.with_logs(e).await),
+                    Err(e) if boots == MAX_BOOTS => return Err(self.with_logs(e).await),
                     Err(e) => {
                         failure = Some(self.with_logs(e).await);
                         self.stop(sink).await?;
@@ -214,7 +214,7 @@ impl Machine {
             let stop = self.limactl.stop(&self.instance.name, false, |_| {});
             let stopped = tokio::select! {
                 stopped = stop => Some(stopped),
-                () = self.hangs(END, END_SLOWLY) => None,
+                () = self.hangs(END_TIMEOUT, SLOW_END_TIMEOUT) => None,
             };
             if !matches!(stopped, Some(Ok(()))) || alive(&self.instance.facts().await?) {
                 tracing::warn!(?stopped, "the VM is ended by force");
@@ -285,7 +285,7 @@ impl Machine {
         self.instance.remove_leftovers().await?;
         self.prepare_yaml(Some(plan), false).await?;
         self.instance.record_lima(&version).await?;
-        let started = self.limactl.start(&self.instance.name, BOOT, on_line).await;
+        let started = self.limactl.start(&self.instance.name, BOOT_TIMEOUT, on_line).await;
         // A failed start may leave processes.
         self.remember().await;
         match started {
@@ -366,15 +366,16 @@ impl Machine {
     /// caller waits and it shows progress; Lima's limits are shorter, so a VM it called degraded is healthy once its agent
     /// has answered.
     async fn ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
-        let (ready, patience) = if booted { (READY_AFTER_BOOT, READY) } else { (READY, PATIENCE) };
+        let (ready, patience) =
+            if booted { (BOOTED_READY_TIMEOUT, READY_TIMEOUT) } else { (READY_TIMEOUT, CONTAINERD_GRACE) };
         let guest = self.guest().await?;
         let (began, mut restarted) = (Instant::now(), false);
         let (mut asked, mut sign, mut moved) = (None::<Instant>, Sign::default(), Instant::now());
         loop {
-            let answer = tokio::time::timeout(READY, probe(&guest)).await;
-            let answer = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY)));
+            let answer = tokio::time::timeout(READY_TIMEOUT, probe(&guest)).await;
+            let answer = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT)));
             let health = self.instance.health().await;
-            if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > ASK) {
+            if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
                 self.instance.free_agent_forward().await;
             }
             if answer.is_ok() && (health != Health::Waiting || !booted) {
@@ -383,14 +384,14 @@ impl Machine {
             if next_step(&self.instance.facts().await?) != Step::Verify {
                 return Ok(None);
             }
-            if booted && asked.is_none_or(|at| at.elapsed() > ASK) {
+            if booted && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
                 let now = self.sign(&guest).await;
                 if now != sign {
                     (sign, moved) = (now, Instant::now());
                 }
                 asked = Some(Instant::now());
             }
-            let limit = if answer.is_ok() && sign.done { FOUND.min(self.stall) } else { self.stall };
+            let limit = if answer.is_ok() && sign.done { AGENT_SEARCH_TIME.min(self.stall) } else { self.stall };
             let given_up = began.elapsed() > ready || (booted && moved.elapsed() > limit);
             match answer {
                 Ok(()) if given_up => return Ok(Some((guest, false))),
@@ -398,19 +399,19 @@ impl Machine {
                 Err(e) if e.code() == ErrorCode::ContainerdNotReady && !restarted && began.elapsed() > patience => {
                     restarted = true;
                     let restart = guest.run(Command::new(["systemctl", "restart", "containerd.service"]).root());
-                    _ = tokio::time::timeout(READY, restart).await;
+                    _ = tokio::time::timeout(READY_TIMEOUT, restart).await;
                     moved = Instant::now();
                 }
                 _ => {}
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// The guest's progress, by its consoles and the log of its boot scripts.
     async fn sign(&self, guest: &SshGuest) -> Sign {
         let ask = guest.run(Command::new(["sh", "-c", SIGN_SCRIPT]).root());
-        let said = match tokio::time::timeout(AGENT, ask).await {
+        let said = match tokio::time::timeout(AGENT_TIMEOUT, ask).await {
             Ok(Ok(out)) => String::from_utf8_lossy(&out.stdout).into_owned(),
             _ => String::new(),
         };
@@ -422,7 +423,7 @@ impl Machine {
         let began = Instant::now();
         let (mut seen, mut moved) = (self.instance.consoles().await, began);
         while moved.elapsed() < long && began.elapsed() < longest {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = self.instance.consoles().await;
             if now != seen {
                 (seen, moved) = (now, Instant::now());
@@ -438,7 +439,7 @@ impl Machine {
             guest.disconnect().await;
             out
         };
-        match tokio::time::timeout(QUIESCE, work).await {
+        match tokio::time::timeout(QUIESCE_TIMEOUT, work).await {
             Ok(Ok(_)) => {}
             other => tracing::warn!(?other, "the containers were not ended first"),
         }
@@ -452,7 +453,7 @@ impl Machine {
             // The guest may be healthy: let it write its data.
             self.quiesce().await;
         }
-        let signals = [(Signal::INT, AGENT), (Signal::TERM, AGENT / 2), (Signal::KILL, END)];
+        let signals = [(Signal::INT, AGENT_TIMEOUT), (Signal::TERM, AGENT_TIMEOUT / 2), (Signal::KILL, END_TIMEOUT)];
         // An agent without its VM would wait in vain for the shutdown.
         let skip = usize::from(!facts.driver.is_ours());
         for (signal, patience) in signals.into_iter().skip(skip) {
@@ -484,7 +485,7 @@ impl Machine {
             if began.elapsed() > patience {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -501,7 +502,7 @@ impl Machine {
         // Lima does not report failed boot scripts (docs/reference/lima.md#failed-boot-scripts).
         let tail = Command::new(["tail", "-n", "50", "/var/log/cloud-init-output.log"]).root();
         let guest = async { self.guest().await?.run(tail).await };
-        match tokio::time::timeout(AGENT, guest).await {
+        match tokio::time::timeout(AGENT_TIMEOUT, guest).await {
             Ok(Ok(out)) => error.detail("guestLog", String::from_utf8_lossy(&out.stdout)),
             _ => error,
         }

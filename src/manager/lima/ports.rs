@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// How long a published port may take to appear on the host.
-const FORWARD: Duration = Duration::from_secs(10);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing reports that the log has grown: how often we look.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest line that is read; those about ports are below 1 KB.
-const LINE: u64 = 64 << 10;
+const MAX_LINE: u64 = 64 << 10;
 
 /// What a `nerdctl run` publishes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Publishing {
             if let Some(long) = word.strip_prefix("--") {
                 let (name, value) = match long.split_once('=') {
                     Some((name, value)) => (name, Some(value)),
-                    None if ALONE.contains(&long) => (long, None),
+                    None if FLAGS_WITHOUT_VALUE.contains(&long) => (long, None),
                     None => (long, words.next().map(String::as_str)),
                 };
                 match (name, value) {
@@ -98,7 +98,7 @@ impl Publishing {
 }
 
 /// The flags of `nerdctl run` without a value (docs/reference/nerdctl.md#flags-of-run).
-const ALONE: [&str; 15] = [
+const FLAGS_WITHOUT_VALUE: [&str; 15] = [
     "detach",
     "disable-content-trust",
     "help",
@@ -152,9 +152,10 @@ impl Forwards {
             let (mut log, mut line) = (BufReader::new(log), Vec::new());
             loop {
                 line.clear();
-                let read = log.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(|e| failed(e, &self.log))?;
+                let read =
+                    log.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(|e| failed(e, &self.log))?;
                 let ended = line.ends_with(b"\n");
-                if !ended && (read as u64) < LINE {
+                if !ended && (read as u64) < MAX_LINE {
                     return Ok(self);
                 }
                 self.read += read as u64;
@@ -232,9 +233,9 @@ impl LimaRuntime {
         let mut forwards = self.forwards().await?;
         loop {
             let shut: Vec<HostPort> = ports.iter().copied().filter(|&port| !forwards.is_open(port)).collect();
-            if shut.is_empty() || began.elapsed() > FORWARD {
+            if shut.is_empty() || began.elapsed() > FORWARD_TIMEOUT {
                 // The agent logs the forward before it tries it.
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 forwards = forwards.more().await?;
                 if let Some(error) = forwards.failure(ports) {
                     return Err(error);
@@ -247,14 +248,14 @@ impl LimaRuntime {
             if let Some(error) = forwards.failure(ports) {
                 return Err(error);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             forwards = forwards.more().await?;
         }
     }
 }
 
 fn not_forwarded((protocol, port): HostPort) -> Error {
-    let (name, wait) = (protocol.name(), FORWARD.as_secs());
+    let (name, wait) = (protocol.name(), FORWARD_TIMEOUT.as_secs());
     let text = format!("Port {port}/{name} of the VM is not forwarded to this computer: not within {wait} s");
     Error::new(ErrorCode::PortNotForwarded, text)
         .detail("port", port)
@@ -401,7 +402,7 @@ mod tests {
         runtime.await_host_ports(&[(Protocol::Tcp, 80)]).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(1) && call::take_warnings().is_empty());
         runtime.await_host_ports(&[(Protocol::Tcp, 80), (Protocol::Udp, 81)]).await.unwrap();
-        assert!(began.elapsed() >= FORWARD);
+        assert!(began.elapsed() >= FORWARD_TIMEOUT);
         let [warning] = &call::take_warnings()[..] else { panic!() };
         assert_eq!((warning.code(), &warning.details()["port"]), (ErrorCode::PortNotForwarded, &81.into()));
     }
@@ -420,9 +421,9 @@ mod tests {
         assert!(f.is_open((Protocol::Tcp, 81)));
         // A line too long to be read; what follows in it does not count as a line.
         let mut more = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
-        write!(more, "{}{}", "x".repeat(usize::try_from(LINE).unwrap()), open(82)).unwrap();
+        write!(more, "{}{}", "x".repeat(usize::try_from(MAX_LINE).unwrap()), open(82)).unwrap();
         let f = f.more().await.unwrap();
-        write!(more, "{}{}", "y".repeat(3 * usize::try_from(LINE).unwrap() + 1), open(83)).unwrap();
+        write!(more, "{}{}", "y".repeat(3 * usize::try_from(MAX_LINE).unwrap() + 1), open(83)).unwrap();
         write!(more, "{}", open(84)).unwrap();
         let f = f.more().await.unwrap();
         let opened = [82, 83, 84].map(|port| f.is_open((Protocol::Tcp, port)));

@@ -34,10 +34,10 @@ pub struct Host {
 
 const GIB: u64 = 1 << 30;
 /// With less, the guest's own services have no room.
-const LEAST_MEMORY: u64 = 512 << 20;
+const MIN_MEMORY: u64 = 512 << 20;
 /// The unpacked guest image, and a little more.
-const LEAST_DISK: u64 = 5 * GIB;
-const MOST_DISK: u64 = 64 << 40;
+const MIN_DISK: u64 = 5 * GIB;
+const MAX_DISK: u64 = 64 << 40;
 
 impl Host {
     pub fn this() -> Self {
@@ -84,11 +84,11 @@ impl Resources {
         };
         let memory = match &self.memory {
             None => (4 * GIB).min(host.memory / 2),
-            Some(v) => size(&format!("{at}memory"), v, LEAST_MEMORY, host.memory)?,
+            Some(v) => size(&format!("{at}memory"), v, MIN_MEMORY, host.memory)?,
         };
         let disk = match &self.disk {
             None => 100 * GIB,
-            Some(v) => size(&format!("{at}disk"), v, LEAST_DISK, MOST_DISK)?,
+            Some(v) => size(&format!("{at}disk"), v, MIN_DISK, MAX_DISK)?,
         };
         let home = || vec![MountOption { location: "~".into(), mount_point: None, writable: true }];
         let mounts = self.mounts.clone().unwrap_or_else(home);

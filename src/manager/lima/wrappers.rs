@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::LimaRuntime;
-use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS, shell};
+use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS_FILE, shell};
 
 /// For any POSIX shell. Placeholders in angle brackets become quoted words. With the `C` locale each byte is a character,
 /// so every argument can be quoted. No shared connection is used: one that died during the host's sleep would hang. Only a
@@ -64,7 +64,7 @@ fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
         words.iter().flat_map(|word| [shell::quote(word.as_bytes()), b" ".to_vec()].concat()).collect()
     };
     let host = format!("lima-{instance}");
-    let strict = strict(&host, KNOWN_HOSTS);
+    let strict = strict(&host, KNOWN_HOSTS_FILE);
     let parts = [
         ("<dir>", shell::quote(dir.as_os_str().as_bytes())),
         ("<command>", words(command)),

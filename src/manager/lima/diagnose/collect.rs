@@ -22,9 +22,9 @@ use crate::{
     task,
 };
 
-const DEADLINE: Duration = Duration::from_secs(2 * 60);
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 /// How many bytes are kept of the end of each log and of the guest's answers.
-const TAIL: u64 = 256 << 10;
+const MAX_TAIL: u64 = 256 << 10;
 /// The instance's files by Lima's names; which serial logs exist depends on the driver.
 const INSTANCE_FILES: [&str; 8] = [
     "lima.yaml",
@@ -50,7 +50,7 @@ impl LimaRuntime {
     /// `INVALID_ARGUMENT` when `path` is in no directory or is not a regular file, `PERMISSION_DENIED`, `DISK_FULL`.
     pub async fn collect_diagnostics(&self, path: &Path, call: &Call) -> Result<PathBuf> {
         let path = std::path::absolute(path).map_err(|e| Error::invalid("path", e))?;
-        call.run(DEADLINE, async {
+        call.run(COLLECT_TIMEOUT, async {
             let checks = self.diagnose(&Call::default()).await?;
             let mut files =
                 vec![("checks.json".to_owned(), pretty(&checks)), ("about.json".to_owned(), pretty(&self.about()))];
@@ -116,15 +116,15 @@ fn tail(path: &Path) -> Option<Vec<u8>> {
     // Links are not followed: the archive is sent to others.
     let mut file = disk::open_regular(fs::OpenOptions::new().read(true), path).ok()?;
     // One byte more tells whether there is more.
-    let from = file.metadata().ok()?.len().saturating_sub(TAIL + 1);
+    let from = file.metadata().ok()?.len().saturating_sub(MAX_TAIL + 1);
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
-    file.take(TAIL + 1).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_TAIL + 1).read_to_end(&mut bytes).ok()?;
     Some(end_of(bytes))
 }
 
 fn end_of(mut bytes: Vec<u8>) -> Vec<u8> {
-    let most = usize::try_from(TAIL).unwrap_or(usize::MAX);
+    let most = usize::try_from(MAX_TAIL).unwrap_or(usize::MAX);
     if bytes.len() > most {
         bytes.drain(..bytes.len() - most);
         let line = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
@@ -190,7 +190,7 @@ fn write(path: &Path, files: Vec<(String, Vec<u8>)>, scrubber: &Scrubber) -> Res
         };
         Ok(())
     };
-    archive().map_err(|e| disk::write_error(e, path, TAIL))
+    archive().map_err(|e| disk::write_error(e, path, MAX_TAIL))
 }
 
 #[cfg(test)]
@@ -224,7 +224,7 @@ mod tests {
         );
         for file in INSTANCE_FILES {
             // A long log, cut inside the line of a secret.
-            let long = "x".repeat(usize::try_from(TAIL).unwrap() - 8);
+            let long = "x".repeat(usize::try_from(MAX_TAIL).unwrap() - 8);
             let cut =
                 if file == "ha.stderr.log" { format!("password: {SECRET}{SECRET}\n{long}") } else { String::new() };
             fs::write(instance.join(file), if cut.is_empty() { planted.clone() } else { cut + "\nthe end\n" }).unwrap();
