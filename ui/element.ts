@@ -1,18 +1,18 @@
 import { onStrings } from './strings'
 
 /** What both elements share: a shadow root, one style sheet, and a redraw when a property or text changes. */
-export abstract class Base extends HTMLElement {
+export abstract class RuntimeElement extends HTMLElement {
   protected readonly root = this.attachShadow({ mode: 'open', delegatesFocus: true })
   /** The element that `draw` fills. */
   protected readonly body = h('div')
   /** Survives every redraw: screen readers may not announce a live region that is inserted together with its text. */
-  readonly #said = h('div', { class: 'hidden', role: 'status', 'aria-live': 'polite' })
-  #queued = false
+  readonly #status = h('div', { class: 'hidden', role: 'status', 'aria-live': 'polite' })
+  #redrawQueued = false
   #stopStrings: (() => void) | undefined
 
   constructor() {
     super()
-    this.root.append(h('style', {}, STYLE), this.body, this.#said)
+    this.root.append(h('style', {}, STYLE), this.body, this.#status)
   }
 
   connectedCallback(): void {
@@ -26,10 +26,10 @@ export abstract class Base extends HTMLElement {
 
   /** Draws once for all properties that change in one turn. */
   protected redraw(): void {
-    if (this.#queued || !this.isConnected) return
-    this.#queued = true
+    if (this.#redrawQueued || !this.isConnected) return
+    this.#redrawQueued = true
     queueMicrotask(() => {
-      this.#queued = false
+      this.#redrawQueued = false
       if (this.isConnected) this.draw()
     })
   }
@@ -37,8 +37,8 @@ export abstract class Base extends HTMLElement {
   protected abstract draw(): void
 
   /** Announces `text` to screen readers. */
-  protected say(text: string): void {
-    if (this.#said.textContent !== text) this.#said.textContent = text
+  protected announce(text: string): void {
+    if (this.#status.textContent !== text) this.#status.textContent = text
   }
 
   /** Asks a question in a modal dialog. */

@@ -1,4 +1,4 @@
-import { Base, define, facts, h } from './element'
+import { define, facts, h, RuntimeElement } from './element'
 import type { Detection, RuntimeDetail, RuntimeType } from './index.mjs'
 import { bytes, duration, number, text } from './strings'
 
@@ -11,7 +11,7 @@ interface Option {
 }
 
 /** `<runtime-mode-selector>`; documented in index.d.mts. */
-export class RuntimeModeSelector extends Base {
+export class RuntimeModeSelector extends RuntimeElement {
   running = 0
   #detection: Detection | undefined
   #value: RuntimeType | undefined
@@ -53,10 +53,10 @@ export class RuntimeModeSelector extends Base {
   #body(): HTMLElement {
     const detection = this.#detection
     if (!detection) {
-      this.say(text('detecting'))
+      this.announce(text('detecting'))
       return h('p', { 'aria-busy': 'true' }, text('detecting'))
     }
-    this.say('')
+    this.announce('')
     return h(
       'fieldset',
       {},
@@ -69,9 +69,9 @@ export class RuntimeModeSelector extends Base {
 
   #option(option: Option, detection: Detection): HTMLElement {
     const { runtime, detail } = option
-    const off = detail?.state === 'unavailable' || !detail
-    const reason = off ? text('notFound', { reason: detail?.reason ?? text('unknownReason') }) : ''
-    const why = [reason, off && detail?.hint].filter(Boolean).join('. ')
+    const unusable = detail?.state === 'unavailable' || !detail
+    const reason = unusable ? text('notFound', { reason: detail?.reason ?? text('unknownReason') }) : ''
+    const why = [reason, unusable && detail?.hint].filter(Boolean).join('. ')
     const { version, downloadBytes, memoryBytes, diskBytes, lastStartMs } = detail ?? {}
     const input = h('input', {
       type: 'radio',
@@ -80,10 +80,10 @@ export class RuntimeModeSelector extends Base {
       value: runtime,
       'aria-describedby': `${runtime}-what ${runtime}-why ${runtime}-facts`,
       // Not `disabled`, so that a screen reader can reach it and read the reason.
-      'aria-disabled': off && 'true',
+      'aria-disabled': unusable && 'true',
       onchange: () => {
-        if (off) {
-          this.say(why)
+        if (unusable) {
+          this.announce(why)
           for (const other of this.root.querySelectorAll<HTMLInputElement>('input'))
             other.checked = other.value === this.#value
           return
@@ -96,7 +96,7 @@ export class RuntimeModeSelector extends Base {
     input.checked = runtime === this.#value
     return h(
       'div',
-      { class: off ? 'option off' : 'option', part: 'option' },
+      { class: unusable ? 'option off' : 'option', part: 'option' },
       input,
       h(
         'div',

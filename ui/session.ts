@@ -27,19 +27,19 @@ export function createSetupSession(
     },
     start() {
       if (state.status === 'running') return
-      const mine = new AbortController()
-      abort = mine
+      const controller = new AbortController()
+      abort = controller
       set({ status: 'running', startedAt: Date.now() })
       const onProgress = (progress: SetupProgress) => {
-        if (abort === mine && state.status === 'running') set({ ...state, progress })
+        if (abort === controller && state.status === 'running') set({ ...state, progress })
       }
       const onCancel = (cancel: () => void) => {
-        if (mine.signal.aborted) cancel()
-        else mine.signal.addEventListener('abort', () => cancel(), { once: true })
+        if (controller.signal.aborted) cancel()
+        else controller.signal.addEventListener('abort', () => cancel(), { once: true })
       }
       // In a promise, so that a `run` that throws counts as failed, too.
       Promise.resolve()
-        .then(() => run({ onProgress, onCancel }, mine.signal))
+        .then(() => run({ onProgress, onCancel }, controller.signal))
         .then(
           () => set({ ...state, status: 'ready' }),
           (error: SetupError) =>

@@ -1,4 +1,4 @@
-import { Base, button, define, facts, h } from './element'
+import { button, define, facts, h, RuntimeElement } from './element'
 import type { RuntimeType, SetupError, SetupProgress, SetupSession, SetupState } from './index.mjs'
 import { bytes, duration, errorText, percent, type Strings, text } from './strings'
 
@@ -6,31 +6,31 @@ type Phase = SetupProgress['phase']
 type Key = Exclude<keyof Strings, `error.${string}`>
 type Stage = [key: Key, ...phases: Phase[]]
 
-const FETCH: Stage = ['stageDownload', 'resolve', 'download', 'verify', 'extract']
+const DOWNLOAD_STAGE: Stage = ['stageDownload', 'resolve', 'download', 'verify', 'extract']
 const STAGES: Record<RuntimeType, Stage[]> = {
-  lima: [FETCH, ['stageCreate', 'create'], ['stageBoot', 'boot'], ['stageProvision', 'provision', 'ready']],
-  containerd: [FETCH, ['stageStart', 'create', 'boot', 'provision', 'ready']],
+  lima: [DOWNLOAD_STAGE, ['stageCreate', 'create'], ['stageBoot', 'boot'], ['stageProvision', 'provision', 'ready']],
+  containerd: [DOWNLOAD_STAGE, ['stageStart', 'create', 'boot', 'provision', 'ready']],
   docker: [['stageConnect', 'resolve', 'boot', 'ready']],
 }
-const DOING: Partial<Record<Phase, Key>> = {
+const PHASE_TEXTS: Partial<Record<Phase, Key>> = {
   ...{ resolve: 'doResolve', download: 'doDownload', verify: 'doVerify', extract: 'doExtract' },
   ...{ create: 'doCreate', boot: 'doBoot', provision: 'doProvision' },
 }
-const PARTS: Record<string, Key> = {
+const COMPONENT_TEXTS: Record<string, Key> = {
   ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
 }
 
 /** `<runtime-setup-progress>`; documented in index.d.mts. */
-export class RuntimeSetupProgress extends Base {
+export class RuntimeSetupProgress extends RuntimeElement {
   static readonly observedAttributes = ['docker-available', 'open-logs', 'runtime']
 
   #session: SetupSession | undefined
   #unsubscribe: (() => void) | undefined
-  #shown: SetupState['status'] | undefined
-  #clock: ReturnType<typeof setInterval> | undefined
+  #shownStatus: SetupState['status'] | undefined
+  #timer: ReturnType<typeof setInterval> | undefined
   /** The element of the page that had the focus before an alert took it. */
-  #back: HTMLElement | undefined
-  #asking = false
+  #returnFocus: HTMLElement | undefined
+  #askingToCancel = false
   // Parts that change while it runs. They are updated in place, which keeps the focus and the bar's animation.
   #parts:
     | {
@@ -43,7 +43,7 @@ export class RuntimeSetupProgress extends Base {
       }
     | undefined
   #stage = -1
-  #toldStage = -1
+  #announcedStage = -1
 
   get session(): SetupSession | undefined {
     return this.#session
@@ -52,25 +52,25 @@ export class RuntimeSetupProgress extends Base {
   set session(session: SetupSession | undefined) {
     this.#unsubscribe?.()
     this.#session = session
-    this.#shown = undefined
+    this.#shownStatus = undefined
     if (this.isConnected) this.#watch()
     this.redraw()
   }
 
   override connectedCallback(): void {
     this.#watch()
-    this.#shown = undefined
+    this.#shownStatus = undefined
     super.connectedCallback()
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback()
     this.#unsubscribe?.()
-    clearInterval(this.#clock)
+    clearInterval(this.#timer)
   }
 
   attributeChangedCallback(): void {
-    this.#shown = undefined
+    this.#shownStatus = undefined
     this.redraw()
   }
 
@@ -81,25 +81,25 @@ export class RuntimeSetupProgress extends Base {
 
   protected draw(): void {
     const state = this.#session?.state ?? { status: 'idle' as const }
-    if (state.status === 'running' && this.#shown === 'running') {
+    if (state.status === 'running' && this.#shownStatus === 'running') {
       this.#update(state)
       return
     }
-    const before = this.#shown
+    const before = this.#shownStatus
     const focused = (this.getRootNode() as Document | ShadowRoot).activeElement
     const elsewhere = focused instanceof HTMLElement && focused !== this && focused !== document.body
-    this.#shown = state.status
+    this.#shownStatus = state.status
     this.#parts = undefined
-    this.#stage = this.#toldStage = -1
-    clearInterval(this.#clock)
+    this.#stage = this.#announcedStage = -1
+    clearInterval(this.#timer)
     this.root.querySelector('dialog')?.remove()
-    this.#asking = false
+    this.#askingToCancel = false
     this.body.replaceChildren(this.#screen(state))
     if (state.status === 'running') {
       this.#update(state)
       // The elapsed time changes without an event.
-      this.#clock = setInterval(() => this.#update(this.#session?.state ?? state), 1000)
-    } else this.say(state.status === 'ready' ? text('readyText') : '')
+      this.#timer = setInterval(() => this.#update(this.#session?.state ?? state), 1000)
+    } else this.announce(state.status === 'ready' ? text('readyText') : '')
     // A screen that was just opened does not take the focus from the page.
     if (before !== undefined) this.#focus(before, state.status, elsewhere ? focused : undefined)
     if (before !== undefined && state.status === 'ready') this.emit('runtime-ready')
@@ -110,8 +110,8 @@ export class RuntimeSetupProgress extends Base {
    * focus to where it was.
    */
   #focus(before: SetupState['status'], now: SetupState['status'], elsewhere: HTMLElement | undefined): void {
-    const back = this.#back
-    this.#back = now === 'failed' ? elsewhere : undefined
+    const back = this.#returnFocus
+    this.#returnFocus = now === 'failed' ? elsewhere : undefined
     if (before === 'failed' && back?.isConnected && back.checkVisibility()) back.focus()
     else if (!elsewhere || now === 'failed') this.root.querySelector<HTMLElement>('h2')?.focus()
   }
@@ -173,8 +173,8 @@ export class RuntimeSetupProgress extends Base {
       const lines = [code, message, hint, details && JSON.stringify(details, null, 2)]
       const written = navigator.clipboard?.writeText(lines.filter(Boolean).join('\n')) ?? Promise.reject()
       written.then(
-        () => this.say(text('copied')),
-        () => this.say(text('notCopied')),
+        () => this.announce(text('copied')),
+        () => this.announce(text('notCopied')),
       )
     }
     return h(
@@ -232,7 +232,7 @@ export class RuntimeSetupProgress extends Base {
         'aria-labelledby': 'heading',
         'aria-busy': 'true',
         onkeydown: (event) => {
-          if ((event as KeyboardEvent).key !== 'Escape' || this.#asking) return
+          if ((event as KeyboardEvent).key !== 'Escape' || this.#askingToCancel) return
           event.preventDefault()
           void this.#askToCancel()
         },
@@ -249,9 +249,9 @@ export class RuntimeSetupProgress extends Base {
   }
 
   async #askToCancel(): Promise<void> {
-    this.#asking = true
+    this.#askingToCancel = true
     const stop = await this.ask(text('askCancel'), text('askCancelYes'), text('askCancelNo'))
-    this.#asking = false
+    this.#askingToCancel = false
     if (stop) this.#session?.cancel()
   }
 
@@ -265,8 +265,8 @@ export class RuntimeSetupProgress extends Base {
     const p = state.progress
     // An unknown phase comes before all stages.
     const stage = Math.max(0, p ? this.#stages().findIndex(([, ...phases]) => phases.includes(p.phase)) : 0)
-    const doing = p && DOING[p.phase]
-    const part = text(PARTS[p?.component ?? ''] ?? 'partAll')
+    const doing = p && PHASE_TEXTS[p.phase]
+    const part = text(COMPONENT_TEXTS[p?.component ?? ''] ?? 'partAll')
     const message = doing ? text(doing, { message: p.message, part }) : (p?.message ?? '')
     if (stage !== this.#stage) {
       this.#stage = stage
@@ -286,10 +286,10 @@ export class RuntimeSetupProgress extends Base {
       parts.stages.replaceChildren(...steps)
     }
     // Announces stages only: percentages read out ten times a second would drown everything else.
-    if (p && stage !== this.#toldStage) {
-      this.#toldStage = stage
+    if (p && stage !== this.#announcedStage) {
+      this.#announcedStage = stage
       const [name] = this.#stages()[stage] as Stage
-      this.say(`${text(name)}: ${message}`)
+      this.announce(`${text(name)}: ${message}`)
     }
     parts.message.textContent = message
     const amount =
