@@ -18,7 +18,7 @@ use crate::{
 /// Who asked for the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum DecidedBy {
     /// `KAI_CONTAINER_RUNTIME`.
     Environment,
     Constructor,
@@ -31,7 +31,7 @@ pub enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wish {
     preference: Preference,
-    source: Source,
+    source: DecidedBy,
 }
 
 /// The result of [`super::ContainerManager::select`].
@@ -40,7 +40,7 @@ pub(super) struct Wish {
 pub struct Selection {
     #[serde(rename = "type")]
     pub runtime: RuntimeType,
-    pub source: Source,
+    pub source: DecidedBy,
     /// It must be downloaded first.
     pub install: bool,
     /// Why it is not the requested one; ready to show.
@@ -59,14 +59,14 @@ fn wish_from(environment: Option<&str>, constructor: Option<Preference>, saved: 
             Error::invalid(env_vars::KAI_CONTAINER_RUNTIME, format!("{name:?} is no runtime"))
                 .hint("Use docker, containerd, lima or auto, or unset the variable.")
         })?;
-        return Ok(Wish { preference, source: Source::Environment });
+        return Ok(Wish { preference, source: DecidedBy::Environment });
     }
     let of = |preference: Option<Preference>, source| preference.map(|preference| Wish { preference, source });
     // An application that passes 'auto' leaves the choice to the person.
     let constructor = constructor.filter(|p| *p != Preference::Auto);
-    Ok(of(constructor, Source::Constructor)
-        .or_else(|| of(saved, Source::Saved))
-        .unwrap_or(Wish { preference: Preference::Auto, source: Source::Auto }))
+    Ok(of(constructor, DecidedBy::Constructor)
+        .or_else(|| of(saved, DecidedBy::Saved))
+        .unwrap_or(Wish { preference: Preference::Auto, source: DecidedBy::Auto }))
 }
 
 /// The order in which 'auto' tries them.
@@ -76,7 +76,7 @@ fn order(macos: bool) -> [RuntimeType; 3] {
 }
 
 pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) -> Result<Selection> {
-    let source = if wish.preference == Preference::Auto { Source::Auto } else { wish.source };
+    let source = if wish.preference == Preference::Auto { DecidedBy::Auto } else { wish.source };
     let take = |runtime, explanation: Option<String>| {
         let usable = found.usable(runtime);
         (usable || (install_if_missing && found.installable(runtime))).then_some(Selection {
@@ -93,7 +93,7 @@ pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) ->
         }
         let why = found.reason(runtime);
         // A variable asks for exactly that runtime: no other one, but an error.
-        if wish.source == Source::Environment {
+        if wish.source == DecidedBy::Environment {
             let code = if found.installable(runtime) { ErrorCode::NotInstalled } else { ErrorCode::EngineUnreachable };
             let name = name(runtime);
             return Err(Error::new(code, format!("{} asks for {name}: {why}", env_vars::KAI_CONTAINER_RUNTIME))
@@ -108,7 +108,7 @@ pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) ->
     match next {
         Some(runtime) => {
             let explanation = explanation.map(|e| format!("{e} {} is used instead.", name(runtime)));
-            let source = Source::Auto;
+            let source = DecidedBy::Auto;
             Ok(Selection { runtime, source, install: usable.is_none(), explanation })
         }
         None => Err(nothing(found)),
@@ -238,7 +238,7 @@ mod tests {
         ])
     }
 
-    fn wished(preference: Preference, source: Source) -> Wish {
+    fn wished(preference: Preference, source: DecidedBy) -> Wish {
         Wish { preference, source }
     }
 
@@ -246,11 +246,11 @@ mod tests {
     fn the_environment_goes_before_the_constructor_and_that_before_the_saved_choice() {
         use Preference::{Auto, Containerd, Docker, Lima};
         let of = |e, c, s| wish_from(e, c, s).map(|w| (w.preference, w.source)).unwrap();
-        assert_eq!(of(Some("lima"), Some(Docker), Some(Containerd)), (Lima, Source::Environment));
-        assert_eq!(of(Some("auto"), Some(Docker), Some(Containerd)), (Auto, Source::Environment));
-        assert_eq!(of(None, Some(Docker), Some(Containerd)), (Docker, Source::Constructor));
-        assert_eq!(of(None, Some(Auto), Some(Containerd)), (Containerd, Source::Saved));
-        assert_eq!(of(None, None, None), (Auto, Source::Auto));
+        assert_eq!(of(Some("lima"), Some(Docker), Some(Containerd)), (Lima, DecidedBy::Environment));
+        assert_eq!(of(Some("auto"), Some(Docker), Some(Containerd)), (Auto, DecidedBy::Environment));
+        assert_eq!(of(None, Some(Docker), Some(Containerd)), (Docker, DecidedBy::Constructor));
+        assert_eq!(of(None, Some(Auto), Some(Containerd)), (Containerd, DecidedBy::Saved));
+        assert_eq!(of(None, None, None), (Auto, DecidedBy::Auto));
         let e = wish_from(Some("podman"), None, None).unwrap_err();
         assert_eq!(
             (e.code(), e.details()["field"].as_str()),
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn auto_takes_docker_then_what_is_there_and_downloads_only_when_allowed() {
         use State::{Installable, Ready, Stopped, Unavailable};
-        let auto = wished(Preference::Auto, Source::Auto);
+        let auto = wished(Preference::Auto, DecidedBy::Auto);
         let pick = |f: &Detection, install| choose(auto, f, install).map(|s| (s.runtime, s.install));
         assert_eq!(pick(&found(Ready, Ready, Ready), true).unwrap(), (RuntimeType::Docker, false));
         assert_eq!(pick(&found(Unavailable, Installable, Stopped), true).unwrap(), (RuntimeType::Lima, false));
@@ -279,16 +279,16 @@ mod tests {
     fn a_choice_that_cannot_be_used_falls_back_and_says_so_but_a_variable_does_not() {
         use State::{Installable, Ready, Unavailable};
         let f = found(Ready, Unavailable, Installable);
-        let s = choose(wished(Preference::Lima, Source::Saved), &f, false).unwrap();
-        assert_eq!((s.runtime, s.source, s.install), (RuntimeType::Docker, Source::Auto, false));
+        let s = choose(wished(Preference::Lima, DecidedBy::Saved), &f, false).unwrap();
+        assert_eq!((s.runtime, s.source, s.install), (RuntimeType::Docker, DecidedBy::Auto, false));
         let said = s.explanation.unwrap();
         assert!(said.contains("Lima was chosen") && said.ends_with("Docker is used instead."), "{said}");
         // Wanted and allowed to be installed: it is chosen.
-        let s = choose(wished(Preference::Lima, Source::Saved), &f, true).unwrap();
+        let s = choose(wished(Preference::Lima, DecidedBy::Saved), &f, true).unwrap();
         assert_eq!((s.runtime, s.install, s.explanation), (RuntimeType::Lima, true, None));
-        let e = choose(wished(Preference::Lima, Source::Environment), &f, false).unwrap_err();
+        let e = choose(wished(Preference::Lima, DecidedBy::Environment), &f, false).unwrap_err();
         assert_eq!(e.code(), ErrorCode::NotInstalled);
-        let e = choose(wished(Preference::Containerd, Source::Environment), &f, true).unwrap_err();
+        let e = choose(wished(Preference::Containerd, DecidedBy::Environment), &f, true).unwrap_err();
         assert_eq!(e.code(), ErrorCode::EngineUnreachable);
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choice::{Selection, Source};
+pub use choice::{DecidedBy, Selection};
 pub use detect::{Detail, Detection, State, Tried};
 
 use super::{

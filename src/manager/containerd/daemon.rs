@@ -46,7 +46,7 @@ const MAX_ADDRESS: usize = 107 - ".ttrpc".len();
 /// `run/daemon.json`: the daemon that we started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Started {
+struct DaemonRecord {
     #[serde(flatten)]
     service: Service,
     rootless: bool,
@@ -97,11 +97,11 @@ impl BundledRuntime {
         if geteuid().is_root() {
             return owner::check(self.dir()).err();
         }
-        let lacks = rootless::Machine::this().lacks(installed.then(|| self.programs()).as_deref());
-        (!lacks.is_empty()).then(|| rootless::error(&lacks))
+        let missing = rootless::RootlessHost::this().missing(installed.then(|| self.programs()).as_deref());
+        (!missing.is_empty()).then(|| rootless::error(&missing))
     }
 
-    fn record(&self, started: &Started) -> Result<()> {
+    fn record(&self, started: &DaemonRecord) -> Result<()> {
         disk::write_json(&self.run_dir().join("daemon.json"), started)
     }
 
@@ -110,7 +110,7 @@ impl BundledRuntime {
         Identity::of(fs::read_to_string(self.run_dir().join("rootlesskit/child_pid")).ok()?.trim().parse().ok()?)
     }
 
-    fn started(&self) -> Option<Started> {
+    fn started(&self) -> Option<DaemonRecord> {
         disk::read_json(&self.run_dir().join("daemon.json"))
     }
 
@@ -159,13 +159,13 @@ impl BundledRuntime {
         let mark = mark()?;
         let notify = self.run_dir().join("ready.sock");
         let ready_socket = UnixDatagram::bind(&notify).map_err(|e| Error::io(e, "Cannot listen at", &notify))?;
-        let mut launched = Launched::new(&mut self.spawn(rootless, &notify, &mark)?)
+        let mut launched = StartingDaemon::new(&mut self.spawn(rootless, &notify, &mark)?)
             .map_err(|e| self.failed(e.message()).source(e))?;
         let process = launched.identity;
         let service = Service { process, session: process.pid(), mark };
-        let mut started = Started { service, rootless, made, ready: false };
+        let mut started = DaemonRecord { service, rootless, made, ready: false };
         self.record(&started)?;
-        launched.go();
+        launched.release();
         let mut message = [0; 256];
         loop {
             tokio::select! {
@@ -186,7 +186,7 @@ impl BundledRuntime {
         let Some(entry) = entry.filter(|p| has_mark(p.pid(), &started.service.mark)) else {
             return Err(self.failed("its namespaces cannot be entered"));
         };
-        disk::write_text(&self.run_dir().join("entry"), &for_the_wrappers(&entry))?;
+        disk::write_text(&self.run_dir().join("entry"), &entry_line(&entry))?;
         started.ready = true;
         self.record(&started)?;
         launched.keep();
@@ -204,7 +204,7 @@ impl BundledRuntime {
 
     pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
         let started = self.started();
-        if let Some(Started { service, .. }) = &started {
+        if let Some(DaemonRecord { service, .. }) = &started {
             if service.process.lives() {
                 self.end_containers().await;
             }
@@ -363,7 +363,7 @@ impl BundledRuntime {
         // Replaces the machine's file, which is for another daemon.
         disk::write_text(&dir.join("nerdctl.toml"), "")?;
         network::write_default(&self.paths().networks)?;
-        let inside = entrance(&self.run_dir(), rootless)? + "enter \"$@\"\n";
+        let inside = enter_script(&self.run_dir(), rootless)? + "enter \"$@\"\n";
         disk::write_program(&self.paths().inside, inside.as_bytes())?;
         disk::write_program(&self.paths().nerdctl, self.wrapper(rootless)?.as_bytes())?;
         Ok(made)
@@ -374,7 +374,7 @@ impl BundledRuntime {
         let dir = self.dir();
         let paths = self.paths();
         Ok(format!(
-            r#"{entrance}PATH={bin}:$PATH
+            r#"{enter_script}PATH={bin}:$PATH
 # Nothing else of the caller's environment: it would end up in containers. Who calls with none says so: what is in it is
 # for a process in a container.
 LIMA_RUNTIME_CLEAN='env -i'
@@ -385,7 +385,7 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
   ${{https_proxy:+"https_proxy=$https_proxy"}} ${{no_proxy:+"no_proxy=$no_proxy"}} \
   {nerdctl} --address {address} --data-root {data} --cni-path {cni} --cni-netconfpath {networks} --hosts-dir {hosts} "$@"
 "#,
-            entrance = entrance(&self.run_dir(), rootless)?,
+            enter_script = enter_script(&self.run_dir(), rootless)?,
             rootless_vars = if rootless {
                 format!(
                     "ROOTLESSKIT_STATE_DIR=\"$LIMA_RUNTIME_RUN/rootlesskit\" ROOTLESSKIT_PARENT_EUID={} ROOTLESSKIT_PARENT_EGID={} ",
@@ -472,7 +472,7 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
 /// opens the namespaces, checks the process once more, and enters what it holds open: otherwise the number could belong to
 /// another process, with that one's programs in its namespaces. The variables have names that no container uses, since a
 /// shell passes on its environment.
-fn entrance(run: &Path, rootless: bool) -> Result<String> {
+fn enter_script(run: &Path, rootless: bool) -> Result<String> {
     let (hold, others) = if rootless {
         (
             r#"7<"/proc/$LIMA_RUNTIME_PID/ns/user" 8<"/proc/$LIMA_RUNTIME_PID/ns/net" "#,
@@ -517,7 +517,7 @@ enter() {{ exec $LIMA_RUNTIME_SPACE /bin/sh -c 'exec 7<&- 8<&- 9<&-; exec "$@"' 
 }
 
 /// The line that the wrappers read: process, start time, boot.
-fn for_the_wrappers(entry: &Identity) -> String {
+fn entry_line(entry: &Identity) -> String {
     let (pid, began) = entry.for_a_shell();
     format!("{pid} {began} {}\n", system::boot_name())
 }
@@ -539,8 +539,8 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A daemon that is starting. Dropped before [`Launched::keep`], it is ended.
-struct Launched {
+/// A daemon that is starting. Dropped before [`StartingDaemon::keep`], it is ended.
+struct StartingDaemon {
     identity: Identity,
     /// Closed without a line, it tells the daemon to end.
     gate: Option<ChildStdin>,
@@ -548,7 +548,7 @@ struct Launched {
     kept: bool,
 }
 
-impl Launched {
+impl StartingDaemon {
     fn new(command: &mut std::process::Command) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|e| {
@@ -577,7 +577,7 @@ impl Launched {
     }
 
     /// A failed write means that the daemon has ended, which is noticed elsewhere.
-    fn go(&mut self) {
+    fn release(&mut self) {
         if let Some(mut gate) = self.gate.take() {
             _ = gate.write_all(b"\n");
         }
@@ -592,7 +592,7 @@ impl Launched {
     }
 }
 
-impl Drop for Launched {
+impl Drop for StartingDaemon {
     fn drop(&mut self) {
         if !self.kept {
             let identity = self.identity;
@@ -627,14 +627,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("it's a $(run)");
         fs::create_dir(&run).unwrap();
-        let us = for_the_wrappers(&Identity::of(std::process::id()).unwrap());
+        let us = entry_line(&Identity::of(std::process::id()).unwrap());
         let us = us.trim();
         let [pid, began, boot] = us.split(' ').collect::<Vec<_>>()[..] else { panic!("{us}") };
         let script = dir.path().join("enter");
         let variables = ["pid", "run", "began", "boot", "at", "stat", "space", "line", "sh"];
         for shell in [&["sh"][..], &["bash"], &["bash", "--posix"], &["busybox", "sh"]] {
             for rootless in [false, true] {
-                fs::write(&script, entrance(&run, rootless).unwrap() + "enter \"$@\"\n").unwrap();
+                fs::write(&script, enter_script(&run, rootless).unwrap() + "enter \"$@\"\n").unwrap();
                 let enter = |entry: &str| {
                     fs::write(run.join("entry"), entry).unwrap();
                     let mut command = std::process::Command::new(shell[0]);

@@ -18,27 +18,27 @@ const BROUGHT: [&str; 2] = ["rootlesskit", "slirp4netns"];
 
 /// One thing that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lack {
+pub(super) struct MissingRequirement {
     pub(super) what: String,
     /// A command, or a sentence.
     pub(super) advice: String,
 }
 
-impl Lack {
+impl MissingRequirement {
     fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), advice: advice.into() }
     }
 }
 
 /// This machine, or a test's.
-pub(super) struct Machine {
+pub(super) struct RootlessHost {
     pub(super) root: PathBuf,
     pub(super) user: String,
     pub(super) uid: u32,
     pub(super) kernel: String,
 }
 
-impl Machine {
+impl RootlessHost {
     pub(super) fn this() -> Self {
         let uid = rustix::process::getuid().as_raw();
         Self {
@@ -75,38 +75,38 @@ impl Machine {
     }
 
     /// Everything that is missing, in the order to mend it. `bundled` is the directory of our programs, once installed.
-    pub(super) fn lacks(&self, bundled: Option<&Path>) -> Vec<Lack> {
-        let mut lacks = Vec::new();
+    pub(super) fn missing(&self, bundled: Option<&Path>) -> Vec<MissingRequirement> {
+        let mut missing = Vec::new();
         if self.setting("/proc/sys/user/max_user_namespaces").as_deref() == Some("0")
             || self.setting("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0")
         {
-            lacks.push(Lack::new(
+            missing.push(MissingRequirement::new(
                 "user namespaces are switched off",
                 "sudo sysctl -w user.max_user_namespaces=28633; sudo sysctl -w kernel.unprivileged_userns_clone=1",
             ));
         }
         if self.setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-            lacks.push(Lack::new(
+            missing.push(MissingRequirement::new(
                 "AppArmor keeps programs from making user namespaces",
                 "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
             ));
         }
         if kernel_before(&self.kernel, (5, 11)) {
-            lacks.push(Lack::new(
+            missing.push(MissingRequirement::new(
                 format!("Linux {} cannot mount overlay file systems for an ordinary user", self.kernel),
                 "Linux 5.11 or newer is needed",
             ));
         }
         for program in ["newuidmap", "newgidmap"] {
             if !self.finds(program, bundled) {
-                lacks.push(Lack::new(
+                missing.push(MissingRequirement::new(
                     format!("{program} is not installed"),
                     "sudo apt-get install uidmap (Fedora: sudo dnf install shadow-utils)",
                 ));
             }
         }
         if !self.has_range("/etc/subuid") || !self.has_range("/etc/subgid") {
-            lacks.push(Lack::new(
+            missing.push(MissingRequirement::new(
                 format!("{} has no range of 65536 numbers in /etc/subuid and /etc/subgid", self.user),
                 format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", self.user),
             ));
@@ -118,7 +118,10 @@ impl Machine {
             ("nsenter", "util-linux"),
         ] {
             if !self.finds(program, bundled) {
-                lacks.push(Lack::new(format!("{program} is not installed"), format!("sudo apt-get install {package}")));
+                missing.push(MissingRequirement::new(
+                    format!("{program} is not installed"),
+                    format!("sudo apt-get install {package}"),
+                ));
             }
         }
         let tun = self.path("/dev/net/tun");
@@ -128,22 +131,22 @@ impl Machine {
             } else {
                 "sudo chmod 0666 /dev/net/tun (what systemd's own rule gives it)"
             };
-            lacks.push(Lack::new("/dev/net/tun cannot be opened by this user", advice));
+            missing.push(MissingRequirement::new("/dev/net/tun cannot be opened by this user", advice));
         }
-        lacks
+        missing
     }
 }
 
 /// Reports all of it in one error.
-pub(super) fn error(lacks: &[Lack]) -> Error {
-    let list = lacks.iter().map(|l| l.what.as_str()).collect::<Vec<_>>().join("; ");
+pub(super) fn error(missing: &[MissingRequirement]) -> Error {
+    let list = missing.iter().map(|l| l.what.as_str()).collect::<Vec<_>>().join("; ");
     let mut advice: Vec<&str> = Vec::new();
-    for lack in lacks {
-        if !advice.contains(&lack.advice.as_str()) {
-            advice.push(&lack.advice);
+    for requirement in missing {
+        if !advice.contains(&requirement.advice.as_str()) {
+            advice.push(&requirement.advice);
         }
     }
-    let details: Vec<Value> = lacks.iter().map(|l| json!({ "what": l.what, "advice": l.advice })).collect();
+    let details: Vec<Value> = missing.iter().map(|l| json!({ "what": l.what, "advice": l.advice })).collect();
     Error::new(
         ErrorCode::UnsupportedPlatform,
         format!("This machine cannot run containers for an ordinary user: {list}"),
@@ -173,8 +176,8 @@ fn user_name(uid: u32) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn machine(dir: &Path) -> Machine {
-        Machine { root: dir.to_owned(), user: "ann".into(), uid: 1000, kernel: "6.1.0-18-amd64".into() }
+    fn machine(dir: &Path) -> RootlessHost {
+        RootlessHost { root: dir.to_owned(), user: "ann".into(), uid: 1000, kernel: "6.1.0-18-amd64".into() }
     }
 
     fn put(dir: &Path, path: &str, text: &str) {
@@ -199,26 +202,29 @@ mod tests {
         put(root, "dev/net/tun", "");
         put(root, "proc/sys/user/max_user_namespaces", "100\n");
         let bundled = root.join("bundled");
-        let lacks = |m: &Machine| m.lacks(Some(&bundled)).into_iter().map(|l| l.advice).collect::<Vec<_>>().join("\n");
-        assert_eq!(lacks(&machine(root)), "");
-        assert_eq!(machine(root).lacks(None), []);
+        let missing =
+            |m: &RootlessHost| m.missing(Some(&bundled)).into_iter().map(|l| l.advice).collect::<Vec<_>>().join("\n");
+        assert_eq!(missing(&machine(root)), "");
+        assert_eq!(machine(root).missing(None), []);
 
         put(root, "proc/sys/user/max_user_namespaces", "0\n");
-        assert!(lacks(&machine(root)).contains("user.max_user_namespaces"));
+        assert!(missing(&machine(root)).contains("user.max_user_namespaces"));
         put(root, "proc/sys/user/max_user_namespaces", "100\n");
         put(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
-        assert!(lacks(&machine(root)).contains("apparmor_restrict_unprivileged_userns=0"));
+        assert!(missing(&machine(root)).contains("apparmor_restrict_unprivileged_userns=0"));
         put(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns", "0\n");
         put(root, "etc/subgid", "ann:165536:1000\n");
-        assert!(lacks(&machine(root)).contains("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ann"));
+        assert!(
+            missing(&machine(root)).contains("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ann")
+        );
         put(root, "etc/subgid", "ann:165536:65536\n");
         fs::remove_file(root.join("usr/bin/newgidmap")).unwrap();
         fs::remove_file(root.join("dev/net/tun")).unwrap();
-        let e = error(&machine(root).lacks(Some(&bundled)));
+        let e = error(&machine(root).missing(Some(&bundled)));
         assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
         assert!(e.hint_text().unwrap().contains("uidmap") && e.hint_text().unwrap().contains("modprobe tun"));
         assert_eq!(e.details()["missing"].as_array().unwrap().len(), 2);
-        let old = Machine { kernel: "5.10.0".into(), ..machine(root) };
-        assert!(lacks(&old).contains("5.11"));
+        let old = RootlessHost { kernel: "5.10.0".into(), ..machine(root) };
+        assert!(missing(&old).contains("5.11"));
     }
 }

@@ -87,7 +87,7 @@ end TERM 50"#;
 
 /// `wsl.json`: the distribution that we made; written once it is complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Made {
+struct DistributionRecord {
     distribution: String,
     rootfs: Record,
     nerdctl: Record,
@@ -161,8 +161,9 @@ impl WslRuntime {
         self.disk_dir().join(DISK_FILE).exists()
     }
 
-    fn made(&self) -> Option<Made> {
-        disk::read_json(&self.record()).filter(|m: &Made| m.distribution == self.distribution && self.is_ours())
+    fn made(&self) -> Option<DistributionRecord> {
+        disk::read_json(&self.record())
+            .filter(|m: &DistributionRecord| m.distribution == self.distribution && self.is_ours())
     }
 
     pub fn is_installed(&self) -> bool {
@@ -262,7 +263,7 @@ impl WslRuntime {
         self.provision().await?;
         // The configuration is read at the next start.
         self.wsl.terminate(&self.distribution).await?;
-        let made = Made { distribution: self.distribution.clone(), rootfs, nerdctl };
+        let made = DistributionRecord { distribution: self.distribution.clone(), rootfs, nerdctl };
         let (path, cache, held) = (self.record(), self.home.dir().join("cache"), lock.clone());
         let wrapper = (self.wrapper(), self.wrapper_text());
         task::blocking(move || {
@@ -395,7 +396,7 @@ impl WslRuntime {
         }
         self.write("/run/lima-runtime.env", &proxies()).await?;
         let (wsl, distribution) = (self.wsl.clone(), self.distribution.clone());
-        let launched = Launched { wsl, distribution, lock: lock.clone(), kept: false };
+        let launched = StartingDistribution { wsl, distribution, lock: lock.clone(), kept: false };
         let mut ended = self.launch()?;
         loop {
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.version());
@@ -518,7 +519,7 @@ impl WslRuntime {
 }
 
 /// Stops the distribution when its start is given up.
-struct Launched {
+struct StartingDistribution {
     wsl: Wsl,
     distribution: String,
     /// Nobody else starts it before it has stopped.
@@ -526,13 +527,13 @@ struct Launched {
     kept: bool,
 }
 
-impl Launched {
+impl StartingDistribution {
     fn keep(mut self) {
         self.kept = true;
     }
 }
 
-impl Drop for Launched {
+impl Drop for StartingDistribution {
     fn drop(&mut self) {
         if !self.kept {
             let (wsl, distribution, lock) = (self.wsl.clone(), self.distribution.clone(), self.lock.clone());

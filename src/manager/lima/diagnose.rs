@@ -26,7 +26,7 @@ mod collect;
 pub(crate) mod scrub;
 mod system;
 
-use system::{System, ThisMachine};
+use system::{RealSystem, System};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding(Verdict, String, Option<String>);
@@ -75,7 +75,7 @@ const REGISTRY: &str = "registry-1.docker.io";
 impl LimaRuntime {
     /// Makes every check, each after those it depends on. A check that cannot be made is a finding, not an error.
     pub async fn diagnose(&self, call: &Call) -> Result<Vec<DiagnosticCheck>> {
-        call.run(DIAGNOSE_TIMEOUT, self.checks(Arc::new(ThisMachine))).await
+        call.run(DIAGNOSE_TIMEOUT, self.checks(Arc::new(RealSystem))).await
     }
 
     async fn checks(&self, system: Arc<dyn System>) -> Result<Vec<DiagnosticCheck>> {
@@ -189,7 +189,7 @@ impl LimaRuntime {
     async fn guest_dns(&self, guest: &impl Guest) -> Finding {
         let looked_up = answer(guest, Command::new(["getent", "hosts", REGISTRY])).await;
         let ours = tokio::time::timeout(ANSWER_TIMEOUT, tokio::net::lookup_host((REGISTRY, 443))).await;
-        let proxied = !ThisMachine.proxies(self.options().network.proxy.as_deref()).is_empty();
+        let proxied = !RealSystem.proxies(self.options().network.proxy.as_deref()).is_empty();
         dns(looked_up.is_ok(), matches!(ours, Ok(Ok(_))), proxied)
     }
 }

@@ -10,15 +10,15 @@ mod commands;
 mod forms;
 mod hosts;
 mod names;
-mod pen;
 mod places;
+mod rewriter;
 #[cfg(test)]
 mod table;
 mod values;
 mod web;
 
 use names::Kind;
-use pen::{BLANK, Pen, at, before, length};
+use rewriter::{BLANK, Rewriter, at, before, length};
 
 use crate::env_vars;
 
@@ -165,7 +165,7 @@ fn machine_names() -> Vec<String> {
     let mut names = Vec::new();
     if cfg!(target_os = "macos") {
         for which in ["ComputerName", "LocalHostName"] {
-            names.extend(super::system::said("/usr/sbin/scutil", &["--get".as_ref(), which.as_ref()]));
+            names.extend(super::system::output_of("/usr/sbin/scutil", &["--get".as_ref(), which.as_ref()]));
         }
     }
     names.extend(hosts::domains_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()));
@@ -174,7 +174,7 @@ fn machine_names() -> Vec<String> {
 
 fn full_name() -> Option<String> {
     if cfg!(target_os = "macos") {
-        return super::system::said("/usr/bin/id", &["-F".as_ref()]);
+        return super::system::output_of("/usr/bin/id", &["-F".as_ref()]);
     }
     let user = env_vars::get(env_vars::USER_NAMES[0])?;
     gecos(&std::fs::read_to_string("/etc/passwd").ok()?, &user)
@@ -188,10 +188,10 @@ fn gecos(passwd: &str, user: &str) -> Option<String> {
 
 /// Replaces values whose names say what they are.
 fn named(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let mut words = [""; 3];
     let mut from = 0;
-    while let Some(mut name) = pen::run(text, from, values::is_name) {
+    while let Some(mut name) = rewriter::run(text, from, values::is_name) {
         from = name.end;
         // `\npassword`
         if before(text, name.start) == b'\\' && matches!(at(text, name.start), b'n' | b'r' | b't') {
@@ -199,7 +199,7 @@ fn named(text: &str) -> String {
         }
         let word = &text[name.clone()];
         if let Some(kind) = names::kind(word)
-            && let Some(value) = values::of(text, &name, kind, &words)
+            && let Some(value) = values::value_of(text, &name, kind, &words)
         {
             let told = &text[value.clone()];
             match kind {
@@ -256,7 +256,7 @@ fn blank_pem(text: &str) -> String {
     const END: &str = "-----END ";
     let find =
         |what: &str, from: usize| memchr::memmem::find(&text.as_bytes()[from..], what.as_bytes()).map(|i| from + i);
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let (mut begin, mut end) = (find(BEGIN, 0), find(END, 0));
     while let Some(first) = begin.into_iter().chain(end).min() {
         let from = if Some(first) == begin { first } else { pen.done() };

@@ -27,21 +27,21 @@ pub(super) trait System: Send + Sync {
     fn proxies(&self, option: Option<&str>) -> Vec<(String, String)>;
 }
 
-pub(super) struct ThisMachine;
+pub(super) struct RealSystem;
 
 /// What a program of the system prints on both streams; `None` when it fails.
-pub(super) fn said(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
+pub(super) fn output_of(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
     let out = std::process::Command::new(program).args(args).stdin(std::process::Stdio::null()).output().ok()?;
     let text = [out.stdout, out.stderr].concat();
     out.status.success().then(|| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-impl System for ThisMachine {
+impl System for RealSystem {
     fn macos(&self) -> Option<String> {
         if !cfg!(target_os = "macos") {
             return None;
         }
-        Some(said("/usr/sbin/sysctl", &["-n".as_ref(), "kern.osproductversion".as_ref()]).unwrap_or_default())
+        Some(output_of("/usr/sbin/sysctl", &["-n".as_ref(), "kern.osproductversion".as_ref()]).unwrap_or_default())
     }
 
     fn platform(&self) -> Result<Platform> {
@@ -59,7 +59,7 @@ impl System for ThisMachine {
     fn entitlements(&self, program: &Path) -> Option<String> {
         // codesign does not follow links.
         let program = program.canonicalize().ok()?;
-        said("/usr/bin/codesign", &["-d".as_ref(), "--entitlements".as_ref(), "-".as_ref(), program.as_os_str()])
+        output_of("/usr/bin/codesign", &["-d".as_ref(), "--entitlements".as_ref(), "-".as_ref(), program.as_os_str()])
     }
 
     fn is_quarantined(&self, path: &Path) -> bool {

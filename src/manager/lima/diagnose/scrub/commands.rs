@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::pen::{BLANK, Pen, is_quote, line_end, run};
+use super::rewriter::{BLANK, Rewriter, is_quote, line_end, run};
 
 /// Programs whose `-p` is a password.
 const PASSWORD_P: [&str; 10] =
@@ -23,7 +23,7 @@ const OTHERS: &[(&str, &str)] = &[
 const READERS: &[&str] = &["--password-stdin", "--with-token", "--stdin", "--pass-stdin", "chpasswd", "-S"];
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let mut from = 0;
     while from < text.len() {
         let end = line_end(text, from);
@@ -60,7 +60,7 @@ struct Program {
     printed: Option<Range<usize>>,
 }
 
-fn options(pen: &mut Pen<'_>, line: Range<usize>) {
+fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
     let text = pen.text;
     let mut program = Program::default();
     let mut at = line.start;
@@ -150,7 +150,7 @@ fn pair(argument: &str, program: &Program) -> Option<usize> {
 }
 
 /// `IDENTIFIED BY 'x'`, `IDENTIFIED WITH method BY 'x'`
-fn identified(pen: &mut Pen<'_>, range: Range<usize>) {
+fn identified(pen: &mut Rewriter<'_>, range: Range<usize>) {
     let text = &pen.text[range.clone()];
     let Some(by) = find(text, " by ") else { return };
     let rest = &text[by + 4..];

@@ -2,7 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 
-use super::pen::{BLANK, Pen, at, before, is_blank, length, run};
+use super::rewriter::{BLANK, Rewriter, at, before, is_blank, length, run};
 
 /// The characters that follow a token's prefix.
 #[derive(Clone, Copy)]
@@ -158,7 +158,7 @@ impl Body {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let (mut from, mut last) = (0, 0..0);
     while let Some(found) = run(text, from, is_token) {
         from = found.end;
@@ -183,7 +183,7 @@ pub fn scrub(text: &str) -> String {
 }
 
 /// Finds tokens by their prefix, at the beginning of each part of `run`.
-fn tokens(pen: &mut Pen<'_>, start: usize, run: &str) {
+fn tokens(pen: &mut Rewriter<'_>, start: usize, run: &str) {
     let bytes = run.as_bytes();
     let mut i = 0;
     while i < bytes.len() {

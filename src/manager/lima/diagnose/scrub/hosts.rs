@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::pen::{Pen, at, before, is_blank, line_end, run};
+use super::rewriter::{Rewriter, at, before, is_blank, line_end, run};
 
 pub const HOST: &str = "<host>";
 
@@ -186,7 +186,7 @@ fn is_host(b: u8) -> bool {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let (mut from, mut last) = (0, 0..0);
     while let Some(found) = run(text, from, is_host) {
         from = found.end;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::pen::{BLANK, Pen, at, before, length, run};
+use super::rewriter::{BLANK, Rewriter, at, before, length, run};
 
 const ADDRESS: &str = "<address>";
 pub const USER: &str = "<user>";
@@ -40,7 +40,7 @@ pub fn scrub(text: &str) -> String {
 
 /// `somebody@example.com`, and `somebody@nas` as in a login.
 fn mail(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     for i in memchr::memchr_iter(b'@', text.as_bytes()) {
         let outside = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>()[]{},;:=/\\@".contains(c);
         let from = text[pen.done()..i].rfind(outside).map_or(pen.done(), |at| {
@@ -72,7 +72,7 @@ fn mail(text: &str) -> String {
 }
 
 fn addresses(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let mut from = 0;
     let in_address = |b: u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'-');
     while let Some(found) = run(text, from, in_address) {
@@ -123,10 +123,10 @@ fn ipv6(word: &str) -> Option<usize> {
     (likely && !known && address.len() > 2).then_some(address.len())
 }
 
-fn ipv4(pen: &mut Pen<'_>, start: usize, run: &str) {
+fn ipv4(pen: &mut Rewriter<'_>, start: usize, run: &str) {
     let digits = |b: u8| b.is_ascii_digit() || b == b'.';
     let mut from = 0;
-    while let Some(found) = super::pen::run(run, from, digits) {
+    while let Some(found) = super::rewriter::run(run, from, digits) {
         from = found.end;
         let mut parts: Vec<(usize, &str)> = Vec::new();
         let mut at = found.start;
@@ -152,7 +152,7 @@ fn ipv4(pen: &mut Pen<'_>, start: usize, run: &str) {
 
 /// The name in `/home/name`, `/Users/Two Names/` and `C:\Users\name`, also with encoded slashes.
 fn homes(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let mut from = 0;
     while let Some(found) = run(text, from, |b| b.is_ascii_alphanumeric()) {
         from = found.end;
@@ -205,7 +205,7 @@ fn home_name(rest: &str) -> &str {
 
 /// `uid=501(name)`, the users in sshd's messages, and the host in front of its key.
 fn accounts(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let is_user = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || !b.is_ascii();
     for i in memchr::memchr_iter(b'(', text.as_bytes()) {
         let digits = text[..i].bytes().rev().take_while(u8::is_ascii_digit).take(10).count();
@@ -216,7 +216,7 @@ fn accounts(text: &str) -> String {
         }
     }
     let text = pen.finish();
-    let mut pen = Pen::new(&text);
+    let mut pen = Rewriter::new(&text);
     for (start, line) in lines(&text) {
         for found in memchr::memmem::find_iter(line.as_bytes(), b" for ") {
             let words = &line[found + 5..];

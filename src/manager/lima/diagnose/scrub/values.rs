@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     names::Kind,
-    pen::{at, before, is_blank, is_quote, length, line_end},
+    rewriter::{at, before, is_blank, is_quote, length, line_end},
 };
 
 /// How far the end of a value that is not a word is searched.
@@ -51,10 +51,10 @@ pub fn is_name(b: u8) -> bool {
 }
 
 /// The value of the name at `name`; `words` are the words before it, the nearest first.
-pub fn of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<Range<usize>> {
+pub fn value_of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<Range<usize>> {
     let value = match begin(text, name, kind, words)? {
-        Begin::Value(from) => one(text, name, from, kind),
-        Begin::Word(from) => one(text, name, from, if kind == Kind::Phrase { Kind::Word } else { kind }),
+        Begin::Value(from) => single_value(text, name, from, kind),
+        Begin::Word(from) => single_value(text, name, from, if kind == Kind::Phrase { Kind::Word } else { kind }),
         Begin::Element(from) => from..from + length(text, from, |b| b != b'<'),
         Begin::Block(from) => block(text, name.start, from),
     };
@@ -162,7 +162,7 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
     (word == "is" && kind == Kind::Phrase && !SPOKEN.contains(&said)).then_some(Begin::Word(is))
 }
 
-fn one(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Range<usize> {
+fn single_value(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Range<usize> {
     // String prefixes of Python and Rust.
     let prefix = usize::from(matches!(at(text, from), b'b' | b'r' | b'u' | b'f') && is_quote(at(text, from + 1)));
     let from = from + prefix;

@@ -2,7 +2,7 @@
 
 use super::{
     hosts,
-    pen::{BLANK, Pen, at, before, is_quote, length},
+    rewriter::{BLANK, Rewriter, at, before, is_quote, length},
 };
 
 /// Schemes that name no host of the network.
@@ -32,14 +32,14 @@ fn in_url(b: u8) -> bool {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Pen::new(text);
+    let mut pen = Rewriter::new(text);
     let mut from = 0;
     while let Some(found) = memchr::memmem::find(&text.as_bytes()[from..], b"://") {
         let start = from + found + 3;
         from = start + url(&mut pen, start);
     }
     let text = pen.finish();
-    let mut pen = Pen::new(&text);
+    let mut pen = Rewriter::new(&text);
     for i in memchr::memchr_iter(b'@', text.as_bytes()) {
         login(&mut pen, i);
     }
@@ -47,7 +47,7 @@ pub fn scrub(text: &str) -> String {
 }
 
 /// Scrubs one address from after `://`; returns its length.
-fn url(pen: &mut Pen<'_>, start: usize) -> usize {
+fn url(pen: &mut Rewriter<'_>, start: usize) -> usize {
     let text = pen.text;
     let scheme =
         text[..start - 3].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c)).next().unwrap_or("");
@@ -84,7 +84,7 @@ fn url(pen: &mut Pen<'_>, start: usize) -> usize {
 }
 
 /// `user:password@host` without a scheme.
-fn login(pen: &mut Pen<'_>, i: usize) {
+fn login(pen: &mut Rewriter<'_>, i: usize) {
     let text = pen.text;
     let to = &text[i + 1..];
     let host = to.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == '(');

@@ -5,13 +5,13 @@ use std::ops::Range;
 pub const BLANK: &str = "<blanked>";
 
 /// Copies a text with parts replaced. Never goes back, so the cost is linear in the text's length.
-pub struct Pen<'a> {
+pub struct Rewriter<'a> {
     pub text: &'a str,
     out: String,
     done: usize,
 }
 
-impl<'a> Pen<'a> {
+impl<'a> Rewriter<'a> {
     pub fn new(text: &'a str) -> Self {
         Self { text, out: String::new(), done: 0 }
     }
