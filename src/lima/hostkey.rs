@@ -41,7 +41,7 @@ const MARK: &str = "key=/etc/ssh/lima-runtime_host_key";
 
 /// Adds a host key to an instance's document that has none, and returns the public half in OpenSSH's format. The private
 /// half lies in `lima.yaml`, in a directory that only this user can read, and reaches only the guest's root.
-pub fn lay_into(document: &mut Mapping) -> Result<String> {
+pub fn add_to(document: &mut Mapping) -> Result<String> {
     let there = provisions(document)?.iter().find_map(|p| key_in(p.get("script")?.as_str()?));
     let failed = |e| Error::internal(format!("the host key cannot be written: {e}"));
     let key = if let Some(key) = there {
@@ -99,29 +99,29 @@ mod tests {
     #[test]
     fn a_key_is_laid_in_once_and_stays() {
         let mut document = mapping("provision: [{mode: system, script: 'echo {{.User}}'}]\n");
-        let public = lay_into(&mut document).unwrap();
+        let public = add_to(&mut document).unwrap();
         assert!(public.starts_with("ssh-ed25519 AAAA"), "{public}");
         let before = document.clone();
-        assert_eq!(lay_into(&mut document).unwrap(), public);
+        assert_eq!(add_to(&mut document).unwrap(), public);
         assert_eq!(document, before);
         // Written to YAML and read again, as happens at each boot.
         let mut again = mapping(&serde_norway::to_string(&document).unwrap());
-        assert_eq!(lay_into(&mut again).unwrap(), public);
+        assert_eq!(add_to(&mut again).unwrap(), public);
         let all = again["provision"].as_sequence().unwrap();
         assert_eq!((all.len(), all[0]["mode"].as_str(), all[1]["mode"].as_str()), (2, Some("boot"), Some("system")));
 
         // Each VM has its own key.
         for text in ["{}", "provision:\n", "provision: []\n"] {
-            assert_ne!(lay_into(&mut mapping(text)).unwrap(), public);
+            assert_ne!(add_to(&mut mapping(text)).unwrap(), public);
         }
-        assert_eq!(lay_into(&mut mapping("provision: 5\n")).unwrap_err().code(), ErrorCode::InvalidArgument);
+        assert_eq!(add_to(&mut mapping("provision: 5\n")).unwrap_err().code(), ErrorCode::InvalidArgument);
         // A damaged key is replaced; a key in another script is not the host key.
         let script = all[0]["script"].as_str().unwrap().replace("\nb3Bl", "\nxxxx");
         let mut damaged = Mapping::new();
         let mut provision = Mapping::new();
         provision.insert("script".into(), script.into());
         damaged.insert("provision".into(), Value::Sequence(vec![provision.into()]));
-        assert_ne!(lay_into(&mut damaged).unwrap(), public);
+        assert_ne!(add_to(&mut damaged).unwrap(), public);
         assert_eq!(damaged["provision"].as_sequence().unwrap().len(), 1);
     }
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_boot_command_leaves_sshd_with_this_key_alone() {
         let mut document = mapping("{}");
-        let public = lay_into(&mut document).unwrap();
+        let public = add_to(&mut document).unwrap();
         let script = document["provision"][0]["script"].as_str().unwrap().to_owned();
         for (config, file) in [
             ("Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n", "sshd_config.d/05-lima-runtime-hostkey.conf"),

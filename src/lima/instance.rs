@@ -52,7 +52,7 @@ impl Holder {
 /// The last state that the host agent wrote to `ha.stdout.log` (docs/reference/lima.md#events-of-the-host-agent). It may
 /// come from an earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum AgentState {
     None,
     Booting,
     Running,
@@ -83,7 +83,7 @@ pub struct Facts {
     pub driver: Holder,
     /// The agent answers at its socket. Only our agent can, since the socket lies in our directory.
     pub answers: bool,
-    pub event: Event,
+    pub event: AgentState,
 }
 
 /// What `<dir>/ssh.config` says.
@@ -96,7 +96,7 @@ pub struct SshConfig {
 
 /// The processes that the pid files named right after we started the instance.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
+struct RecordedProcesses {
     processes: Vec<Identity>,
 }
 
@@ -143,8 +143,8 @@ impl Instance {
             return false;
         }
         let log = self.path("ha.stdout.log");
-        let event = task::blocking(move || Ok(last_event(&log))).await;
-        matches!(event, Ok(Event::Running | Event::Degraded))
+        let event = task::blocking(move || Ok(last_state(&log))).await;
+        matches!(event, Ok(AgentState::Running | AgentState::Degraded))
     }
 
     /// What the host agent reports about itself; `None` when it does not answer.
@@ -168,16 +168,16 @@ impl Instance {
             agent,
             driver: if vz == Holder::Absent { qemu } else { vz },
             answers: false,
-            event: last_event(&self.path("ha.stdout.log")),
+            event: last_state(&self.path("ha.stdout.log")),
         }
     }
 
     fn holders(&self) -> [Holder; 3] {
-        let known: Known = disk::read_json(&self.path(PROCESSES_FILE)).unwrap_or_default();
+        let known: RecordedProcesses = disk::read_json(&self.path(PROCESSES_FILE)).unwrap_or_default();
         PID_FILES.map(|file| self.holder(file, &known))
     }
 
-    fn holder(&self, file: &str, known: &Known) -> Holder {
+    fn holder(&self, file: &str, known: &RecordedProcesses) -> Holder {
         let path = self.path(file);
         let Ok(text) = std::fs::read_to_string(&path) else { return Holder::Absent };
         let found = identity::find(text.trim().parse().unwrap_or(0));
@@ -198,15 +198,15 @@ impl Instance {
 
     /// Records which processes run the VM now, so that they are known later even if the clock is changed. For the caller
     /// that has just started the VM, under its lock.
-    pub async fn remember(&self) -> Result<()> {
+    pub async fn record_processes(&self) -> Result<()> {
         let this = self.clone();
         task::blocking(move || {
             let processes = this.holders().into_iter().filter_map(|holder| match holder {
                 Holder::Ours(process) => Some(process),
                 _ => None,
             });
-            let (known, path) = (Known { processes: processes.collect() }, this.path(PROCESSES_FILE));
-            if known.processes.is_empty() || disk::read_json::<Known>(&path).as_ref() == Some(&known) {
+            let (known, path) = (RecordedProcesses { processes: processes.collect() }, this.path(PROCESSES_FILE));
+            if known.processes.is_empty() || disk::read_json::<RecordedProcesses>(&path).as_ref() == Some(&known) {
                 return Ok(());
             }
             disk::write_json(&path, &known)
@@ -298,7 +298,7 @@ impl Instance {
     /// degraded, but keeps looking for the agent: one that comes late forwards ports all the same.
     pub async fn health(&self) -> Health {
         let (events, log) = (self.path("ha.stdout.log"), self.path("ha.stderr.log"));
-        let work = move || Ok(health(&events, || says(&log, "\"msg\":\"Guest agent is running\"")));
+        let work = move || Ok(health(&events, || log_contains(&log, "\"msg\":\"Guest agent is running\"")));
         task::blocking(work).await.unwrap_or(Health::Degraded)
     }
 
@@ -310,7 +310,7 @@ impl Instance {
     }
 
     /// Whether the host agent says that it lost the guest agent (lima-vm/lima#2227, fixed in 2.0).
-    pub fn lost_agent(&self, line: &Line) -> bool {
+    pub fn reports_lost_agent(&self, line: &Line) -> bool {
         line.text() == "guest agent events closed unexpectedly"
             && line
                 .fields
@@ -322,16 +322,16 @@ impl Instance {
     /// When the guest agent does not answer, Lima before 2.0 forwards its socket again. ssh refuses that while the first
     /// forward stands, and Lima removes the socket: a late agent is lost for ever. Once the first forward is cancelled,
     /// Lima's next attempt, within ten seconds, succeeds. Does nothing while the socket exists.
-    pub async fn free_agent_forward(&self) {
+    pub async fn cancel_agent_forward(&self) {
         let local = self.path("ga.sock");
         if !local.exists() && self.path("qemu.pid").exists() {
             let forward = format!("{}:/run/lima-guestagent.sock", local.display());
-            self.tell_ssh_master(&["-O", "cancel", "-L", &forward]).await;
+            self.ssh_control(&["-O", "cancel", "-L", &forward]).await;
         }
     }
 
     /// Sends a control command to the ssh master that Lima keeps open to the guest, if there is one.
-    pub async fn tell_ssh_master(&self, words: &[&str]) {
+    pub async fn ssh_control(&self, words: &[&str]) {
         if !self.path("ssh.sock").exists() {
             return;
         }
@@ -396,7 +396,7 @@ impl SshConfig {
 
 /// Judges the process that a pid file names. A recorded process is ours. For another, `was_it` tells whether it wrote the
 /// file, since somebody else may have started the VM: a process that ran at that time and has the number now had it then.
-fn judge(found: Found, known: &Known, was_it: impl FnOnce(&Identity) -> bool) -> Holder {
+fn judge(found: Found, known: &RecordedProcesses, was_it: impl FnOnce(&Identity) -> bool) -> Holder {
     match found {
         Found::Nobody => Holder::Gone,
         Found::Process(process) if known.processes.contains(&process) || was_it(&process) => Holder::Ours(process),
@@ -454,7 +454,7 @@ fn text(file: std::fs::File, most: u64) -> Option<String> {
 /// One line of `ha.stdout.log` (lima v2.2.0 pkg/hostagent/events/events.go).
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Status {
+struct AgentStatus {
     running: bool,
     degraded: bool,
     exiting: bool,
@@ -464,11 +464,11 @@ struct Status {
     vsock: Option<serde::de::IgnoredAny>,
 }
 
-impl Status {
+impl AgentStatus {
     fn parse(line: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Record {
-            status: Status,
+            status: AgentStatus,
         }
         Some(serde_json::from_str::<Record>(line).ok()?.status)
     }
@@ -479,21 +479,21 @@ impl Status {
         self.cloud_init_progress.is_some() || self.port_forward.is_some() || self.vsock.is_some()
     }
 
-    fn event(&self) -> Event {
+    fn event(&self) -> AgentState {
         match (self.exiting, self.running, self.degraded) {
-            (true, ..) => Event::Exiting,
-            (_, true, true) => Event::Degraded,
-            (_, true, false) => Event::Running,
-            _ => Event::Booting,
+            (true, ..) => AgentState::Exiting,
+            (_, true, true) => AgentState::Degraded,
+            (_, true, false) => AgentState::Running,
+            _ => AgentState::Booting,
         }
     }
 }
 
-fn last_event(log: &Path) -> Event {
-    last_status(log).map_or(Event::None, |status| status.event())
+fn last_state(log: &Path) -> AgentState {
+    last_status(log).map_or(AgentState::None, |status| status.event())
 }
 
-fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
+fn health(events: &Path, agent_ran: impl FnOnce() -> bool) -> Health {
     match last_status(events) {
         Some(status) if status.degraded => {
             // All errors come in one text. Of Lima's errors (pkg/hostagent: hostagent.go, requirements.go, mount.go) only
@@ -504,7 +504,7 @@ fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
             };
             if !status.errors.iter().all(late) {
                 Health::Degraded
-            } else if heard() {
+            } else if agent_ran() {
                 Health::Whole
             } else {
                 Health::Waiting
@@ -514,28 +514,28 @@ fn health(events: &Path, heard: impl FnOnce() -> bool) -> Health {
     }
 }
 
-fn last_status(log: &Path) -> Option<Status> {
+fn last_status(log: &Path) -> Option<AgentStatus> {
     status_of(&tail(log).unwrap_or_default(), || head(log).unwrap_or_default())
 }
 
-fn status_of(tail: &str, head: impl FnOnce() -> String) -> Option<Status> {
+fn status_of(tail: &str, head: impl FnOnce() -> String) -> Option<AgentStatus> {
     let mut repeated = None;
-    for status in tail.lines().rev().filter_map(Status::parse) {
+    for status in tail.lines().rev().filter_map(AgentStatus::parse) {
         if !status.is_repeated() {
             return Some(status);
         }
         repeated = repeated.or(Some(status));
     }
     let repeated = repeated?;
-    if repeated.event() != Event::Booting {
+    if repeated.event() != AgentState::Booting {
         return Some(repeated);
     }
     // The agent's own state stands far above: its first events are at the log's beginning.
-    head().lines().rev().filter_map(Status::parse).find(|status| !status.is_repeated()).or(Some(repeated))
+    head().lines().rev().filter_map(AgentStatus::parse).find(|status| !status.is_repeated()).or(Some(repeated))
 }
 
 /// Whether a line of the log holds these words. Reads line by line: a log grows as long as its VM runs.
-fn says(log: &Path, words: &str) -> bool {
+fn log_contains(log: &Path, words: &str) -> bool {
     use std::io::BufRead;
     let Some(file) = open(log) else { return false };
     let (mut reader, mut line) = (std::io::BufReader::new(file), Vec::new());
@@ -625,7 +625,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let facts = Instance::new(home.path(), "default").facts().await.unwrap();
         assert!(!facts.directory && !facts.yaml && !facts.disk && !facts.answers);
-        assert_eq!((facts.agent, facts.driver, facts.event), (Holder::Absent, Holder::Absent, Event::None));
+        assert_eq!((facts.agent, facts.driver, facts.event), (Holder::Absent, Holder::Absent, AgentState::None));
     }
 
     #[tokio::test]
@@ -653,7 +653,8 @@ mod tests {
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Foreign, Holder::Foreign));
         // A recorded process is known even when the clock was changed.
-        disk::write_json(&instance.path(PROCESSES_FILE), &Known { processes: vec![identity(&ours)] }).unwrap();
+        disk::write_json(&instance.path(PROCESSES_FILE), &RecordedProcesses { processes: vec![identity(&ours)] })
+            .unwrap();
         let facts = instance.facts().await.unwrap();
         assert_eq!((facts.agent, facts.driver), (Holder::Ours(identity(&ours)), Holder::Foreign));
 
@@ -667,8 +668,8 @@ mod tests {
         write(&instance, "ha.pid", at(&ours));
         write(&instance, "qemu.pid", at(&qemu));
         std::fs::remove_file(instance.path(PROCESSES_FILE)).unwrap();
-        instance.remember().await.unwrap();
-        let known: Known = disk::read_json(&instance.path(PROCESSES_FILE)).unwrap();
+        instance.record_processes().await.unwrap();
+        let known: RecordedProcesses = disk::read_json(&instance.path(PROCESSES_FILE)).unwrap();
         assert_eq!(known.processes, [identity(&ours), identity(&qemu)]);
 
         // A zombie, an unused number, no number.
@@ -690,7 +691,7 @@ mod tests {
     fn a_process_is_judged_by_what_the_system_says_of_it() {
         let mut child = pretend(&["x"]);
         let process = Identity::of(child.0.id()).unwrap();
-        let (nobody, known) = (Known::default(), Known { processes: vec![process] });
+        let (nobody, known) = (RecordedProcesses::default(), RecordedProcesses { processes: vec![process] });
         let never = |_: &Identity| panic!("no need to look");
         assert_eq!(judge(Found::Nobody, &known, never), Holder::Gone);
         assert_eq!(judge(Found::Hidden, &known, never), Holder::Foreign);
@@ -709,16 +710,16 @@ mod tests {
         let (_home, instance) = instance();
         let mut log = std::fs::File::create(instance.path("ha.stdout.log")).unwrap();
         for (line, event) in [
-            (r#"{"time":"t","status":{"sshLocalPort":36269}}"#, Event::Booting),
-            (r#"{"time":"t","status":{"running":true,"degraded":true,"errors":["x"]}}"#, Event::Degraded),
-            (r#"{"time":"t","status":{"running":true,"sshLocalPort":36269}}"#, Event::Running),
-            (r#"{"time":"t","status":{"exit"#, Event::Running),
+            (r#"{"time":"t","status":{"sshLocalPort":36269}}"#, AgentState::Booting),
+            (r#"{"time":"t","status":{"running":true,"degraded":true,"errors":["x"]}}"#, AgentState::Degraded),
+            (r#"{"time":"t","status":{"running":true,"sshLocalPort":36269}}"#, AgentState::Running),
+            (r#"{"time":"t","status":{"exit"#, AgentState::Running),
         ] {
             writeln!(log, "{line}").unwrap();
-            assert_eq!(last_event(&instance.path("ha.stdout.log")), event, "{line}");
+            assert_eq!(last_state(&instance.path("ha.stdout.log")), event, "{line}");
         }
         writeln!(log, "{}\n{{\"status\":{{\"exiting\":true}}}}", "x".repeat(100_000)).unwrap();
-        assert_eq!(last_event(&instance.path("ha.stdout.log")), Event::Exiting);
+        assert_eq!(last_state(&instance.path("ha.stdout.log")), AgentState::Exiting);
     }
 
     /// As 2.2.0 wrote it, and with a state that such an event may have looked up a moment before.
@@ -738,20 +739,20 @@ mod tests {
         let progress = own(r#"{"sshLocalPort":44827,"cloudInitProgress":{"logLine":"x","active":true}}"#);
         let (late, now) = (port(""), port("\"running\":true,"));
         for (events, expected) in [
-            (vec![booting.clone(), late.clone()], Event::Booting),
-            (vec![booting.clone(), progress.clone()], Event::Booting),
-            (vec![booting.clone(), running.clone(), now.clone()], Event::Running),
-            (vec![booting.clone(), running.clone(), late.clone()], Event::Running),
-            (vec![booting.clone(), late.clone(), running.clone(), progress.clone(), late.clone()], Event::Running),
-            (vec![booting.clone(), degraded.clone(), now.clone()], Event::Degraded),
-            (vec![booting.clone(), running.clone(), exiting.clone(), now.clone()], Event::Exiting),
+            (vec![booting.clone(), late.clone()], AgentState::Booting),
+            (vec![booting.clone(), progress.clone()], AgentState::Booting),
+            (vec![booting.clone(), running.clone(), now.clone()], AgentState::Running),
+            (vec![booting.clone(), running.clone(), late.clone()], AgentState::Running),
+            (vec![booting.clone(), late.clone(), running.clone(), progress.clone(), late.clone()], AgentState::Running),
+            (vec![booting.clone(), degraded.clone(), now.clone()], AgentState::Degraded),
+            (vec![booting.clone(), running.clone(), exiting.clone(), now.clone()], AgentState::Exiting),
             // So many that the agent's own states lie outside the part that is read.
-            (vec![booting.clone(), running.clone(), now.repeat(1000)], Event::Running),
-            (vec![booting.clone(), running.clone(), late.repeat(1000)], Event::Running),
-            (vec![booting.clone(), late.repeat(1000), exiting, late.clone()], Event::Exiting),
+            (vec![booting.clone(), running.clone(), now.repeat(1000)], AgentState::Running),
+            (vec![booting.clone(), running.clone(), late.repeat(1000)], AgentState::Running),
+            (vec![booting.clone(), late.repeat(1000), exiting, late.clone()], AgentState::Exiting),
         ] {
             std::fs::write(&log, events.concat()).unwrap();
-            assert_eq!(last_event(&log), expected, "{}", events.concat().chars().take(600).collect::<String>());
+            assert_eq!(last_state(&log), expected, "{}", events.concat().chars().take(600).collect::<String>());
         }
     }
 
@@ -794,11 +795,11 @@ mod tests {
     fn the_lost_way_to_the_guest_agent_is_seen() {
         let (_home, instance) = instance();
         let (_, lines) = recorded("1.2.1", "start-degraded.json");
-        assert!(lines.iter().filter(|line| instance.lost_agent(line)).count() > 10);
+        assert!(lines.iter().filter(|line| instance.reports_lost_agent(line)).count() > 10);
         for version in VERSIONS {
             // Late, but found.
             let (_, lines) = recorded(version, "start-first.json");
-            assert!(!lines.iter().any(|line| instance.lost_agent(line)), "{version}");
+            assert!(!lines.iter().any(|line| instance.reports_lost_agent(line)), "{version}");
         }
         let errors =
             |text: &str| format!("{{\"status\":{{\"running\":true,\"degraded\":true,\"errors\":[{text:?}]}}}}\n");
@@ -806,7 +807,7 @@ mod tests {
         let mount = "failed to mount reverse sshfs for \"/a\" on \"/a\": x";
         let probe = "failed to satisfy the optional requirement 3 of 3 `containerd must answer`: x";
         let log = instance.path("ha.stdout.log");
-        for (text, heard, expected) in [
+        for (text, agent_ran, expected) in [
             (late.to_owned(), false, Health::Waiting),
             (late.to_owned(), true, Health::Whole),
             (probe.to_owned(), true, Health::Whole),
@@ -814,15 +815,15 @@ mod tests {
             ("something else".to_owned(), true, Health::Degraded),
         ] {
             std::fs::write(&log, errors(&text)).unwrap();
-            assert_eq!(health(&log, || heard), expected, "{text}");
+            assert_eq!(health(&log, || agent_ran), expected, "{text}");
         }
         write(
             &instance,
             "ha.stderr.log",
             "x\n{\"level\":\"info\",\"msg\":\"Guest agent is running\",\"time\":\"t\"}\n",
         );
-        assert!(says(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is running\""));
-        assert!(!says(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is gone\""));
+        assert!(log_contains(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is running\""));
+        assert!(!log_contains(&instance.path("ha.stderr.log"), "\"msg\":\"Guest agent is gone\""));
     }
 
     #[tokio::test]

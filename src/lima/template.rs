@@ -204,7 +204,7 @@ pub fn with_host_key(document: &str) -> Result<(String, String)> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
     let mut new = root.clone();
-    let public = hostkey::lay_into(&mut new)?;
+    let public = hostkey::add_to(&mut new)?;
     if new == root {
         return Ok((document.to_owned(), public));
     }

@@ -33,7 +33,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Link(Mutex<Option<Arc<Handle>>>);
 
 impl Link {
-    pub(super) async fn get(&self, target: &SshTarget) -> Result<Arc<Handle>, Refusal> {
+    pub(super) async fn get(&self, target: &SshTarget) -> Result<Arc<Handle>, ConnectError> {
         let mut slot = self.0.lock().await;
         if let Some(handle) = slot.as_ref().filter(|h| !h.is_closed()) {
             return Ok(handle.clone());
@@ -65,24 +65,24 @@ impl Link {
 }
 
 /// Why no connection was made.
-pub(super) enum Refusal {
+pub(super) enum ConnectError {
     /// No other program would get one either.
     Final(Error),
     /// The library does not support what this guest or its key needs; the ssh program may.
-    Foreign(Error),
+    Unsupported(Error),
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<ConnectError> for Error {
+    fn from(refusal: ConnectError) -> Self {
         match refusal {
-            Refusal::Final(e) | Refusal::Foreign(e) => e,
+            ConnectError::Final(e) | ConnectError::Unsupported(e) => e,
         }
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ConnectError {
     fn from(e: Error) -> Self {
-        Refusal::Final(e)
+        ConnectError::Final(e)
     }
 }
 
@@ -121,18 +121,18 @@ fn config() -> Arc<client::Config> {
         .clone()
 }
 
-pub(super) async fn connect(target: &SshTarget) -> Result<Handle, Refusal> {
+pub(super) async fn connect(target: &SshTarget) -> Result<Handle, ConnectError> {
     tokio::time::timeout(CONNECT_TIMEOUT, log_in(target)).await.unwrap_or_else(|_| {
         let text = format!("The guest's SSH server did not answer within {} s", CONNECT_TIMEOUT.as_secs());
         Err(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port).into())
     })
 }
 
-async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
+async fn log_in(target: &SshTarget) -> Result<Handle, ConnectError> {
     let identity = read(&target.identity, "reading").await?.unwrap_or_default();
     let identity = key(&identity).map_err(|e| {
         let text = format!("{} is no usable SSH key: {e}", target.identity.display());
-        Refusal::Foreign(Error::new(ErrorCode::VmBroken, text).source(e))
+        ConnectError::Unsupported(Error::new(ErrorCode::VmBroken, text).source(e))
     })?;
     let Some(pinned) = read(&target.pin, "reading").await? else {
         let text = "The host key of the VM is not known: it was not started by us";
@@ -144,13 +144,13 @@ async fn log_in(target: &SshTarget) -> Result<Handle, Refusal> {
     })?;
     let mut handle = match client::connect(config(), (target.host, target.port), Client { pinned }).await {
         Ok(handle) => handle,
-        Err(e) => return Err(refused(target, e)),
+        Err(e) => return Err(connect_error(target, e)),
     };
     let key = PrivateKeyWithHashAlg::new(Arc::new(identity), None);
     if !handle.authenticate_publickey(&target.user, key).await.map_err(|e| unreachable(target, e))?.success() {
         let text = format!("The guest does not let the user {} in", target.user);
         let e = Error::new(ErrorCode::VmBroken, text).hint("The VM's SSH settings were changed. Recreate the VM.");
-        return Err(Refusal::Foreign(e));
+        return Err(ConnectError::Unsupported(e));
     }
     warm_up(&handle).await?;
     Ok(handle)
@@ -187,7 +187,7 @@ fn key(text: &str) -> Result<PrivateKey, ssh_key::Error> {
 
 /// The error for a server at the VM's port that has not yet proved to be our VM. Its answer may come from somebody else, so
 /// it leads to the ssh program for one reason only: that program may know a cipher we do not.
-fn refused(target: &SshTarget, e: russh::Error) -> Refusal {
+fn connect_error(target: &SshTarget, e: russh::Error) -> ConnectError {
     use russh::Error::{NoCommonAlgo, UnknownKey, WrongServerSig};
     match e {
         // We accept only the kind of host key that our guests have.
@@ -199,7 +199,7 @@ fn refused(target: &SshTarget, e: russh::Error) -> Refusal {
         // Without quoting the server, whose text may be of any length.
         NoCommonAlgo { kind, .. } => {
             let text = format!("The server at port {} knows no {kind:?} algorithm that we know", target.port);
-            Refusal::Foreign(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port))
+            ConnectError::Unsupported(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port))
         }
         e => unreachable(target, e).into(),
     }

@@ -22,7 +22,7 @@ mod link;
 mod program;
 mod quote;
 
-use link::{Channel, Handle, Link, Refusal, lost};
+use link::{Channel, ConnectError, Handle, Link, lost};
 pub use program::{SshProgram, strict};
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -93,8 +93,8 @@ impl SshGuest {
         let Some(program) = &self.0.target.program else { return Ok(None) };
         match self.0.commands.get(&self.0.target).await {
             Ok(_) => Ok(None),
-            Err(Refusal::Final(e)) => Err(e),
-            Err(Refusal::Foreign(e)) => {
+            Err(ConnectError::Final(e)) => Err(e),
+            Err(ConnectError::Unsupported(e)) => {
                 tracing::warn!(%e, "the ssh program is used instead");
                 Ok(Some(program))
             }

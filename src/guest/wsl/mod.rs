@@ -55,7 +55,7 @@ impl WslGuest {
 
     /// `VM_NOT_RUNNING` unless the distribution runs: `wsl.exe` would start it for any command
     /// (docs/reference/wsl.md#starting-by-asking).
-    async fn must_run(&self) -> Result<()> {
+    async fn check_running(&self) -> Result<()> {
         if self.0.live.load(Ordering::Relaxed) > 0 || self.0.wsl.running().await?.contains(&self.0.distribution) {
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl Guest for WslGuest {
     async fn spawn(&self, command: Command) -> Result<Process> {
         // Refuses a command that no program can receive before anything runs.
         command.full_argv(true)?;
-        self.must_run().await?;
+        self.check_running().await?;
         self.boot(command).await
     }
 
@@ -131,7 +131,7 @@ impl Session {
     ) {
         let cancel = self.cancel.clone();
         let begun = tokio::select! {
-            begun = self.begun() => begun,
+            begun = self.wait_for_leader() => begun,
             // The guest's shell has no command yet; without its line it ends.
             () = cancel.cancelled() => return,
         };
@@ -140,7 +140,7 @@ impl Session {
                 _ = started.send(Ok(()));
                 let guest = self.guest.clone();
                 guest.live.fetch_add(1, Ordering::Relaxed);
-                let exit = self.carry(leader, line, input, more_input).await;
+                let exit = self.run_command(leader, line, input, more_input).await;
                 guest.live.fetch_sub(1, Ordering::Relaxed);
                 _ = ended.send(exit);
             }
@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// The identity of the guest's shell, once it waits for its line; or the error that wsl.exe printed instead.
-    async fn begun(&mut self) -> Result<Leader> {
+    async fn wait_for_leader(&mut self) -> Result<Leader> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             match self.child.next().await {
@@ -157,7 +157,7 @@ impl Session {
                 Some(Chunk::Stderr(data)) => stderr.extend_from_slice(&self.filter.pass(&data)),
                 None => {
                     stderr.extend_from_slice(&self.filter.rest());
-                    let said = program::said(&Output { exit: Exit::Code(-1), stdout, stderr });
+                    let said = program::message_of(&Output { exit: Exit::Code(-1), stdout, stderr });
                     // A wsl.exe that fails says why; one that is ended, or whose distribution is, says nothing.
                     if said.is_empty() {
                         return Err(self.guest.stopped());
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    async fn carry(
+    async fn run_command(
         mut self,
         leader: Leader,
         line: Bytes,

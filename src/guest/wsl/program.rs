@@ -75,7 +75,7 @@ impl Wsl {
                     .hint("`wsl --shutdown` in a terminal ends all that runs in WSL, and mends a WSL that hangs.")
             })??,
         };
-        let said = said(&output);
+        let said = message_of(&output);
         if output.success() { Ok(said) } else { Err(text::error(doing, &said)) }
     }
 
@@ -133,7 +133,7 @@ impl Wsl {
 }
 
 /// wsl.exe prints errors to standard output, some versions to standard error (docs/reference/wsl.md#encoding).
-pub(super) fn said(output: &Output) -> String {
+pub(super) fn message_of(output: &Output) -> String {
     let (out, err) = (text::decode(&output.stdout), text::decode(&output.stderr));
     [out.trim(), err.trim()].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")
 }

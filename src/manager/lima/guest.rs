@@ -18,16 +18,16 @@ use crate::{
 const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The connection of one boot: Lima writes `ssh.config` anew at each.
-pub(super) struct Kept {
-    boot: Boot,
+pub(super) struct KeptConnection {
+    boot: BootId,
     guest: SshGuest,
 }
 
 /// Identifies one boot by its `ssh.config`: inode and modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Boot(u64, i64, i64);
+pub(super) struct BootId(u64, i64, i64);
 
-impl Boot {
+impl BootId {
     fn of(path: &std::path::Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         Some(Self(meta.ino(), meta.mtime(), meta.mtime_nsec()))
@@ -47,7 +47,7 @@ impl LimaRuntime {
         let machine = self.machine(self.lima_home(), None);
         let config = machine.instance().path("ssh.config");
         // Read before the lock is taken: the usual call costs one stat.
-        let boot = Boot::of(&config);
+        let boot = BootId::of(&config);
         {
             let kept = self.kept.lock().await;
             if let Some(kept) = kept.as_ref().filter(|k| Some(k.boot) == boot && k.guest.is_connected()) {
@@ -64,43 +64,43 @@ impl LimaRuntime {
             return Ok(kept.guest.clone());
         }
         let guest = machine.guest().await?;
-        *kept = Some(Kept { boot, guest: guest.clone() });
+        *kept = Some(KeptConnection { boot, guest: guest.clone() });
         Ok(guest)
     }
 
     /// Keeps the connection that a start has just tested.
-    pub(super) async fn keep(&self, machine: &Machine, guest: &SshGuest) {
-        let boot = Boot::of(&machine.instance().path("ssh.config"));
+    pub(super) async fn keep_connection(&self, machine: &Machine, guest: &SshGuest) {
+        let boot = BootId::of(&machine.instance().path("ssh.config"));
         let mut kept = self.kept.lock().await;
-        *self.silence() = None;
+        *self.unreachable_boot() = None;
         if boot.is_some() && kept.as_ref().map(|k| k.boot) != boot {
-            *kept = boot.map(|boot| Kept { boot, guest: guest.clone() });
+            *kept = boot.map(|boot| KeptConnection { boot, guest: guest.clone() });
         }
     }
 
     /// Remembers whether the VM answered: Lima may call a VM running that nobody can reach.
-    pub(super) fn heard<T>(&self, answer: Result<T>) -> Result<T> {
+    pub(super) fn note_answer<T>(&self, answer: Result<T>) -> Result<T> {
         let lost = matches!(&answer, Err(e) if e.code() == ErrorCode::VmNotRunning);
-        *self.silence() = if lost { self.boot() } else { None };
+        *self.unreachable_boot() = if lost { self.current_boot() } else { None };
         answer
     }
 
     /// Whether SSH found the VM of this boot dead, and still does.
-    pub(super) async fn is_silent(&self) -> bool {
-        let silent = *self.silence();
-        if silent.is_none() || silent != self.boot() {
+    pub(super) async fn is_unreachable(&self) -> bool {
+        let unreachable = *self.unreachable_boot();
+        if unreachable.is_none() || unreachable != self.current_boot() {
             return false;
         }
-        let probe = Box::pin(async { self.heard(self.ssh().await?.run(Command::new(["true"])).await) });
+        let probe = Box::pin(async { self.note_answer(self.ssh().await?.run(Command::new(["true"])).await) });
         !matches!(tokio::time::timeout(PROBE_TIMEOUT, probe).await, Ok(Ok(_)))
     }
 
-    fn silence(&self) -> std::sync::MutexGuard<'_, Option<Boot>> {
-        self.silent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn unreachable_boot(&self) -> std::sync::MutexGuard<'_, Option<BootId>> {
+        self.unreachable.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn boot(&self) -> Option<Boot> {
-        Boot::of(&self.machine(self.lima_home(), None).instance().path("ssh.config"))
+    fn current_boot(&self) -> Option<BootId> {
+        BootId::of(&self.machine(self.lima_home(), None).instance().path("ssh.config"))
     }
 
     /// Closes the kept connection; the next call connects anew.
@@ -120,15 +120,15 @@ struct LimaGuest(LimaRuntime);
 #[async_trait]
 impl Guest for LimaGuest {
     async fn run(&self, command: Command) -> Result<Output> {
-        self.0.heard(self.0.ssh().await?.run(command).await)
+        self.0.note_answer(self.0.ssh().await?.run(command).await)
     }
 
     async fn spawn(&self, command: Command) -> Result<Process> {
-        self.0.heard(self.0.ssh().await?.spawn(command).await)
+        self.0.note_answer(self.0.ssh().await?.spawn(command).await)
     }
 
     async fn connect(&self, path: &str) -> Result<Socket> {
-        self.0.heard(self.0.ssh().await?.connect(path).await)
+        self.0.note_answer(self.0.ssh().await?.connect(path).await)
     }
 
     fn containerd_socket(&self) -> &str {

@@ -100,13 +100,13 @@ impl LimaRuntime {
         // A repair reads every byte, but only once.
         if !options.repair {
             call.run(None, self.survey(&options, &mut survey, &meter)).await?;
-            if survey.is_satisfied() && self.programs_are_there() {
+            if survey.is_satisfied() && self.has_programs() {
                 meter.say(Phase::Ready, None, INSTALLED);
                 return Ok(());
             }
         }
         let lock = self.lock(call, None).await?;
-        call.run(None, self.carry_out(&lock, &options, survey, &meter)).await?;
+        call.run(None, self.apply(&lock, &options, survey, &meter)).await?;
         meter.say(Phase::Ready, None, INSTALLED);
         Ok(())
     }
@@ -120,11 +120,11 @@ impl LimaRuntime {
     ) -> Result<()> {
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, LOOKING);
-        self.carry_out(lock, options, Survey::default(), &meter).await
+        self.apply(lock, options, Survey::default(), &meter).await
     }
 
     /// `before` is what was seen without the lock; only its manifest is still valid.
-    async fn carry_out(&self, lock: &Lock, options: &InstallOptions, before: Survey, meter: &Arc<Meter>) -> Result<()> {
+    async fn apply(&self, lock: &Lock, options: &InstallOptions, before: Survey, meter: &Arc<Meter>) -> Result<()> {
         let mut survey = Survey { remote: before.remote, ..Survey::default() };
         self.survey(options, &mut survey, meter).await?;
         let Survey { remote, bundle, requests, switch } = survey;
@@ -141,7 +141,7 @@ impl LimaRuntime {
         let (this, home, homes, held) = (self.clone(), self.home.clone(), self.instance_homes(), lock.clone());
         task::blocking(move || {
             let _held = held;
-            this.put_programs_there()?;
+            this.write_programs()?;
             if changed {
                 let used = named_by_instances(&homes);
                 home.prune(running(&homes), |digest| {
@@ -196,7 +196,12 @@ impl LimaRuntime {
             let facts = task::blocking(move || {
                 let record = home.whole(part, depth);
                 let current = part != Part::Lima || record.as_ref().map(|r| &r.dir) == home.current_version().as_ref();
-                Ok(Facts { record, current, running: running(&homes), instances: instances(&homes).next().is_some() })
+                Ok(PartFacts {
+                    record,
+                    current,
+                    running: running(&homes),
+                    instances: instances(&homes).next().is_some(),
+                })
             })
             .await?;
             let asked = self.options.network.choice.versions.of(part).is_some();
@@ -275,7 +280,7 @@ impl Survey {
 }
 
 /// The facts that decide whether a part is installed.
-struct Facts {
+struct PartFacts {
     /// The record of a complete installation.
     record: Option<Record>,
     /// It is the version in use.
@@ -292,7 +297,7 @@ enum Decision {
     Bring,
 }
 
-impl Facts {
+impl PartFacts {
     /// `bundled` is what the application ships, which takes precedence; `wanted` is what the manifest asks for, if it could
     /// be read; `asked` tells that the caller named the version.
     fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
@@ -342,14 +347,14 @@ const LINKS: [(&str, &str); 2] = [("bin/limactl", "../current/bin/limactl"), ("s
 #[cfg(unix)]
 impl LimaRuntime {
     /// Whether the programs are where [`LimaRuntime::paths`] says.
-    fn programs_are_there(&self) -> bool {
+    fn has_programs(&self) -> bool {
         let dir = self.dir();
         let right = |(link, target)| fs::read_link(dir.join(link)).is_ok_and(|named| named == Path::new(target));
-        LINKS.into_iter().all(right) && super::wrappers::are_there(&dir.join("bin"), &self.wrappers())
+        LINKS.into_iter().all(right) && super::wrappers::up_to_date(&dir.join("bin"), &self.wrappers())
     }
 
-    fn put_programs_there(&self) -> Result<()> {
-        if self.programs_are_there() {
+    fn write_programs(&self) -> Result<()> {
+        if self.has_programs() {
             return Ok(());
         }
         let (dir, bin) = (self.dir(), self.dir().join("bin"));
@@ -363,11 +368,11 @@ impl LimaRuntime {
 #[cfg(not(unix))]
 #[expect(clippy::unused_self, reason = "as on unix")]
 impl LimaRuntime {
-    fn programs_are_there(&self) -> bool {
+    fn has_programs(&self) -> bool {
         true
     }
 
-    fn put_programs_there(&self) -> Result<()> {
+    fn write_programs(&self) -> Result<()> {
         Ok(())
     }
 }

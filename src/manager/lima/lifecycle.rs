@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
     machine::{Machine, Plan, refuse_root},
-    resources::Host,
+    resources::HostResources,
 };
 use crate::{
     call::{CONTAINER_CALL, Call},
@@ -67,7 +67,7 @@ impl LimaRuntime {
                 let mut ssh_port = None;
                 if state == State::Running {
                     ssh_port = instance.info().await.map(|info| info.ssh_local_port);
-                    if self.is_silent().await {
+                    if self.is_unreachable().await {
                         (state, reason) = (State::Broken, Some("The VM does not answer over SSH"));
                     }
                 }
@@ -101,7 +101,7 @@ impl LimaRuntime {
 
     /// Whether our host agent answers and last said that the VM runs, and SSH has not found the VM dead.
     pub async fn is_running(&self) -> bool {
-        self.machine(self.lima_home(), None).instance().is_running().await && !self.is_silent().await
+        self.machine(self.lima_home(), None).instance().is_running().await && !self.is_unreachable().await
     }
 
     /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those of
@@ -124,7 +124,7 @@ impl LimaRuntime {
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
         };
-        self.keep(&machine, &guest).await;
+        self.keep_connection(&machine, &guest).await;
         Ok(guest)
     }
 
@@ -180,12 +180,12 @@ impl LimaRuntime {
     /// than the VM's.
     pub async fn configure(&self, resources: Resources, call: &Call) -> Result<Configured> {
         let check = || resources.clone().over(&self.state().resources).over(&self.options().resources);
-        self.check_spaces(&check().resolve(Host::this(), "")?, "", None)?;
+        self.check_spaces(&check().resolve(HostResources::this(), "")?, "", None)?;
         let call = &call.in_steps();
         let lock = self.lock(call, CONTAINER_CALL).await?;
         call.run(None, async {
             let machine = self.machine(self.lima_home(), None);
-            let (wanted, state) = (check().resolve(Host::this(), "")?, self.recorded_state());
+            let (wanted, state) = (check().resolve(HostResources::this(), "")?, self.recorded_state());
             let shape = machine.shape().await;
             if let Some(shape) = shape.as_ref().filter(|shape| resources.disk.is_some() && wanted.disk < shape.disk) {
                 let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
@@ -277,7 +277,7 @@ impl LimaRuntime {
 
     /// By `configure()`, else the options, else the defaults.
     pub(in crate::manager) fn resources(&self) -> Result<VmResources> {
-        self.state().resources.over(&self.options().resources).resolve(Host::this(), "resources.")
+        self.state().resources.over(&self.options().resources).resolve(HostResources::this(), "resources.")
     }
 
     fn vm_type(&self) -> VmType {

@@ -125,9 +125,9 @@ impl Machine {
         let lines = || {
             let (mut progress, instance) = (StartProgress::default(), self.instance.clone());
             move |line: Line| {
-                if instance.lost_agent(&line) {
+                if instance.reports_lost_agent(&line) {
                     let instance = instance.clone();
-                    task::spawn(async move { instance.free_agent_forward().await });
+                    task::spawn(async move { instance.cancel_agent_forward().await });
                 }
                 if let Some(event) = progress.of(&line) {
                     sink(event);
@@ -145,22 +145,22 @@ impl Machine {
                 Step::Discard => self.remove_directory().await?,
                 Step::RestoreYaml => self.instance.write("lima.yaml", &Self::render(plan)?).await?,
                 Step::AwaitAgent => {
-                    if !self.becomes(AGENT_TIMEOUT, |f| next_step(f) != Step::AwaitAgent).await? {
-                        self.end_ours().await?;
+                    if !self.wait_until(AGENT_TIMEOUT, |f| next_step(f) != Step::AwaitAgent).await? {
+                        self.end_our_processes().await?;
                     }
                 }
                 Step::Join => {
                     sink(RuntimeProgress::new(Phase::Boot, "Waiting for a start that is under way"));
-                    if !self.becomes(BOOT_TIMEOUT, |f| next_step(f) != Step::Join).await? {
-                        self.end_ours().await?;
+                    if !self.wait_until(BOOT_TIMEOUT, |f| next_step(f) != Step::Join).await? {
+                        self.end_our_processes().await?;
                     }
                 }
                 Step::AwaitEnd => {
-                    if !self.becomes(END_TIMEOUT, |f| next_step(f) != Step::AwaitEnd).await? {
-                        self.end_ours().await?;
+                    if !self.wait_until(END_TIMEOUT, |f| next_step(f) != Step::AwaitEnd).await? {
+                        self.end_our_processes().await?;
                     }
                 }
-                Step::EndOurs => self.end_ours().await?,
+                Step::EndOurs => self.end_our_processes().await?,
                 Step::Boot if boots == MAX_BOOTS => break,
                 Step::Boot => {
                     boots += 1;
@@ -174,14 +174,14 @@ impl Machine {
                         failure = Some(e);
                     }
                 }
-                Step::Verify => match self.ready(boots > 0).await {
+                Step::Verify => match self.wait_until_ready(boots > 0).await {
                     // The VM ended meanwhile.
                     Ok(None) => {}
                     // Without Lima's agent in the guest, no published port is forwarded. A VM that already ran is left
                     // alone; one that we booted ourselves gets a second boot.
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
-                        self.remember().await;
+                        self.record_processes().await;
                         let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
                         event.percent = Some(100.0);
                         sink(event);
@@ -206,7 +206,7 @@ impl Machine {
     pub async fn stop(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
         let facts = self.instance.facts().await?;
-        if alive(&facts) {
+        if is_alive(&facts) {
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the containers"));
             self.quiesce().await;
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
@@ -214,11 +214,11 @@ impl Machine {
             let stop = self.limactl.stop(&self.instance.name, false, |_| {});
             let stopped = tokio::select! {
                 stopped = stop => Some(stopped),
-                () = self.hangs(END_TIMEOUT, SLOW_END_TIMEOUT) => None,
+                () = self.stalls(END_TIMEOUT, SLOW_END_TIMEOUT) => None,
             };
-            if !matches!(stopped, Some(Ok(()))) || alive(&self.instance.facts().await?) {
+            if !matches!(stopped, Some(Ok(()))) || is_alive(&self.instance.facts().await?) {
                 tracing::warn!(?stopped, "the VM is ended by force");
-                self.end_ours().await?;
+                self.end_our_processes().await?;
             }
         }
         if facts.directory {
@@ -231,9 +231,9 @@ impl Machine {
     /// the same name in the user's own Lima (docs/reference/lima.md#delete).
     pub async fn delete(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
-        if alive(&self.instance.facts().await?) {
+        if is_alive(&self.instance.facts().await?) {
             // Its contents are removed anyway: no need to be gentle.
-            self.end_ours().await?;
+            self.end_our_processes().await?;
         }
         sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
         self.remove_directory().await
@@ -287,7 +287,7 @@ impl Machine {
         self.instance.record_lima(&version).await?;
         let started = self.limactl.start(&self.instance.name, BOOT_TIMEOUT, on_line).await;
         // A failed start may leave processes.
-        self.remember().await;
+        self.record_processes().await;
         match started {
             Ok(()) => Ok(()),
             Err(mut failed) if failed.failure == Failure::HostAgent => {
@@ -329,8 +329,8 @@ impl Machine {
         }
     }
 
-    async fn remember(&self) {
-        if let Err(e) = self.instance.remember().await {
+    async fn record_processes(&self) {
+        if let Err(e) = self.instance.record_processes().await {
             tracing::warn!(error = %e, "the VM's processes are known by their pid files alone");
         }
     }
@@ -365,18 +365,18 @@ impl Machine {
     /// once. `None` when Lima no longer calls the VM running. After our own boot (`booted`) a guest may take as long as the
     /// caller waits and it shows progress; Lima's limits are shorter, so a VM it called degraded is healthy once its agent
     /// has answered.
-    async fn ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
+    async fn wait_until_ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
         let (ready, patience) =
             if booted { (BOOTED_READY_TIMEOUT, READY_TIMEOUT) } else { (READY_TIMEOUT, CONTAINERD_GRACE) };
         let guest = self.guest().await?;
         let (began, mut restarted) = (Instant::now(), false);
-        let (mut asked, mut sign, mut moved) = (None::<Instant>, Sign::default(), Instant::now());
+        let (mut asked, mut progress, mut moved) = (None::<Instant>, BootProgress::default(), Instant::now());
         loop {
             let answer = tokio::time::timeout(READY_TIMEOUT, probe(&guest)).await;
             let answer = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT)));
             let health = self.instance.health().await;
             if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
-                self.instance.free_agent_forward().await;
+                self.instance.cancel_agent_forward().await;
             }
             if answer.is_ok() && (health != Health::Waiting || !booted) {
                 return Ok(Some((guest, health == Health::Whole)));
@@ -385,13 +385,13 @@ impl Machine {
                 return Ok(None);
             }
             if booted && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
-                let now = self.sign(&guest).await;
-                if now != sign {
-                    (sign, moved) = (now, Instant::now());
+                let now = self.progress(&guest).await;
+                if now != progress {
+                    (progress, moved) = (now, Instant::now());
                 }
                 asked = Some(Instant::now());
             }
-            let limit = if answer.is_ok() && sign.done { AGENT_SEARCH_TIME.min(self.stall) } else { self.stall };
+            let limit = if answer.is_ok() && progress.done { AGENT_SEARCH_TIME.min(self.stall) } else { self.stall };
             let given_up = began.elapsed() > ready || (booted && moved.elapsed() > limit);
             match answer {
                 Ok(()) if given_up => return Ok(Some((guest, false))),
@@ -409,17 +409,17 @@ impl Machine {
     }
 
     /// The guest's progress, by its consoles and the log of its boot scripts.
-    async fn sign(&self, guest: &SshGuest) -> Sign {
-        let ask = guest.run(Command::new(["sh", "-c", SIGN_SCRIPT]).root());
+    async fn progress(&self, guest: &SshGuest) -> BootProgress {
+        let ask = guest.run(Command::new(["sh", "-c", PROGRESS_SCRIPT]).root());
         let said = match tokio::time::timeout(AGENT_TIMEOUT, ask).await {
             Ok(Ok(out)) => String::from_utf8_lossy(&out.stdout).into_owned(),
             _ => String::new(),
         };
-        Sign { consoles: self.instance.consoles().await, done: said.contains("done"), said }
+        BootProgress { consoles: self.instance.consoles().await, done: said.contains("done"), said }
     }
 
     /// Returns when the guest has shown no progress for `long`, or after `longest`.
-    async fn hangs(&self, long: Duration, longest: Duration) {
+    async fn stalls(&self, long: Duration, longest: Duration) {
         let began = Instant::now();
         let (mut seen, mut moved) = (self.instance.consoles().await, began);
         while moved.elapsed() < long && began.elapsed() < longest {
@@ -447,7 +447,7 @@ impl Machine {
 
     /// Ends the host agent and the driver, if they are ours: gently, then by force. Each process is checked again right
     /// before its signal; a pid file alone proves nothing.
-    async fn end_ours(&self) -> Result<()> {
+    async fn end_our_processes(&self) -> Result<()> {
         let facts = self.instance.facts().await?;
         if !facts.agent.is_ours() && facts.driver.is_ours() {
             // The guest may be healthy: let it write its data.
@@ -458,16 +458,16 @@ impl Machine {
         let skip = usize::from(!facts.driver.is_ours());
         for (signal, patience) in signals.into_iter().skip(skip) {
             let facts = self.instance.facts().await?;
-            for process in ours(&facts) {
+            for process in our_processes(&facts) {
                 process.signal(signal);
             }
-            if self.becomes(patience, |f| ours(f).next().is_none()).await? {
+            if self.wait_until(patience, |f| our_processes(f).next().is_none()).await? {
                 break;
             }
         }
         // A killed agent leaves its ssh, which would wait for the VM for ever.
-        self.instance.tell_ssh_master(&["-O", "exit"]).await;
-        if alive(&self.instance.facts().await?) {
+        self.instance.ssh_control(&["-O", "exit"]).await;
+        if is_alive(&self.instance.facts().await?) {
             return Err(Error::new(ErrorCode::VmBroken, "The VM's processes cannot be ended")
                 .hint("Restart the computer, then try again."));
         }
@@ -476,7 +476,7 @@ impl Machine {
     }
 
     /// Whether the facts meet `so` within `patience`.
-    async fn becomes(&self, patience: Duration, so: impl Fn(&Facts) -> bool) -> Result<bool> {
+    async fn wait_until(&self, patience: Duration, so: impl Fn(&Facts) -> bool) -> Result<bool> {
         let began = Instant::now();
         loop {
             if so(&self.instance.facts().await?) {
@@ -511,7 +511,7 @@ impl Machine {
 
 /// A guest's progress while it boots.
 #[derive(Default, PartialEq)]
-struct Sign {
+struct BootProgress {
     consoles: u64,
     said: String,
     /// Its boot scripts have ended.
@@ -519,7 +519,7 @@ struct Sign {
 }
 
 /// Prints `done` once Lima's boot scripts have ended, and how much cloud-init has logged.
-const SIGN_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
+const PROGRESS_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
 
 /// Tests what commands need (sudo and containerd) and what the API needs (the socket).
 async fn probe(guest: &SshGuest) -> Result<()> {
@@ -532,12 +532,12 @@ async fn probe(guest: &SshGuest) -> Result<()> {
     Err(Error::new(ErrorCode::ContainerdNotReady, "containerd in the VM does not answer").detail("stderr", stderr))
 }
 
-fn alive(facts: &Facts) -> bool {
-    facts.answers || ours(facts).next().is_some()
+fn is_alive(facts: &Facts) -> bool {
+    facts.answers || our_processes(facts).next().is_some()
 }
 
 /// Those of the instance's processes that are ours.
-fn ours(facts: &Facts) -> impl Iterator<Item = Identity> + use<> {
+fn our_processes(facts: &Facts) -> impl Iterator<Item = Identity> + use<> {
     use crate::lima::instance::Holder::Ours;
     let (agent, driver) = (facts.agent, facts.driver);
     // With vz, both are one process.

@@ -86,9 +86,9 @@ pub struct LimaRuntime {
     options: Arc<LimaOptions>,
     home: Home,
     #[cfg(unix)]
-    kept: Arc<tokio::sync::Mutex<Option<guest::Kept>>>,
+    kept: Arc<tokio::sync::Mutex<Option<guest::KeptConnection>>>,
     #[cfg(unix)]
-    silent: Arc<std::sync::Mutex<Option<guest::Boot>>>,
+    unreachable: Arc<std::sync::Mutex<Option<guest::BootId>>>,
     /// Whether it was warned of a foreign `limaHome`.
     #[cfg(unix)]
     warned: Arc<std::sync::atomic::AtomicBool>,
@@ -132,7 +132,7 @@ impl LimaRuntime {
             #[cfg(unix)]
             kept: Arc::default(),
             #[cfg(unix)]
-            silent: Arc::default(),
+            unreachable: Arc::default(),
             #[cfg(unix)]
             warned: Arc::default(),
         })

@@ -17,7 +17,7 @@ impl LimaRuntime {
             self.check_host_ports(&publishing.ports).await?;
             let words = ["nerdctl", "--namespace", self.namespace()].into_iter().chain(args.iter().map(String::as_str));
             let out = ssh.run(Command::new(words).root().input(input.unwrap_or_default())).await;
-            let out = self.heard(out)?.checked("nerdctl")?;
+            let out = self.note_answer(out)?.checked("nerdctl")?;
             if publishing.detached && !publishing.ports.is_empty() {
                 self.await_host_ports(&publishing.ports).await?;
             }

@@ -1,7 +1,7 @@
 //! Decides a VM's state and the next step to running from facts alone, so that every fault can be tested without a VM.
 
 pub use super::state::State;
-use crate::lima::instance::{Event, Facts, Holder};
+use crate::lima::instance::{AgentState, Facts, Holder};
 
 /// The next step to a running VM. After each step the facts are read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +31,17 @@ pub fn next_step(facts: &Facts) -> Step {
     }
     if facts.answers {
         return match facts.event {
-            Event::Exiting => Step::AwaitEnd,
-            Event::None | Event::Booting => Step::Join,
+            AgentState::Exiting => Step::AwaitEnd,
+            AgentState::None | AgentState::Booting => Step::Join,
             // The agent did not notice its driver's end, or does not end itself.
-            Event::Running | Event::Degraded if matches!(facts.driver, Holder::Gone | Holder::Foreign) => Step::EndOurs,
-            Event::Running | Event::Degraded => Step::Verify,
+            AgentState::Running | AgentState::Degraded if matches!(facts.driver, Holder::Gone | Holder::Foreign) => {
+                Step::EndOurs
+            }
+            AgentState::Running | AgentState::Degraded => Step::Verify,
         };
     }
     if facts.agent.is_ours() {
-        return if facts.event == Event::Exiting { Step::AwaitEnd } else { Step::AwaitAgent };
+        return if facts.event == AgentState::Exiting { Step::AwaitEnd } else { Step::AwaitAgent };
     }
     if facts.driver.is_ours() {
         return Step::EndOurs;
@@ -64,7 +66,7 @@ pub fn state(facts: &Facts) -> (State, Option<&'static str>) {
         Step::EndOurs if facts.answers => (State::Broken, Some("The VM ended under its host agent")),
         Step::EndOurs => (State::Broken, Some("The VM runs without its host agent")),
         Step::Boot => (State::Stopped, None),
-        Step::Verify if facts.event == Event::Degraded => (State::Running, Some("Part of its setup failed")),
+        Step::Verify if facts.event == AgentState::Degraded => (State::Running, Some("Part of its setup failed")),
         Step::Verify => (State::Running, None),
     }
 }
@@ -82,7 +84,7 @@ mod tests {
         agent: Holder::Absent,
         driver: Holder::Absent,
         answers: false,
-        event: Event::Exiting,
+        event: AgentState::Exiting,
     };
 
     fn ours() -> Holder {
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_repair() {
-        use Event::*;
+        use AgentState::*;
         use Holder::{Absent, Foreign, Gone};
         let none = Facts { directory: false, yaml: false, disk: false, event: None, ..STOPPED };
         let running = Facts { agent: ours(), driver: ours(), answers: true, event: Running, ..STOPPED };
@@ -159,7 +161,8 @@ mod tests {
     fn no_process_of_ours_is_booted_over_and_no_disk_is_discarded() {
         let flags = [false, true];
         let holders = [Holder::Absent, Holder::Gone, Holder::Foreign, ours()];
-        let events = [Event::None, Event::Booting, Event::Running, Event::Degraded, Event::Exiting];
+        let events =
+            [AgentState::None, AgentState::Booting, AgentState::Running, AgentState::Degraded, AgentState::Exiting];
         for (yaml, disk, answers) in
             flags.iter().flat_map(|y| flags.map(|d| (*y, d))).flat_map(|(y, d)| flags.map(|a| (y, d, a)))
         {

@@ -26,7 +26,7 @@ pub struct Resources {
 
 /// This machine's resources.
 #[derive(Debug, Clone, Copy)]
-pub struct Host {
+pub struct HostResources {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
@@ -39,7 +39,7 @@ const MIN_MEMORY: u64 = 512 << 20;
 const MIN_DISK: u64 = 5 * GIB;
 const MAX_DISK: u64 = 64 << 40;
 
-impl Host {
+impl HostResources {
     pub fn this() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
         Self { cpus, memory: memory() }
@@ -72,7 +72,7 @@ impl Resources {
 
     /// Defaults: 4 CPUs, 4 GiB but at most half of the host's memory, 100 GiB of disk, the home directory writable. `at` is
     /// where the caller wrote them: `resources.`.
-    pub fn resolve(&self, host: Host, at: &str) -> Result<VmResources> {
+    pub fn resolve(&self, host: HostResources, at: &str) -> Result<VmResources> {
         let cpus = match self.cpus {
             None => 4.min(host.cpus),
             Some(n) => whole(n).filter(|&n| n >= 1 && n <= host.cpus).ok_or_else(|| {
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
     use crate::error::ErrorCode;
 
-    const HOST: Host = Host { cpus: 8, memory: 16 * GIB };
+    const HOST: HostResources = HostResources { cpus: 8, memory: 16 * GIB };
 
-    fn resolve(v: Value, host: Host) -> Result<VmResources> {
+    fn resolve(v: Value, host: HostResources) -> Result<VmResources> {
         serde_json::from_value::<Resources>(v).unwrap().resolve(host, "resources.")
     }
 
@@ -163,9 +163,9 @@ mod tests {
         let r = resolve(json!({}), HOST).unwrap();
         assert_eq!((r.cpus, r.memory, r.disk), (4, 4 * GIB, 100 * GIB));
         assert!(r.mounts.len() == 1 && r.mounts[0].location == "~" && r.mounts[0].writable);
-        let r = resolve(json!({}), Host { cpus: 2, memory: 4 * GIB }).unwrap();
+        let r = resolve(json!({}), HostResources { cpus: 2, memory: 4 * GIB }).unwrap();
         assert_eq!((r.cpus, r.memory), (2, 2 * GIB));
-        assert!(Host::this().cpus >= 1 && Host::this().memory > GIB / 2);
+        assert!(HostResources::this().cpus >= 1 && HostResources::this().memory > GIB / 2);
     }
 
     #[test]

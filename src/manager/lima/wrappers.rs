@@ -85,7 +85,7 @@ fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
 }
 
 /// Whether the wrappers are up to date. One that we may not write counts as it is.
-pub(super) fn are_there(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> bool {
+pub(super) fn up_to_date(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> bool {
     let writable = rustix::fs::access(bin, rustix::fs::Access::WRITE_OK).is_ok();
     wrappers.iter().all(|(name, text)| std::fs::read(bin.join(name)).is_ok_and(|there| there == *text || !writable))
 }
