@@ -6,6 +6,7 @@
  * - Every asynchronous method rejects with a {@link RuntimeError}: `code` says what happened, `hint` what a person can
  *   do. Arguments are checked before any engine is asked (`INVALID_ARGUMENT`, `details.field`).
  * - Every method takes `signal` and `timeoutMs` ({@link CallOptions}), in its options object or as the last argument.
+ * - An unknown option, at any depth, is `INVALID_ARGUMENT` too: a misspelt one never becomes a default.
  * - Sizes are bytes; ports are numbers in answers and text in requests; each duration or time names its unit.
  * - An id may also be a name or an unambiguous prefix of an id; a name wins over a prefix.
  *
@@ -769,7 +770,8 @@ export declare abstract class ContainerAdapter {
   /**
    * Runs `argv` in a running container to its end, without a shell. A program that fails is not an error: see
    * `exitCode`, which is 127 for a missing program, 126 for one that cannot run. No deadline. An aborted call ends the
-   * program with TERM, then KILL; on Docker, which has no call for that, through a shell in the container.
+   * program with TERM, then KILL; on Docker, which has no call for that, through a shell in the container, which knows the
+   * program by the variable `LIMA_RUNTIME_EXEC` of its environment.
    *
    * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run, `TOO_LARGE`, `INVALID_ARGUMENT` for a user or a
    *   `workdir` that the container does not have
@@ -950,6 +952,14 @@ export interface BundledRuntimeOptions {
   manifest?: string
   /** `https://host/path` is fetched as `<mirror>/host/path`. An international host name in its ASCII form, `xn--…`. */
   mirror?: string
+  /** An http(s) proxy for downloads. Default: the environment's and the system's. */
+  proxy?: string
+  /** Certificate authorities to trust for downloads beside the system's: PEM texts or paths of PEM files. */
+  caCertificates?: string[]
+  /** As in {@link LimaRuntimeOptions}. */
+  idleTimeoutMs?: number
+  /** As in {@link LimaRuntimeOptions}. */
+  retries?: number
   /** The version of nerdctl-full, instead of the manifest's default. */
   versions?: Versions
 }
@@ -1298,6 +1308,10 @@ export interface LimaRuntimeOptions {
    * files.
    */
   caCertificates?: string[]
+  /** Milliseconds, a whole number, that a download may go without a byte before it is tried again. Default: 60,000. */
+  idleTimeoutMs?: number
+  /** How often a download is tried again without a new byte in between, a whole number. Default: 7. */
+  retries?: number
   /**
    * The VM's name: at most 40 letters and digits, with single `.`, `_` or `-` between them. Default: `'default'`, which
    * is separate from the user's own Lima instance of that name.
@@ -1307,6 +1321,8 @@ export interface LimaRuntimeOptions {
   resources?: Partial<VmResources>
   /** A Lima template (YAML file) to use instead of this package's own; it names its own image and containerd. */
   template?: string
+  /** containerd's socket in the VM, for a `template` that has it elsewhere. Default: `/run/containerd/containerd.sock`. */
+  containerdSocket?: string
   /** containerd's namespace for `execNerdctl()` and the `nerdctl` program. Default: `'default'`, as nerdctl's own. */
   namespace?: string
   /** Default: `'vz'` on macOS, `'qemu'` on Linux. For a new VM. */

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type * as api from '../index'
 import {
+  apart,
   callback,
   flag,
   inputBytes,
@@ -33,8 +34,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   restricted(options?: { foreign?: boolean }): api.ContainerAdapter {
-    const foreign = flag('foreign', options?.foreign)
-    return new Restricted(() => this.#native.restricted(foreign))
+    return new Restricted(() => this.#native.restricted(json('options', options)))
   }
 
   async isPrivate(options?: Call): Promise<boolean> {
@@ -104,12 +104,12 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async listContainers(options?: api.ListContainersOptions): Promise<api.ContainerInfo[]> {
-    const found = await invoke(options, (call) => this.#native.listContainers(json('options', options), call))
+    const found = await invoke(options, (call) => this.#native.listContainers(call))
     return JSON.parse(found).map(dated)
   }
 
   async getContainerLogs(id: string, options?: api.LogOptions): Promise<Readable> {
-    const source = await invoke(options, (call) => this.#native.logs(string('id', id), json('options', options), call))
+    const source = await invoke(options, (call) => this.#native.logs(string('id', id), call))
     return readable(source, options?.signal)
   }
 
@@ -123,14 +123,12 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async execInContainer(id: string, argv: string[], options?: api.ExecOptions): Promise<api.ExecResult> {
-    const { input, ...rest } = options ?? {}
-    return invoke(options, (call) =>
-      this.#native.exec(string('id', id), strings('argv', argv), json('options', rest), inputBytes(input), call),
-    )
+    const [input, rest] = apart('options', options, 'input')
+    return invoke(rest, (call) => this.#native.exec(string('id', id), strings('argv', argv), inputBytes(input), call))
   }
 
   events(options?: api.EventOptions): AsyncIterableIterator<api.RuntimeEvent> {
-    const open = (under: Call) => invoke(under, (call) => this.#native.events(json('options', options), call))
+    const open = (under: Call) => invoke(under, (call) => this.#native.events(call))
     const convert = (text: string) => {
       const event = JSON.parse(text)
       event.time = new Date(event.time)
@@ -145,9 +143,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     options?: api.PullOptions,
   ): Promise<void> {
     const report = callback('onProgress', onProgress)
-    await invoke(options, (call) =>
-      this.#native.pullImage(string('name', name), json('options', options), report, call),
-    )
+    await invoke(options, (call) => this.#native.pullImage(string('name', name), report, call))
   }
 
   async listImages(options?: Call): Promise<api.ImageInfo[]> {
@@ -182,9 +178,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async createNetwork(name: string, options?: api.NetworkOptions): Promise<string> {
-    return invokeAndWarn(options, (call) =>
-      this.#native.createNetwork(string('name', name), json('options', options), call),
-    )
+    return invokeAndWarn(options, (call) => this.#native.createNetwork(string('name', name), call))
   }
 
   async removeNetwork(id: string, options?: Call): Promise<void> {
@@ -208,7 +202,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async createVolume(name: string, options?: api.VolumeOptions): Promise<string> {
-    return invoke(options, (call) => this.#native.createVolume(string('name', name), json('options', options), call))
+    return invoke(options, (call) => this.#native.createVolume(string('name', name), call))
   }
 
   async removeVolume(name: string, force?: boolean, options?: Call): Promise<void> {
@@ -228,7 +222,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   }
 
   async prune(options?: api.PruneOptions): Promise<api.PruneResult> {
-    return JSON.parse(await invoke(options, (call) => this.#native.prune(json('options', options), call)))
+    return JSON.parse(await invoke(options, (call) => this.#native.prune(call)))
   }
 }
 

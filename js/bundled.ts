@@ -23,8 +23,7 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   readonly #native: BundledManager
 
   constructor(options?: api.BundledRuntimeOptions) {
-    const given = JSON.parse(json('options', options))
-    this.#native = atOnce(() => new native.BundledManager(JSON.stringify({ ...given, resourcesPath })))
+    this.#native = atOnce(() => new native.BundledManager(json('options', options), resourcesPath))
   }
 
   async isInstalled(options?: api.CallOptions): Promise<boolean> {

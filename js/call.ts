@@ -7,6 +7,8 @@ import { aborted, onAbort } from './signal'
 export interface NativeCall {
   handle?: CancelHandle
   timeoutMs?: number
+  /** The method's own options, as JSON. */
+  options?: string
 }
 
 /** Runs one native call under the caller's `signal` and `timeoutMs`; every public method goes through here. */
@@ -14,8 +16,8 @@ export async function invoke<T>(
   options: CallOptions | undefined,
   run: (call: NativeCall) => T | Promise<T>,
 ): Promise<T> {
-  const { signal, timeoutMs } = checked(options)
-  const call: NativeCall = timeoutMs === undefined ? {} : { timeoutMs }
+  const { signal, timeoutMs, more } = checked(options)
+  const call: NativeCall = { ...(timeoutMs !== undefined && { timeoutMs }), ...(more && { options: more }) }
   if (signal === undefined) return settle(run, call)
   if (signal.aborted) throw aborted(signal)
   const handle = new native.CancelHandle()
@@ -46,10 +48,11 @@ export async function invokeAndWarn<T>(
   }
 }
 
-/** The options of a call, after their types are checked. */
-export function checked(options: CallOptions | undefined): CallOptions {
+/** The options of a call, refused where they are none. `more` is JSON: what is not the same for every call, if anything. */
+export function checked(options: CallOptions | undefined): CallOptions & { more?: string } {
   if (options === undefined) return {}
-  const { signal, timeoutMs } = object('options', options) as CallOptions
+  const { signal, timeoutMs, ...rest } = readable('options', () => ({ ...object('options', options) })) as CallOptions
+  const more = Object.keys(rest).length > 0 ? json('options', rest) : undefined
   if (timeoutMs !== undefined && (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT)) {
     throw invalid('timeoutMs', `must be a number of milliseconds above 0, at most ${MAX_TIMEOUT}`)
   }
@@ -58,7 +61,26 @@ export function checked(options: CallOptions | undefined): CallOptions {
   if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
     throw invalid('signal', `must be an AbortSignal, not ${kind(signal)}`)
   }
-  return { signal, timeoutMs }
+  return { signal, timeoutMs, ...(more && { more }) }
+}
+
+/** As {@link checked}, of a call whose every option stays on this side. */
+export function checkedAlone(options: CallOptions | undefined): CallOptions {
+  const { more, ...call } = checked(options)
+  const [unknown] = Object.keys(JSON.parse(more ?? '{}'))
+  if (unknown !== undefined) throw invalid(unknown, 'is not an option')
+  return call
+}
+
+/** An options object without one of its fields, which stays on this side. */
+export function apart<T extends object, K extends string & keyof T>(
+  field: string,
+  options: T | undefined,
+  key: K,
+): [T[K] | undefined, Omit<T, K> | undefined] {
+  if (options === undefined) return [undefined, undefined]
+  const { [key]: taken, ...rest } = readable(field, () => ({ ...object(field, options) })) as T
+  return [taken, rest]
 }
 
 /** 24.8 days, the longest Node's own timers take. */
@@ -87,8 +109,8 @@ export function progress(value: Progress | undefined): {
     }
     return { options: undefined, report: callback('progress', tell) }
   }
-  if (value !== undefined) object('progress', value)
-  return { options: value, report: callback('onProgress', value?.onProgress) }
+  const [onProgress, options] = apart('progress', value, 'onProgress')
+  return { options, report: callback('onProgress', onProgress) }
 }
 
 /** A caller's callback that throws must not end the application: the error becomes a process warning. */
@@ -156,11 +178,16 @@ export function flag(field: string, value: unknown): boolean {
 /** An options object as JSON for the core, which checks every field and names the wrong one. */
 export function json(field: string, value: unknown): string {
   if (value === undefined) return '{}'
+  return readable(field, () => {
+    const given = object(field, value)
+    for (const [key, inner] of Object.entries(given)) expressible(string(key.slice(0, 60), key), inner, 0)
+    return JSON.stringify(given)
+  })
+}
+
+function readable<T>(field: string, read: () => T): T {
   try {
-    // These are not the core's options, and a signal has no JSON form.
-    const { signal: _signal, timeoutMs: _timeoutMs, onProgress: _onProgress, ...rest } = object(field, value)
-    for (const [key, inner] of Object.entries(rest)) expressible(string(key.slice(0, 60), key), inner, 0)
-    return JSON.stringify(rest)
+    return read()
   } catch (error) {
     if (error instanceof RuntimeError) throw error
     // A getter threw, or it is a proxy or a cycle.

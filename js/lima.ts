@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events'
 import type * as api from '../index'
 import {
+  apart,
   callback,
-  flag,
   inputBytes,
   invoke,
   invokeAndWarn,
@@ -45,8 +45,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
 
   constructor(options?: api.LimaRuntimeOptions) {
     super()
-    const given = JSON.parse(json('options', options))
-    this.#native = atOnce(() => new native.LimaManager(JSON.stringify({ ...given, resourcesPath })))
+    this.#native = atOnce(() => new native.LimaManager(json('options', options), resourcesPath))
     natives.set(this, this.#native)
   }
 
@@ -71,15 +70,11 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async initialize(p?: api.Progress): Promise<void> {
-    await this.#install(p, false)
+    await this.#work(p, (report, call) => this.#native.initialize(report, call))
   }
 
   async install(p?: api.Progress & { repair?: boolean | undefined }): Promise<void> {
-    await this.#install(p, flag('repair', p?.repair))
-  }
-
-  async #install(p: api.Progress | undefined, repair: boolean): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.install(JSON.stringify({ repair }), report, call))
+    await this.#work(p, (report, call) => this.#native.install(report, call))
   }
 
   async start(p?: api.Progress): Promise<void> {
@@ -127,9 +122,8 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
-    return invokeAndWarn(options, (call) =>
-      this.#native.execNerdctl(strings('args', args), inputBytes(options?.input), call),
-    )
+    const [input, rest] = apart('options', options, 'input')
+    return invokeAndWarn(rest, (call) => this.#native.execNerdctl(strings('args', args), inputBytes(input), call))
   }
 
   /** Runs a call that reports progress to its caller and to listeners, and may change the VM's state. */
@@ -171,7 +165,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async uninstall(options?: api.UninstallOptions): Promise<void> {
-    await invoke(options, (call) => this.#native.uninstall(json('options', options), call))
+    await invoke(options, (call) => this.#native.uninstall(call))
     await this.#look()
   }
 

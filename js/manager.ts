@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type * as api from '../index'
 import { type ContainerAdapter, ContainerdAdapter, DockerAdapter, LimaContainerAdapter } from './adapter'
 import { BundledRuntimeManager } from './bundled'
-import { checked, invoke, json, progress } from './call'
+import { apart, checkedAlone, invoke, json, progress } from './call'
 import { atOnce, invalid, RuntimeError } from './errors'
 import { LimaRuntimeManager } from './lima'
 import { native, resourcesPath } from './native'
@@ -52,10 +52,9 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   constructor(preferred?: api.RuntimeType | 'auto' | api.ContainerManagerOptions) {
     super()
     const options = typeof preferred === 'string' ? { preferred } : preferred
-    const given = JSON.parse(json('options', options))
-    const text = JSON.stringify({ ...given, lima: { ...given.lima, resourcesPath } })
-    this.#native = atOnce(() => new native.ContainerManager(text))
-    this.#options = given
+    const text = json('options', options)
+    this.#native = atOnce(() => new native.ContainerManager(text, resourcesPath))
+    this.#options = JSON.parse(text)
   }
 
   async initialize(p?: api.Progress & api.BringOptions): Promise<void> {
@@ -69,11 +68,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
 
   /** Callers that ask for the same join the work under way; a switch aborts another one and starts after its end. */
   async #join(target: api.RuntimeType | undefined, p: (api.Progress & api.BringOptions) | undefined): Promise<void> {
-    checked(progress(p).options)
-    const download = p?.download ?? true
+    const [download = true, rest] = typeof p === 'function' ? [undefined, p] : apart('progress', p, 'download')
     if (typeof download !== 'boolean' && typeof download !== 'function') {
       throw invalid('download', 'must be a boolean or a function')
     }
+    checkedAlone(progress(rest).options)
     let work = this.#work
     if (!work?.shared.open || work.refused || (target !== undefined && work.target !== target)) {
       const before = work?.shared
@@ -93,7 +92,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     const waiter = { download }
     work.waiters.add(waiter)
     try {
-      await work.shared.join(p)
+      await work.shared.join(rest)
     } finally {
       work.waiters.delete(waiter)
     }
@@ -203,6 +202,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   async stop(p?: api.Progress): Promise<void> {
+    checkedAlone(progress(p).options)
     this.abort()
     await this.#work?.shared.done.catch(() => {})
     this.#initialized = false
@@ -320,9 +320,9 @@ async function insist(
   may: () => Promise<boolean>,
   runtime: Pick<api.LimaRuntimeManager, 'isInstalled' | 'hasPreBundled'>,
   name: string,
-  p: Steps,
+  { signal }: Steps,
 ): Promise<void> {
-  if ((await runtime.isInstalled(p)) || (await runtime.hasPreBundled(p)) || (await may())) return
+  if ((await runtime.isInstalled({ signal })) || (await runtime.hasPreBundled({ signal })) || (await may())) return
   throw missing(name)
 }
 

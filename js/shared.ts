@@ -1,5 +1,5 @@
 import type { Progress, RuntimeProgress } from '../index'
-import { checked, progress } from './call'
+import { checkedAlone, progress } from './call'
 import { RuntimeError } from './errors'
 import { aborted, onAbort } from './signal'
 
@@ -37,7 +37,7 @@ export class Shared {
 
   async join(p: Progress | undefined): Promise<void> {
     const { options, report } = progress(p)
-    const { signal, timeoutMs } = checked(options)
+    const { signal, timeoutMs } = checkedAlone(options)
     if (signal?.aborted) throw aborted(signal)
     const waiter: Waiter = { report }
     let timer: NodeJS.Timeout | undefined

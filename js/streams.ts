@@ -77,10 +77,10 @@ export function items<T>(
   }
 
   const start = () => {
-    const { timeoutMs } = checked(options)
+    checked(options)
     if (signal?.aborted) throw aborted(signal)
     if (signal) forget = onAbort(signal, () => close(signal.reason))
-    return open({ timeoutMs, signal: opening.signal })
+    return open({ ...options, signal: opening.signal })
   }
   const step = async (): Promise<IteratorResult<T, undefined>> => {
     const done = { done: true, value: undefined } as const

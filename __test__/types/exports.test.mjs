@@ -81,6 +81,7 @@ test('RuntimeErrorCode is the list of the core, and each code is explained', () 
 const VARIABLES = [
   'DOCKER_HOST',
   'KAI_CONTAINER_RUNTIME',
+  'LIMA_RUNTIME_EXEC',
   'LIMA_RUNTIME_MANIFEST',
   'LIMA_RUNTIME_MIRROR',
   'NODE_EXTRA_CA_CERTS',

@@ -6,9 +6,10 @@ use napi::{
     sys,
 };
 use napi_derive::napi;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-use crate::convert::Failure;
+use crate::convert::{Failure, OrThrow, parse};
 
 /// Carries an `AbortSignal` into Rust. The facade listens to the signal and removes its listener afterwards; napi's
 /// own AbortSignal argument has traps (docs/reference/node-api.md#abortsignal).
@@ -38,11 +39,15 @@ pub fn take_warnings() -> Vec<String> {
     call::take_warnings().into_iter().map(|e| napi::Error::from(Failure(e)).reason).collect()
 }
 
-/// `{ handle?: CancelHandle, timeoutMs?: number }`, or nothing.
-#[derive(Default)]
-pub struct NativeCall(pub Call);
+/// `{ handle?: CancelHandle, timeoutMs?: number, options?: string }`: how a method is called, and its own options.
+pub struct NativeCall<O = NoOptions>(pub Call, pub O);
 
-impl TypeName for NativeCall {
+/// Of a method that has none beside those of every call.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoOptions {}
+
+impl<O> TypeName for NativeCall<O> {
     fn type_name() -> &'static str {
         "NativeCall"
     }
@@ -52,9 +57,9 @@ impl TypeName for NativeCall {
     }
 }
 
-impl ValidateNapiValue for NativeCall {}
+impl<O: DeserializeOwned> ValidateNapiValue for NativeCall<O> {}
 
-impl FromNapiValue for NativeCall {
+impl<O: DeserializeOwned> FromNapiValue for NativeCall<O> {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
         // SAFETY: napi passes a live env and value.
         let object = unsafe { Object::from_napi_value(env, value) }?;
@@ -63,6 +68,7 @@ impl FromNapiValue for NativeCall {
             .map_or_else(CancellationToken::new, |h| h.token.clone());
         // The facade has checked that it is a finite number above zero.
         let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
-        Ok(Self(Call { cancel, timeout, since: None }))
+        let options = parse(object.get::<String>("options")?.as_deref().unwrap_or("{}")).or_throw()?;
+        Ok(Self(Call { cancel, timeout, since: None }, options))
     }
 }

@@ -85,15 +85,28 @@ impl<T: DeserializeOwned> FromNapiValue for Json<T> {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
         // SAFETY: napi passes a live env and value.
         let text = unsafe { String::from_napi_value(env, value) }?;
-        let mut de = serde_json::Deserializer::from_str(&text);
-        match serde_path_to_error::deserialize(&mut de) {
-            Ok(v) => Ok(Self(v)),
-            Err(e) => {
-                let message = e.inner().to_string();
-                Err(Failure(Error::invalid(field(e.path(), &message), readable(&message))).into())
-            }
-        }
+        parse(&text).map(Self).or_throw()
     }
+}
+
+/// What a caller gave. The wrong field of it is named.
+pub fn parse<T: DeserializeOwned>(text: &str) -> lima_runtime::error::Result<T> {
+    let mut de = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut de).map_err(|e| {
+        let message = e.inner().to_string();
+        let field = field(e.path(), &message);
+        match message.strip_prefix("unknown field `") {
+            Some(rest) => known(rest).into_iter().fold(Error::invalid(field, "is not an option"), Error::hint),
+            None => Error::invalid(field, readable(&message)),
+        }
+    })
+}
+
+/// What there is in place of a field that nobody knows: serde lists it after the name, which may say anything.
+fn known(message: &str) -> Option<String> {
+    let (_, names) = message.rsplit_once("`, expected ")?;
+    let names: Vec<_> = names.split('`').skip(1).step_by(2).collect();
+    Some(format!("There is: {}.", names.join(", ")))
 }
 
 /// The wrong field as the caller writes it; serde names a missing one in its message only.

@@ -13,5 +13,6 @@ mod call;
 mod container_manager;
 mod convert;
 mod lima_manager;
+mod methods;
 mod promise;
 mod stream;

@@ -41,31 +41,11 @@ impl Adapter {
         self.engine.runtime_type()
     }
 
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.engine
-    }
-
-    /// The same for those who are not trusted: see [`Restricted`]. `foreign`: not the application's things alone.
+    /// The same for those who are not trusted: see [`Restricted`].
     #[must_use]
-    pub fn restricted(&self, foreign: bool) -> Self {
+    pub fn restricted(&self, RestrictedOptions { foreign }: RestrictedOptions) -> Self {
         let engine = Arc::new(Restricted { engine: self.engine.clone(), app: self.app.clone(), foreign });
         Self { engine, ..self.clone() }
-    }
-
-    pub async fn is_private(&self, call: &Call) -> Result<bool> {
-        call.run(CONTAINER_CALL, self.engine.is_private()).await
-    }
-
-    pub async fn ping(&self, call: &Call) -> Result<()> {
-        call.run(CONTAINER_CALL, self.engine.ping()).await
-    }
-
-    pub async fn system_info(&self, call: &Call) -> Result<SystemInfo> {
-        call.run(CONTAINER_CALL, self.engine.system_info()).await
-    }
-
-    pub async fn disk_usage(&self, call: &Call) -> Result<DiskUsage> {
-        call.run(CONTAINER_CALL, self.engine.disk_usage()).await
     }
 
     // ---- containers ---------------------------------------------------------------------------------------------
@@ -168,35 +148,10 @@ impl Adapter {
         call.run(CONTAINER_CALL, self.engine.kill(id, &signal)).await
     }
 
-    pub async fn remove_container(&self, id: &str, force: bool, call: &Call) -> Result<()> {
-        validate::id_or_name("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.remove(id, force)).await
-    }
-
-    pub async fn pause_container(&self, id: &str, call: &Call) -> Result<()> {
-        validate::id_or_name("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.pause(id)).await
-    }
-
-    pub async fn unpause_container(&self, id: &str, call: &Call) -> Result<()> {
-        validate::id_or_name("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.unpause(id)).await
-    }
-
     /// Waits as long as it takes, unless the caller gives a `timeoutMs`.
     pub async fn wait_container(&self, id: &str, call: &Call) -> Result<WaitResult> {
         validate::id_or_name("id", id)?;
         call.run(None, self.engine.wait(id)).await
-    }
-
-    pub async fn inspect_container(&self, id: &str, call: &Call) -> Result<ContainerInfo> {
-        validate::id_or_name("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.inspect(id)).await
-    }
-
-    pub async fn container_details(&self, id: &str, call: &Call) -> Result<ContainerDetails> {
-        validate::id_or_name("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.details(id)).await
     }
 
     pub async fn list_containers(&self, options: &ListOptions, call: &Call) -> Result<Vec<ContainerInfo>> {
@@ -299,24 +254,9 @@ impl Adapter {
         call.run(None, self.engine.pull(image, options, progress)).await
     }
 
-    pub async fn list_images(&self, call: &Call) -> Result<Vec<ImageInfo>> {
-        call.run(CONTAINER_CALL, self.engine.images()).await
-    }
-
     pub async fn image_exists(&self, image: &str, call: &Call) -> Result<bool> {
         validate::image("name", image)?;
         call.run(CONTAINER_CALL, self.engine.image_exists(image, None)).await
-    }
-
-    pub async fn remove_image(&self, image: &str, force: bool, call: &Call) -> Result<()> {
-        validate::image("id", image)?;
-        call.run(CONTAINER_CALL, self.engine.remove_image(image, force)).await
-    }
-
-    pub async fn tag_image(&self, image: &str, target: &str, call: &Call) -> Result<()> {
-        validate::image("source", image)?;
-        validate::tag("target", target)?;
-        call.run(CONTAINER_CALL, self.engine.tag_image(image, target)).await
     }
 
     pub async fn load_image_file(&self, path: &std::path::Path, call: &Call) -> Result<Vec<String>> {
@@ -362,46 +302,18 @@ impl Adapter {
         call.run(CONTAINER_CALL, self.engine.create_network(name, options)).await
     }
 
-    pub async fn remove_network(&self, id: &str, call: &Call) -> Result<()> {
-        validate::old_network("id", id)?;
-        call.run(CONTAINER_CALL, self.engine.remove_network(id)).await
-    }
-
-    pub async fn list_networks(&self, call: &Call) -> Result<Vec<NetworkInfo>> {
-        call.run(CONTAINER_CALL, self.engine.networks()).await
-    }
-
-    pub async fn connect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
-        validate::id_or_name("containerId", container)?;
-        validate::id_or_name("networkId", network)?;
-        call.run(CONTAINER_CALL, self.engine.connect_network(container, network)).await
-    }
-
-    pub async fn disconnect_network(&self, container: &str, network: &str, call: &Call) -> Result<()> {
-        validate::id_or_name("containerId", container)?;
-        validate::id_or_name("networkId", network)?;
-        call.run(CONTAINER_CALL, self.engine.disconnect_network(container, network)).await
-    }
-
-    pub async fn create_volume(&self, name: &str, mut options: VolumeOptions, call: &Call) -> Result<String> {
+    pub async fn create_volume(&self, name: &str, options: &VolumeOptions, call: &Call) -> Result<String> {
         validate::object_name("name", name)?;
         validate::driver(options.driver.as_deref())?;
         validate::labels("labels", &options.labels)?;
+        let mut options = options.clone();
         self.own(&mut options.labels);
         call.run(CONTAINER_CALL, self.engine.create_volume(name, &options)).await
     }
 
-    pub async fn remove_volume(&self, name: &str, force: bool, call: &Call) -> Result<()> {
-        validate::id_or_name("name", name)?;
-        call.run(CONTAINER_CALL, self.engine.remove_volume(name, force)).await
-    }
-
-    pub async fn list_volumes(&self, call: &Call) -> Result<Vec<VolumeInfo>> {
-        call.run(CONTAINER_CALL, self.engine.volumes()).await
-    }
-
     /// None of the kinds named: containers, dangling images and networks.
-    pub async fn prune(&self, mut options: PruneOptions, call: &Call) -> Result<PruneResult> {
+    pub async fn prune(&self, options: &PruneOptions, call: &Call) -> Result<PruneResult> {
+        let mut options = options.clone();
         if [options.containers, options.images, options.volumes, options.networks].iter().all(Option::is_none) {
             options.containers = Some(true);
             options.images = Some(true);
@@ -413,6 +325,46 @@ impl Adapter {
     fn own(&self, labels: &mut Labels) {
         labels.entry(APP_LABEL.to_owned()).or_insert_with(|| self.app.to_string());
     }
+}
+
+/// Methods that look at their arguments and hand them to the engine's method: what each argument must be, and what the
+/// caller calls it.
+macro_rules! handed_on {
+    ($($name:ident = $engine:ident($($arg:ident: $type:ty $(, $check:ident as $field:literal)?);*) -> $answer:ty;)*) => {
+        impl Adapter {$(
+            pub async fn $name(&self, $($arg: $type,)* call: &Call) -> Result<$answer> {
+                $($(validate::$check($field, $arg)?;)?)*
+                call.run(CONTAINER_CALL, self.engine.$engine($($arg),*)).await
+            }
+        )*}
+    };
+}
+
+handed_on! {
+    is_private = is_private() -> bool;
+    ping = ping() -> ();
+    system_info = system_info() -> SystemInfo;
+    disk_usage = disk_usage() -> DiskUsage;
+
+    remove_container = remove(id: &str, id_or_name as "id"; force: bool) -> ();
+    pause_container = pause(id: &str, id_or_name as "id") -> ();
+    unpause_container = unpause(id: &str, id_or_name as "id") -> ();
+    inspect_container = inspect(id: &str, id_or_name as "id") -> ContainerInfo;
+    container_details = details(id: &str, id_or_name as "id") -> ContainerDetails;
+
+    list_images = images() -> Vec<ImageInfo>;
+    remove_image = remove_image(image: &str, image as "id"; force: bool) -> ();
+    tag_image = tag_image(image: &str, image as "source"; target: &str, tag as "target") -> ();
+
+    list_networks = networks() -> Vec<NetworkInfo>;
+    remove_network = remove_network(id: &str, old_network as "id") -> ();
+    connect_network =
+        connect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
+    disconnect_network =
+        disconnect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
+
+    list_volumes = volumes() -> Vec<VolumeInfo>;
+    remove_volume = remove_volume(name: &str, id_or_name as "name"; force: bool) -> ();
 }
 
 #[cfg(unix)]

@@ -28,11 +28,12 @@ pub enum RuntimeType {
 pub const APP_LABEL: &str = "lima-runtime.app";
 
 // ---- what a caller asks for -------------------------------------------------------------------------------------
+// A field that nobody knows is refused: of a misspelt option a default would come that nobody wanted.
 
 /// A container to be made: the public `ContainerConfig`, and in `docker` every field of Docker's create body that the
 /// public type has no name for, so that a Docker API served from this crate loses nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContainerSpec {
     pub name: String,
     pub image: String,
@@ -60,7 +61,7 @@ pub struct ContainerSpec {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeMount {
     /// An absolute path on the host, or a volume's name.
     pub host: String,
@@ -71,7 +72,7 @@ pub struct VolumeMount {
 
 /// Times in milliseconds.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Healthcheck {
     pub test: Vec<String>,
     pub interval: f64,
@@ -92,6 +93,7 @@ pub enum RestartPolicy {
 pub type Filters = BTreeMap<String, Vec<String>>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListOptions {
     #[serde(default)]
     pub all: bool,
@@ -100,7 +102,7 @@ pub struct ListOptions {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
     pub follow: bool,
     /// The last lines only; all of them when absent.
@@ -119,6 +121,7 @@ impl Default for LogOptions {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PullOptions {
     pub platform: Option<String>,
     pub auth: Option<RegistryAuth>,
@@ -136,6 +139,7 @@ pub enum StoredCredentials {
 }
 
 #[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RegistryAuth {
     pub username: String,
     pub password: String,
@@ -148,6 +152,7 @@ impl std::fmt::Debug for RegistryAuth {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkOptions {
     pub driver: Option<String>,
     #[serde(default)]
@@ -157,6 +162,7 @@ pub struct NetworkOptions {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VolumeOptions {
     pub driver: Option<String>,
     #[serde(default)]
@@ -164,6 +170,7 @@ pub struct VolumeOptions {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PruneOptions {
     pub containers: Option<bool>,
     pub images: Option<bool>,
@@ -180,24 +187,34 @@ pub enum PruneScope {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecOptions {
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     pub workdir: Option<String>,
     pub user: Option<String>,
-    #[serde(default)]
+    /// Of programs that call this crate.
+    #[serde(skip)]
     pub tty: bool,
     /// Bytes of standard output and standard error together.
     pub max_output: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EventOptions {
     /// Unix time in seconds: events since then first, as far as the engine remembers.
     pub since: Option<f64>,
     #[serde(default)]
     pub filters: Filters,
+}
+
+/// Of an adapter for those who are not trusted.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestrictedOptions {
+    /// What is not the application's, too.
+    pub foreign: bool,
 }
 
 // ---- what an engine answers -------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ super::options_with_network! {
         pub components: Vec<Part>,
         /// [`DEFAULT_OUT`] under the working directory by default.
         pub out: Option<PathBuf>,
-    }
+    } with image_variant
 }
 
 /// One component of one platform, as it lies there now.

@@ -54,20 +54,20 @@ pub struct Network {
 /// which field is wrong.
 macro_rules! options_with_network {
     ($(#[$meta:meta])* pub struct $name:ident {
-        $($(#[$doc:meta])* pub $field:ident: $type:ty,)*
-    }) => {
+        $($(#[$meta_of:meta])* pub $field:ident: $type:ty,)*
+    } $(with $variant:ident)?) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, serde::Deserialize)]
         #[serde(from = "Written")]
         pub struct $name {
-            $($(#[$doc])* pub $field: $type,)*
+            $($(#[$meta_of])* pub $field: $type,)*
             pub network: $crate::fetch::Network,
         }
 
         #[derive(Default, serde::Deserialize)]
         #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
         struct Written {
-            $($field: $type,)*
+            $($(#[$meta_of])* $field: $type,)*
             manifest: Option<String>,
             mirror: Option<String>,
             proxy: Option<String>,
@@ -75,12 +75,14 @@ macro_rules! options_with_network {
             idle_timeout_ms: Option<u64>,
             retries: Option<u32>,
             versions: $crate::fetch::manifest::Versions,
-            image_variant: Option<$crate::fetch::manifest::ImageVariant>,
+            $($variant: Option<$crate::fetch::manifest::ImageVariant>,)?
         }
 
         impl From<Written> for $name {
             fn from(w: Written) -> Self {
-                let choice = $crate::fetch::manifest::Choice { versions: w.versions, image_variant: w.image_variant };
+                #[allow(unused_mut, reason = "not all choose a variant")]
+                let mut choice = $crate::fetch::manifest::Choice { versions: w.versions, image_variant: None };
+                $(choice.$variant = w.$variant;)?
                 Self {
                     $($field: w.$field,)*
                     network: $crate::fetch::Network {

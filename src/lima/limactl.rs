@@ -250,20 +250,14 @@ impl Limactl {
         self.run(&["start", "--timeout", &timeout, name], Bytes::new(), on_line).await.map(drop)
     }
 
-    /// `force` kills whatever the pid files name (docs/reference/lima.md#forced-stop): check [`super::instance`] first.
-    pub async fn stop(&self, name: &str, force: bool, on_line: impl FnMut(Line)) -> Result<(), Failed> {
-        let args: &[&str] = if force { &["stop", "--force", name] } else { &["stop", name] };
-        self.run(args, Bytes::new(), on_line).await.map(drop)
+    /// Never `--force`, which kills what the pid files name, whatever it is (docs/reference/lima.md#forced-stop).
+    pub async fn stop(&self, name: &str) -> Result<(), Failed> {
+        self.run(&["stop", name], Bytes::new(), |_| {}).await.map(drop)
     }
 
     /// The instance must not run. A missing instance is not an error.
     pub async fn delete(&self, name: &str) -> Result<(), Failed> {
         self.run(&["delete", name], Bytes::new(), |_| {}).await.map(drop)
-    }
-
-    /// Whether this limactl accepts the file at `path` as a template.
-    pub async fn validate(&self, path: &str) -> Result<(), Failed> {
-        self.run(&["validate", path], Bytes::new(), |_| {}).await.map(drop)
     }
 
     /// `1.2.1`.

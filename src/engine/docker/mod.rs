@@ -71,7 +71,7 @@ pub use ssh::SshTarget;
 
 /// `new DockerAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DockerOptions {
     /// Endpoint as in `DOCKER_HOST`; found as the docker CLI finds it when absent.
     pub host: Option<String>,

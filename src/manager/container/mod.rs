@@ -25,14 +25,13 @@ use crate::{
 
 /// `ContainerManagerOptions` of the public API.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ContainerOptions {
     pub preferred: Option<Preference>,
     pub install_if_missing: bool,
     pub app_name: Option<String>,
     pub app_dir: Option<PathBuf>,
     pub docker: DockerOptions,
-    #[cfg(unix)]
     pub containerd: crate::engine::containerd::ContainerdOptions,
     /// Absent, its `appName` and `appDir` are those above.
     pub lima: LimaOptions,

@@ -36,6 +36,7 @@ crate::fetch::options_with_network! {
         pub data_dir: Option<PathBuf>,
         pub bundled_dir: Option<PathBuf>,
         /// Electron's `process.resourcesPath`, which the facade reads.
+        #[serde(skip)]
         pub resources_path: Option<PathBuf>,
     }
 }

@@ -21,8 +21,8 @@ const DEFAULT_APP: &str = "kai";
 impl LimaRuntime {
     /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
     /// every call fails with `VM_NOT_RUNNING`.
-    pub fn adapter(&self, app: Option<&str>) -> Result<Adapter> {
-        let app = app.or(self.options().app_name.as_deref()).unwrap_or(DEFAULT_APP).to_owned();
+    pub fn adapter(&self) -> Result<Adapter> {
+        let app = self.options().app_name.as_deref().unwrap_or(DEFAULT_APP).to_owned();
         validate::app_name(&app)?;
         let mut settings = Settings::system(self.guest(), RuntimeType::Lima, self.namespace(), &app);
         settings.private = true;

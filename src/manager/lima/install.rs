@@ -26,11 +26,12 @@ use crate::{
 };
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct InstallOptions {
     /// Read every byte of the installation, and replace what differs from the record.
     pub repair: bool,
     /// Lima alone by default. A first boot also needs `image` and `nerdctl-full`.
+    #[serde(skip)]
     pub components: Vec<Part>,
 }
 
@@ -47,7 +48,7 @@ impl InstallOptions {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct UninstallOptions {
     /// Keep the VMs and the files they were made from.
     pub keep_data: bool,

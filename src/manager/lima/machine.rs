@@ -211,7 +211,7 @@ impl Machine {
             self.quiesce().await;
             sink(RuntimeProgress::new(Phase::Stop, "Stopping the VM"));
             // Lima refuses to stop a VM that it calls broken (docs/reference/lima.md#stop); force remains.
-            let stop = self.limactl.stop(&self.instance.name, false, |_| {});
+            let stop = self.limactl.stop(&self.instance.name);
             let stopped = tokio::select! {
                 stopped = stop => Some(stopped),
                 () = self.stalls(END_TIMEOUT, SLOW_END_TIMEOUT) => None,

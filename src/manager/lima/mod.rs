@@ -66,6 +66,7 @@ crate::fetch::options_with_network! {
         pub data_dir: Option<PathBuf>,
         pub bundled_dir: Option<PathBuf>,
         /// Electron's `process.resourcesPath`, which the facade reads.
+        #[serde(skip)]
         pub resources_path: Option<PathBuf>,
         pub instance: Option<String>,
         pub resources: Resources,
@@ -77,7 +78,7 @@ crate::fetch::options_with_network! {
         pub rosetta: Option<bool>,
         /// containerd's socket, for tests whose guest is this machine. Not in the public API.
         pub containerd_socket: Option<String>,
-    }
+    } with image_variant
 }
 
 /// Cheap to clone; the clones share the connection to the VM.

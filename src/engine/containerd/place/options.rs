@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// `new ContainerdAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ContainerdOptions {
     /// containerd's socket; found when absent.
     pub address: Option<String>,

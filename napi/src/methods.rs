@@ -1,0 +1,100 @@
+//! Methods that the core has by the same name and with the same arguments: a line each.
+
+/// An argument as the core takes it.
+pub trait Lend {
+    type Lent<'a>
+    where
+        Self: 'a;
+
+    fn lend(&self) -> Self::Lent<'_>;
+}
+
+macro_rules! lend {
+    ($($owned:ty => $lent:ty = $how:expr;)*) => {$(
+        impl Lend for $owned {
+            type Lent<'a> = $lent;
+
+            fn lend(&self) -> Self::Lent<'_> {
+                $how(self)
+            }
+        }
+    )*};
+}
+
+lend! {
+    String => &'a str = String::as_str;
+    Option<String> => Option<&'a str> = Option::as_deref;
+    Option<f64> => Option<f64> = |number: &Option<f64>| *number;
+    bool => bool = |flag: &bool| *flag;
+}
+
+/// For the macro, which names the type where there are options.
+pub fn options<O>(options: &O) -> &O {
+    options
+}
+
+/// Methods of a class, whose `$core` it hands them to. `name[Options](arguments)`: the options come last there. Those under
+/// `json` answer with a value as text, those under `progress` report to a callback. `own`: what is more than that.
+macro_rules! methods {
+    (
+        impl $class:ident.$core:ident;
+        plain { $($(#[$p_doc:meta])* $plain:ident $([$p_options:ty])? ($($p_arg:ident: $p_type:ty),*) -> $p_ts:literal;)* }
+        json { $($(#[$j_doc:meta])* $json:ident $([$j_options:ty])? ($($j_arg:ident: $j_type:ty),*);)* }
+        progress { $($(#[$w_doc:meta])* $work:ident;)* }
+        own { $($own:tt)* }
+    ) => {
+        #[napi]
+        impl $class {
+            $(
+                $(#[$p_doc])*
+                #[napi(ts_return_type = $p_ts)]
+                pub fn $plain<'e>(
+                    &self,
+                    env: &'e Env,
+                    $($p_arg: $p_type,)*
+                    #[napi(ts_arg_type = "NativeCall")] call: NativeCall$(<$p_options>)?,
+                ) -> Promised<'e> {
+                    let core = self.$core.clone();
+                    promise(env, async move {
+                        core.$plain($($p_arg.lend(),)* $(options::<$p_options>(&call.1),)? &call.0).await
+                    })
+                }
+            )*
+            $(
+                $(#[$j_doc])*
+                #[napi(ts_return_type = "Promise<string>")]
+                pub fn $json<'e>(
+                    &self,
+                    env: &'e Env,
+                    $($j_arg: $j_type,)*
+                    #[napi(ts_arg_type = "NativeCall")] call: NativeCall$(<$j_options>)?,
+                ) -> Promised<'e> {
+                    let core = self.$core.clone();
+                    promise(env, async move {
+                        core.$json($($j_arg.lend(),)* $(options::<$j_options>(&call.1),)? &call.0).await.map(Json)
+                    })
+                }
+            )*
+            $(
+                $(#[$w_doc])*
+                #[napi(
+                    ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+                    ts_return_type = "Promise<void>"
+                )]
+                pub fn $work<'e>(
+                    &self,
+                    env: &'e Env,
+                    progress: Option<ProgressCallback>,
+                    call: NativeCall,
+                ) -> Promised<'e> {
+                    let core = self.$core.clone();
+                    promise(env, async move {
+                        with_progress(progress, async |sink| core.$work(sink, &call.0).await.map(drop)).await
+                    })
+                }
+            )*
+            $($own)*
+        }
+    };
+}
+pub(crate) use methods;
