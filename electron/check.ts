@@ -60,12 +60,12 @@ function isPlain(value: unknown): boolean {
   return Object.prototype.toString.call(value) === '[object Object]'
 }
 
-function bad(path: string, problem: string): Refused {
-  return new Refused('INVALID_ARGUMENT', `${path}: ${problem}`, undefined, { field: path })
+function bad(path: string, problem: string, hint?: string): Refused {
+  return new Refused('INVALID_ARGUMENT', `${path}: ${problem}`, hint, { field: path })
 }
 
 const kind =
-  (name: 'string' | 'boolean' | 'number'): Check =>
+  (name: 'string' | 'boolean' | 'number' | 'function'): Check =>
   (path, value) => {
     if (typeof value !== name || (name === 'number' && !Number.isFinite(value))) throw bad(path, `must be a ${name}`)
   }
@@ -73,6 +73,7 @@ const kind =
 export const string = kind('string')
 export const flag = kind('boolean')
 export const number = kind('number')
+export const callback = kind('function')
 
 export const milliseconds: Check = (path, value) => {
   if (typeof value !== 'number' || !(value > 0) || value > LONGEST_WAIT) {
@@ -107,14 +108,22 @@ export const record =
   }
 
 /** Accepts only these keys; optional ones are written `optional(…)`. */
-export const shape =
-  (fields: Record<string, Check>): Check =>
+export const shape = (fields: Record<string, Check>): Check => fieldsOf((path) => `${path}.`, fields)
+
+/** As `shape`, for an argument: errors name its fields as the facade does, without the argument's name. */
+export const options = (fields: Record<string, Check>): Check => fieldsOf(() => '', fields)
+
+const fieldsOf =
+  (prefix: (path: string) => string, fields: Record<string, Check>): Check =>
   (path, value) => {
     const object = plain(path, value)
     for (const key of Object.keys(object)) {
-      if (!Object.hasOwn(fields, key)) throw bad(`${path}.${key.slice(0, 60)}`, 'is not an option')
+      if (!Object.hasOwn(fields, key)) {
+        const hint = `There is: ${Object.keys(fields).join(', ')}.`
+        throw bad(`${prefix(path)}${key.slice(0, 60)}`, 'is not an option', hint)
+      }
     }
-    for (const [key, check] of Object.entries(fields)) check(`${path}.${key}`, object[key])
+    for (const [key, check] of Object.entries(fields)) check(`${prefix(path)}${key}`, object[key])
   }
 
 function plain(path: string, value: unknown): Record<string, unknown> {

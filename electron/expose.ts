@@ -1,22 +1,10 @@
 import type * as api from './preload'
+import { type Row, TABLE } from './table'
 import type { WireError } from './tell'
 
 type Message = { id: string; value?: unknown; end?: true; error?: WireError }
 type Listener = (value: unknown) => void
 type Callbacks = { onProgress?: Listener; onCancel?: (cancel: () => void) => void }
-
-/** Each method has its own channel; the names are those of the main process's table. */
-const METHODS: { [G in keyof api.RuntimeApi]: readonly string[] } = {
-  runtime: ['start', 'switch', 'stop', 'detect', 'status', 'isAvailable'],
-  container: [
-    ...['start', 'stop', 'restart', 'remove', 'kill', 'pause', 'unpause', 'wait'],
-    ...['inspect', 'details', 'list', 'stats', 'exec'],
-  ],
-  image: ['pull', 'list', 'remove', 'exists', 'tag'],
-  network: ['create', 'remove', 'list', 'connect', 'disconnect'],
-  volume: ['create', 'remove', 'list'],
-  system: ['info', 'diskUsage', 'prune'],
-}
 
 /** Documented in preload.d.ts. */
 export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api.IpcRenderer, key = 'kai'): void {
@@ -40,10 +28,10 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
   }
 
   const call =
-    (name: string) =>
+    (name: string, row: Row) =>
     async (...given: unknown[]) => {
       const id = `${page}-${++last}`
-      const { args, onProgress, onCancel } = split(given)
+      const { args, onProgress, onCancel } = split(row, given)
       if (onProgress) open.set(id, ({ value }) => quietly(onProgress, value))
       const answer = invoke(name, id, args)
       if (onCancel) onCancel(() => ipcRenderer.send('lima-runtime:cancel', { id }))
@@ -55,65 +43,58 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
     }
 
   /** Resolves once it is open, with the function that closes it. */
-  const watch = async (name: string, given: unknown[], listener: Listener, onEnd?: (error?: WireError) => void) => {
-    const id = `${page}-${++last}`
-    const { args } = split(given)
-    const close = () => {
-      if (open.delete(id)) ipcRenderer.send('lima-runtime:cancel', { id })
-    }
-    open.set(id, (message) => {
-      if (message.end) {
-        open.delete(id)
-        if (onEnd) quietly(onEnd as Listener, message.error)
-        return
+  const watch =
+    (name: string, row: Row) =>
+    async (...given: unknown[]) => {
+      const id = `${page}-${++last}`
+      const [listener, onEnd] = given.splice(Object.keys(row.args).length) as [Listener, Listener | undefined]
+      const { args } = split(row, given)
+      const close = () => {
+        if (open.delete(id)) ipcRenderer.send('lima-runtime:cancel', { id })
       }
-      quietly(listener, message.value)
-      ipcRenderer.send('lima-runtime:taken', { id })
-    })
-    try {
-      await invoke(name, id, args)
-    } catch (error) {
-      open.delete(id)
-      return Promise.reject(error)
+      open.set(id, (message) => {
+        if (message.end) {
+          open.delete(id)
+          if (onEnd) quietly(onEnd, message.error)
+          return
+        }
+        quietly(listener, message.value)
+        ipcRenderer.send('lima-runtime:taken', { id })
+      })
+      try {
+        await invoke(name, id, args)
+      } catch (error) {
+        open.delete(id)
+        return Promise.reject(error)
+      }
+      return close
     }
-    return close
-  }
 
-  const group = (name: keyof api.RuntimeApi) =>
-    Object.fromEntries((METHODS[name] ?? []).map((method) => [method, call(`${name}.${method}`)]))
-  contextBridge.exposeInMainWorld(key, {
-    runtime: {
-      ...group('runtime'),
-      on: (event: string, listener: Listener) => watch('runtime.watch', [event], listener),
-    },
-    container: {
-      ...group('container'),
-      logs: (id: string, options: object, listener: Listener, onEnd?: () => void) =>
-        watch('container.logs', [id, options], listener, onEnd),
-      watchStats: (id: string, listener: Listener, onEnd?: () => void) =>
-        watch('container.watchStats', [id], listener, onEnd),
-    },
-    image: group('image'),
-    network: group('network'),
-    volume: group('volume'),
-    system: {
-      ...group('system'),
-      events: (options: object, listener: Listener, onEnd?: () => void) =>
-        watch('system.events', [options], listener, onEnd),
-    },
+  const groups = Object.entries(TABLE).map(([group, rows]) => {
+    const methods = Object.entries(rows as Record<string, Row>).map(([method, row]) => {
+      const name = `${group}.${method}`
+      return [method, row.watched ? watch(name, row) : call(name, row)]
+    })
+    return [group, Object.fromEntries(methods)]
   })
+  contextBridge.exposeInMainWorld(key, Object.fromEntries(groups))
 }
 
-/** Functions do not cross to the main process: the two that options may hold stay here. */
-function split(given: unknown[]): { args: unknown[] } & Callbacks {
+/** Functions do not cross to the main process: the two that options may hold stay here, where the method has them. */
+function split(row: Row, given: unknown[]): { args: unknown[] } & Callbacks {
   const found: Callbacks = {}
-  const args = given.map((value) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
-    const { onProgress, onCancel, ...rest } = value as Callbacks
-    if (typeof onProgress === 'function') found.onProgress = onProgress
-    if (typeof onCancel === 'function') found.onCancel = onCancel
-    return rest
-  })
+  const args = [...given]
+  const at = Object.keys(row.args).indexOf('options')
+  const options = args[at]
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) {
+    const { onProgress, onCancel, ...rest } = options as Callbacks
+    const kept: Callbacks = rest
+    if (row.reports && typeof onProgress === 'function') found.onProgress = onProgress
+    else if (onProgress !== undefined) kept.onProgress = onProgress
+    if (!row.watched && typeof onCancel === 'function') found.onCancel = onCancel
+    else if (onCancel !== undefined) kept.onCancel = onCancel
+    args[at] = kept
+  }
   // Omitted arguments are not sent, since the main process counts arguments.
   while (args.length > 0 && args.at(-1) === undefined) args.pop()
   return { args, ...found }

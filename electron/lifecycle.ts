@@ -1,5 +1,10 @@
 import type * as runtime from 'lima-runtime'
+import { type Check, flag, milliseconds, options as only, optional } from './check'
 import type * as api from './main'
+
+const OPTIONS = only({
+  ...{ startOnLaunch: optional(flag), stopOnQuit: optional(flag), quitDeadlineMs: optional(milliseconds) },
+} satisfies Record<keyof api.LifecycleOptions, Check>)
 
 /** Documented in main.d.ts. */
 export function manageLifecycle(
@@ -8,6 +13,7 @@ export function manageLifecycle(
   manager: runtime.ContainerManager,
   options: api.LifecycleOptions = {},
 ): api.Lifecycle {
+  OPTIONS('options', options)
   const { startOnLaunch = true, stopOnQuit = true, quitDeadlineMs = 10_000 } = options
   let quit: 'no' | 'under way' | 'done' = 'no'
 

@@ -1,9 +1,10 @@
 import type { EventEmitter } from 'node:events'
 import { isIPv4 } from 'node:net'
 import type * as runtime from 'lima-runtime'
-import { type Check, flag, list, milliseconds, number, oneOf, optional, Refused, record, shape, string } from './check'
+import { Refused } from './check'
 import type { Allow, IpcEvent } from './main'
 import { realPath } from './paths'
+import type { Row } from './table'
 import type { Teller } from './tell'
 
 /** What a method of the table gets besides its arguments. */
@@ -25,41 +26,8 @@ interface Options {
   timeoutMs?: number
 }
 
-export interface Method {
-  args: Check[]
-  // biome-ignore lint/suspicious/noExplicitAny: the checks have looked at them
-  run(context: Context, ...args: any[]): unknown
-  /** The call continues when its page is gone. Other calls end then, as do those that may wait for ever. */
-  goesOn?: true
-  /** Work that windows share: one of them alone cannot end it. */
-  shared?: true
-}
-
-export interface Stream {
-  args: Check[]
-  // biome-ignore lint/suspicious/noExplicitAny: the checks have looked at them
-  open(context: Context, ...args: any[]): Promise<AsyncIterable<unknown>> | AsyncIterable<unknown>
-}
-
-const call = { timeoutMs: optional(milliseconds) }
-const options = optional(shape(call))
-const type = oneOf('docker', 'containerd', 'lima')
-/** Limited, since an engine tests each value on each object. */
-const filters = optional(record(list(string, 100)))
-const text = optional(string)
-
-const config = shape({
-  ...{ name: string, image: string, env: optional(record(string)), ports: optional(record(string)) },
-  volumes: optional(list(shape({ host: string, container: string, readOnly: optional(flag) }))),
-  networks: optional(list(string)),
-  command: optional(list(string)),
-  healthcheck: optional(
-    shape({ test: list(string), interval: number, timeout: number, retries: number, startPeriod: optional(number) }),
-  ),
-  restart: optional(oneOf('no', 'always', 'on-failure', 'unless-stopped')),
-  labels: optional(record(string)),
-  platform: text,
-})
+// biome-ignore lint/suspicious/noExplicitAny: the checks have looked at them
+type Run = (context: Context, ...args: any[]) => unknown
 
 const under = ({ signal }: Context, given: Options | undefined) => ({ ...given, signal })
 const steps = (c: Context, given: Options | undefined) => ({
@@ -67,212 +35,67 @@ const steps = (c: Context, given: Options | undefined) => ({
   onProgress: (value: runtime.RuntimeProgress) => c.progress(c.teller.progress(value)),
 })
 
-/** The methods a window may call, by channel; others have no channel. */
-export const METHODS: Record<string, Method> = {
-  'runtime.start': {
-    args: [options],
-    goesOn: true,
-    shared: true,
-    run: (c, o) => brought(c, (p) => c.manager.initialize(p), o),
-  },
-  'runtime.switch': {
-    args: [type, options],
-    ...{ goesOn: true, shared: true },
-    run: (c, t, o) => brought(c, (p) => c.manager.switchRuntime(t, p), o),
-  },
-  'runtime.stop': { args: [options], goesOn: true, run: (c, o) => c.manager.stop(steps(c, o)) },
-  'runtime.detect': {
-    args: [options],
-    async run(c, o) {
-      return c.teller.detection(await c.manager.detectAvailableRuntimes(under(c, o)))
-    },
-  },
-  'runtime.status': { args: [], run: (c) => c.teller.status(c.manager.getStatus()) },
-  'runtime.isAvailable': { args: [options], run: (c, o) => c.manager.getRuntime().isAvailable(under(c, o)) },
-
-  'container.start': {
-    args: [config, options],
-    goesOn: true,
-    run: async (c, wanted, o) => c.runtime.startContainer(await harmless(c, wanted, under(c, o)), under(c, o)),
-  },
-  'container.stop': {
-    args: [string, optional(number), options],
-    goesOn: true,
-    run: (c, id, t, o) => c.runtime.stopContainer(id, t, under(c, o)),
-  },
-  'container.restart': {
-    args: [string, optional(number), options],
-    goesOn: true,
-    run: (c, id, t, o) => c.runtime.restartContainer(id, t, under(c, o)),
-  },
-  'container.remove': {
-    args: [string, optional(flag), options],
-    goesOn: true,
-    run: (c, id, f, o) => c.runtime.removeContainer(id, f, under(c, o)),
-  },
-  'container.kill': {
-    args: [string, text, options],
-    goesOn: true,
-    run: (c, id, s, o) => c.runtime.killContainer(id, s, under(c, o)),
-  },
-  'container.pause': {
-    args: [string, options],
-    goesOn: true,
-    run: (c, id, o) => c.runtime.pauseContainer(id, under(c, o)),
-  },
-  'container.unpause': {
-    args: [string, options],
-    goesOn: true,
-    run: (c, id, o) => c.runtime.unpauseContainer(id, under(c, o)),
-  },
-  'container.wait': { args: [string, options], run: (c, id, o) => c.runtime.waitContainer(id, under(c, o)) },
-  'container.inspect': { args: [string, options], run: (c, id, o) => c.runtime.inspectContainer(id, under(c, o)) },
-  'container.details': {
-    args: [string, options],
-    run: async (c, id, o) => c.teller.container(await c.runtime.getContainerDetails(id, under(c, o))),
-  },
-  'container.list': {
-    args: [optional(shape({ ...call, all: optional(flag), filters }))],
-    run: (c, o) => c.runtime.listContainers(under(c, o)),
-  },
-  'container.stats': { args: [string, options], run: (c, id, o) => c.runtime.getContainerStats(id, under(c, o)) },
-  'container.exec': {
-    args: [
-      string,
-      list(string),
-      optional(shape({ ...call, env: optional(record(string)), workdir: text, user: text, input: text })),
-    ],
-    async run(c, word, argv, o) {
-      // The app decides about the container, not about the name that the window uses.
-      const { id, name } = await c.runtime.inspectContainer(word, under(c, o))
-      const { timeoutMs: _, ...options } = o ?? {}
-      await permitted(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
-      return c.runtime.execInContainer(id, argv, under(c, o))
-    },
-  },
-
-  'image.pull': {
-    args: [
-      string,
-      optional(shape({ ...call, platform: text, auth: optional(shape({ username: string, password: string })) })),
-    ],
-    goesOn: true,
-    async run(c, name, o) {
-      await usable(c, 'pull', name)
-      const credentials = !o?.auth && (await may(c, 'credentials', { image: name })) ? 'user' : 'none'
-      return c.runtime.pullImage(name, (p) => c.progress(p), { ...under(c, o), credentials })
-    },
-  },
-  'image.list': {
-    args: [options],
-    async run(c, o) {
-      if (!(await c.runtime.isPrivate(under(c, o)))) await permitted(c, 'images', { action: 'list' }, 'list images')
-      return c.runtime.listImages(under(c, o))
-    },
-  },
-  'image.remove': {
-    args: [string, optional(flag), options],
-    goesOn: true,
-    async run(c, id, f, o) {
-      if (!(await c.runtime.isPrivate(under(c, o))))
-        await permitted(c, 'images', { action: 'remove', image: id }, 'remove images')
-      return c.runtime.removeImage(id, f, under(c, o))
-    },
-  },
-  'image.exists': { args: [string, options], run: (c, name, o) => c.runtime.imageExists(name, under(c, o)) },
-  'image.tag': {
-    args: [string, string, options],
-    goesOn: true,
-    async run(c, image, target, o) {
-      // On the app's own engine, too: the app would start the window's image by that name.
-      await permitted(c, 'images', { action: 'tag', image, target }, 'name images')
-      return c.runtime.tagImage(image, target, under(c, o))
-    },
-  },
-
-  'network.create': {
-    args: [string, optional(shape({ ...call, driver: text, internal: optional(flag), attachable: optional(flag) }))],
-    goesOn: true,
-    run: (c, name, o) => c.runtime.createNetwork(name, under(c, o)),
-  },
-  'network.remove': {
-    args: [string, options],
-    goesOn: true,
-    run: (c, id, o) => c.runtime.removeNetwork(id, under(c, o)),
-  },
-  'network.list': { args: [options], run: (c, o) => c.runtime.listNetworks(under(c, o)) },
-  'network.connect': {
-    args: [string, string, options],
-    goesOn: true,
-    run: (c, id, network, o) => c.runtime.connectContainerToNetwork(id, network, under(c, o)),
-  },
-  'network.disconnect': {
-    args: [string, string, options],
-    goesOn: true,
-    run: (c, id, network, o) => c.runtime.disconnectContainerFromNetwork(id, network, under(c, o)),
-  },
-
-  'volume.create': {
-    args: [string, optional(shape({ ...call, driver: text, labels: optional(record(string)) }))],
-    goesOn: true,
-    run: (c, name, o) => c.runtime.createVolume(name, under(c, o)),
-  },
-  'volume.remove': {
-    args: [string, optional(flag), options],
-    goesOn: true,
-    run: (c, name, f, o) => c.runtime.removeVolume(name, f, under(c, o)),
-  },
-  'volume.list': {
-    args: [options],
-    run: async (c, o) => c.teller.volumes(await c.runtime.listVolumes(under(c, o))),
-  },
-
-  'system.info': { args: [options], run: (c, o) => c.runtime.getSystemInfo(under(c, o)) },
-  'system.diskUsage': { args: [options], run: (c, o) => c.runtime.diskUsage(under(c, o)) },
-  'system.prune': {
-    // Without `scope`: a window may not prune others' things on the user's engine.
-    args: [
-      optional(
-        shape({
-          ...{ ...call, containers: optional(flag), images: optional(flag) },
-          ...{ volumes: optional(flag), networks: optional(flag) },
-        }),
-      ),
-    ],
-    run: (c, o) => c.runtime.prune(under(c, o)),
-  },
+/** What a channel does: the adapter's method of its row, or the function in `OWN`. */
+export function runOf(name: string, { method, args }: Row): Run {
+  const own = OWN[name]
+  if (own) return own
+  const before = Object.keys(args).filter((arg) => arg !== 'options').length
+  return (c, ...given) => {
+    const values = Array.from({ length: before }, (_, i) => given[i])
+    // biome-ignore lint/suspicious/noExplicitAny: a method of the table, with arguments by the table
+    return (c.runtime as any)[method as string](...values, under(c, given[before]))
+  }
 }
 
-/** The streams a window may watch; each ends with its page. */
-export const STREAMS: Record<string, Stream> = {
-  'runtime.watch': {
-    args: [oneOf('state', 'progress', 'runtime-changed')],
-    open: (c, event) => changes(c, event),
+const OWN: Record<string, Run> = {
+  'runtime.start': (c, o) => brought(c, (p) => c.manager.initialize(p), o),
+  'runtime.switch': (c, type, o) => brought(c, (p) => c.manager.switchRuntime(type, p), o),
+  'runtime.stop': (c, o) => c.manager.stop(steps(c, o)),
+  'runtime.detect': async (c, o) => c.teller.detection(await c.manager.detectAvailableRuntimes(under(c, o))),
+  'runtime.status': (c) => c.teller.status(c.manager.getStatus()),
+  'runtime.isAvailable': (c, o) => c.manager.getRuntime().isAvailable(under(c, o)),
+  'runtime.on': (c, event) => changes(c, event),
+
+  'container.start': async (c, wanted, o) =>
+    c.runtime.startContainer(await harmless(c, wanted, under(c, o)), under(c, o)),
+  'container.details': async (c, id, o) => c.teller.container(await c.runtime.getContainerDetails(id, under(c, o))),
+  'container.exec': async (c, word, argv, o) => {
+    // The app decides about the container, not about the name that the window uses.
+    const { id, name } = await c.runtime.inspectContainer(word, {
+      ...(o?.timeoutMs && { timeoutMs: o.timeoutMs }),
+      signal: c.signal,
+    })
+    const { timeoutMs: _, ...options } = o ?? {}
+    await permitted(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
+    return c.runtime.execInContainer(id, argv, under(c, o))
   },
-  'container.logs': {
-    args: [
-      string,
-      optional(
-        shape({
-          ...{ ...call, follow: optional(flag), tail: optional(number), since: optional(number) },
-          ...{ timestamps: optional(flag), stdout: optional(flag), stderr: optional(flag) },
-        }),
-      ),
-    ],
-    async open(c, id, o) {
-      const log = await c.runtime.getContainerLogs(id, under(c, o))
-      // As text, without splitting a character.
-      return (log as NodeJS.ReadableStream).setEncoding('utf8')
-    },
+  'container.logs': async (c, id, o) => {
+    const log = await c.runtime.getContainerLogs(id, under(c, o))
+    // As text, without splitting a character.
+    return (log as NodeJS.ReadableStream).setEncoding('utf8')
   },
-  'container.watchStats': {
-    args: [string, options],
-    open: (c, id, o) => c.runtime.streamContainerStats(id, under(c, o)),
+
+  'image.pull': async (c, name, o) => {
+    await usable(c, 'pull', name)
+    const credentials = !o?.auth && (await may(c, 'credentials', { image: name })) ? 'user' : 'none'
+    return c.runtime.pullImage(name, (p) => c.progress(p), { ...under(c, o), credentials })
   },
-  'system.events': {
-    args: [optional(shape({ ...call, since: optional(number), until: optional(number), filters }))],
-    open: (c, o) => c.runtime.events(under(c, o)),
+  'image.list': async (c, o) => {
+    if (!(await c.runtime.isPrivate(under(c, o)))) await permitted(c, 'images', { action: 'list' }, 'list images')
+    return c.runtime.listImages(under(c, o))
   },
+  'image.remove': async (c, id, f, o) => {
+    if (!(await c.runtime.isPrivate(under(c, o))))
+      await permitted(c, 'images', { action: 'remove', image: id }, 'remove images')
+    return c.runtime.removeImage(id, f, under(c, o))
+  },
+  'image.tag': async (c, image, target, o) => {
+    // On the app’s own engine, too: the app would start the window’s image by that name.
+    await permitted(c, 'images', { action: 'tag', image, target }, 'name images')
+    return c.runtime.tagImage(image, target, under(c, o))
+  },
+
+  'volume.list': async (c, o) => c.teller.volumes(await c.runtime.listVolumes(under(c, o))),
 }
 
 /** One kind of the manager's events; for `state`, the current one first. */
@@ -342,7 +165,7 @@ async function harmless(
   await usable(c, 'start', config.image)
   if (wanted.ports) config.ports = await published(c, config, wanted.ports)
   const volumes = wanted.volumes ?? []
-  const field = (i: number) => `config.volumes[${i}].host`
+  const field = (i: number) => `volumes[${i}].host`
   const paths = [...volumes.entries()].filter(([, { host }]) => !VOLUME_NAME.test(host))
   for (const [i, volume] of paths) {
     const host = c.allow.hostPath && (await realPath(field(i), volume.host))
@@ -376,7 +199,7 @@ async function published(
     } else {
       const local = address === '::1' || (isIPv4(address) && address.startsWith('127.'))
       if (!local)
-        await permitted(c, 'publish', request, 'publish ports to others', `config.ports.${containerPort.slice(0, 60)}`)
+        await permitted(c, 'publish', request, 'publish ports to others', `ports.${containerPort.slice(0, 60)}`)
       all.push([containerPort, host])
     }
   }

@@ -191,7 +191,7 @@ export interface RuntimeApi {
       options?: ApiCall & { containers?: boolean; images?: boolean; volumes?: boolean; networks?: boolean },
     ): Promise<PruneResult>
     events(
-      options: { since?: number; until?: number; filters?: Record<string, string[]> },
+      options: { since?: number; filters?: Record<string, string[]> },
       listener: (event: RuntimeEvent) => void,
       onEnd?: OnEnd,
     ): Promise<Close>

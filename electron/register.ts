@@ -1,8 +1,9 @@
 import { EventEmitter } from 'node:events'
 import type * as runtime from 'lima-runtime'
-import { type Check, Refused, small } from './check'
+import { type Check, callback, options as only, optional, Refused, shape, small } from './check'
 import type * as api from './main'
-import { type Context, METHODS, may, STREAMS } from './methods'
+import { type Context, may, runOf } from './methods'
+import { type Row, TABLE } from './table'
 import { Teller } from './tell'
 
 /** How many pieces of a stream may be on their way to a window before its source waits. */
@@ -25,7 +26,22 @@ interface Running {
   left?: NodeJS.Timeout | true
 }
 
+/** The table by its channels. */
+const ROWS: [string, Row][] = Object.entries(TABLE).flatMap(([group, methods]) =>
+  Object.entries(methods).map(([method, row]): [string, Row] => [`${group}.${method}`, row]),
+)
 const EVENTS = ['state', 'progress', 'runtime-changed'] as const
+
+/** A misspelt permission would silently mean no. */
+const asked = optional(callback)
+const OPTIONS = only({
+  allow: optional(
+    shape({
+      ...{ sender: asked, hostPath: asked, exec: asked, publish: asked, credentials: asked, download: asked },
+      ...{ useImage: asked, images: asked, foreign: asked, diagnostics: asked },
+    } satisfies Record<keyof api.Allow, Check>),
+  ),
+})
 
 interface Window {
   /** The calls of the current page. */
@@ -45,6 +61,7 @@ export function registerRuntimeIpc(
   manager: runtime.ContainerManager,
   options: { allow?: api.Allow } = {},
 ): () => void {
+  OPTIONS('options', options)
   const allow = options.allow ?? {}
   const windows = new Map<api.WebContents, Window>()
   const underWay = new Set<Running>()
@@ -164,29 +181,23 @@ export function registerRuntimeIpc(
     }
   }
 
-  for (const [name, method] of Object.entries(METHODS)) {
+  for (const [name, row] of ROWS) {
+    const run = runOf(name, row)
     ipcMain.handle(`lima-runtime:${name}`, (event, request) =>
-      answer(event, request, method, async (begun, teller) => {
-        const { args, running, end } = begun
-        if (method.shared) sharing.add(running)
+      answer(event, request, row, async (begun, teller) => {
+        const { running, send, end } = begun
+        if (row.shared) sharing.add(running)
+        let goesOn = false
         try {
-          const right = checked(method.args, args)
-          return await method.run(await contextOf(name, event, teller, begun), ...right)
+          const args = checked(row.args, begun.args)
+          const value = await run(await contextOf(name, event, teller, begun), ...args)
+          if (!row.watched) return value
+          goesOn = true
+          void pump(value as AsyncIterable<unknown>, running, teller, send).finally(end)
         } finally {
           sharing.delete(running)
-          end()
+          if (!goesOn) end()
         }
-      }),
-    )
-  }
-
-  for (const [name, stream] of Object.entries(STREAMS)) {
-    ipcMain.handle(`lima-runtime:${name}`, (event, request) =>
-      answer(event, request, {}, async (begun, teller) => {
-        const { args, running, send, end } = begun
-        const right = checked(stream.args, args)
-        const source = await stream.open(await contextOf(name, event, teller, begun), ...right)
-        void pump(source, running, teller, send).finally(end)
       }),
     )
   }
@@ -214,7 +225,7 @@ export function registerRuntimeIpc(
   ipcMain.on('lima-runtime:taken', taken)
 
   return () => {
-    for (const name of [...Object.keys(METHODS), ...Object.keys(STREAMS)]) ipcMain.removeHandler(`lima-runtime:${name}`)
+    for (const [name] of ROWS) ipcMain.removeHandler(`lima-runtime:${name}`)
     ipcMain.removeListener('lima-runtime:cancel', cancel)
     ipcMain.removeListener('lima-runtime:taken', taken)
     for (const [event, forward] of forwards) manager.off(event, forward)
@@ -240,9 +251,10 @@ function admitted(allow: api.Allow, event: api.IpcEvent): boolean {
   }
 }
 
-function checked(checks: Check[], args: unknown[]): unknown[] {
-  if (args.length > checks.length) throw new Refused('INVALID_ARGUMENT', `args: at most ${checks.length}`)
-  for (const [i, check] of checks.entries()) check(`args[${i}]`, args[i])
+function checked(checks: Record<string, Check>, args: unknown[]): unknown[] {
+  const all = Object.entries(checks)
+  if (args.length > all.length) throw new Refused('INVALID_ARGUMENT', `args: at most ${all.length}`)
+  for (const [i, [name, check]] of all.entries()) check(name, args[i])
   return args
 }
 

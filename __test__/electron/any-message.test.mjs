@@ -2,9 +2,10 @@
 // LIMA_RUNTIME_TEST_SEED repeats one, LIMA_RUNTIME_TEST_STRESS=1 takes more of them, LIMA_RUNTIME_TEST_SECONDS as many as
 // there is time for.
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { ContainerManager } from 'lima-runtime'
-import { registerRuntimeIpc } from 'lima-runtime/electron/main'
+import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
 import { dockerGate } from '../support/docker-gate.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { FakeIpcMain } from './fakes.mjs'
@@ -41,16 +42,19 @@ const CALL = { timeoutMs: 1000 }
 const RIGHT = {
   'runtime.status': [],
   'runtime.isAvailable': [CALL],
-  'runtime.watch': ['state'],
+  'runtime.on': ['state'],
   'container.start': [CONFIG, CALL],
   'container.list': [{ ...CALL, all: true, filters: { name: ['x'] } }],
   'container.stop': ['web', 5, CALL],
   'container.restart': ['web', 5, CALL],
+  'container.remove': ['web', true, CALL],
   'container.kill': ['web', 'TERM', CALL],
   'container.exec': ['web', ['sh'], { ...CALL, env: { A: '1' }, input: 'x' }],
+  'container.watchStats': ['web'],
   'container.logs': ['web', { ...CALL, follow: true, tail: 5, since: 1, stdout: true }],
   'image.list': [CALL],
   'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
+  'image.remove': ['web', true, CALL],
   'image.tag': ['a:1', 'b:1', CALL],
   'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
   'network.list': [CALL],
@@ -58,6 +62,7 @@ const RIGHT = {
   'network.disconnect': ['web', 'n', CALL],
   'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],
   'volume.list': [CALL],
+  'volume.remove': ['v', true, CALL],
   'system.info': [CALL],
   'system.diskUsage': [CALL],
   'system.prune': [{ ...CALL, images: true }],
@@ -133,6 +138,60 @@ test('what an array has beside its elements is looked at by nobody', async (t) =
   const call = { id: 'one', args: ['web', argv, CALL] }
   const answer = await ipcMain.handlers.get('lima-runtime:container.exec')(event, structuredClone(call))
   assert.equal(answer.error.code, 'ENGINE_UNREACHABLE')
+})
+
+/** Each object in these arguments with a field more, and where it is. */
+function* misspelt(value, path = '') {
+  if (typeof value !== 'object') return
+  const at = (key) => (Array.isArray(value) ? `${path}[${key}]` : `${path}${path && '.'}${key}`)
+  if (!Array.isArray(value) && !/(env|ports|labels|filters)$/.test(path))
+    yield [{ ...value, misspelt: 1 }, at('misspelt')]
+  for (const [key, inner] of Object.entries(value)) {
+    for (const [spoilt, field] of misspelt(inner, at(key))) {
+      const copy = structuredClone(value)
+      copy[key] = spoilt
+      yield [copy, field]
+    }
+  }
+}
+
+test('an option that there is not is named, on every channel and at any depth', async (t) => {
+  const ipcMain = new FakeIpcMain()
+  t.after(registerRuntimeIpc(ipcMain, await withoutEngine(t)))
+  const window = ipcMain.window()
+  const event = { sender: window.contents, senderFrame: window.frame }
+  let asked = 0
+  for (const [channel, handler] of ipcMain.handlers) {
+    const right = RIGHT[channel.split(':')[1]] ?? (/runtime\./.test(channel) ? [CALL] : ['web', CALL])
+    if (channel.endsWith('runtime.switch')) right.unshift('docker')
+    for (const [i, argument] of right.entries()) {
+      for (const [spoilt, field] of misspelt(argument)) {
+        const { error } = await handler(event, { id: `m${asked++}`, args: right.with(i, spoilt) })
+        assert.deepEqual([error?.code, error?.details.field], ['INVALID_ARGUMENT', field], channel)
+      }
+    }
+  }
+  assert.ok(asked >= 40, `${asked}`)
+})
+
+test('options of the main process are refused where they are misspelt', async (t) => {
+  const manager = await withoutEngine(t)
+  const cases = [
+    ['allw', { allw: {} }],
+    ['allow.hostpath', { allow: { hostpath: () => true } }],
+    ['allow.exec', { allow: { exec: true } }],
+  ]
+  for (const [field, options] of cases) {
+    assert.throws(
+      () => registerRuntimeIpc(new FakeIpcMain(), manager, options),
+      (error) => error.code === 'INVALID_ARGUMENT' && error.details.field === field,
+    )
+  }
+  const app = Object.assign(new EventEmitter(), { whenReady: async () => {}, quit() {} })
+  assert.throws(
+    () => manageLifecycle(app, new EventEmitter(), manager, { startOnLauch: false }),
+    (error) => error.code === 'INVALID_ARGUMENT' && error.details.field === 'startOnLauch',
+  )
 })
 
 test(`${SECONDS ? `${SECONDS} s of` : ROUNDS} random messages, seed ${SEED}`, async (t) => {

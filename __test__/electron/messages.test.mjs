@@ -91,7 +91,7 @@ test('numbers and lists have ends', async (t) => {
       ['image.pull', ['x', { timeoutMs }]],
     ]) {
       const { error } = await call(name, { id: 'x', args })
-      assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', `args[${args.length - 1}].timeoutMs`])
+      assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', 'timeoutMs'])
     }
   }
   const name = Array.from({ length: 9_000 }, (_, i) => `${i}`)

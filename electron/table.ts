@@ -1,0 +1,152 @@
+import type * as runtime from 'lima-runtime'
+import { type Check, flag, list, milliseconds, number, oneOf, optional, options, record, shape, string } from './check'
+import type { RuntimeApi } from './preload'
+
+/** One method of the page: its channel is `lima-runtime:<group>.<method>`. */
+export interface Row {
+  /** The adapter's method that it calls. Absent where `methods.ts` has a function for it. */
+  method?: keyof runtime.ContainerAdapter
+  args: Record<string, Check>
+  /** The call continues when its page is gone. Other calls end then, as do those that may wait for ever. */
+  goesOn?: true
+  /** Work that windows share: one of them alone cannot end it. */
+  shared?: true
+  /** It calls `onProgress` of its options. */
+  reports?: true
+  /** A stream: a listener follows the arguments, and it ends with its page. */
+  watched?: true
+}
+
+const call = { timeoutMs: optional(milliseconds) }
+const plain = { options: optional(options(call)) }
+/** Limited, since an engine tests each value on each object. */
+const filters = optional(record(list(string, 100)))
+const text = optional(string)
+const optionalFlag = optional(flag)
+const id = { id: string }
+
+/** Calls the adapter's method. */
+const asks = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
+  method,
+  args: { ...args, ...('options' in args ? {} : plain) },
+})
+/** Calls a method that changes something. */
+const does = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
+  ...asks(method, args),
+  goesOn: true,
+})
+
+const config = options({
+  ...{ name: string, image: string, env: optional(record(string)), ports: optional(record(string)) },
+  volumes: optional(list(shape({ host: string, container: string, readOnly: optionalFlag }))),
+  networks: optional(list(string)),
+  command: optional(list(string)),
+  healthcheck: optional(
+    shape({ test: list(string), interval: number, timeout: number, retries: number, startPeriod: optional(number) }),
+  ),
+  restart: optional(oneOf('no', 'always', 'on-failure', 'unless-stopped')),
+  labels: optional(record(string)),
+  platform: text,
+})
+
+/** The methods a window may call: the page's functions, the channels and their checks are made of this table. */
+export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row } } = {
+  runtime: {
+    start: { args: plain, goesOn: true, shared: true, reports: true },
+    switch: {
+      args: { type: oneOf('docker', 'containerd', 'lima'), ...plain },
+      ...{ goesOn: true, shared: true, reports: true },
+    },
+    stop: { args: plain, goesOn: true, reports: true },
+    detect: { args: plain },
+    status: { args: {} },
+    isAvailable: { args: plain },
+    on: { args: { event: oneOf('state', 'progress', 'runtime-changed') }, watched: true },
+  },
+  container: {
+    start: { args: { config, ...plain }, goesOn: true },
+    stop: does('stopContainer', { id: string, timeout: optional(number) }),
+    restart: does('restartContainer', { id: string, timeout: optional(number) }),
+    remove: does('removeContainer', { id: string, force: optionalFlag }),
+    kill: does('killContainer', { id: string, signal: text }),
+    pause: does('pauseContainer', id),
+    unpause: does('unpauseContainer', id),
+    wait: asks('waitContainer', id),
+    inspect: asks('inspectContainer', id),
+    details: { args: { ...id, ...plain } },
+    list: asks('listContainers', { options: optional(options({ ...call, all: optionalFlag, filters })) }),
+    stats: asks('getContainerStats', id),
+    exec: {
+      args: {
+        ...{ id: string, argv: list(string) },
+        options: optional(options({ ...call, env: optional(record(string)), workdir: text, user: text, input: text })),
+      },
+    },
+    logs: {
+      args: {
+        id: string,
+        options: optional(
+          options({
+            ...{ ...call, follow: optionalFlag, tail: optional(number), since: optional(number) },
+            ...{ timestamps: optionalFlag, stdout: optionalFlag, stderr: optionalFlag },
+          }),
+        ),
+      },
+      watched: true,
+    },
+    watchStats: { method: 'streamContainerStats', args: id, watched: true },
+  },
+  image: {
+    pull: {
+      args: {
+        name: string,
+        options: optional(
+          options({ ...call, platform: text, auth: optional(shape({ username: string, password: string })) }),
+        ),
+      },
+      ...{ goesOn: true, reports: true },
+    },
+    list: { args: plain },
+    remove: { args: { id: string, force: optionalFlag, ...plain }, goesOn: true },
+    exists: asks('imageExists', { name: string }),
+    tag: { args: { source: string, target: string, ...plain }, goesOn: true },
+  },
+  network: {
+    create: does('createNetwork', {
+      name: string,
+      options: optional(options({ ...call, driver: text, internal: optionalFlag, attachable: optionalFlag })),
+    }),
+    remove: does('removeNetwork', id),
+    list: asks('listNetworks', {}),
+    connect: does('connectContainerToNetwork', { containerId: string, networkId: string }),
+    disconnect: does('disconnectContainerFromNetwork', { containerId: string, networkId: string }),
+  },
+  volume: {
+    create: does('createVolume', {
+      name: string,
+      options: optional(options({ ...call, driver: text, labels: optional(record(string)) })),
+    }),
+    remove: does('removeVolume', { name: string, force: optionalFlag }),
+    list: { args: plain },
+  },
+  system: {
+    info: asks('getSystemInfo', {}),
+    diskUsage: asks('diskUsage', {}),
+    // Without `scope`: a window may not prune others' things on the user's engine.
+    prune: asks('prune', {
+      options: optional(
+        options({
+          ...call,
+          containers: optionalFlag,
+          images: optionalFlag,
+          volumes: optionalFlag,
+          networks: optionalFlag,
+        }),
+      ),
+    }),
+    events: {
+      ...asks('events', { options: optional(options({ ...call, since: optional(number), filters })) }),
+      watched: true,
+    },
+  },
+}
