@@ -29,4 +29,8 @@ mod mutex;
 pub mod process;
 pub mod progress;
 mod shell;
+#[cfg(all(test, unix))]
+#[path = "../tests/support/skip.rs"]
+#[allow(dead_code, reason = "a Mac has fewer tests that need something")]
+mod skip;
 mod task;

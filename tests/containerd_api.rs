@@ -3,7 +3,6 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use containerd::Containerd;
 use futures_util::StreamExt;
 use lima_runtime::{
     engine::{
@@ -13,13 +12,13 @@ use lima_runtime::{
     error::ErrorCode,
     guest::local::LocalGuest,
 };
+use support::containerd::Containerd;
 
-#[path = "support/containerd.rs"]
-mod containerd;
+mod support;
 
 /// Long enough for a busy machine; a test that gets here has failed.
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("hangs")
+    tokio::time::timeout(Duration::from_secs(180), work).await.expect("hangs")
 }
 
 fn api(daemon: &Containerd) -> (Api, String) {

@@ -23,11 +23,16 @@ use lima_runtime::{
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
 };
+use skip::skip;
+
+#[path = "support/skip.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod skip;
 
 /// The program under test, with a LIMA_HOME of its own.
 fn real() -> Option<(tempfile::TempDir, Limactl)> {
     let Some(program) = std::env::var_os("LIMA_RUNTIME_TEST_LIMACTL").map(PathBuf::from) else {
-        eprintln!("SKIPPED: LIMA_RUNTIME_TEST_LIMACTL names no limactl");
+        skip("LIMA_RUNTIME_TEST_LIMACTL names no limactl");
         return None;
     };
     let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
@@ -106,7 +111,7 @@ async fn create_and_delete_leave_what_the_contract_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vm_boots_answers_is_repaired_and_stops() {
     if std::env::var_os("LIMA_RUNTIME_TEST_BOOT").is_none() {
-        eprintln!("SKIPPED: LIMA_RUNTIME_TEST_BOOT is not set");
+        skip("LIMA_RUNTIME_TEST_BOOT is not set");
         return;
     }
     let Some((dir, limactl)) = real() else { return };
@@ -190,7 +195,7 @@ fn processes(dir: &std::path::Path) -> Vec<(i32, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
     if std::env::var_os("LIMA_RUNTIME_TEST_BOOT").is_none() {
-        eprintln!("SKIPPED: LIMA_RUNTIME_TEST_BOOT is not set");
+        skip("LIMA_RUNTIME_TEST_BOOT is not set");
         return;
     }
     let Some((dir, limactl)) = real() else { return };

@@ -1,10 +1,7 @@
 //! A lock that somebody else holds: another process, another user. One test, because it counts this process's threads.
 #![cfg(target_os = "linux")]
 
-mod support {
-    #[allow(dead_code, reason = "other tests use more of it")]
-    pub mod sshd;
-}
+mod support;
 
 use std::{
     io::{BufRead, BufReader},
@@ -87,11 +84,11 @@ async fn a_lock_held_elsewhere_ends_by_the_deadline_and_costs_one_thread() {
     }
 
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: the part of another user needs root");
+        support::skip::skip_without_root("the part of another user");
         return;
     }
     let Some(user) = support::sshd::user() else {
-        eprintln!("SKIPPED: no ordinary user; run `node scripts/setup.mjs test`");
+        support::skip::skip_without("ordinary user");
         return;
     };
     // Another user cannot open the lock's file; as an earlier version left it, he could, and keep it.

@@ -2,14 +2,7 @@
 //! a distribution, and back to nothing. The containerd, runc and all else in the distribution are real.
 #![cfg(target_os = "linux")]
 
-mod support {
-    #[allow(dead_code, reason = "other tests use more of it")]
-    pub mod nerdctl_full;
-    #[allow(dead_code, reason = "other tests use more of it")]
-    pub mod releases;
-    #[allow(dead_code, reason = "other tests use more of it")]
-    pub mod wsl;
-}
+mod support;
 
 use std::{
     future::Future,
@@ -34,7 +27,7 @@ use lima_runtime::{
 use support::{nerdctl_full, releases, releases::Releases, wsl::Computer};
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), work).await.expect("hangs")
+    tokio::time::timeout(Duration::from_secs(300), work).await.expect("hangs")
 }
 
 struct Site {
@@ -48,7 +41,7 @@ fn site() -> Option<Site> {
     let computer = Computer::start()?;
     if let Some(program) = ["/usr/bin/containerd", "/usr/sbin/runc"].iter().find(|p| !std::path::Path::new(p).exists())
     {
-        eprintln!("SKIPPED: no {program}; run `node scripts/setup.mjs test`");
+        support::skip::skip_without(program);
         return None;
     }
     let server = Releases::start();

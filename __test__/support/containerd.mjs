@@ -21,8 +21,8 @@ export const CNI = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'].find((di
 export function noContainerd() {
   if (process.platform !== 'linux') return 'containerd needs Linux'
   if (!process.env[NERDCTL_VARIABLE]) return `${NERDCTL_VARIABLE} names no nerdctl`
-  if (process.getuid() !== 0) return 'a private containerd needs root'
-  if (!CNI) return 'there are no CNI plugins: apt install containernetworking-plugins'
+  if (process.getuid() !== 0) return 'needs root: a private containerd'
+  if (!CNI) return 'no CNI plugins; run `node scripts/setup.mjs test`'
   return undefined
 }
 
@@ -115,7 +115,8 @@ export async function startContainerd({ monitor } = {}) {
     process.off('exit', removeNow)
     throw error
   }
-  return { dir, address, options, nerdctl, ctr, start, halt, stop, log: () => log }
+  const signal = (name) => child.kill(name)
+  return { dir, address, options, nerdctl, ctr, start, halt, signal, stop, log: () => log }
 }
 
 /** Ends and removes everything that belongs to a directory of ours. */

@@ -1,7 +1,7 @@
 // A private dockerd: own socket, data root, bridge, and namespaces for processes and mounts, so that ending it ends its
 // containers and mounts with it. It touches no firewall rule of the machine: ports are published by docker-proxy.
 import { createHash, randomInt } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { engineApi, http } from './http.mjs'
 import { makeOwned, orphans } from './owned.mjs'
@@ -20,6 +20,24 @@ import { waitFor } from './wait.mjs'
  * @property {() => void} unref lets this process exit while it runs; the exit ends it
  * @property {() => Promise<void>} start starts it again after `halt`
  */
+
+/** Where dockerd and its helpers are, if an ordinary user's PATH lacks it. */
+const SYSTEM = '/usr/sbin:/sbin'
+
+/** Why there can be none here, or undefined. */
+export function noDockerd() {
+  if (process.platform !== 'linux') return 'needs a Linux engine'
+  const runs = (dir) => {
+    try {
+      accessSync(join(dir, 'dockerd'), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  }
+  if (`${process.env.PATH}:${SYSTEM}`.split(':').some(runs)) return undefined
+  return 'no dockerd; run `node scripts/setup.mjs test`'
+}
 
 /**
  * Starts a private dockerd and resolves when it answers. With a `poolSize` of 16 its own bridge leaves no addresses for another
@@ -76,8 +94,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
       ...group,
       ...args,
     ]
-    // An ordinary user's PATH may lack the directories dockerd finds its helpers in.
-    const env = ['env', `PATH=${process.env.PATH}:/usr/sbin:/sbin`, `HOME=${dir}`]
+    const env = ['env', `PATH=${process.env.PATH}:${SYSTEM}`, `HOME=${dir}`]
     child = startServer(asRoot(recorded(leader(dir), [...env, ...namespaces, ...daemon])))
     const keep = (chunk) => {
       log = (log + chunk).slice(-65_536)
@@ -90,7 +107,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
     try {
       const answers = async () =>
         ended || (await http({ socketPath: socket, path: '/_ping', timeoutMs: 2_000 })).status === 200
-      await waitFor('dockerd answering', answers, { timeoutMs: 60_000 })
+      await waitFor('dockerd answering', answers, { timeoutMs: 180_000 })
       if (ended) throw new Error(`dockerd ${ended}`)
     } catch (error) {
       throw new Error(`${error.message}\n${log.slice(-4096)}`)

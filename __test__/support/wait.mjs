@@ -7,7 +7,7 @@
  * @param {{ timeoutMs?: number, everyMs?: number, signal?: AbortSignal }} [options]
  * @returns {Promise<NonNullable<T>>}
  */
-export async function waitFor(what, condition, { timeoutMs = 20_000, everyMs = 20, signal } = {}) {
+export async function waitFor(what, condition, { timeoutMs = 60_000, everyMs = 20, signal } = {}) {
   const deadline = Date.now() + timeoutMs
   let last
   for (;;) {

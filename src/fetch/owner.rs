@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn root_works_only_where_nobody_else_can_put_a_link() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root, who alone is refused");
+            crate::skip::skip_without_root("who alone is refused");
             return;
         }
         let temp = tempfile::tempdir().unwrap();

@@ -9,21 +9,23 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use super::skip::{skip_without, skip_without_root};
+
 pub struct Containerd {
     dir: tempfile::TempDir,
     child: Option<Child>,
 }
 
 impl Containerd {
-    /// `None`, with the reason on stderr, where it cannot run.
+    /// `None` where it cannot run; the test counts as skipped.
     pub fn start() -> Option<Self> {
         let missing = ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/sbin/runc", "/usr/bin/busybox"];
         if let Some(program) = missing.iter().find(|p| !Path::new(p).exists()) {
-            eprintln!("SKIPPED: no {program}; run `node scripts/setup.mjs test`");
+            skip_without(program);
             return None;
         }
         if !geteuid().is_root() {
-            eprintln!("SKIPPED: a containerd that runs containers needs root");
+            skip_without_root("a containerd that runs containers");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("lr-ctrd-").tempdir().unwrap();
@@ -61,7 +63,7 @@ impl Containerd {
         let began = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
             let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(30), "containerd did not come up:\n{}", log());
+            assert!(began.elapsed() < Duration::from_secs(120), "containerd did not come up:\n{}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

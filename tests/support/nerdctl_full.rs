@@ -1,19 +1,23 @@
 //! Archives like nerdctl-full's, of Debian's programs, and an image of the machine's own busybox.
 
-use std::{io::Write, path::Path, sync::OnceLock};
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
 use flate2::{Compression, write::GzEncoder};
-use serde_json::json;
 
-use super::releases::sha256;
+use super::skip::skip_without;
 
 /// The nerdctl that `LIMA_RUNTIME_TEST_NERDCTL` names.
 pub fn real_nerdctl() -> Option<String> {
     std::env::var("LIMA_RUNTIME_TEST_NERDCTL").ok().filter(|p| !p.is_empty())
 }
 
-/// The layout of the real one (docs/reference/nerdctl.md#nerdctl-full): `bin`, `libexec/cni`. `None`, with the reason on
-/// stderr, where a program is missing.
+/// The layout of the real one (docs/reference/nerdctl.md#nerdctl-full): `bin`, `libexec/cni`. `None` where a program
+/// is missing; the test counts as skipped.
 pub fn archive() -> Option<Vec<u8>> {
     static MADE: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     MADE.get_or_init(make).clone()
@@ -40,7 +44,7 @@ fn make() -> Option<Vec<u8>> {
     }
     for (to, from) in programs {
         let Ok(data) = std::fs::read(&from) else {
-            eprintln!("SKIPPED: no {from}; run `node scripts/setup.mjs test`");
+            skip_without(from);
             return None;
         };
         add(&to, &data);
@@ -52,30 +56,16 @@ fn make() -> Option<Vec<u8>> {
     Some(tar.into_inner().unwrap().finish().unwrap())
 }
 
-/// An image as `docker save` writes it, tagged `web:1`: busybox's httpd with one page, on port 80.
+/// An image as `docker save` writes it, tagged `web:1`: busybox's httpd with one page, on port 80. The tests of JavaScript
+/// know how; their module runs from here, for whoever may not read the checkout.
 pub fn image(page: &str, to: &Path) {
-    let file = |tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, data: &[u8]| {
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(mode);
-        header.set_size(data.len() as u64);
-        tar.append_data(&mut header, path, data).unwrap();
-    };
-    let mut layer = tar::Builder::new(Vec::new());
-    file(&mut layer, "bin/busybox", 0o755, &std::fs::read("/bin/busybox").unwrap());
-    file(&mut layer, "www/index.html", 0o644, page.as_bytes());
-    let layer = layer.into_inner().unwrap();
-    let config = json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
-        "os": "linux",
-        "config": { "Cmd": ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))] },
-    })
-    .to_string();
-    let name = format!("{}.json", sha256(config.as_bytes()));
-    let manifest = json!([{ "Config": name, "RepoTags": ["web:1"], "Layers": ["layer.tar"] }]).to_string();
-    let mut image = tar::Builder::new(Vec::new());
-    file(&mut image, &name, 0o644, config.as_bytes());
-    file(&mut image, "layer.tar", 0o644, &layer);
-    file(&mut image, "manifest.json", 0o644, manifest.as_bytes());
-    std::fs::File::create(to).unwrap().write_all(&image.into_inner().unwrap()).unwrap();
+    const MAKE: &str = "
+        const [, , path, page] = process.argv
+        writeFileSync(path, httpdArchive({ tags: ['web:1'], page }))";
+    let mut node = Command::new("node");
+    node.args(["--input-type=module", "-"]).arg(to).arg(page);
+    let mut node = node.stdin(Stdio::piped()).spawn().unwrap();
+    let script = [include_str!("../../__test__/support/images.mjs"), MAKE].concat();
+    node.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(node.wait().unwrap().success());
 }

@@ -1,8 +1,11 @@
 //! Lima refuses root, so its tests run as an ordinary user: this binary once more, when root runs it.
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, Output},
+};
 
-use super::sshd::user;
+use super::{skip, skip::skip_without, sshd::user};
 
 /// Whether the body of `test` is to run here: we are an ordinary user. As root, runs the test as one, and its failure
 /// is ours.
@@ -11,7 +14,7 @@ pub fn here(test: &str) -> bool {
         return true;
     }
     let Some(user) = user() else {
-        eprintln!("SKIPPED: no ordinary user to run as; run `node scripts/setup.mjs test`");
+        skip_without("ordinary user to run as");
         return false;
     };
     // The build's directory may be closed to others.
@@ -23,12 +26,24 @@ pub fn here(test: &str) -> bool {
     command.args(["--exact", test, "--nocapture"]).uid(user.uid).gid(user.gid).current_dir("/");
     command.env("HOME", user.home).env("USER", user.name);
     // A process that another test starts meanwhile has our copy open for writing until it becomes another program.
-    let status = loop {
-        match command.status() {
+    let out = loop {
+        match command.output() {
             Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
             done => break done.unwrap(),
         }
     };
-    assert!(status.success(), "{test} failed as an ordinary user");
+    ends_well(out);
     false
+}
+
+/// Of this binary as an ordinary user: what it printed is what this test printed, and its end is this test's.
+pub fn ends_well(out: Output) {
+    for line in [out.stdout, out.stderr].concat().split(|b| *b == b'\n').map(String::from_utf8_lossy) {
+        // Its test has our name.
+        match line.split_once(&format!("{}: ", skip::mark())) {
+            Some((_, why)) => skip::skip(why),
+            None => eprintln!("{line}"),
+        }
+    }
+    assert!(out.status.success(), "it failed as an ordinary user");
 }

@@ -11,6 +11,8 @@ use std::{
 use lima_runtime::guest::ssh::{SshGuest, SshProgram, SshTarget};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use super::skip::skip_without;
+
 /// As root the tests run sshd as this user (`scripts/setup.mjs` makes it).
 const TEST_USER: &str = "lima-runtime-test";
 
@@ -42,19 +44,18 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// `None`, with the reason on stderr, on a machine that cannot run one.
+    /// `None` on a machine that cannot run one; the test counts as skipped.
     pub fn start() -> Option<Self> {
         Self::with_keys(["ed25519", "ed25519"])
     }
 
     pub fn with_keys(kinds: [&'static str; 2]) -> Option<Self> {
-        let skip = |why: &str| eprintln!("SKIPPED: {why}; run `node scripts/setup.mjs test`");
         if !Path::new("/usr/sbin/sshd").exists() {
-            skip("no /usr/sbin/sshd");
+            skip_without("/usr/sbin/sshd");
             return None;
         }
         let Some(user) = user() else {
-            skip(&format!("no user {TEST_USER}"));
+            skip_without(format_args!("user {TEST_USER}"));
             return None;
         };
         let dir = tempfile::Builder::new().prefix("lr-sshd-").tempdir().unwrap();

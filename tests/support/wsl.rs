@@ -10,20 +10,22 @@ use flate2::{Compression, write::GzEncoder};
 use lima_runtime::guest::wsl::{Wsl, WslGuest};
 use rustix::process::geteuid;
 
+use super::skip::{skip_without, skip_without_root};
+
 pub struct Computer {
     pub dir: tempfile::TempDir,
 }
 
 impl Computer {
-    /// `None`, with the reason on stderr, where it cannot run.
+    /// `None` where it cannot run; the test counts as skipped.
     pub fn start() -> Option<Self> {
         let needed = ["/usr/bin/socat", "/usr/bin/nsenter", "/usr/bin/iconv"];
         if let Some(program) = needed.iter().find(|p| !Path::new(p).exists()) {
-            eprintln!("SKIPPED: no {program}; run `node scripts/setup.mjs test`");
+            skip_without(program);
             return None;
         }
         if !geteuid().is_root() {
-            eprintln!("SKIPPED: the stand-in for wsl.exe needs root");
+            skip_without_root("the stand-in for wsl.exe");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("lr-wsl-").tempdir().unwrap();

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_member_was_born_in_the_session_and_lives_in_the_marked_namespace() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root to make a mount namespace");
+            crate::skip::skip_without_root("to make a mount namespace");
             return;
         }
         let dir = tempfile::tempdir().unwrap();

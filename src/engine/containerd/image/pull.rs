@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn credentials_stay_no_longer_than_the_pull_they_are_of() {
         use std::io::Write;
-        let Ok(base) = tempfile::tempdir_in("/dev/shm") else { return eprintln!("SKIPPED: no /dev/shm") };
+        let Ok(base) = tempfile::tempdir_in("/dev/shm") else { return crate::skip::skip("no /dev/shm") };
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let (pid, began) = crate::process::identity::Identity::of(child.id()).unwrap().for_a_shell();
         let left = |who: &str| base.path().join(format!("lima-runtime-auth.{who}.aaaaaaaaaa"));

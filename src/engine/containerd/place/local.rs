@@ -201,6 +201,7 @@ mod tests {
     use std::{fs, process::Command, time::Instant};
 
     use super::*;
+    use crate::skip::{skip, skip_without};
 
     #[test]
     fn a_rootless_containerds_process_is_known_by_the_lock_beside_its_number() {
@@ -212,13 +213,13 @@ mod tests {
             command = Command::new("setpriv");
             command.args(user).arg("rootlesskit");
             if !Command::new("chown").arg("lima-runtime-test").arg(dir.path()).status().unwrap().success() {
-                eprintln!("SKIPPED: no ordinary user; run `node scripts/setup.mjs test`");
+                skip_without("ordinary user");
                 return;
             }
         }
         command.arg("--state-dir").arg(&state).args(["sleep", "1000"]).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         let Ok(mut rootlesskit) = command.env("HOME", dir.path()).spawn() else {
-            eprintln!("SKIPPED: no rootlesskit; run `node scripts/setup.mjs test`");
+            skip_without("rootlesskit");
             return;
         };
         let began = Instant::now();
@@ -227,7 +228,7 @@ mod tests {
                 break child;
             }
             if rootlesskit.try_wait().unwrap().is_some() {
-                eprintln!("SKIPPED: rootlesskit cannot run here");
+                skip("rootlesskit cannot run here");
                 return;
             }
             assert!(began.elapsed().as_secs() < 60);
