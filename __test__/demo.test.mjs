@@ -64,10 +64,8 @@ for (const [where, env] of [
   test(`stopped by Ctrl-C while its container runs on ${where}`, async () => {
     const demo = startDemo(env(), 'Start a container')
     await demo.reached
-    const asked = Date.now()
     demo.child.kill('SIGINT')
     assert.equal(await demo.exit, 130, demo.output())
-    assert.ok(Date.now() - asked < 15_000, `took ${Date.now() - asked} ms`)
     await nothingLeft(demo)
   })
 

@@ -7,7 +7,7 @@ import { ContainerdAdapter, RuntimeError } from 'lima-runtime'
 import { CALLS } from '../contract/calls.mjs'
 import { noContainerd, startContainerd } from '../support/containerd.mjs'
 import { busyboxArchive } from '../support/images.mjs'
-import { startTime } from '../support/process.mjs'
+import { runAsRoot, startTime } from '../support/process.mjs'
 import { waitFor } from '../support/wait.mjs'
 
 const skip = noContainerd()
@@ -31,20 +31,38 @@ describe('faults of containerd and nerdctl', { skip, timeout: 900_000 }, () => {
   })
   after(() => engine?.stop())
 
+  /** Whether somebody waits for containerd to take a connection or to read. */
+  function waits() {
+    const sockets = runAsRoot('ss', '-xaH').split('\n')
+    return sockets.some((line) => {
+      const [, , unread, , path] = line.split(/\s+/)
+      return path === engine.address && Number(unread) > 0
+    })
+  }
+
   describe('containerd killed and restarted during', () => {
     for (const [method, call] of Object.entries(CALLS)) {
-      it(method, { timeout: 60_000 }, async () => {
+      it(method, { timeout: 300_000 }, async () => {
         const name = `killed-${method.toLowerCase()}`
         if (method !== 'startContainer') await adapter.startContainer({ name, image, command: IDLE })
         const mine = { name, image, archive: join(engine.dir, 'image.tar') }
-        const outcome = call(adapter, mine, { timeoutMs: 30_000 }).then(
-          () => 'done',
-          (error) => error,
+        // Held, so that what needs it is under way when it is killed.
+        do {
+          engine.signal('SIGCONT')
+          await waitFor('nothing under way', () => !waits())
+          engine.signal('SIGSTOP')
+        } while (waits())
+        let ended
+        const outcome = call(adapter, mine, { timeoutMs: 120_000 }).then(
+          () => (ended = 'done'),
+          (error) => (ended = error),
         )
+        await waitFor('the call, at containerd', () => ended || waits())
+        if (ended) assert.equal(ended, 'done', 'it needs no containerd')
         await engine.halt('SIGKILL')
         await engine.start()
-        const ended = await outcome
-        // Whatever became of it: an answer, or an error of ours that is no accident of this package.
+        await outcome
+        // Made again after the kill, or an error of ours that is no accident of this package.
         if (ended !== 'done') {
           assert.ok(ended instanceof RuntimeError, ended)
           assert.notEqual(ended.code, 'INTERNAL', ended.stack)

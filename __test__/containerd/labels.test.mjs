@@ -74,7 +74,7 @@ describe('labels that are acted on', { skip: noContainerd(), timeout: 300_000 },
     await engine.ctr(...['containers', 'create', 'docker.io/library/busybox:latest', name, 'sleep', '1000'])
     const given = Object.entries(labels).map(([key, value]) => `containerd.io/${key}=${value}`)
     await engine.ctr('containers', 'label', name, ...given)
-    await waitFor('a round of the monitor', () => existsSync(trace), { timeoutMs: 30_000 })
+    await waitFor('a round of the monitor', () => existsSync(trace), { timeoutMs: 120_000 })
     await engine.ctr('containers', 'label', name, 'containerd.io/restart.status=')
     await engine.ctr('tasks', 'kill', '-s', 'KILL', name).catch(() => {})
     await waitFor('its end', () =>

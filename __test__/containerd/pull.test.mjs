@@ -78,7 +78,7 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     assert.ok(events.filter((event) => event.status.startsWith('Downloading') && event.current > 0).length > 8)
   })
 
-  it('aborted, leaves no lease behind, and takes none of another', { timeout: 120_000 }, async () => {
+  it('aborted, leaves no lease behind, and takes none of another', { timeout: 300_000 }, async () => {
     const registry = await startRegistry()
     running.push(registry)
     await publish(registry, 'test/aborted:1', busyboxImage({ padding: 8 * MB }))
@@ -101,7 +101,7 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
     assert.deepEqual(await left(), [(await other).split(/\s/)[0]])
   })
 
-  it('goes through the proxy that is set, or the error says why it cannot', { timeout: 120_000 }, async () => {
+  it('goes through the proxy that is set, or the error says why it cannot', { timeout: 300_000 }, async () => {
     const asked = []
     const proxy = createServer().listen(0, '127.0.0.1')
     proxy.on('connect', ({ url }, socket) => {
@@ -123,7 +123,7 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
   })
 
   it('of a private registry with its own authority: the image is here, the password nowhere', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     const registry = await startRegistry({ auth: true, tls: true })
     running.push(registry)
@@ -155,7 +155,7 @@ describe('pull on containerd', { skip: noContainerd() }, () => {
   })
 
   it("with the credentials 'none': neither ours nor those that nerdctl finds by itself", {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     const registry = await startRegistry({ auth: true })
     running.push(registry)

@@ -65,7 +65,7 @@ const check = { test: ['CMD', 'true'], interval: 1000, timeout: 1000, retries: 1
 export const badInput = subject('bad input', (ctx, test) => {
   /** Each is INVALID_ARGUMENT with the field, and the engine sees none of them. */
   function refused(name, rows) {
-    test(name, { timeout: 120_000 }, async () => {
+    test(name, { timeout: 300_000 }, async () => {
       const from = Date.now() / 1000
       const before = await everything()
       for (const [field, what, call] of rows(ctx.adapter)) {

@@ -3,31 +3,17 @@ import { Readable } from 'node:stream'
 import { CALLS } from './calls.mjs'
 import { assert, bytes, fails, subject, timed } from './kit.mjs'
 
-const LIMIT = 100
-
 export const cancellation = subject('cancellation', (ctx, test) => {
-  /** Aborts a call that is under way; it must end within 100 ms. */
+  /** Aborts a call that is under way and would not end by itself; how soon it ends is measured by `bench/docker`. */
   async function aborts(call, underWay = () => new Promise(setImmediate)) {
     const controller = new AbortController()
     const outcome = timed(fails(call(controller.signal), 'ABORTED'))
     await underWay()
-    const from = performance.now()
     controller.abort(new Error('the user changed their mind'))
     const { reason, value } = await outcome
-    const ms = performance.now() - from
     if (reason) throw reason
     assert.equal(value.cause.message, 'the user changed their mind')
     assert.equal(getEventListeners(controller.signal, 'abort').length, 0, 'a listener is left')
-    return ms
-  }
-
-  /** `abort` gives the milliseconds it took. The best of three counts: other programs may hold the processor for as long. */
-  async function quick(what, abort) {
-    const times = []
-    do times.push(await abort())
-    while (Math.min(...times) > LIMIT && times.length < 3)
-    const ms = Math.min(...times)
-    assert.ok(ms <= LIMIT, `${what} ended ${ms.toFixed(0)} ms after the abort`)
   }
 
   test('a signal already aborted: no method begins', async () => {
@@ -43,12 +29,14 @@ export const cancellation = subject('cancellation', (ctx, test) => {
     assert.ok(!(await ctx.names()).includes(name))
   })
 
-  test('an engine that does not answer: every method is aborted within 100 ms', async () => {
+  test('an engine that does not answer: every method is aborted', async () => {
     const { adapter, close } = await ctx.backend.hungAdapter()
     ctx.undo(close)
     const mine = { name: ctx.name(), image: ctx.backend.image, archive: '/dev/null' }
     for (const [method, call] of Object.entries(CALLS)) {
-      await quick(method, () => aborts((signal) => call(adapter, mine, { signal })))
+      await aborts((signal) => call(adapter, mine, { signal })).catch((e) => {
+        throw new Error(method, { cause: e })
+      })
     }
   })
 
@@ -91,9 +79,9 @@ export const cancellation = subject('cancellation', (ctx, test) => {
 
   test('wait, exec and stop of what goes on and on', async () => {
     const id = await ctx.start({ command: ['sh', '-c', 'trap "" TERM; while :; do sleep 1; done'] })
-    await quick('wait', () => aborts((signal) => ctx.adapter.waitContainer(id, { signal })))
-    await quick('exec', () => aborts((signal) => ctx.adapter.execInContainer(id, ['sleep', '1000'], { signal })))
-    await quick('stop', () => aborts((signal) => ctx.adapter.stopContainer(id, 3600, { signal })))
+    await aborts((signal) => ctx.adapter.waitContainer(id, { signal }))
+    await aborts((signal) => ctx.adapter.execInContainer(id, ['sleep', '1000'], { signal }))
+    await aborts((signal) => ctx.adapter.stopContainer(id, 3600, { signal }))
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
   })
 
@@ -128,13 +116,11 @@ export const cancellation = subject('cancellation', (ctx, test) => {
     const { slow } = ctx.backend
     ctx.undo(slow.release)
     ctx.discardImage(slow.image)
-    await quick('pull', () => {
-      const held = slow.hold()
-      return aborts(
-        (signal) => ctx.adapter.pullImage(slow.image, undefined, { signal }),
-        () => held,
-      )
-    })
+    const held = slow.hold()
+    await aborts(
+      (signal) => ctx.adapter.pullImage(slow.image, undefined, { signal }),
+      () => held,
+    )
     assert.equal(await ctx.adapter.imageExists(slow.image), false)
     slow.release()
     await ctx.adapter.pullImage(slow.image)
@@ -146,13 +132,11 @@ export const cancellation = subject('cancellation', (ctx, test) => {
     ctx.undo(slow.release)
     ctx.discardImage(slow.image)
     const name = ctx.name()
-    await quick('start', () => {
-      const held = slow.hold()
-      return aborts(
-        (signal) => ctx.start({ name, image: slow.image }, { signal }),
-        () => held,
-      )
-    })
+    const held = slow.hold()
+    await aborts(
+      (signal) => ctx.start({ name, image: slow.image }, { signal }),
+      () => held,
+    )
     assert.ok(!(await ctx.names()).includes(name))
     slow.release()
     const id = await ctx.start({ name, image: slow.image })
@@ -181,13 +165,10 @@ export const cancellation = subject('cancellation', (ctx, test) => {
   })
 
   test('a load aborted while its stream waits', async () => {
-    await quick('load', async () => {
-      const endless = new Readable({ read() {} })
-      endless.push(Buffer.alloc(2048))
-      const ms = await aborts((signal) => ctx.adapter.loadImage(endless, { signal }))
-      assert.ok(endless.destroyed, 'the stream nobody reads is closed')
-      return ms
-    })
+    const endless = new Readable({ read() {} })
+    endless.push(Buffer.alloc(2048))
+    await aborts((signal) => ctx.adapter.loadImage(endless, { signal }))
+    assert.ok(endless.destroyed, 'the stream nobody reads is closed')
   })
 
   test('a save aborted in the middle', async () => {

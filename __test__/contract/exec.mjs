@@ -88,7 +88,7 @@ export const exec = subject('exec', (ctx, test) => {
   test('a program that prints too much is ended, as one whose caller leaves', async () => {
     const id = await ctx.start()
     const gone = (word) =>
-      waitFor(`no ${word}`, async () => !(await ctx.exec(id, 'ps')).includes(word), { timeoutMs: 30_000 })
+      waitFor(`no ${word}`, async () => !(await ctx.exec(id, 'ps')).includes(word), { timeoutMs: 120_000 })
     const limits = { maxOutput: 1 << 20 }
     const exact = await ctx.adapter.execInContainer(
       id,

@@ -205,7 +205,7 @@ export function subject(title, define) {
       afterEach(() => ctx.clean())
       const test = (name, ...rest) => {
         const f = rest.pop()
-        const { needs, timeout = 60_000, skip } = rest.pop() ?? {}
+        const { needs, timeout = 180_000, skip } = rest.pop() ?? {}
         it(
           name,
           {

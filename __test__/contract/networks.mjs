@@ -26,7 +26,7 @@ export const networks = subject('networks', (ctx, test) => {
     await fails(ctx.adapter.removeNetwork(name), 'INVALID_ARGUMENT', { field: 'id', naming: name })
   })
 
-  test('a driver that the engine does not have', { timeout: 120_000 }, async () => {
+  test('a driver that the engine does not have', { timeout: 300_000 }, async () => {
     const name = ctx.name('net')
     const words = { field: 'driver', naming: 'no-such-driver' }
     await fails(ctx.adapter.createNetwork(name, { driver: 'no-such-driver' }), 'INVALID_ARGUMENT', words)

@@ -26,7 +26,7 @@ const page = (port) =>
   })
 
 export const service = subject('a service, by the interface alone', (ctx, test) => {
-  test('network, volume, pull, health, log, stats, restart, stop, remove', { timeout: 180_000 }, async () => {
+  test('network, volume, pull, health, log, stats, restart, stop, remove', { timeout: 300_000 }, async () => {
     const { ServiceManager } = await program()
     const said = []
     const manager = new ServiceManager(ctx.adapter, (text) => said.push(text))

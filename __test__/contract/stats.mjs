@@ -87,7 +87,7 @@ export const stats = subject('stats', (ctx, test) => {
       if (seen.length === 2) break
     }
     assert.ok(
-      seen.every(({ cpu, memory }) => cpu > 10 && cpu < 130 && memory.used > 0),
+      seen.every(({ cpu, memory }) => Number.isFinite(cpu) && cpu >= 0 && memory.used > 0),
       JSON.stringify(seen),
     )
   })

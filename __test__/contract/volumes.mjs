@@ -183,7 +183,7 @@ export const volumes = subject('volumes', (ctx, test) => {
       })
   })
 
-  test('a driver that the engine does not have', { timeout: 120_000 }, async () => {
+  test('a driver that the engine does not have', { timeout: 300_000 }, async () => {
     const name = ctx.name('vol')
     const words = { field: 'driver', naming: 'no-such-driver' }
     await fails(ctx.adapter.createVolume(name, { driver: 'no-such-driver' }), 'INVALID_ARGUMENT', words)

@@ -298,7 +298,7 @@ describe('an engine of its own', { skip }, () => {
   })
 
   const noCli = spawnSync('docker', ['--version']).error && 'needs the docker CLI at the other end'
-  it('ssh, with the keys and hosts that ssh itself knows', { skip: noCli, timeout: 120_000 }, async () => {
+  it('ssh, with the keys and hosts that ssh itself knows', { skip: noCli, timeout: 300_000 }, async () => {
     // The docker CLI at the other end is Debian's own, as root: the socket of a test's engine is nobody else's.
     const dial = `docker --host ${engine.host} system dial-stdio`
     const asked = `case "$SSH_ORIGINAL_COMMAND" in "docker system dial-stdio"|"${dial}") ;; *) exit 9;; esac`
@@ -340,7 +340,7 @@ describe('an engine of its own', { skip }, () => {
     })
   })
 
-  it("a pull with what docker's config.json holds, or a credential helper", { timeout: 60_000 }, async () => {
+  it("a pull with what docker's config.json holds, or a credential helper", { timeout: 300_000 }, async () => {
     const registry = await startRegistry({ auth: true })
     running.push(registry)
     await loadArchive(engine, busyboxArchive({ tags: ['private:latest'], files: { '/private': 'x' } }))

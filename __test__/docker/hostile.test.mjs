@@ -51,10 +51,10 @@ describe('an engine that sends what it likes', { skip: process.platform === 'win
     for await (const _ of stream);
   }
 
-  it('a refusal without an end is cut, and still says why', { timeout: 60_000 }, async () => {
+  it('a refusal without an end is cut, and still says why', { timeout: 300_000 }, async () => {
     for (const head of ['{"message":"No such container: c1', 'No such container: c1']) {
       reply = (_, response) => endless(response, 404, head, ' and more')
-      await assert.rejects(adapter.inspectContainer('c1', { timeoutMs: 20_000 }), (error) => {
+      await assert.rejects(adapter.inspectContainer('c1', { timeoutMs: 120_000 }), (error) => {
         assert.equal(error.code, 'CONTAINER_NOT_FOUND', error.message)
         assert.ok(error.message.length <= MIB, `${error.message.length}`)
         return true
@@ -64,9 +64,9 @@ describe('an engine that sends what it likes', { skip: process.platform === 'win
   })
 
   const lists = ['listContainers', 'listImages', 'listNetworks', 'listVolumes', 'diskUsage']
-  it('nor is an answer without an end kept', { timeout: 120_000 }, async () => {
+  it('nor is an answer without an end kept', { timeout: 300_000 }, async () => {
     const calls = [
-      ...lists.map((method) => [method, 64, () => adapter[method]({ timeoutMs: 60_000 })]),
+      ...lists.map((method) => [method, 64, () => adapter[method]({ timeoutMs: 120_000 })]),
       ['inspectContainer', 16, () => adapter.inspectContainer('c1')],
       ['getContainerDetails', 16, () => adapter.getContainerDetails('c1')],
       ['getSystemInfo', 1, () => adapter.getSystemInfo()],
@@ -85,7 +85,7 @@ describe('an engine that sends what it likes', { skip: process.platform === 'win
   })
 
   const running = (response) => response.end('{"Id":"c1","State":{"Status":"running","Running":true}}')
-  it('nor a line without an end', { timeout: 60_000 }, async () => {
+  it('nor a line without an end', { timeout: 300_000 }, async () => {
     for (const call of [
       () => drained(adapter.events()),
       () => adapter.pullImage('a.example/a:1', undefined, { credentials: 'none' }),

@@ -218,14 +218,11 @@ test(`${SECONDS ? `${SECONDS} s of` : ROUNDS} random messages, seed ${SEED}`, as
     )
     if (roll(20) === 0) args.push(any(roll))
     const call = { id: roll(30) === 0 ? any(roll) : `m${round}`, args: roll(30) === 0 ? any(roll) : args }
-    const began = performance.now()
     const event = { sender: window.contents, senderFrame: window.frame }
     const answer = await handler(event, roll(20) === 0 ? any(roll) : call).catch((error) => {
       throw new Error(`round ${round}: ${channel} rejected: ${error.stack}`)
     })
-    const took = performance.now() - began
     const told = () => `round ${round}, ${channel}: ${JSON.stringify(answer)}`
-    assert.ok(took < 2000, `${told()} after ${took} ms`)
     const outcome = answer.ok ? 'ok' : answer.error.code
     answers[outcome] = 1 + (answers[outcome] ?? 0)
     assert.notEqual(outcome, 'INTERNAL', told())

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { assertWhole, cached, each, inChild, LimaRuntimeManager, random, rounds } from '../support/installs.mjs'
 import { limaArchive, limaFiles, publishLima } from '../support/release-files.mjs'
 import { spawnReleaseServer } from '../support/release-server.mjs'
@@ -45,19 +46,25 @@ test('killed at a random moment of an install', async (t) => {
   let fetchedAgain = 0
   await each(Array.from({ length: rounds(15, 200) }), 1, async (_, round) => {
     const { path, options } = await prepare(`round-${round}`)
-    // A fifth of the kills come when all is done but the process's end.
-    const moment = rand() * 1.25 * typical
+    // Every other one comes in a download that goes no further; of the rest a fifth come when all is done but the process's
+    // end.
+    const inside = round % 2 === 0
+    const moment = inside ? Math.floor(rand() * 0.9 * archive.length) : rand() * 1.25 * typical
+    const what = `round ${round}, killed after ${moment.toFixed(1)} ${inside ? 'bytes' : 'ms'}`
+    const timer = new AbortController()
+    if (inside) await server.fault(path, { kind: 'stall', at: moment })
+    const due = inside ? server.sent(path, moment) : delay(moment, undefined, timer).catch(() => {})
     const running = await start(options)
-    const timer = setTimeout(() => running.child.kill('SIGKILL'), moment)
+    due.then(() => running.child.kill('SIGKILL'))
     const result = await running.result
-    clearTimeout(timer)
-    const what = `round ${round}, killed after ${moment.toFixed(1)} ms`
+    timer.abort()
 
     const manager = new LimaRuntimeManager(options)
     const installed = await manager.isInstalled()
     if (result.ok) assert.equal(installed, true, what)
     assert.equal(existsSync(manager.getLimactlPath()), installed, what)
     if (installed) assertWhole(manager, files)
+    if (inside) assert.equal(installed, false, what)
     seen[installed ? 'whole' : 'absent']++
 
     const have = cached(options.dataDir)

@@ -100,7 +100,7 @@ test('a switch is remembered beside what others keep; one that fails keeps the o
   assert.match(manager.getStatus().explanation, /Lima was chosen.*Docker is used instead/)
   await manager.switchRuntime('docker')
   assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { theirs: [1, 2], runtime: 'docker' })
-  await refused(manager.switchRuntime('containerd'), 'UNSUPPORTED_PLATFORM', 'CONTAINERD_NOT_READY', 'NOT_INSTALLED')
+  await refused(manager.switchRuntime('containerd'), 'CONTAINERD_NOT_READY')
   assert.equal(manager.getRuntimeType(), 'docker')
   assert.deepEqual([manager.getStatus().state, manager.isInitialized()], ['ready', true])
   assert.ok(await manager.getRuntime().isAvailable())
@@ -135,7 +135,7 @@ test('the variable goes before everything, and a wrong one is an error', async (
   const error = await refused(make({ docker: { host } }).initialize(), 'INVALID_ARGUMENT')
   assert.equal(error.details.field, 'KAI_CONTAINER_RUNTIME')
   process.env.KAI_CONTAINER_RUNTIME = 'containerd'
-  await refused(make({ preferred: 'docker', docker: { host } }).initialize(), 'ENGINE_UNREACHABLE', 'NOT_INSTALLED')
+  await refused(make({ preferred: 'docker', docker: { host } }).initialize(), 'ENGINE_UNREACHABLE')
   process.env.KAI_CONTAINER_RUNTIME = 'docker'
   const manager = make({ preferred: 'lima', docker: { host } })
   await manager.initialize()

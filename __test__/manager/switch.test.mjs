@@ -13,7 +13,7 @@ import { waitFor } from '../support/wait.mjs'
 
 const LINES = ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.1; done']
 
-test('Docker, containerd, Docker', { skip: noContainerd() ?? false, timeout: 180_000 }, async (t) => {
+test('Docker, containerd, Docker', { skip: noContainerd() ?? false, timeout: 300_000 }, async (t) => {
   // Last made, first undone.
   const undo = []
   t.after(async () => {

@@ -224,7 +224,7 @@ async function install(dir, ...options) {
 }
 
 async function node(cwd, ...args) {
-  const { stdout } = await exec(process.execPath, args, { cwd, timeout: 60_000 })
+  const { stdout } = await exec(process.execPath, args, { cwd, timeout: 180_000 })
   return stdout.trim()
 }
 
@@ -241,7 +241,7 @@ console.log(JSON.stringify(thrown))`
   const { stdout } = await exec(process.execPath, [file], {
     cwd: dir,
     env: { ...process.env, ...env },
-    timeout: 60_000,
+    timeout: 180_000,
   })
   return JSON.parse(stdout)
 }

