@@ -98,11 +98,19 @@ export async function startContainerd({ monitor } = {}) {
     return (await running).stdout.trim()
   }
 
+  const lines = (text) => text.split('\n').filter(Boolean)
   async function stop() {
     if (child.exitCode !== null || child.signalCode !== null) await start()
-    const ids = (await nerdctl(['ps', '-aq', '--no-trunc'])).split('\n').filter(Boolean)
-    if (ids.length > 0) await nerdctl(['rm', '-f', ...ids])
-    await nerdctl(['network', 'prune', '-f'])
+    if (nerdctlPath) {
+      const ids = lines(await nerdctl(['ps', '-aq', '--no-trunc']))
+      if (ids.length > 0) await nerdctl(['rm', '-f', ...ids])
+      await nerdctl(['network', 'prune', '-f'])
+    }
+    // What ran without nerdctl, in any namespace.
+    for (const name of lines(await ctr('namespaces', 'ls', '-q'))) {
+      const of = ['--namespace', name, 'tasks']
+      for (const id of lines(await ctr(...of, 'ls', '-q'))) await ctr(...of, 'rm', '--force', id)
+    }
     await halt()
     remove(dir)
     process.off('exit', removeNow)
