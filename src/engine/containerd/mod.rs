@@ -13,6 +13,7 @@ mod image;
 mod nerdctl;
 mod network;
 mod place;
+mod prelude;
 mod prune;
 mod settings;
 mod source;

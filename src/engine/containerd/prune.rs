@@ -2,16 +2,11 @@
 //! (docs/reference/nerdctl.md#prune): each thing is found and removed by itself.
 
 use super::{
-    client::Containerd,
-    container::lifecycle,
+    container::{lifecycle, spec::used_volumes},
     image::images,
-    nerdctl::{errors::About, files::Known, labels},
     network::networks,
+    prelude::*,
     system, volume,
-};
-use crate::{
-    engine::types::*,
-    error::{Error, ErrorCode, Result},
 };
 
 pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<PruneResult> {
@@ -43,13 +38,12 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
         for network in networks::all(c).await? {
             let mine = !own_only || network.has_label(APP_LABEL, app);
             if mine && !network.is_default() && !used.contains(&network.name) {
-                let removed = c.nerdctl.write(About::Network(&network.name), ["network", "rm", &network.name]).await;
-                result.networks_deleted += u64::from(gone(removed)?);
+                result.networks_deleted += u64::from(gone(networks::remove(c, &network.name).await)?);
             }
         }
     }
     if options.volumes == Some(true) {
-        let used = volume::used_by(&c.api.containers(vec![]).await?);
+        let used = used_volumes(&c.api.containers(vec![]).await?);
         let all = volume::all(c).await?;
         let unused = |v: &&volume::Volume| !used.contains(&v.name) && ours(v.labels.get(APP_LABEL).map(String::as_str));
         let unused: Vec<_> = all.iter().filter(unused).collect();

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    client::Containerd,
-    container::health,
+    container::{health, spec::used_volumes},
     image::{documents, images},
+    prelude::*,
     volume,
 };
-use crate::{
-    engine::types::*,
-    error::{Error, Result},
-};
+
+pub(crate) async fn is_private(c: &Containerd) -> Result<bool> {
+    Ok(c.settings.private)
+}
 
 pub(crate) async fn ping(c: &Containerd) -> Result<()> {
     c.api.version().await.map(drop)
@@ -87,7 +87,7 @@ pub(crate) async fn disk_usage(c: &Containerd) -> Result<DiskUsage> {
         let runs = task.as_ref().is_some_and(|t| t.exit_code.is_none());
         add(&mut usage.containers, size, !runs);
     }
-    let used = volume::used_by(containers.iter().map(|(c, _)| c.as_ref()));
+    let used = used_volumes(containers.iter().map(|(c, _)| c.as_ref()));
     let all: Vec<_> = volumes.iter().collect();
     for (volume, size) in all.iter().zip(volume::sizes(c, &all).await?) {
         add(&mut usage.volumes, size, !used.contains(&volume.name));

@@ -1,20 +1,9 @@
 //! Volumes: directories that nerdctl keeps in its store.
 
-use std::collections::HashSet;
-
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    client::Containerd,
-    container::record,
-    nerdctl::{errors::About, labels},
-    source::containers::Container,
-};
-use crate::{
-    engine::types::*,
-    error::{Error, ErrorCode, Result},
-};
+use super::prelude::*;
 
 const LOCAL: &str = "local";
 
@@ -58,15 +47,18 @@ pub(crate) async fn create(c: &Containerd, name: &str, options: &VolumeOptions) 
     args.extend(options.labels.iter().map(|(k, v)| format!("--label={k}={v}")));
     args.extend(["--".to_owned(), name.to_owned()]);
     c.nerdctl.write(About::Volume(name), args).await?;
+    c.hub.tell(EventKind::Volume, "create", name, None);
     Ok(name.to_owned())
 }
 
 pub(crate) async fn remove(c: &Containerd, name: &str, force: bool) -> Result<()> {
     match c.nerdctl.write(About::Volume(name), ["volume", "rm", "--", name]).await.map_err(|e| refused(e, name)) {
         // As Docker: force is for what may not be there.
-        Err(e) if force && e.code() == ErrorCode::VolumeNotFound => Ok(()),
-        done => done.map(drop),
+        Err(e) if force && e.code() == ErrorCode::VolumeNotFound => {}
+        done => drop(done?),
     }
+    c.hub.tell(EventKind::Volume, "destroy", name, None);
+    Ok(())
 }
 
 /// Why a volume stays is a warning of nerdctl's, above an error that says nothing (docs/reference/nerdctl.md#volumes).
@@ -88,15 +80,6 @@ pub(crate) async fn list(c: &Containerd) -> Result<Vec<VolumeInfo>> {
     Ok(all(c).await?.into_iter().map(info).collect())
 }
 
-/// Names of the volumes that these containers use; one that is stopped counts. What is mounted counts whatever labels say of
-/// it: a record of another program has none.
-pub(crate) fn used_by<'a>(containers: impl IntoIterator<Item = &'a Container> + Clone) -> HashSet<String> {
-    let named = containers.clone().into_iter().filter_map(|container| labels::mounts(&container.labels)).flatten();
-    let named = named.filter(|m| m.kind == "volume").map(|m| m.source);
-    let of_path = |path: String| Some(path.strip_suffix("/_data")?.rsplit('/').next()?.to_owned());
-    named.chain(containers.into_iter().flat_map(record::sources).filter_map(of_path)).collect()
-}
-
 /// Bytes of each volume on the disk, in the order given.
 pub(crate) async fn sizes(c: &Containerd, volumes: &[&Volume]) -> Result<Vec<u64>> {
     if volumes.is_empty() {
@@ -116,23 +99,4 @@ pub(crate) async fn sizes(c: &Containerd, volumes: &[&Volume]) -> Result<Vec<u64
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
     let _ = serde_json::from_slice::<Stored>(data);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_volume_is_used_by_what_mounts_it() {
-        let labels = [(
-            "nerdctl/mounts".to_owned(),
-            r#"[{"Type":"volume","Name":"a"},{"Type":"bind","Source":"/x"}]"#.to_owned(),
-        )];
-        let container = Container { labels: labels.into(), ..Container::default() };
-        let spec = br#"{"mounts":[{"source":"/v/kai/b/_data"},{"source":"/proc"}]}"#.to_vec();
-        let any = prost_types::Any { type_url: String::new(), value: spec };
-        let unlabelled = Container { spec: Some(any), ..Container::default() };
-        let names = ["a", "b"].map(str::to_owned);
-        assert_eq!(used_by(&[container, unlabelled, Container::default()]), names.into());
-    }
 }

@@ -2,29 +2,24 @@
 
 use std::collections::HashMap;
 
-use super::{
-    super::{
-        client::Containerd,
-        image::images,
-        nerdctl::{
-            errors::About,
-            labels::{
-                self, EMPTY, HEALTHCHECK, IMAGE, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART,
-                UNFINISHED,
-            },
+use super::super::{
+    image::images,
+    nerdctl::{
+        labels::{
+            EMPTY, HEALTHCHECK, IMAGE, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART, UNFINISHED,
         },
-        network::networks,
+        runner::printed_id,
     },
+    network::networks,
+    prelude::*,
+};
+use super::{
     health, logger, mounts,
     ports::{check_addresses, check_ports, free_ports, host_ports},
     record,
     restart_policy::{monitored, word},
 };
-use crate::{
-    call,
-    engine::{reference, types::*},
-    error::{Error, ErrorCode, Result},
-};
+use crate::call;
 
 pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
     let ours = our_labels(spec)?;
@@ -46,12 +41,7 @@ pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
         Err(e) if e.code() == ErrorCode::PortInUse && free_ports(c, spec).await? => create().await,
         other => other,
     };
-    let out = created.map_err(|e| explained(e, spec))?;
-    let text = String::from_utf8_lossy(&out);
-    let id = text.lines().map(str::trim).rfind(|l| l.len() == 64 && l.bytes().all(|b| b.is_ascii_hexdigit()));
-    let id = id.map(str::to_owned).ok_or_else(|| {
-        Error::internal("nerdctl create printed no id").detail("stdout", text.chars().take(1000).collect::<String>())
-    })?;
+    let id = printed_id(&created.map_err(|e| explained(e, spec))?)?;
     if let Err(e) = complete(c, spec, &ours, &id).await {
         let own = c.api.container(&id).await.is_ok_and(|made| record::takes_own_volumes(&made));
         let args = ["rm", "--force"].into_iter().chain(own.then_some("--volumes"));

@@ -16,21 +16,17 @@ use tokio_util::{
     sync::{CancellationToken, PollSender},
 };
 
-use super::{
-    super::{
-        client::Containerd,
-        nerdctl::{
-            errors::{self, About},
-            variables,
-        },
+use super::super::{
+    nerdctl::{
+        errors::{self},
+        variables,
     },
-    find::running,
+    prelude::*,
 };
+use super::find::running;
 use crate::{
-    engine::{Attached, types::*},
-    error::{Error, ErrorCode, Result},
+    engine::Attached,
     process::{Chunk, Exit, Output},
-    task,
 };
 
 /// How long a container that is being killed may be said to run.
@@ -234,17 +230,17 @@ fn verdict(exit: &Exit, last: Bytes) -> Verdict {
     }
 }
 
-pub(crate) async fn exit_code(c: &Containerd, exec: &str) -> Result<i64> {
+pub(crate) async fn end(c: &Containerd, exec: &str) -> Result<ExecEnd> {
     let code = c.execs.codes.lock().remove(exec);
     let unknown =
         || Error::new(ErrorCode::InvalidState, "The process ended and left no exit code").detail("exec", exec);
     let mut code = code.ok_or_else(unknown)?;
     let ended = code.wait_for(Option::is_some).await.map_err(|_| unknown())?;
-    ended.ok_or_else(unknown)
+    ended.map(|exit_code| ExecEnd { exit_code, began: true }).ok_or_else(unknown)
 }
 
 /// nerdctl's client is no terminal: it has no size to pass on (docs/reference/nerdctl.md#signals-to-exec).
-pub(crate) fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
+pub(crate) async fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
     let known = c.execs.codes.lock().contains_key(exec);
     if known { Ok(()) } else { Err(Error::new(ErrorCode::InvalidState, "The process has ended").detail("exec", exec)) }
 }

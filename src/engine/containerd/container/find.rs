@@ -1,14 +1,6 @@
 //! Which container a reference means, and whether it runs.
 
-use super::super::{
-    client::Containerd,
-    nerdctl::labels::NAME,
-    source::containers::{Container, Task, not_found},
-};
-use crate::{
-    engine::types::*,
-    error::{Error, ErrorCode, Result},
-};
+use super::super::{nerdctl::labels::NAME, prelude::*, source::containers::not_found};
 
 pub(crate) fn invalid_state(id: &str, why: &str) -> Error {
     Error::new(ErrorCode::InvalidState, format!("Container {id} {why}")).detail("id", id)

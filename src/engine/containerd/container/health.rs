@@ -9,17 +9,8 @@ use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::{
-    client::Containerd,
-    nerdctl::{
-        errors::About,
-        labels::{HEALTH_STATE, HEALTHCHECK},
-    },
-    source::containers::Container,
-};
-use crate::{
-    engine::{ContainerState, Health, Healthcheck, HealthcheckDriver},
-    error::Result,
-    task,
+    nerdctl::labels::{HEALTH_STATE, HEALTHCHECK},
+    prelude::*,
 };
 
 /// Docker's own defaults, for what an image leaves out.

@@ -1,28 +1,19 @@
 //! What is known about one container.
 
-use serde_json::Value;
-
-use super::{
-    super::{
-        client::Containerd,
-        nerdctl::{
-            files::Kept,
-            labels::{self, IMAGE, MONITOR_POLICY, NAME, RESTART},
-        },
-        network::hosts::attachments,
-        source::{
-            api::millis,
-            containers::{Container, Task},
-        },
+use super::super::{
+    nerdctl::{
+        files::Kept,
+        labels::{IMAGE, MONITOR_POLICY, NAME, RESTART},
     },
+    network::hosts::attachments,
+    prelude::*,
+    source::api::millis,
+};
+use super::{
     find::look,
     health::health_of,
     restart_policy::{comes_back, policy},
-    spec::{mounts_of, spec_of},
-};
-use crate::{
-    engine::{reference, time, types::*},
-    error::Result,
+    spec::{mounts, spec, strings},
 };
 pub(crate) async fn inspect(c: &Containerd, id: &str) -> Result<ContainerInfo> {
     let (container, task) = look(c, id).await?;
@@ -83,7 +74,7 @@ pub(crate) async fn details(c: &Containerd, id: &str) -> Result<ContainerDetails
     let task = c.ends.or_task(&container.id, task, &kept);
     let info = info(&container, task.as_ref(), kept, time::now());
     let ended = !matches!(info.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
-    let spec = spec_of(&container);
+    let spec = spec(&container);
     let networks = attachments(c, &container, !ended).await?;
     let label = |key: &str| container.labels.get(key).map(String::as_str);
     let raw = serde_json::json!({
@@ -94,15 +85,16 @@ pub(crate) async fn details(c: &Containerd, id: &str) -> Result<ContainerDetails
         "snapshotKey": container.snapshot_key,
         "runtime": container.runtime.as_ref().map(|r| r.name.clone()),
         "pid": task.as_ref().map(|t| t.pid),
-        "spec": container.spec.as_ref().and_then(|any| serde_json::from_slice::<Value>(&any.value).ok()),
+        "spec": spec,
     });
     Ok(ContainerDetails {
         labels: labels::labels_of(&container),
-        command: spec.process.args.clone().unwrap_or_default(),
-        env: (spec.process.env.iter().flatten())
-            .map(|e| e.split_once('=').map_or_else(|| (e.clone(), String::new()), |(k, v)| (k.into(), v.into())))
+        command: strings(&spec["process"]["args"]).map(str::to_owned).collect(),
+        env: strings(&spec["process"]["env"])
+            .map(|e| e.split_once('=').unwrap_or((e, "")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
-        mounts: mounts_of(&container, &spec),
+        mounts: mounts(&container),
         networks,
         exit_code: task.as_ref().and_then(|t| t.exit_code).filter(|_| ended),
         started_at,
@@ -124,7 +116,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let labels = keys.map(|key| (key.to_owned(), text.clone().into_owned())).into();
     let spec = Some(prost_types::Any { type_url: String::new(), value: data.to_vec() });
     let container = Container { labels, spec, created_at, ..Container::default() };
-    mounts_of(&container, &spec_of(&container));
+    mounts(&container);
     labels::stop_timeout(&container);
     labels::labels_of(&container);
     let task = Task { state: ContainerState::Exited, pid: 1, exit_code: Some(1), exited_at: Some(seconds) };

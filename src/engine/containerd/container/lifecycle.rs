@@ -4,26 +4,18 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt;
 
+use super::super::{
+    nerdctl::labels::{HEALTHCHECK, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
+    network::attach,
+    prelude::*,
+    settings::HostPort,
+    source::containers::not_found,
+};
 use super::{
-    super::{
-        client::Containerd,
-        nerdctl::{
-            errors::About,
-            labels::{self, HEALTHCHECK, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
-        },
-        network::attach,
-        settings::HostPort,
-        source::containers::{Container, not_found},
-    },
     find::{find, invalid_state, look, running},
     health, logger, record,
     restart_policy::{monitored, policy, set_status, watched},
     signals::signal_number,
-};
-use crate::{
-    engine::types::*,
-    error::{Error, ErrorCode, Result},
-    task,
 };
 
 pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
@@ -149,8 +141,9 @@ async fn started(c: &Containerd, container: &Container) -> Result<()> {
     health::started(c, container).await
 }
 
-/// What the end of a container may take once it is killed.
-const STOP: Duration = Duration::from_secs(60);
+pub(crate) async fn stop_timeout(c: &Containerd, id: &str) -> Result<StopTimeout> {
+    find(c, id).await.map(|container| labels::stop_timeout(&container))
+}
 
 pub(crate) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Result<()> {
     let container = find(c, id).await?;
@@ -167,8 +160,7 @@ pub(crate) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Resu
 async fn stop_with(c: &Containerd, container: &Container, timeout: Option<u32>) -> Result<()> {
     let timeout = timeout.map_or_else(|| labels::stop_timeout(container), StopTimeout::Seconds);
     let ended = ask_to_end(c, container, timeout).await?;
-    let command = c.nerdctl.command(["stop", "--time=0", &container.id]);
-    let result = c.nerdctl.write_command(About::Container(&container.id), command, STOP).await;
+    let result = c.nerdctl.write(About::Container(&container.id), ["stop", "--time=0", &container.id]).await;
     c.files.forget(&container.id);
     match result {
         // One that removes itself.

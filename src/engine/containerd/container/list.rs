@@ -1,21 +1,7 @@
 //! The list of containers, and Docker's filters of it.
 
-use super::{
-    super::{
-        client::Containerd,
-        nerdctl::{
-            files::Known,
-            labels::{self, NAME},
-        },
-        source::containers::{Container, Task},
-    },
-    inspect::info,
-    spec::{mounts_of, spec_of},
-};
-use crate::{
-    engine::{reference, time, types::*},
-    error::Result,
-};
+use super::super::{nerdctl::labels::NAME, prelude::*};
+use super::{inspect::info, spec::mounts};
 
 pub(crate) async fn list(c: &Containerd, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
     let all = c.everything().await?;
@@ -61,10 +47,7 @@ fn matches(
     match key {
         "name" => any(&|v| shown.name.contains(v.trim_start_matches('/'))),
         "id" => any(&|v| shown.id.starts_with(v)),
-        "label" => values.iter().all(|v| match v.split_once('=') {
-            Some((k, wanted)) => container.labels.get(k).is_some_and(|l| l == wanted),
-            None => labels::labels_of(container).contains_key(v),
-        }),
+        "label" => labels::fit(&labels::labels_of(container), values),
         "status" => any(&|v| match v {
             "created" => shown.state == ContainerState::Stopped,
             _ => serde_json::to_value(shown.state).is_ok_and(|s| s == v),
@@ -76,9 +59,7 @@ fn matches(
             a == b || v == shown.image || b.rsplit_once(':').is_some_and(|(name, _)| name == a)
         }),
         "network" => any(&|v| labels::networks(container).iter().any(|n| n == v)),
-        "volume" => {
-            any(&|v| mounts_of(container, &spec_of(container)).iter().any(|m| m.source == v || m.destination == v))
-        }
+        "volume" => any(&|v| mounts(container).iter().any(|m| m.source == v || m.destination == v)),
         "publish" | "expose" => any(&|v| {
             let (port, protocol) = v.split_once('/').unwrap_or((v, "tcp"));
             shown.ports.iter().any(|p| {

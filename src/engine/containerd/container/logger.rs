@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::super::{client::Containerd, nerdctl::labels::LOG_URI, source::containers::Container};
-use crate::{error::Result, guest::BEGAN, shell::quoted};
+use super::super::{nerdctl::labels::LOG_URI, prelude::*};
+use crate::{guest::BEGAN, shell::quoted};
 
 /// The version from which on the logger writes what it has read before it ends.
 const SINCE: (u32, u32, u32) = (2, 3, 4);

@@ -6,13 +6,9 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
-use super::{super::client::Containerd, find::find, logger};
-use crate::{
-    engine::{BoxStream, time, types::*},
-    error::{Error, ErrorCode, Result},
-    process::{Chunk, Exit, KEPT},
-    task,
-};
+use super::super::prelude::*;
+use super::{find::find, logger};
+use crate::process::{Chunk, Exit, KEPT};
 
 /// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
 /// ended (`$4`), its logger may still be writing, or the shell around it: they hold the locks as long.

@@ -15,6 +15,6 @@ pub(crate) mod record;
 pub(crate) mod restart_policy;
 pub(crate) mod restarts;
 mod signals;
-mod spec;
+pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod stats;

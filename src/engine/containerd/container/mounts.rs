@@ -1,11 +1,6 @@
 //! `volumes` of a container to be made, as nerdctl takes them.
 
-use super::super::client::Containerd;
-use crate::{
-    engine::{types::*, validate},
-    error::{Error, Result},
-    task,
-};
+use super::super::prelude::*;
 
 pub(crate) async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     let field = || format!("volumes[{i}].host");

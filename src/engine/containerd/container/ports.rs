@@ -5,12 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::super::{client::Containerd, nerdctl::errors::About, settings::HostPort};
-use crate::{
-    engine::{types::*, validate},
-    error::{Error, ErrorCode, Result},
-    guest::BEGAN,
-};
+use super::super::{prelude::*, settings::HostPort};
+use crate::guest::BEGAN;
 
 pub(crate) fn host_ports(spec: &ContainerSpec) -> Vec<HostPort> {
     let port = |(container, host): (&String, &String)| {

@@ -6,18 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use super::super::{
-    client::Containerd,
     nerdctl::labels::{
         ANONYMOUS, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, LOG_URI, LabelMount, MONITOR_COUNT, MONITOR_LOG,
         MONITOR_POLICY, MONITOR_STATUS, MOUNTS, NAME, NETWORKS, STATE_DIR, STOP_SIGNAL, STOP_TIMEOUT, UNFINISHED,
     },
-    source::containers::Container,
+    prelude::*,
 };
-use crate::{
-    call,
-    engine::{types::*, validate},
-    error::{Error, ErrorCode, Result},
-};
+use super::spec::{places, spec};
+use crate::call;
 
 /// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the
 /// same name (docs/reference/nerdctl.md#labels-of-images).
@@ -47,18 +43,11 @@ const LATER: [&str; 3] = [HEALTH_STATE, STOP_TIMEOUT, "nerdctl/error"];
 pub(crate) fn takes_own_volumes(container: &Container) -> bool {
     let Some(text) = container.labels.get(ANONYMOUS) else { return true };
     let Ok(names) = serde_json::from_str::<Vec<String>>(text) else { return false };
-    let sources = sources(container);
+    let spec = spec(container);
     names.iter().all(|name| {
         let generated = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        generated && sources.iter().any(|s| s.ends_with(&format!("/{name}/_data")))
+        generated && places(&spec).any(|(source, ..)| source.ends_with(&format!("/{name}/_data")))
     })
-}
-
-/// Where what is mounted in it comes from, by its specification.
-pub(crate) fn sources(container: &Container) -> Vec<String> {
-    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
-    let all = spec["mounts"].as_array().into_iter().flatten();
-    all.filter_map(|mount| mount["source"].as_str().map(str::to_owned)).collect()
 }
 
 /// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook
@@ -130,16 +119,11 @@ pub(crate) fn strangers(container: &Container, namespace: &str, state_dir: &str)
 
 /// Whether a list of mounts is true: each of them is in the specification.
 fn is_mounted(container: &Container, label: &str) -> bool {
-    let read: Option<Vec<LabelMount>> =
-        serde_json::from_str(label).ok().or_else(|| Some(vec![serde_json::from_str(label).ok()?]));
-    let spec: Value = container.spec.as_ref().and_then(|s| serde_json::from_slice(&s.value).ok()).unwrap_or_default();
+    let spec = spec(container);
     let has = |m: &LabelMount| {
-        let mut all = spec["mounts"].as_array().into_iter().flatten();
-        all.any(|s| {
-            s["destination"] == m.destination.as_str() && (s["source"] == m.source.as_str() || m.kind == "tmpfs")
-        })
+        places(&spec).any(|(source, place, _)| place == m.destination && (source == m.source || m.kind == "tmpfs"))
     };
-    read.is_some_and(|mounts| mounts.iter().all(has))
+    labels::read_mounts(label).is_some_and(|mounts| mounts.iter().all(has))
 }
 
 /// nerdctl acts as root on what a record's labels say: it removes the directories they name. It wrote them itself where they
@@ -233,7 +217,6 @@ pub(crate) fn fuzz(data: &[u8]) {
     let keys = [MOUNTS.to_owned(), format!("{MOUNTS}.0"), ANONYMOUS.to_owned(), STATE_DIR.to_owned()];
     let labels = keys.map(|key| (key, text.clone())).into();
     let container = Container { labels, spec: Some(spec), ..Container::default() };
-    super::super::nerdctl::labels::mounts(&container.labels);
     takes_own_volumes(&container);
     strangers(&container, "default", "/var/lib/nerdctl");
     of_image(&container, &Labels::new(), "default", "/var/lib/nerdctl");

@@ -1,11 +1,9 @@
 //! Restart policies: who carries one out, and the labels that say whether a container is meant to run.
 
 use super::super::{
-    client::Containerd,
     nerdctl::labels::{EXPLICITLY_STOPPED, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
-    source::containers::{Container, Task},
+    prelude::*,
 };
-use crate::{engine::types::*, error::Result};
 
 /// The policy by which containerd's monitor does what is wanted, where it has one.
 pub(crate) async fn monitored(c: &Containerd, policy: RestartPolicy) -> Result<Option<&'static str>> {

@@ -2,16 +2,12 @@
 
 use std::{sync::Weak, time::Duration};
 
+use super::super::{client::Inner, events::hub::Follower, nerdctl::labels::RESTART, prelude::*};
 use super::{
-    super::{
-        client::{Containerd, Inner},
-        events::hub::Follower,
-        nerdctl::labels::RESTART,
-    },
     lifecycle::start,
     restart_policy::{meant_to_run, watched, word},
 };
-use crate::{engine::types::*, task};
+use crate::call::{CONTAINER_CALL, Call};
 
 /// Of one engine, which it does not keep alive.
 pub(crate) struct Restarts(pub(crate) Weak<Inner>);
@@ -63,7 +59,7 @@ async fn ended(c: &Containerd, id: &str, exit_code: i64) {
         if !again.is_ok_and(|a| meant_to_run(&a)) {
             return;
         }
-        match start(c, id).await {
+        match Call::default().run(CONTAINER_CALL, start(c, id)).await {
             Ok(()) => return,
             Err(e) => tracing::warn!(id, %e, "a container that failed could not be started again"),
         }

@@ -2,12 +2,8 @@
 
 use std::time::Duration;
 
-use super::{super::client::Containerd, find::running_or_paused};
-use crate::{
-    engine::{BoxStream, types::*},
-    error::{ErrorCode, Result},
-    task,
-};
+use super::super::prelude::*;
+use super::find::running_or_paused;
 
 pub(crate) async fn sample(c: &Containerd, id: &str) -> Result<StatsSample> {
     let (container, task) = running_or_paused(c, id).await?;

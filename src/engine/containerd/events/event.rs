@@ -117,7 +117,7 @@ pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<Str
 
 /// As Docker filters: one value of each kind fits; of labels, all of them.
 pub(crate) fn fits(filters: &Filters, known: &Known) -> bool {
-    let Known { event, image, labels } = known;
+    let Known { event, image, labels: own } = known;
     let is = |kind: EventKind, v: &str| {
         event.kind == kind
             && (event.name.as_deref() == Some(v) || event.id == v || v.len() >= 12 && event.id.starts_with(v))
@@ -133,10 +133,7 @@ pub(crate) fn fits(filters: &Filters, known: &Known) -> bool {
             "image" => {
                 any(&|v| image.as_ref().is_some_and(|i| *i == reference::familiar(v) || i.split(':').next() == Some(v)))
             }
-            "label" => values.iter().all(|v| match v.split_once('=') {
-                Some((k, wanted)) => labels.get(k).is_some_and(|l| l == wanted),
-                None => labels.contains_key(v.as_str()),
-            }),
+            "label" => labels::fit(own, values),
             _ => true,
         }
     })

@@ -17,16 +17,14 @@ use prost::Message;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    super::{
-        proto::containerd::types::Envelope,
-        source::{
-            api::Api,
-            events::{SUBSCRIBED, Subject},
-        },
+use super::super::{
+    proto::containerd::types::Envelope,
+    source::{
+        api::Api,
+        events::{SUBSCRIBED, Subject},
     },
-    event::{Known, containers_by_id, fits, read},
 };
+use super::event::{Known, containers_by_id, fits, read};
 use crate::{
     engine::{BoxStream, time, types::*},
     error::{Error, ErrorCode, Result},

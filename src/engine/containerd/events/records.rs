@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::source::{api::Api, containers::Container},
-    hub::{Hub, Version},
-};
+use super::super::source::{api::Api, containers::Container};
+use super::hub::{Hub, Version};
 use crate::{error::Result, mutex::Mutex};
 
 type All = Arc<[Arc<Container>]>;

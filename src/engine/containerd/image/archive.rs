@@ -6,21 +6,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use prost_types::Timestamp;
 
+use super::super::{
+    nerdctl::errors::refusal,
+    prelude::*,
+    source::images::{Image, SNAPSHOTTER},
+};
 use super::{
-    super::{
-        client::Containerd,
-        nerdctl::errors::{About, refusal},
-        source::images::{Image, SNAPSHOTTER},
-    },
     documents::{facts, manifests},
     images::{not_found, resolve},
     reference::{familiar, full, is_tag},
 };
-use crate::{
-    engine::BoxStream,
-    error::{Error, ErrorCode, Result},
-    process::{Chunk, Collected, Command, KEPT, Output, Process},
-};
+use crate::process::{Chunk, Collected, Command, KEPT, Output, Process};
 
 /// From which nerdctl on archives are read and written by containerd's transfer service, and from which containerd on there is
 /// one (`containerd.services.streaming.v1.Streaming`).

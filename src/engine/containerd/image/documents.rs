@@ -5,15 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    super::{client::Containerd, source::images::Image},
-    cache::{Blobs, Facts},
-};
-use crate::{
-    engine::{platform::Platform, time, types::*},
-    error::Result,
-    fetch::manifest::Digest,
-};
+use super::super::{prelude::*, source::images::Image};
+use super::cache::{Blobs, Facts};
+use crate::{engine::platform::Platform, fetch::manifest::Digest};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,21 +61,42 @@ pub(crate) async fn manifests(c: &Containerd, index: &str) -> Result<Vec<String>
     Ok(index.into_iter().flat_map(|index| index.manifests).map(|manifest| manifest.digest).collect())
 }
 
-/// What a manifest names; an index leads to the first platform that is here. `None`: not here, or not readable.
-pub(crate) async fn blobs(c: &Containerd, target: &str) -> Result<Option<Blobs>> {
-    let mut open = vec![target.to_owned()];
+/// What the manifests name that this leads to and that are here, at most so many: an index lists many, of which mostly one has
+/// been fetched.
+async fn here(c: &Containerd, target: &str, most: usize) -> Result<Vec<Blobs>> {
+    let (mut open, mut found) = (vec![target.to_owned()], Vec::new());
     // An index may name indexes; none of ours goes deeper.
     for _ in 0..64 {
-        let Some(digest) = open.pop() else { break };
+        let Some(digest) = open.pop().filter(|_| found.len() < most) else { break };
         let Some(text) = c.api.blob(&digest).await? else { continue };
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { continue };
         open.extend(manifest.manifests.into_iter().rev().map(|m| m.digest));
         if let Some(config) = manifest.config {
             let layers = manifest.layers.into_iter().map(|l| (l.digest, l.size)).collect();
-            return Ok(Some(Blobs { config: (config.digest, config.size), layers }));
+            found.push(Blobs { config: (config.digest, config.size), layers });
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+async fn config(c: &Containerd, digest: &str) -> Result<Option<Config>> {
+    Ok(c.api.blob(digest).await?.and_then(|text| serde_json::from_slice(&text).ok()))
+}
+
+/// What a manifest names; an index leads to the first platform that is here. `None`: not here, or not readable.
+pub(crate) async fn blobs(c: &Containerd, target: &str) -> Result<Option<Blobs>> {
+    Ok(here(c, target, 1).await?.pop())
+}
+
+/// Whether what this names is here for a platform.
+pub(crate) async fn is_for(c: &Containerd, target: &str, wanted: &Platform) -> Result<bool> {
+    for blobs in here(c, target, usize::MAX).await? {
+        let config = config(c, &blobs.config.0).await?;
+        if config.is_some_and(|c| wanted.takes(&Platform::new(&c.os, &c.architecture, c.variant.as_deref()))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(crate) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<Facts>>> {
@@ -90,8 +105,7 @@ pub(crate) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<Fa
         return Ok(Some(known.clone()));
     }
     let Some(blobs) = blobs(c, target).await? else { return Ok(None) };
-    let Some(text) = c.api.blob(&blobs.config.0).await? else { return Ok(None) };
-    let Ok(config) = serde_json::from_slice::<Config>(&text) else { return Ok(None) };
+    let Some(config) = config(c, &blobs.config.0).await? else { return Ok(None) };
     let facts = Arc::new(Facts {
         id: blobs.config.0.clone(),
         created: config.created.as_deref().and_then(time::parse).unwrap_or_default(),
@@ -104,9 +118,8 @@ pub(crate) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<Fa
 }
 
 /// The unpacked layers' names of the image with this configuration.
-pub(crate) async fn chain_of(c: &Containerd, config: &str) -> Result<Option<Vec<String>>> {
-    let text = c.api.blob(config).await?;
-    Ok(text.and_then(|t| serde_json::from_slice::<Config>(&t).ok()).map(|c| chain(&c.rootfs.diff_ids)))
+pub(crate) async fn chain_of(c: &Containerd, digest: &str) -> Result<Option<Vec<String>>> {
+    Ok(config(c, digest).await?.map(|config| chain(&config.rootfs.diff_ids)))
 }
 
 /// A layer's name covers those below it: the digest of its parent's name and its own
@@ -141,25 +154,6 @@ pub(crate) async fn layer_sizes(c: &Containerd, chain: &[String]) -> Result<Opti
         sizes.push(size);
     }
     Ok(Some(sizes))
-}
-
-/// Whether what this names is here for a platform. An index names many, of which mostly one has been fetched.
-pub(crate) async fn is_for(c: &Containerd, target: String, wanted: &Platform) -> Result<bool> {
-    let mut open = vec![target];
-    for _ in 0..64 {
-        let Some(digest) = open.pop() else { break };
-        let Some(text) = c.api.blob(&digest).await? else { continue };
-        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { continue };
-        open.extend(manifest.manifests.into_iter().rev().map(|m| m.digest));
-        let Some(config) = manifest.config else { continue };
-        let text = c.api.blob(&config.digest).await?.unwrap_or_default();
-        if let Ok(config) = serde_json::from_slice::<Config>(&text)
-            && wanted.takes(&Platform::new(&config.os, &config.architecture, config.variant.as_deref()))
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

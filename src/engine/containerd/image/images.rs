@@ -5,16 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use super::super::prelude::*;
 use super::{
-    super::client::Containerd,
     cache::Facts,
     documents::{facts, is_for, layer_sizes},
     reference::{as_digest, familiar, full, is_tag},
 };
-use crate::{
-    engine::{platform::Platform, time, types::*},
-    error::{Error, ErrorCode, Result},
-};
+use crate::engine::platform::Platform;
 
 /// What has one id, under all its names.
 pub(crate) struct Group {
@@ -106,7 +103,7 @@ pub(crate) async fn exists(c: &Containerd, image: &str, platform: Option<&str>) 
     let (Some(name), Some(platform)) = (names.first(), platform) else { return Ok(!names.is_empty()) };
     let target = c.api.image(name).await?.and_then(|image| image.target);
     match target {
-        Some(target) => is_for(c, target.digest, &Platform::parse(platform)).await,
+        Some(target) => is_for(c, &target.digest, &Platform::parse(platform)).await,
         None => Ok(false),
     }
 }

@@ -6,15 +6,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    super::{
-        client::Containerd,
-        nerdctl::errors::{About, refusal},
-    },
-    documents,
-    reference::full,
-    transfer::Transfer,
-};
+use super::super::{nerdctl::errors::refusal, prelude::*};
+use super::{documents, reference::full, transfer::Transfer};
 use crate::{
     call,
     engine::{
@@ -23,7 +16,6 @@ use crate::{
         types::{PullOptions, RuntimeType, StoredCredentials},
     },
     env_vars,
-    error::{Error, ErrorCode, Result},
     guest::BEGAN,
     process::{Chunk, Collected, Command, Exit, Output, Process},
     progress::{PullProgress, Sink, Throttle},

@@ -88,65 +88,76 @@ pub(crate) fn refusal(on: About<'_>, output: &Output) -> Error {
     error.detail("stderr", stderr)
 }
 
+/// Words of a message, all of which it must have, what it must be about, and its code: the first row that fits counts.
+type Row = (&'static [&'static str], Subject, ErrorCode);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Subject {
+    Any,
+    Image,
+    Network,
+}
+
+#[rustfmt::skip]
+const WORDS: &[Row] = {
+    use ErrorCode::*;
+    use Subject::*;
+    &[
+        (&["no such image"], Any, ImageNotFound),
+        (&["image not available"], Any, ImageNotFound),
+        (&["no network found matching"], Any, NetworkNotFound),
+        (&["no such network"], Any, NetworkNotFound),
+        (&["unable to find any network"], Any, NetworkNotFound),
+        (&["volume.json\" does not exist"], Any, VolumeNotFound),
+        (&["volume \"", "not found"], Any, VolumeNotFound),
+        (&["no such container"], Any, ContainerNotFound),
+        (&["no such object"], Any, ContainerNotFound),
+        (&["is already used by ID"], Any, NameInUse),
+        (&["already exists"], Network, NameInUse),
+        (&["port is already allocated"], Any, PortInUse),
+        (&["address already in use"], Any, PortInUse),
+        (&["conflict: unable to delete"], Any, InUse),
+        (&["is in use"], Any, InUse),
+        (&["is in running status"], Any, InUse),
+        (&["is in paused status"], Any, InUse),
+        (&["is already paused"], Any, InvalidState),
+        (&["is not paused"], Any, InvalidState),
+        (&["is not running"], Any, InvalidState),
+        (&["no running task found"], Any, InvalidState),
+        (&["already exists"], Any, InvalidState),
+        (&["cannot exec in a"], Any, InvalidState),
+        (&["must match pattern"], Any, InvalidArgument),
+        (&["unknown flag"], Any, InvalidArgument),
+        (&["unsupported restart policy"], Any, InvalidArgument),
+        (&["invalid reference format"], Any, InvalidArgument),
+        (&["cannot access containerd socket", "permission denied"], Any, PermissionDenied),
+        (&["cannot access containerd socket"], Any, ContainerdNotReady),
+        (&["rootless containerd not running"], Any, ContainerdNotReady),
+        (&["transport: Error while dialing"], Any, ContainerdNotReady),
+        (&["error reading from server"], Any, ContainerdNotReady),
+        (&["a password is required"], Any, PermissionDenied),
+        (&["is not in the sudoers"], Any, PermissionDenied),
+        (&["401 Unauthorized"], Any, RegistryAuth),
+        (&["pull access denied"], Any, RegistryAuth),
+        (&["authorization failed"], Any, RegistryAuth),
+        (&["403 Forbidden"], Any, RegistryAuth),
+        (&["no basic auth credentials"], Any, RegistryAuth),
+        (&["no space left on device"], Any, DiskFull),
+        (&[": not found"], Image, ImageNotFound),
+    ]
+};
+
 /// The code of a message.
-pub(crate) fn classify(on: About<'_>, said: &str) -> Error {
-    let has = |part: &str| said.contains(part);
-    let code = if has("no such image") || has("image not available") {
-        ErrorCode::ImageNotFound
-    } else if has("no network found matching") || has("no such network") || has("unable to find any network") {
-        ErrorCode::NetworkNotFound
-    } else if has("volume.json\" does not exist") || (has("volume \"") && has("not found")) {
-        ErrorCode::VolumeNotFound
-    } else if has("no such container") || has("no such object") {
-        ErrorCode::ContainerNotFound
-    } else if has("is already used by ID") || has("already exists") && matches!(on, About::Network(_)) {
-        ErrorCode::NameInUse
-    } else if has("port is already allocated") || has("address already in use") {
-        ErrorCode::PortInUse
-    } else if has("conflict: unable to delete")
-        || has("is in use")
-        || has("is in running status")
-        || has("is in paused status")
-    {
-        ErrorCode::InUse
-    } else if has("is already paused")
-        || has("is not paused")
-        || has("is not running")
-        || has("no running task found")
-        || has("already exists")
-        || has("cannot exec in a")
-    {
-        ErrorCode::InvalidState
-    } else if has("must match pattern")
-        || has("unknown flag")
-        || has("unsupported restart policy")
-        || has("invalid reference format")
-    {
-        ErrorCode::InvalidArgument
-    } else if has("cannot access containerd socket") && has("permission denied") {
-        ErrorCode::PermissionDenied
-    } else if has("cannot access containerd socket")
-        || has("rootless containerd not running")
-        || has("transport: Error while dialing")
-        || has("error reading from server")
-    {
-        ErrorCode::ContainerdNotReady
-    } else if has("a password is required") || has("is not in the sudoers") {
-        ErrorCode::PermissionDenied
-    } else if has("401 Unauthorized")
-        || has("pull access denied")
-        || has("authorization failed")
-        || has("403 Forbidden")
-        || has("no basic auth credentials")
-    {
-        ErrorCode::RegistryAuth
-    } else if has("no space left on device") {
-        ErrorCode::DiskFull
-    } else if has(": not found") && matches!(on, About::Image(_)) {
-        ErrorCode::ImageNotFound
-    } else {
-        ErrorCode::EngineError
+fn classify(on: About<'_>, said: &str) -> Error {
+    let about = match on {
+        About::Image(_) => Subject::Image,
+        About::Network(_) => Subject::Network,
+        _ => Subject::Any,
     };
+    let fits = |(words, subject, _): &&Row| {
+        words.iter().all(|word| said.contains(word)) && (*subject == Subject::Any || *subject == about)
+    };
+    let code = WORDS.iter().find(fits).map_or(ErrorCode::EngineError, |(.., code)| *code);
     let subject = match on {
         About::Engine => None,
         About::Container(id) => Some(("id", "container", id)),

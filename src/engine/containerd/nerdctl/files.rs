@@ -11,16 +11,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::{
-    super::{
-        settings::Settings,
-        source::{
-            api::millis,
-            containers::{Container, Task},
-        },
+use super::super::{
+    settings::Settings,
+    source::{
+        api::millis,
+        containers::{Container, Task},
     },
-    labels::STATE_DIR,
 };
+use super::labels::STATE_DIR;
 use crate::{
     engine::{Millis, Port, Protocol, time},
     error::Result,

@@ -56,25 +56,17 @@ pub(crate) struct LabelMount {
     pub(crate) writable: bool,
 }
 
-/// nerdctl's own list of a container's mounts, which knows volumes by name; `None` where it wrote none. One label holds
-/// all of them, or since 2.3.2 each has its own (docs/reference/nerdctl.md#mounts-label).
-pub(crate) fn mounts(labels: &HashMap<String, String>) -> Option<Vec<Mount>> {
-    let found: Vec<LabelMount> = if let Some(whole) = labels.get(MOUNTS).filter(|text| !text.is_empty()) {
-        serde_json::from_str(whole).ok()?
-    } else {
-        let each = (0..).map_while(|i| labels.get(&format!("{MOUNTS}.{i}"))).take_while(|text| !text.is_empty());
-        // One that says nothing we can read makes the list no list of all.
-        let found: Vec<_> = each.map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().ok()?;
-        (!found.is_empty()).then_some(found)?
-    };
-    let mount = |m: LabelMount| Mount {
-        source: if m.kind == "volume" && !m.name.is_empty() { m.name } else { m.source },
-        // nerdctl 2.3 writes the kernel's word for a bind.
-        kind: if m.kind == "none" { "bind".to_owned() } else { m.kind },
-        destination: m.destination,
-        read_only: !m.writable,
-    };
-    Some(found.into_iter().map(mount).collect())
+/// nerdctl's own list of a container's mounts, as far as it can be read. One label holds all of them, or since 2.3.2 each has
+/// its own (docs/reference/nerdctl.md#mounts-label).
+pub(crate) fn mounts(labels: &HashMap<String, String>) -> Vec<LabelMount> {
+    let whole = labels.get(MOUNTS).and_then(|text| read_mounts(text));
+    let each = || (0..).map_while(|i| labels.get(&format!("{MOUNTS}.{i}"))).filter_map(|text| read_mounts(text));
+    whole.unwrap_or_else(|| each().flatten().collect())
+}
+
+/// Of a label in either form.
+pub(crate) fn read_mounts(text: &str) -> Option<Vec<LabelMount>> {
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(text).map(|one| vec![one])).ok()
 }
 
 /// A container's networks, in the order of their interfaces.
@@ -102,6 +94,14 @@ pub(crate) fn labels_of(container: &Container) -> Labels {
     kept.chain(empty.into_iter().map(|k| (k, String::new()))).collect()
 }
 
+/// Docker's filter: all of `key` or `key=value`.
+pub(crate) fn fit(labels: &Labels, wanted: &[String]) -> bool {
+    wanted.iter().all(|wanted| match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|l| l == value),
+        None => labels.contains_key(wanted),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,22 +118,18 @@ mod tests {
         let volume = r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d","RW":true}"#;
         // nerdctl 2.1.6 and 2.3.5.
         let whole = format!(r#"[{volume},{{"Type":"bind","Source":"/x","Destination":"/y"}}]"#);
-        let one = mounts(&container(&[("nerdctl/mounts", &whole)]).labels).unwrap();
+        let one = mounts(&container(&[("nerdctl/mounts", &whole)]).labels);
         let each =
             [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", r#"{"Type":"none","Source":"/x","Destination":"/y"}"#)];
-        let two = mounts(&container(&each).labels).unwrap();
+        let two = mounts(&container(&each).labels);
         for found in [one, two] {
-            let found: Vec<_> = found.iter().map(|m| (m.kind.as_str(), m.source.as_str(), m.read_only)).collect();
-            assert_eq!(found, [("volume", "data", false), ("bind", "/x", true)]);
+            let found: Vec<_> = found.iter().map(|m| (m.name.as_str(), m.source.as_str(), m.writable)).collect();
+            assert_eq!(found, [("data", "/v/data/_data", true), ("", "/x", false)]);
         }
         let eleven: Vec<_> =
             (0..11).map(|i| (format!("nerdctl/mounts.{i}"), format!(r#"{{"Source":"/{i}"}}"#))).collect();
-        let found = mounts(&eleven.into_iter().collect()).unwrap();
+        let found = mounts(&eleven.into_iter().collect());
         assert_eq!(found.last().unwrap().source, "/10", "in the order of their numbers");
-        assert!(mounts(&HashMap::new()).is_none());
-        for bad in ["{", "1"] {
-            let labels = [("nerdctl/mounts.0", volume), ("nerdctl/mounts.1", bad)];
-            assert!(mounts(&container(&labels).labels).is_none(), "{bad}");
-        }
+        assert!(mounts(&HashMap::new()).is_empty());
     }
 }

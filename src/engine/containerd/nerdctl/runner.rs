@@ -1,21 +1,16 @@
 //! The one place that runs nerdctl.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{
-    super::settings::Settings,
-    errors::{About, not_there, refusal},
-};
+use super::super::settings::Settings;
+use super::errors::{About, not_there, refusal};
 use crate::{
-    error::{Error, ErrorCode, Result},
+    error::{Error, Result},
     guest::Guest,
     process::{Command, Process},
 };
-
-/// A nerdctl that hangs must not hold the queue for ever. Far longer than what it runs for takes on a slow guest.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Nerdctl {
     guest: Arc<dyn Guest>,
@@ -74,13 +69,8 @@ impl Nerdctl {
         on: About<'_>,
         args: impl IntoIterator<Item = A>,
     ) -> Result<Vec<u8>> {
-        self.write_command(on, self.command(args), DEADLINE).await
-    }
-
-    /// The same with a command of the caller's (variables, input) and a deadline.
-    pub(crate) async fn write_command(&self, on: About<'_>, command: Command, deadline: Duration) -> Result<Vec<u8>> {
         let _turn = self.queue.lock().await;
-        self.run(on, command, deadline).await
+        self.read(on, args).await
     }
 
     /// Our turn to change something by other means, when those before us have ended.
@@ -88,28 +78,30 @@ impl Nerdctl {
         self.queue.lock().await
     }
 
-    /// Runs what only reads.
+    /// Runs what only reads. The deadline is the call's; dropping the future is TERM, then KILL: its locks are the kernel's and go
+    /// with it.
     pub(crate) async fn read<A: Into<Vec<u8>>>(
         &self,
         on: About<'_>,
         args: impl IntoIterator<Item = A>,
     ) -> Result<Vec<u8>> {
-        self.run(on, self.command(args), DEADLINE).await
+        let output = self.guest.run(self.command(args)).await.map_err(not_there)?;
+        if output.success() { Ok(output.stdout) } else { Err(refusal(on, &output)) }
     }
 
     /// Starts what prints as it goes. How it ended is for the caller to judge, with [`refusal`].
     pub(crate) async fn spawn(&self, command: Command) -> Result<Process> {
         self.guest.spawn(command).await.map_err(not_there)
     }
+}
 
-    async fn run(&self, on: About<'_>, command: Command, deadline: Duration) -> Result<Vec<u8>> {
-        // Dropping the future is TERM, then KILL: its locks are the kernel's and go with it.
-        let output = tokio::time::timeout(deadline, self.guest.run(command)).await.map_err(|_| {
-            Error::new(ErrorCode::Timeout, format!("nerdctl did not end within {} s", deadline.as_secs()))
-        })?;
-        let output = output.map_err(not_there)?;
-        if output.success() { Ok(output.stdout) } else { Err(refusal(on, &output)) }
-    }
+/// The id on the last line that has one.
+pub(crate) fn printed_id(out: &[u8]) -> Result<String> {
+    let text = String::from_utf8_lossy(out);
+    let id = text.lines().map(str::trim).rfind(|l| l.len() == 64 && l.bytes().all(|b| b.is_ascii_hexdigit()));
+    id.map(str::to_owned).ok_or_else(|| {
+        Error::internal("nerdctl printed no id").detail("stdout", text.chars().take(1000).collect::<String>())
+    })
 }
 
 /// Of `nerdctl version 2.3.5`, `v2.3.4` or `1.6.20~ds1`: what comes after the numbers does not count.

@@ -31,72 +31,11 @@ const LINE: usize = 60 * 1024;
 
 /// Beginnings and names of variables that a shell, a loader, Go or nerdctl itself heeds: the application's must not reach
 /// those, for they run as root.
-const HEEDED_BEGINNINGS: &[&str] = &[
-    "BASH",
-    "BUILDKIT",
-    "CNI",
-    "CONTAINERD",
-    "DOCKER",
-    "DYLD_",
-    "GCONV_",
-    "GLIBC_",
-    "GO",
-    "LC_",
-    "LD_",
-    "LIMA_RUNTIME",
-    "MALLOC_",
-    "NERDCTL",
-    "NETCONFPATH",
-    "NLS",
-    "NSS_",
-    "ROOTLESSKIT",
-    "SSL_",
-    "SUDO",
-    "XDG_",
-];
-const HEEDED: &[&str] = &[
-    "_",
-    "CDPATH",
-    "ENV",
-    "EUID",
-    "FUNCNAME",
-    "GROUPS",
-    "HISTFILE",
-    "HOME",
-    "HOSTALIASES",
-    "IFS",
-    "LANG",
-    "LANGUAGE",
-    "LINENO",
-    "LOCALDOMAIN",
-    "LOCPATH",
-    "LOGNAME",
-    "NOTIFY_SOCKET",
-    "OLDPWD",
-    "OPTARG",
-    "OPTIND",
-    "PATH",
-    "PPID",
-    "PS4",
-    "PWD",
-    "RANDOM",
-    "RES_OPTIONS",
-    "SECONDS",
-    "SHELL",
-    "SHELLOPTS",
-    "SHLVL",
-    "TERM",
-    "TERMINFO",
-    "TMPDIR",
-    "TZ",
-    "TZDIR",
-    "UID",
-    "USER",
-    "file",
-    "line",
-    "name",
-    "value",
-];
+const HEEDED_BEGINNINGS: &str = "BASH BUILDKIT CNI CONTAINERD DOCKER DYLD_ GCONV_ GLIBC_ GO LC_ LD_ LIMA_RUNTIME MALLOC_ NERDCTL \
+    NETCONFPATH NLS NSS_ ROOTLESSKIT SSL_ SUDO XDG_";
+const HEEDED: &str = "_ CDPATH ENV EUID FUNCNAME GROUPS HISTFILE HOME HOSTALIASES IFS LANG LANGUAGE LINENO LOCALDOMAIN LOCPATH \
+    LOGNAME NOTIFY_SOCKET OLDPWD OPTARG OPTIND PATH PPID PS4 PWD RANDOM RES_OPTIONS SECONDS SHELL SHELLOPTS \
+    SHLVL TERM TERMINFO TMPDIR TZ TZDIR UID USER file line name value";
 
 /// How nerdctl gets a variable.
 enum Way {
@@ -113,9 +52,8 @@ fn way(name: &str, value: &str) -> Option<Way> {
     }
     let plain = |(i, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || (i > 0 && c.is_ascii_digit());
     let upper = name.to_ascii_uppercase();
-    let heeded = HEEDED.contains(&name)
-        || HEEDED.contains(&upper.as_str())
-        || HEEDED_BEGINNINGS.iter().any(|b| upper.starts_with(b))
+    let heeded = HEEDED.split(' ').any(|heeded| heeded == name || heeded == upper)
+        || HEEDED_BEGINNINGS.split(' ').any(|beginning| upper.starts_with(beginning))
         || upper.ends_with("_PROXY");
     (name.chars().enumerate().all(plain) && !heeded).then_some(Way::Own)
 }

@@ -2,22 +2,17 @@
 
 use serde_json::{Value, json};
 
+use super::super::{
+    container::find,
+    nerdctl::labels::{CHANGED, NETWORKS},
+    prelude::*,
+};
 use super::{
-    super::{
-        client::Containerd,
-        container::find,
-        nerdctl::labels::{self, CHANGED, NETWORKS},
-        source::containers::{Container, Task},
-    },
     cni::{Endpoint, First},
     hosts::Hosts,
     networks::{self, Network},
 };
-use crate::{
-    engine::types::*,
-    error::{Error, ErrorCode, Result},
-    guest::BEGAN,
-};
+use crate::guest::BEGAN;
 
 const LEASES: &str = "/var/lib/cni/networks";
 
@@ -46,9 +41,9 @@ async fn both(c: &Containerd, container: &str, network: &str) -> Result<(Contain
     Ok((find::find(c, container).await?, networks::find(c, network).await?))
 }
 
-pub(crate) async fn connect(c: &Containerd, container: &str, network: &str) -> Result<()> {
+pub(crate) async fn connect(c: &Containerd, container: &str, reference: &str) -> Result<()> {
     let _turn = c.nerdctl.turn().await;
-    let (container, network) = both(c, container, network).await?;
+    let (container, network) = both(c, container, reference).await?;
     let state = |problem: String| Error::new(ErrorCode::InvalidState, problem).detail("id", container.id.as_str());
     let mut names = labels::networks(&container);
     if names.contains(&network.name) {
@@ -58,15 +53,17 @@ pub(crate) async fn connect(c: &Containerd, container: &str, network: &str) -> R
         return Err(state(format!("The container uses the network {other}, and can have no other beside it")));
     }
     names.push(network.name.clone());
-    let Some(first) = living(c, &container.id).await? else { return record(c, &container, &names).await };
+    let Some(first) = living(c, &container.id).await? else {
+        return record(c, &container, &names, "connect", reference).await;
+    };
     let hosts = Hosts::read(c).await?;
     let ports = c.kept(&container, None).await?.port_mappings;
     let interface = hosts.free_interface(&container.id, names.len() - 1);
     let endpoint = Endpoint { c, network: &network, container: &container.id, interface: &interface, first };
     let result = endpoint.attach(&json!({ "portMappings": ports })).await?;
     let kept = async {
-        record(c, &container, &names).await?;
-        hosts.with(&container.id, &network.name, Some(result)).write(c).await
+        hosts.with(&container.id, &network.name, Some(result)).write(c).await?;
+        record(c, &container, &names, "connect", reference).await
     };
     if let Err(e) = kept.await {
         let _ = endpoint.detach().await;
@@ -75,9 +72,9 @@ pub(crate) async fn connect(c: &Containerd, container: &str, network: &str) -> R
     Ok(())
 }
 
-pub(crate) async fn disconnect(c: &Containerd, container: &str, network: &str) -> Result<()> {
+pub(crate) async fn disconnect(c: &Containerd, container: &str, reference: &str) -> Result<()> {
     let _turn = c.nerdctl.turn().await;
-    let (container, network) = both(c, container, network).await?;
+    let (container, network) = both(c, container, reference).await?;
     let mut names = labels::networks(&container);
     let Some(at) = names.iter().position(|n| *n == network.name) else {
         return Err(Error::new(ErrorCode::InvalidState, format!("The container is not connected to {}", network.name))
@@ -88,14 +85,13 @@ pub(crate) async fn disconnect(c: &Containerd, container: &str, network: &str) -
         let hosts = Hosts::read(c).await?;
         let interface = hosts.interface(&container.id, &network.name).unwrap_or_else(|| format!("eth{at}"));
         Endpoint { c, network: &network, container: &container.id, interface: &interface, first }.detach().await?;
-        record(c, &container, &names).await?;
-        return hosts.with(&container.id, &network.name, None).write(c).await;
+        hosts.with(&container.id, &network.name, None).write(c).await?;
     }
-    record(c, &container, &names).await
+    record(c, &container, &names, "disconnect", reference).await
 }
 
 /// In the label, for those who ask, and in an annotation of the specification, for nerdctl's hook at the next start.
-async fn record(c: &Containerd, container: &Container, names: &[String]) -> Result<()> {
+async fn record(c: &Containerd, container: &Container, names: &[String], action: &str, network: &str) -> Result<()> {
     let list = json!(names).to_string();
     let spec = container.spec.as_ref().ok_or_else(|| Error::internal("a container without a specification"))?;
     let mut json: Value = serde_json::from_slice(&spec.value)
@@ -103,7 +99,9 @@ async fn record(c: &Containerd, container: &Container, names: &[String]) -> Resu
     json["annotations"][NETWORKS] = list.clone().into();
     let changed = prost_types::Any { type_url: spec.type_url.clone(), value: json.to_string().into_bytes() };
     let labels = [(NETWORKS.to_owned(), list), (CHANGED.to_owned(), "true".to_owned())].into();
-    c.api.set_spec(&container.id, changed, labels).await
+    c.api.set_spec(&container.id, changed, labels).await?;
+    c.hub.tell(EventKind::Network, action, network, None);
+    Ok(())
 }
 
 /// Called once a container's task runs (after start and restart): nerdctl's hook has attached what is recorded. Leases

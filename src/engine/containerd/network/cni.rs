@@ -4,9 +4,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{super::client::Containerd, networks::Network};
+use super::super::prelude::*;
+use super::networks::Network;
 use crate::{
-    error::{Error, ErrorCode, Result},
     guest::BEGAN,
     process::{Command, Output},
 };

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{
-    super::{client::Containerd, nerdctl::labels, source::containers::Container},
-    networks::network_id,
-};
-use crate::{engine::NetworkAttachment, error::Result};
+use super::super::prelude::*;
+use super::networks::network_id;
 
 /// Who is where, as nerdctl keeps it for the containers' `/etc/hosts`.
 pub(crate) struct Hosts {

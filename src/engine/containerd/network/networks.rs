@@ -4,15 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::super::{
-    client::Containerd,
-    nerdctl::{errors::About, labels},
-    source::containers::Task,
-};
-use crate::{
-    engine::{types::*, validate},
-    error::{Error, ErrorCode, Result},
-};
+use super::super::{nerdctl::runner::printed_id, prelude::*};
 
 /// nerdctl knows no such flag: it is remembered, because Docker's callers may look for it.
 const ATTACHABLE: &str = "lima-runtime.attachable";
@@ -117,9 +109,9 @@ pub(crate) async fn create(c: &Containerd, name: &str, options: &NetworkOptions)
         }
         _ => e,
     })?;
-    let text = String::from_utf8_lossy(&out);
-    let id = text.lines().map(str::trim).rfind(|l| l.len() == 64 && l.bytes().all(|b| b.is_ascii_hexdigit()));
-    id.map(str::to_owned).ok_or_else(|| Error::internal("nerdctl network create printed no id"))
+    let id = printed_id(&out)?;
+    c.hub.tell(EventKind::Network, "create", &id, Some(name));
+    Ok(id)
 }
 
 pub(crate) async fn remove(c: &Containerd, id: &str) -> Result<()> {
@@ -127,7 +119,9 @@ pub(crate) async fn remove(c: &Containerd, id: &str) -> Result<()> {
     if network.is_default() {
         return Err(validate::own_network("id", id));
     }
-    c.nerdctl.write(About::Network(id), ["network", "rm", &network.name]).await.map(drop)
+    c.nerdctl.write(About::Network(id), ["network", "rm", &network.name]).await?;
+    c.hub.tell(EventKind::Network, "destroy", id, None);
+    Ok(())
 }
 
 pub(crate) async fn list(c: &Containerd) -> Result<Vec<NetworkInfo>> {

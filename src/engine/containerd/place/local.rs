@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{
-        client::Containerd,
-        engine::{ContainerdEngine, Finding, answering},
-        settings::Settings,
-    },
-    options::ContainerdOptions,
+use super::super::{
+    client::Containerd,
+    engine::{ContainerdEngine, Finding, answering},
+    settings::Settings,
 };
+use super::options::ContainerdOptions;
 use crate::{
     engine::{Adapter, RuntimeType, validate},
     error::{Error, Result},

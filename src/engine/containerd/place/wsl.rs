@@ -4,10 +4,8 @@ use std::{net::Ipv4Addr, net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{
-    super::settings::{Host, HostPort, Settings},
-    options::ContainerdOptions,
-};
+use super::super::settings::{Host, HostPort, Settings};
+use super::options::ContainerdOptions;
 use crate::{
     engine::{RuntimeType, types::Protocol},
     error::{Error, ErrorCode, Result},

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::Stream;
 use tonic::{Code, Status};
 
+use super::super::proto::containerd::services::introspection::v1::PluginsRequest;
 use super::{
-    super::proto::containerd::services::introspection::v1::PluginsRequest,
     connection::{self, Service},
     rpc::{self, Method},
 };

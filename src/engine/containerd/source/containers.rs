@@ -7,11 +7,11 @@ use prost::Message as _;
 use prost_types::{Any, FieldMask};
 use tonic::{Code, Status};
 
+use super::super::proto::containerd::{
+    services::{containers::v1 as containers, tasks::v1 as tasks},
+    v1::types::{Process, Status as ProcessStatus},
+};
 use super::{
-    super::proto::containerd::{
-        services::{containers::v1 as containers, tasks::v1 as tasks},
-        v1::types::{Process, Status as ProcessStatus},
-    },
     api::{Api, millis, optional, refused},
     metrics,
 };

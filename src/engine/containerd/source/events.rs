@@ -3,11 +3,11 @@
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use prost::Message;
 
+use super::super::proto::containerd::{
+    services::events::v1::{PublishRequest, SubscribeRequest},
+    types::Envelope,
+};
 use super::{
-    super::proto::containerd::{
-        services::events::v1::{PublishRequest, SubscribeRequest},
-        types::Envelope,
-    },
     api::{Api, refused},
     rpc,
 };

@@ -5,17 +5,13 @@ use std::collections::HashSet;
 use futures_util::TryStreamExt;
 use tonic::Code;
 
-use super::{
-    super::proto::containerd::services::{
-        content::v1::{InfoRequest, ListContentRequest, ListStatusesRequest, ReadContentRequest, Status},
-        images::v1::{CreateImageRequest, DeleteImageRequest, GetImageRequest, ListImagesRequest, UpdateImageRequest},
-        leases::v1::{
-            DeleteRequest as DeleteLeaseRequest, Lease, ListRequest as ListLeasesRequest, ListResourcesRequest,
-        },
-        snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest},
-    },
-    api::{Api, optional, refused},
+use super::super::proto::containerd::services::{
+    content::v1::{InfoRequest, ListContentRequest, ListStatusesRequest, ReadContentRequest, Status},
+    images::v1::{CreateImageRequest, DeleteImageRequest, GetImageRequest, ListImagesRequest, UpdateImageRequest},
+    leases::v1::{DeleteRequest as DeleteLeaseRequest, Lease, ListRequest as ListLeasesRequest, ListResourcesRequest},
+    snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest},
 };
+use super::api::{Api, optional, refused};
 use crate::{
     engine::types::total,
     error::{Error, Result},

@@ -13,17 +13,15 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use super::{
-    super::proto::containerd::{
-        services::{
-            containers::v1 as containers, content::v1 as content, events::v1 as events, images::v1 as images,
-            introspection::v1 as introspection, leases::v1 as leases, snapshots::v1 as snapshots, tasks::v1 as tasks,
-            version::v1 as version,
-        },
-        types::Envelope,
+use super::super::proto::containerd::{
+    services::{
+        containers::v1 as containers, content::v1 as content, events::v1 as events, images::v1 as images,
+        introspection::v1 as introspection, leases::v1 as leases, snapshots::v1 as snapshots, tasks::v1 as tasks,
+        version::v1 as version,
     },
-    connection::Service,
+    types::Envelope,
 };
+use super::connection::Service;
 
 /// A request, where it goes and what comes back.
 pub(crate) trait Method: Message {
