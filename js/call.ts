@@ -15,37 +15,37 @@ export interface NativeCall {
 export async function invoke<T>(
   options: CallOptions | undefined,
   run: (call: NativeCall) => T | Promise<T>,
+  given?: CancelHandle,
 ): Promise<T> {
   const { signal, timeoutMs, more } = checked(options)
-  const call: NativeCall = { ...(timeoutMs !== undefined && { timeoutMs }), ...(more && { options: more }) }
-  if (signal === undefined) return settle(run, call)
-  if (signal.aborted) throw aborted(signal)
-  const handle = new native.CancelHandle()
-  call.handle = handle
-  const forget = onAbort(signal, () => handle.cancel())
+  if (signal?.aborted) throw aborted(signal)
+  const handle = given ?? (signal && new native.CancelHandle())
+  const forget = signal && onAbort(signal, () => handle?.cancel())
   try {
-    return await settle(run, call)
-  } catch (error) {
+    return await run({
+      ...(timeoutMs !== undefined && { timeoutMs }),
+      ...(more && { options: more }),
+      ...(handle && { handle }),
+    })
+  } catch (thrown) {
+    const error = fromNative(thrown)
     // `AbortSignal.timeout()` and `abort(reason)` say why.
-    throw signal.aborted && (error as RuntimeError).code === 'ABORTED' ? aborted(signal) : error
+    throw signal?.aborted && (error as RuntimeError).code === 'ABORTED' ? aborted(signal) : error
   } finally {
-    forget()
-  }
-}
-
-/** Like `invoke`, for a call that may succeed with warnings. */
-export async function invokeAndWarn<T>(
-  options: CallOptions | undefined,
-  run: (call: NativeCall) => T | Promise<T>,
-): Promise<T> {
-  try {
-    return await invoke(options, run)
-  } finally {
-    for (const text of native.takeWarnings()) {
+    forget?.()
+    for (const text of handle?.takeWarnings() ?? []) {
       const { code, message, hint } = fromNative(text) as RuntimeError
       process.emitWarning(message, { type: 'RuntimeWarning', code, ...(hint && { detail: hint }) })
     }
   }
+}
+
+/** Like `invoke`, for a call that may succeed with warnings. */
+export function invokeAndWarn<T>(
+  options: CallOptions | undefined,
+  run: (call: NativeCall) => T | Promise<T>,
+): Promise<T> {
+  return invoke(options, run, new native.CancelHandle())
 }
 
 /** The options of a call, refused where they are none. `more` is JSON: what is not the same for every call, if anything. */
@@ -85,14 +85,6 @@ export function apart<T extends object, K extends string & keyof T>(
 
 /** 24.8 days, the longest Node's own timers take. */
 const MAX_TIMEOUT = 2 ** 31 - 1
-
-async function settle<T>(run: (call: NativeCall) => T | Promise<T>, call: NativeCall): Promise<T> {
-  try {
-    return await run(call)
-  } catch (error) {
-    throw fromNative(error)
-  }
-}
 
 /** Splits a `Progress` argument into the options for `invoke` and the callback for the native side. */
 export function progress(value: Progress | undefined): {

@@ -1,18 +1,13 @@
 //! Cancellation and deadlines: the one place where a call can end early.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorCode, Result};
+pub use crate::warnings::{Warnings, warn};
 
 /// What a caller says about one call: `{ signal, timeoutMs }` of the public API.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +17,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// When the timeout began, for a method of several steps that share it; otherwise each [`Call::run`] has all of it.
     pub since: Option<Instant>,
+    /// Where its warnings go, if the caller takes any.
+    pub warnings: Option<Warnings>,
 }
 
 /// The deadline of an ordinary container call.
@@ -74,7 +71,7 @@ impl Call {
             }
         };
         // A panic ends this call with INTERNAL, not the application.
-        let work = AssertUnwindSafe(work).catch_unwind();
+        let work = AssertUnwindSafe(Warnings::scope(self.warnings.clone(), work)).catch_unwind();
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(aborted()),
@@ -82,24 +79,6 @@ impl Call {
             () = timer => Err(timed_out(deadline.unwrap_or_default())),
         }
     }
-}
-
-static WARNINGS: Mutex<Vec<Error>> = Mutex::new(Vec::new());
-/// The limit when nobody takes them.
-const KEPT_WARNINGS: usize = 64;
-
-/// Tells the caller of a call that succeeds something. The facade makes a process warning of it.
-pub fn warn(warning: Error) {
-    tracing::warn!(%warning);
-    let mut kept = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    if kept.len() < KEPT_WARNINGS {
-        kept.push(warning);
-    }
-}
-
-/// The warnings since the last call.
-pub fn take_warnings() -> Vec<Error> {
-    std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 pub fn aborted() -> Error {
@@ -159,6 +138,25 @@ mod tests {
         call.cancel.cancel();
         let e = call.run(None, async { Ok(1) }).await.unwrap_err();
         assert_eq!(e.code(), ErrorCode::Aborted);
+    }
+
+    #[tokio::test]
+    async fn a_warning_reaches_the_caller_of_its_call_and_no_other() {
+        let listening = || Call { warnings: Some(Warnings::default()), ..Call::default() };
+        let (one, other) = (listening(), listening());
+        let work = |text: &'static str| async move {
+            tokio::task::yield_now().await;
+            let told = crate::task::blocking(move || Ok(warn(Error::internal(text)))).await?;
+            Ok(told && warn(Error::internal(text)))
+        };
+        let (both, told) = tokio::join!(one.run(None, work("one")), other.run(None, work("other")));
+        assert!(both.unwrap() && told.unwrap());
+        for (warnings, text) in [(one.warnings.unwrap(), "one"), (other.warnings.unwrap(), "other")] {
+            let texts: Vec<_> = warnings.take().iter().map(|w| w.message().to_owned()).collect();
+            assert_eq!(texts, [text, text]);
+            assert!(warnings.take().is_empty());
+        }
+        assert!(!Call::default().run(None, work("nobody listens")).await.unwrap());
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ mod hex;
 #[cfg(unix)]
 pub mod lima;
 pub mod manager;
-mod mutex;
+pub mod mutex;
 pub mod process;
 pub mod progress;
 mod shell;
@@ -34,3 +34,4 @@ mod shell;
 #[allow(dead_code, reason = "a Mac has fewer tests that need something")]
 mod skip;
 mod task;
+mod warnings;

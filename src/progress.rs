@@ -1,11 +1,13 @@
 //! Progress: the events of long work, and how often they are sent.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
+
+use crate::mutex::Mutex;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,7 +97,7 @@ pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
     let furthest = Mutex::new(Vec::<(Phase, f64)>::new());
     Arc::new(move |mut event: RuntimeProgress| {
         if let Some(percent) = &mut event.percent {
-            let mut furthest = furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut furthest = furthest.lock();
             match furthest.iter_mut().find(|(phase, _)| *phase == event.phase) {
                 Some((_, most)) => {
                     *most = most.max(*percent);
@@ -103,6 +105,22 @@ pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
                 }
                 None => furthest.push((event.phase, *percent)),
             }
+        }
+        sink(event);
+    })
+}
+
+/// The same for an image's: a layer that is fetched again begins anew.
+pub fn pull_forward_only(sink: Sink<PullProgress>) -> Sink<PullProgress> {
+    let furthest = Mutex::new((0.0, 0));
+    Arc::new(move |mut event: PullProgress| {
+        {
+            let mut furthest = furthest.lock();
+            let (percent, bytes) = &mut *furthest;
+            *percent = event.progress.unwrap_or_default().max(*percent);
+            *bytes = event.current.unwrap_or_default().max(*bytes);
+            event.progress = event.progress.map(|_| *percent);
+            event.current = event.current.map(|_| (*bytes).min(event.total.unwrap_or(*bytes)));
         }
         sink(event);
     })
@@ -126,7 +144,7 @@ impl<P> Throttle<P> {
     /// `event` is made only if it is sent.
     pub fn offer(&self, event: impl FnOnce() -> P) {
         {
-            let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut last = self.last.lock();
             if last.is_some_and(|t| t.elapsed() < INTERVAL) {
                 return;
             }
@@ -136,7 +154,7 @@ impl<P> Throttle<P> {
     }
 
     pub fn always(&self, event: P) {
-        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        *self.last.lock() = Some(Instant::now());
         (self.sink)(event);
     }
 }
@@ -151,11 +169,24 @@ mod tests {
     fn what_is_done_again_does_not_go_back() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = seen.clone();
-        let sink = forward_only(Arc::new(move |e: RuntimeProgress| events.lock().unwrap().push(e.percent)));
+        let sink = forward_only(Arc::new(move |e: RuntimeProgress| events.lock().push(e.percent)));
         for (phase, percent) in [(Phase::Boot, 50.0), (Phase::Stop, 0.0), (Phase::Boot, 10.0), (Phase::Boot, 60.0)] {
             sink(RuntimeProgress { percent: Some(percent), ..RuntimeProgress::new(phase, "") });
         }
-        assert_eq!(*seen.lock().unwrap(), [Some(50.0), Some(0.0), Some(50.0), Some(60.0)]);
+        assert_eq!(*seen.lock(), [Some(50.0), Some(0.0), Some(50.0), Some(60.0)]);
+    }
+
+    #[test]
+    fn bytes_of_a_pull_do_not_go_back() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let events = seen.clone();
+        let sink = pull_forward_only(Arc::new(move |e: PullProgress| events.lock().push((e.progress, e.current))));
+        for said in [None, Some((50.0, 150)), Some((10.0, 20)), None, Some((60.0, 200))] {
+            let (progress, current) = said.unzip();
+            sink(PullProgress { progress, current, ..PullProgress::default() });
+        }
+        let furthest = (Some(50.0), Some(150));
+        assert_eq!(*seen.lock(), [(None, None), furthest, furthest, (None, None), (Some(60.0), Some(200))]);
     }
 
     #[test]

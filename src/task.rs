@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::Result;
+use crate::{error::Result, warnings::Warnings};
 
 /// Like [`tokio::spawn`].
 pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
@@ -31,6 +31,8 @@ type Value = Box<dyn Any + Send>;
 
 /// Runs blocking work on a thread that may block. The work goes on when the caller's future is dropped.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let current = Warnings::current();
+    let work = || Warnings::scope_blocking(current, work);
     let value = erased(Box::new(|| work().map(|value| Box::new(value) as Value))).await?;
     Ok(*value.downcast().expect("what the work returned"))
 }

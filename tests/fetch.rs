@@ -10,7 +10,7 @@ use std::{
 };
 
 use lima_runtime::{
-    call::Call,
+    call::{Call, Warnings},
     error::{Error, ErrorCode},
     fetch::{
         bundle::{self, DownloadOptions},
@@ -585,11 +585,12 @@ fn versions(lima: &str) -> serde_json::Value {
 async fn a_version_can_be_asked_for_and_one_with_an_advice_warns() {
     let bench = Bench::new(1000);
     publish_versions(&bench, "9.2.0", &[("9.2.0", None), ("9.1.2", Some("out of support"))]);
+    let call = Call { warnings: Some(Warnings::default()), ..Call::default() };
     let install = async |more: &serde_json::Value| {
-        bench.runtime_with(more).install(InstallOptions::default(), progress::ignore(), &Call::default()).await
+        bench.runtime_with(more).install(InstallOptions::default(), progress::ignore(), &call).await
     };
     let advised = || {
-        let warnings = lima_runtime::call::take_warnings();
+        let warnings = call.warnings.as_ref().unwrap().take();
         warnings.iter().filter(|w| w.message().contains("9.1.2")).map(Error::code).collect::<Vec<_>>()
     };
     install(&json!({})).await.unwrap();
@@ -809,13 +810,14 @@ async fn what_the_state_file_names_is_removed_only_where_we_made_it() {
         assert_eq!(bench.runtime().state().lima_home, None);
         assert_eq!(bench.runtime().lima_home(), bench.data().join("vms"));
     }
-    let warnings = lima_runtime::call::take_warnings();
-    let named = |w: &Error| w.code() == ErrorCode::InvalidState && w.message().contains("documents");
-    assert!(warnings.iter().any(named), "{warnings:?}");
     // What was configured meanwhile is written beside it, and loses it not.
     fs::write(bench.data().join("state.json"), json!({ "limaHome": precious, "resources": {} }).to_string()).unwrap();
     let resources = serde_json::from_value(json!({ "cpus": 1 })).unwrap();
+    let call = Call { warnings: Some(Warnings::default()), ..call };
     bench.runtime().configure(resources, &call).await.unwrap();
+    let warnings = call.warnings.as_ref().unwrap().take();
+    let named = |w: &Error| w.code() == ErrorCode::InvalidState && w.message().contains("documents");
+    assert!(warnings.iter().any(named), "{warnings:?}");
     let state = fs::read_to_string(bench.data().join("state.json")).unwrap();
     assert!(state.contains("documents") && state.contains("cpus"), "{state}");
     assert_eq!(fs::metadata(bench.data().join("state.json")).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lima_runtime::call::{self, Call};
+use lima_runtime::call::{Call, Warnings};
 use napi::{
     bindgen_prelude::{ClassInstance, FromNapiValue, Object, TypeName, ValidateNapiValue},
     sys,
@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::convert::{Failure, OrThrow, parse};
 
-/// Carries an `AbortSignal` into Rust. The facade listens to the signal and removes its listener afterwards; napi's
-/// own AbortSignal argument has traps (docs/reference/node-api.md#abortsignal).
+/// Carries an `AbortSignal` into Rust, and warnings out of it. The facade listens to the signal and removes its listener
+/// afterwards; napi's own AbortSignal argument has traps (docs/reference/node-api.md#abortsignal).
 #[napi]
 #[derive(Default)]
 pub struct CancelHandle {
     token: CancellationToken,
+    warnings: Warnings,
 }
 
 #[napi]
@@ -30,13 +31,12 @@ impl CancelHandle {
     pub fn cancel(&self) {
         self.token.cancel();
     }
-}
 
-/// What calls that ended well would have their callers know, as errors cross.
-#[cfg_attr(test, allow(dead_code, reason = "only napi's registration refers to it"))]
-#[napi]
-pub fn take_warnings() -> Vec<String> {
-    call::take_warnings().into_iter().map(|e| napi::Error::from(Failure(e)).reason).collect()
+    /// What the call would have its caller know, as errors cross.
+    #[napi]
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take().into_iter().map(|e| napi::Error::from(Failure(e)).reason).collect()
+    }
 }
 
 /// `{ handle?: CancelHandle, timeoutMs?: number, options?: string }`: how a method is called, and its own options.
@@ -63,12 +63,12 @@ impl<O: DeserializeOwned> FromNapiValue for NativeCall<O> {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
         // SAFETY: napi passes a live env and value.
         let object = unsafe { Object::from_napi_value(env, value) }?;
-        let cancel = object
-            .get::<ClassInstance<CancelHandle>>("handle")?
-            .map_or_else(CancellationToken::new, |h| h.token.clone());
+        let handle = object.get::<ClassInstance<CancelHandle>>("handle")?;
+        let cancel = handle.as_ref().map_or_else(CancellationToken::new, |h| h.token.clone());
+        let warnings = handle.map(|h| h.warnings.clone());
         // The facade has checked that it is a finite number above zero.
         let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
         let options = parse(object.get::<String>("options")?.as_deref().unwrap_or("{}")).or_throw()?;
-        Ok(Self(Call { cancel, timeout, since: None }, options))
+        Ok(Self(Call { cancel, timeout, since: None, warnings }, options))
     }
 }

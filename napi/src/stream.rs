@@ -193,7 +193,7 @@ impl ItemStream {
 #[napi]
 pub struct Upload {
     write: Arc<Mutex<Option<DuplexStream>>>,
-    read: std::sync::Mutex<Option<DuplexStream>>,
+    read: lima_runtime::mutex::Mutex<Option<DuplexStream>>,
 }
 
 #[napi]
@@ -202,7 +202,7 @@ impl Upload {
     #[allow(clippy::new_without_default, reason = "made by JavaScript only")]
     pub fn new() -> Self {
         let (write, read) = tokio::io::duplex(256 * 1024);
-        Self { write: Arc::new(Mutex::new(Some(write))), read: std::sync::Mutex::new(Some(read)) }
+        Self { write: Arc::new(Mutex::new(Some(write))), read: lima_runtime::mutex::Mutex::new(Some(read)) }
     }
 
     /// False when nobody reads any more: stop writing.
@@ -229,7 +229,7 @@ impl Upload {
 
 impl Upload {
     pub fn reader(&self) -> CoreResult<BoxRead> {
-        let mut read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut read = self.read.lock();
         read.take().map(|r| Box::new(r) as BoxRead).ok_or_else(|| Error::internal("an upload is read once"))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     BoxRead, BoxStream, Engine, reference, refused, restricted::Restricted, stats::StatsHistory, types::*, validate,
 };
 use crate::{
-    call::{CONTAINER_CALL, Call},
+    call::{CONTAINER_CALL, Call, Warnings},
     error::{Error, ErrorCode, Result},
     process::Collected,
     progress::{self, PullProgress, Sink},
@@ -84,7 +84,7 @@ impl Adapter {
         let engine = self.engine.clone();
         let gone = tokio_util::sync::CancellationToken::new();
         let stopped = gone.clone();
-        let mut work = task::spawn(async move {
+        let work = async move {
             let id = engine.create(&spec).await.map_err(|e| refused::start(e, &spec))?;
             let started = if stopped.is_cancelled() { Err(crate::call::aborted()) } else { engine.start(&id).await };
             match started {
@@ -94,7 +94,8 @@ impl Adapter {
                     Err(refused::start(e, &spec))
                 }
             }
-        });
+        };
+        let mut work = task::spawn(Warnings::scope(call.warnings.clone(), work));
         // A caller that drops this future gets the same clean-up as one that aborts.
         let _dropped = gone.clone().drop_guard();
         match call.run(CONTAINER_CALL, async { Ok((&mut work).await) }).await {
@@ -103,8 +104,10 @@ impl Adapter {
                 gone.cancel();
                 let engine = self.engine.clone();
                 self.discards.spawn(async move {
-                    if let Ok(Ok(id)) = work.await {
-                        discard(engine.as_ref(), &id).await;
+                    match tokio::time::timeout(GIVEN_UP, &mut work).await {
+                        Ok(Ok(Ok(id))) => discard(engine.as_ref(), &id).await,
+                        Ok(_) => {}
+                        Err(_) => work.abort(),
                     }
                 });
                 Err(early)
@@ -251,6 +254,7 @@ impl Adapter {
     ) -> Result<()> {
         validate::reference_of_image("name", image)?;
         validate::pull_options(options)?;
+        let progress = progress::pull_forward_only(progress);
         call.run(None, self.engine.pull(image, options, progress)).await
     }
 
@@ -378,8 +382,11 @@ fn is_pipe(_: std::fs::FileType) -> bool {
     false
 }
 
+/// What a start may still take when its caller has left it: a program that hangs holds up those after it.
+const GIVEN_UP: Duration = Duration::from_secs(180);
+
 async fn discard(engine: &dyn Engine, id: &str) {
-    if let Err(cleanup) = engine.remove(id, true).await {
+    if let Err(cleanup) = Call::default().run(CONTAINER_CALL, engine.remove(id, true)).await {
         tracing::warn!(%id, %cleanup, "could not remove a container that failed to start");
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 
 use super::{BoxStream, Engine, types::*};
-use crate::error::Result;
+use crate::{error::Result, mutex::Mutex};
 
 /// How far apart the two samples of a single call are taken.
 const GAP: Duration = Duration::from_millis(100);
@@ -31,7 +30,7 @@ impl StatsHistory {
             now = engine.sample(id).await?;
             first
         };
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.0.lock();
         // Ids of containers long gone must not pile up.
         all.retain(|_, s| now.at.duration_since(s.at) <= *USABLE.end());
         all.insert(id.to_owned(), now);
@@ -39,7 +38,7 @@ impl StatsHistory {
     }
 
     fn earlier(&self, id: &str, now: Instant) -> Option<StatsSample> {
-        let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all = self.0.lock();
         all.get(id).copied().filter(|s| USABLE.contains(&now.duration_since(s.at)))
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use super::disk;
 use crate::{
     call::Call,
     error::{Error, ErrorCode, Result},
+    mutex::Mutex,
 };
 
 /// Held until the last clone is gone: background work that outlives an aborted call keeps its clone.
@@ -66,7 +67,7 @@ type Waiter = UnboundedSender<Option<Result<Lock>>>;
 static QUEUES: Mutex<BTreeMap<PathBuf, Queue>> = Mutex::new(BTreeMap::new());
 
 fn queues() -> MutexGuard<'static, BTreeMap<PathBuf, Queue>> {
-    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+    QUEUES.lock()
 }
 
 fn queue_up(path: &Path, check: Check) -> Result<UnboundedReceiver<Option<Result<Lock>>>> {
@@ -246,7 +247,7 @@ mod tests {
                 assert!(futures_util::poll!(&mut wait).is_pending());
                 begun.send(()).unwrap();
                 let lock = wait.await?;
-                order.lock().unwrap().push(n);
+                order.lock().push(n);
                 drop(lock);
                 Ok::<_, Error>(())
             });
@@ -261,7 +262,7 @@ mod tests {
         }
         drop(first);
         let last = acquire(&path, &Call::default()).await.unwrap();
-        assert_eq!(*order.lock().unwrap(), (1..20).step_by(2).collect::<Vec<_>>());
+        assert_eq!(*order.lock(), (1..20).step_by(2).collect::<Vec<_>>());
         drop(last);
     }
 

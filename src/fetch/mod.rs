@@ -17,16 +17,12 @@ pub mod record;
 pub mod retry;
 pub mod unpack;
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use crate::{
     call,
     error::{Error, ErrorCode, Result},
+    mutex::Mutex,
     task,
 };
 use manifest::{Choice, Manifest, Origin, Part, Wanted};
@@ -185,12 +181,14 @@ pub fn advise(wanted: &Wanted) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let Some(advice) = &wanted.advice else { return };
     let what = format!("{} {}", wanted.part.title(), wanted.version);
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone()) {
-        call::warn(
-            Error::new(ErrorCode::OutdatedVersion, format!("{what}: {advice}"))
-                .detail("component", wanted.part.as_str())
-                .detail("version", wanted.version.clone())
-                .hint("Leave the version out of `versions` to have the one this package is tested with."),
-        );
+    let mut said = SAID.lock();
+    let warning = || {
+        Error::new(ErrorCode::OutdatedVersion, format!("{what}: {advice}"))
+            .detail("component", wanted.part.as_str())
+            .detail("version", wanted.version.clone())
+            .hint("Leave the version out of `versions` to have the one this package is tested with.")
+    };
+    if !said.contains(&what) && call::warn(warning()) {
+        said.insert(what);
     }
 }

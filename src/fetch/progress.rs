@@ -2,12 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::manifest::Part;
-use crate::progress::{Phase, RuntimeProgress, Sink, Throttle};
+use crate::{
+    mutex::Mutex,
+    progress::{Phase, RuntimeProgress, Sink, Throttle},
+};
 
 /// The rate is that of the last few seconds: long enough to be calm, short enough to notice a stall.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -49,7 +52,7 @@ impl Meter {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub fn say(&self, phase: Phase, part: Option<Part>, message: impl Into<String>) {
@@ -162,7 +165,7 @@ mod tests {
     fn recorded() -> (Arc<Meter>, Arc<Mutex<Vec<RuntimeProgress>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let into = seen.clone();
-        (Meter::new(Arc::new(move |e| into.lock().unwrap().push(e))), seen)
+        (Meter::new(Arc::new(move |e| into.lock().push(e))), seen)
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
         assert_eq!(meter.event().transferred, Some(50));
         b.finished(100);
         a.finished(100);
-        let last = seen.lock().unwrap().last().cloned().unwrap();
+        let last = seen.lock().last().cloned().unwrap();
         assert_eq!((last.percent, last.transferred, last.total), (Some(100.0), Some(200), Some(200)));
         assert!(last.message.contains("Lima 1.2.1"), "{}", last.message);
     }

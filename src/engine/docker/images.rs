@@ -1,9 +1,6 @@
 //! Images, but for pulling them.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{io, sync::Arc};
 
 use bollard::query_parameters as q;
 use bytes::Bytes;
@@ -19,6 +16,7 @@ use super::{
 use crate::{
     engine::{BoxStream, platform::Platform, time, types::*, validate},
     error::{Error, ErrorCode, Result},
+    mutex::Mutex,
 };
 
 #[derive(Deserialize)]
@@ -108,7 +106,7 @@ pub(super) async fn load(api: Api, archive: BoxStream<Bytes>) -> Result<Vec<Stri
     let body = archive.map(move |piece| {
         piece.map(Frame::data).map_err(|e| {
             let text = io::Error::other(e.to_string());
-            *note.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e);
+            *note.lock() = Some(e);
             text
         })
     });
@@ -127,7 +125,7 @@ pub(super) async fn load(api: Api, archive: BoxStream<Bytes>) -> Result<Vec<Stri
             .await
     }
     .await;
-    if let Some(e) = broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+    if let Some(e) = broken.lock().take() {
         return Err(e);
     }
     match loaded {

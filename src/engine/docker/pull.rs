@@ -102,8 +102,6 @@ async fn within<T>(idle: Duration, image: &str, work: impl Future<Output = T>) -
 #[derive(Default)]
 struct Layers {
     all: HashMap<String, Layer>,
-    /// The furthest we have said.
-    percent: f64,
 }
 
 #[derive(Default)]
@@ -147,16 +145,13 @@ impl Layers {
         (current, total(self.all.values().map(|l| l.total.unwrap_or(l.current))))
     }
 
-    fn progress(&mut self, line: &Line) -> PullProgress {
+    fn progress(&self, line: &Line) -> PullProgress {
         let (current, total) = self.bytes();
-        if total > 0 {
-            // Layers whose size is not known yet are taken for as large as the others.
-            let known = self.all.values().filter(|l| l.total.is_some()).count() as f64 / self.all.len() as f64;
-            self.percent = self.percent.max(current as f64 / total as f64 * 100.0 * known);
-        }
+        // Layers whose size is not known yet are taken for as large as the others.
+        let known = || self.all.values().filter(|l| l.total.is_some()).count() as f64 / self.all.len() as f64;
         PullProgress {
             status: line.status.clone(),
-            progress: (total > 0).then_some(self.percent),
+            progress: (total > 0).then(|| current as f64 / total as f64 * 100.0 * known()),
             total: (total > 0).then_some(total),
             current: (total > 0).then_some(current),
         }
@@ -176,20 +171,21 @@ impl Layers {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(text: &str) {
     let mut layers = Layers::default();
-    let mut furthest = 0.0;
     for line in text.lines().filter_map(|l| serde_json::from_str::<Line>(l).ok()) {
         layers.take(&line);
-        let percent = layers.progress(&line).progress.unwrap_or(furthest);
-        assert!((furthest..=100.0).contains(&percent), "{percent} after {furthest}");
-        furthest = percent;
+        let percent = layers.progress(&line).progress.unwrap_or_default();
+        assert!((0.0..=100.0).contains(&percent), "{percent}");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{mutex::Mutex, progress::pull_forward_only};
 
     fn line(id: &str, status: &str, current: u64, total: u64) -> Line {
         Line {
@@ -229,11 +225,16 @@ mod tests {
             0..60,
         )) {
             let mut layers = Layers::default();
-            let mut last = 0.0;
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let events = seen.clone();
+            let sink = pull_forward_only(Arc::new(move |p: PullProgress| events.lock().push(p)));
             for (id, status, current, total) in lines {
                 let l = line(&id, status, current, total);
                 layers.take(&l);
-                let p = layers.progress(&l);
+                sink(layers.progress(&l));
+            }
+            let mut last = 0.0;
+            for p in seen.lock().iter() {
                 let now = p.progress.unwrap_or(last);
                 prop_assert!(now >= last && now <= 100.0, "{now} after {last}");
                 prop_assert!(p.current <= p.total);

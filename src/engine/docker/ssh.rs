@@ -58,7 +58,7 @@ mod unix {
         os::fd::OwnedFd,
         pin::Pin,
         process::{Child, Command, Stdio},
-        sync::{Arc, Mutex},
+        sync::Arc,
         task::{Context, Poll, ready},
     };
 
@@ -68,7 +68,7 @@ mod unix {
     };
 
     use super::SshTarget;
-    use crate::env_vars;
+    use crate::{env_vars, mutex::Mutex};
 
     /// ssh's standard input and output are one socket, so that shutting down our half is the end of its input.
     pub(in super::super) struct SshStream {
@@ -99,7 +99,7 @@ mod unix {
             if let Some(stderr) = stderr {
                 let _ = stderr.take(64 * 1024).read_to_end(&mut text);
             }
-            let _ = reaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait();
+            let _ = reaped.lock().wait();
             String::from_utf8_lossy(&text).trim().to_owned()
         });
         Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, answered: false })
@@ -108,7 +108,7 @@ mod unix {
     impl Drop for SshStream {
         fn drop(&mut self) {
             // Not when the reaper holds it: the process has ended then.
-            if let Ok(mut child) = self.child.try_lock() {
+            if let Some(mut child) = self.child.try_lock() {
                 let _ = child.kill();
             }
         }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     engine::{BoxStream, types::*},
     error::{Error, ErrorCode, Result},
+    mutex::Mutex,
 };
 
 #[derive(Deserialize, Default)]
@@ -154,7 +154,7 @@ impl Clock {
     fn instant(&self, read: &str) -> Instant {
         let now = Instant::now();
         let Some(read) = time::parse(read) else { return now };
-        let mut anchor = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut anchor = self.0.lock();
         let (read0, at0) = *anchor.get_or_insert((read, now));
         let apart = Duration::from_millis(read.abs_diff(read0));
         let at = if read >= read0 { at0.checked_add(apart) } else { at0.checked_sub(apart) };

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,7 +24,7 @@ use super::{
     proxy::Proxy,
     ssh,
 };
-use crate::env_vars;
+use crate::{env_vars, mutex::Mutex};
 
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -58,7 +58,7 @@ impl hyper::rt::Read for Stream {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if let Poll::Ready(Err(e)) = &read {
             let e = io::Error::new(e.kind(), e.to_string());
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            *self.refusal.lock() = Some(e);
         }
         read
     }
@@ -106,7 +106,7 @@ impl Connector {
 
     /// What the last connection that was broken off was told.
     pub(super) fn refusal(&self) -> Option<io::Error> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refusal.lock().take()
     }
 
     fn stream(&self, io: impl Duplex + 'static) -> Stream {

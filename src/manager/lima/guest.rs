@@ -96,7 +96,7 @@ impl LimaRuntime {
     }
 
     fn unreachable_boot(&self) -> std::sync::MutexGuard<'_, Option<BootId>> {
-        self.unreachable.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.unreachable.lock()
     }
 
     fn current_boot(&self) -> Option<BootId> {

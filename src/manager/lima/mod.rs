@@ -89,7 +89,7 @@ pub struct LimaRuntime {
     #[cfg(unix)]
     kept: Arc<tokio::sync::Mutex<Option<guest::KeptConnection>>>,
     #[cfg(unix)]
-    unreachable: Arc<std::sync::Mutex<Option<guest::BootId>>>,
+    unreachable: Arc<crate::mutex::Mutex<Option<guest::BootId>>>,
     /// Whether it was warned of a foreign `limaHome`.
     #[cfg(unix)]
     warned: Arc<std::sync::atomic::AtomicBool>,
@@ -173,16 +173,15 @@ impl LimaRuntime {
     #[cfg(unix)]
     fn without_foreign_home(&self, mut state: LimaState) -> LimaState {
         if let Some(foreign) = state.lima_home.take_if(|home| !self.chose(home))
-            && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed)
+            && !self.warned.load(std::sync::atomic::Ordering::Relaxed)
         {
             let (file, foreign) = (self.dir().join("state.json"), foreign.display());
             let text =
                 format!("{} names {foreign} as limaHome, which is none of ours: it is left alone", file.display());
-            crate::call::warn(
-                Error::new(ErrorCode::InvalidState, text)
-                    .detail("path", file.display().to_string())
-                    .hint("A VM that lies there is found again with the appName and HOME that it was made with."),
-            );
+            let warning = Error::new(ErrorCode::InvalidState, text)
+                .detail("path", file.display().to_string())
+                .hint("A VM that lies there is found again with the appName and HOME that it was made with.");
+            self.warned.fetch_or(crate::call::warn(warning), std::sync::atomic::Ordering::Relaxed);
         }
         state
     }

@@ -399,11 +399,13 @@ mod tests {
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         std::fs::write(&log, "{\"msg\":\"Forwarding TCP from 0.0.0.0:80 to 127.0.0.1:80\"}\n").unwrap();
         let began = Instant::now();
-        runtime.await_host_ports(&[(Protocol::Tcp, 80)]).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(1) && call::take_warnings().is_empty());
-        runtime.await_host_ports(&[(Protocol::Tcp, 80), (Protocol::Udp, 81)]).await.unwrap();
+        let warnings = call::Warnings::default();
+        let call = call::Call { warnings: Some(warnings.clone()), ..call::Call::default() };
+        call.run(None, runtime.await_host_ports(&[(Protocol::Tcp, 80)])).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1) && warnings.take().is_empty());
+        call.run(None, runtime.await_host_ports(&[(Protocol::Tcp, 80), (Protocol::Udp, 81)])).await.unwrap();
         assert!(began.elapsed() >= FORWARD_TIMEOUT);
-        let [warning] = &call::take_warnings()[..] else { panic!() };
+        let [warning] = &warnings.take()[..] else { panic!() };
         assert_eq!((warning.code(), &warning.details()["port"]), (ErrorCode::PortNotForwarded, &81.into()));
     }
 
