@@ -15,16 +15,29 @@ pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
     tokio::spawn(work)
 }
 
-/// A stream that a task fills. Dropping the stream ends the task.
-pub fn stream<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
-    fill: impl FnOnce(mpsc::Sender<Result<T>>) -> F,
+/// A stream that a task fills, and whose error is the stream's last word. Dropping the stream ends the task.
+pub fn stream<T: Send + 'static, F: Future<Output = Result<()>> + Send + 'static>(
+    fill: impl FnOnce(Items<T>) -> F,
 ) -> Pin<Box<dyn Stream<Item = Result<T>> + Send>> {
     let (send, receive) = mpsc::channel(16);
-    let task = AbortOnDropHandle::new(spawn(fill(send)));
+    let work = fill(Items(send.clone()));
+    let task = AbortOnDropHandle::new(spawn(async move {
+        if let Err(e) = work.await {
+            _ = send.send(Err(e)).await;
+        }
+    }));
     futures_util::stream::unfold((receive, task), |(mut receive, task)| async move {
         receive.recv().await.map(|item| (item, (receive, task)))
     })
     .boxed()
+}
+
+pub struct Items<T>(mpsc::Sender<Result<T>>);
+
+impl<T> Items<T> {
+    pub async fn put(&self, item: T) -> Result<()> {
+        self.0.send(Ok(item)).await.map_err(|_| crate::call::aborted())
+    }
 }
 
 type Value = Box<dyn Any + Send>;

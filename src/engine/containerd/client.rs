@@ -14,7 +14,7 @@ use super::{
     events::{hub::Hub, records::Records},
     image::cache::Cache,
     nerdctl::{
-        files::{Files, Kept, Known},
+        files::{Files, Kept, WithTask},
         runner::{self, Nerdctl},
     },
     settings::Settings,
@@ -114,13 +114,13 @@ impl Containerd {
         self.restart_policies.get_or_try_init(|| self.api.restart_policies()).await.map(Vec::as_slice)
     }
 
-    pub(crate) async fn everything(&self) -> Result<Vec<Known>> {
+    pub(crate) async fn everything(&self) -> Result<Vec<WithTask>> {
         let (containers, mut tasks) = tokio::try_join!(self.records.all(&self.api, &self.hub), self.api.tasks())?;
         Ok(containers.iter().map(|container| (container.clone(), tasks.remove(&container.id))).collect())
     }
 
     /// What nerdctl's files say of these; `whole` when there are no others.
-    pub(crate) async fn kept_of(&self, containers: &[Known], whole: bool) -> Result<HashMap<String, Kept>> {
+    pub(crate) async fn kept_of(&self, containers: &[WithTask], whole: bool) -> Result<HashMap<String, Kept>> {
         self.files.of(containers, whole, self.hub.subscription()).await
     }
 

@@ -2,7 +2,7 @@
 
 pub(super) use super::{
     client::Containerd,
-    nerdctl::{errors::About, files::Known, labels},
+    nerdctl::{errors::About, files::WithTask, labels},
     source::containers::{Container, Task},
 };
 pub(super) use crate::{

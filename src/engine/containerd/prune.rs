@@ -21,10 +21,10 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
     // Containers first: what only they used is unused then.
     if options.containers == Some(true) {
         let all = c.everything().await?;
-        let ended = |(_, task): &&Known| {
+        let ended = |(_, task): &&WithTask| {
             task.as_ref().is_none_or(|t| t.exit_code.is_some() || t.state == ContainerState::Stopped)
         };
-        let label = |(container, _): &&Known| ours(container.labels.get(APP_LABEL).map(String::as_str));
+        let label = |(container, _): &&WithTask| ours(container.labels.get(APP_LABEL).map(String::as_str));
         for (container, _) in all.iter().filter(ended).filter(label) {
             let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
             if gone(lifecycle::remove(c, &container.id, false).await)? {

@@ -17,7 +17,7 @@ use super::{
     health, logger, mounts,
     ports::{check_addresses, check_ports, free_ports, host_ports},
     record,
-    restart_policy::{monitored, word},
+    restart_policy::{monitored, policy_name},
 };
 use crate::call;
 
@@ -61,7 +61,7 @@ fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
     let mut all = spec.labels.clone();
     all.insert(IMAGE.into(), spec.image.clone());
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
-        all.insert(RESTART.into(), word(policy).into());
+        all.insert(RESTART.into(), policy_name(policy).into());
     }
     let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
     if !empty.is_empty() {
@@ -143,7 +143,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     for (i, v) in spec.volumes.iter().enumerate() {
         args.push(mounts::volume(c, i, v).await?);
     }
-    args.extend(networks::called(c, &spec.networks).await?.iter().map(|n| format!("--network={n}")));
+    args.extend(networks::names_of(c, &spec.networks).await?.iter().map(|n| format!("--network={n}")));
     if let Some(platform) = &spec.platform {
         args.push(format!("--platform={platform}"));
     }
@@ -154,7 +154,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     args.push(format!("--label={MONITOR_STATUS}="));
     args.push(format!("--label={UNFINISHED}=true"));
     args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
-    args.push(called_by_name(c, &spec.image).await?);
+    args.push(name_of_image(c, &spec.image).await?);
     if !spec.command.is_empty() {
         // nerdctl swallows one, and only the first.
         args.push("--".into());
@@ -164,7 +164,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
 }
 
 /// nerdctl 2.1 does not find an image by Docker's id of it.
-async fn called_by_name(c: &Containerd, image: &str) -> Result<String> {
+async fn name_of_image(c: &Containerd, image: &str) -> Result<String> {
     if !reference::is_id(image) {
         return Ok(image.to_owned());
     }

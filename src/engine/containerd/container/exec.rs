@@ -23,7 +23,7 @@ use super::super::{
     },
     prelude::*,
 };
-use super::find::running;
+use super::find::{invalid_state, running};
 use crate::{
     engine::Attached,
     process::{Chunk, Exit, Output},
@@ -122,17 +122,11 @@ async fn attached(
                 Chunk::Stdout(data) => OutputChunk { stream: OutputStream::Stdout, data },
                 Chunk::Stderr(data) => OutputChunk { stream: OutputStream::Stderr, data: held.pass(&data) },
             };
-            if !chunk.data.is_empty() && out.send(Ok(chunk)).await.is_err() {
-                return;
+            if !chunk.data.is_empty() {
+                out.put(chunk).await?;
             }
         }
-        let exit = match process.exit().await {
-            Ok(exit) => exit,
-            Err(e) => {
-                _ = out.send(Err(e)).await;
-                return;
-            }
-        };
+        let exit = process.exit().await?;
         let (code, rest) = match verdict(&exit, held.held.freeze()) {
             Verdict::Ended(code, rest) => (code, rest),
             Verdict::Failed(stderr) => {
@@ -143,21 +137,18 @@ async fn attached(
                 if !gone && ["setns", "namespace path"].iter().any(|word| error.message().contains(word)) {
                     gone = tokio::time::timeout(DYING, c.api.wait(&id)).await.is_ok();
                 }
-                let error = if gone && error.code() == ErrorCode::EngineError {
-                    Error::new(ErrorCode::InvalidState, format!("Container {id} is not running"))
-                        .detail("id", id)
-                        .source(error)
+                return Err(if gone && error.code() == ErrorCode::EngineError {
+                    invalid_state(&id, "is not running").source(error)
                 } else {
                     error
-                };
-                _ = out.send(Err(error)).await;
-                return;
+                });
             }
         };
         ended.send_replace(Some(code));
         if !rest.is_empty() {
-            _ = out.send(Ok(OutputChunk { stream: OutputStream::Stderr, data: rest })).await;
+            out.put(OutputChunk { stream: OutputStream::Stderr, data: rest }).await?;
         }
+        Ok(())
     });
     let input: Pin<Box<dyn AsyncWrite + Send>> = match stdin {
         Some(stdin) => {

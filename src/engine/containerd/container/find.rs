@@ -31,7 +31,7 @@ pub(crate) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
 }
 
 /// The container and its task. Gone meanwhile is not found.
-pub(crate) async fn look(c: &Containerd, reference: &str) -> Result<(Container, Option<Task>)> {
+pub(crate) async fn find_with_task(c: &Containerd, reference: &str) -> Result<(Container, Option<Task>)> {
     let container = find(c, reference).await?;
     let task = c.api.task(&container.id).await?;
     Ok((container, task))
@@ -39,7 +39,7 @@ pub(crate) async fn look(c: &Containerd, reference: &str) -> Result<(Container, 
 
 /// The full id of a container that runs and is not paused.
 pub(crate) async fn running(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
-    let (container, task) = look(c, reference).await?;
+    let (container, task) = find_with_task(c, reference).await?;
     match task {
         Some(task) if task.state == ContainerState::Running => Ok((container, task)),
         Some(task) if task.state == ContainerState::Paused => Err(invalid_state(reference, "is paused")),
@@ -48,7 +48,7 @@ pub(crate) async fn running(c: &Containerd, reference: &str) -> Result<(Containe
 }
 
 pub(crate) async fn running_or_paused(c: &Containerd, reference: &str) -> Result<(Container, Task)> {
-    let (container, task) = look(c, reference).await?;
+    let (container, task) = find_with_task(c, reference).await?;
     let task = task.filter(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused));
     Ok((container, task.ok_or_else(|| invalid_state(reference, "is not running"))?))
 }

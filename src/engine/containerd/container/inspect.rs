@@ -10,13 +10,13 @@ use super::super::{
     source::api::millis,
 };
 use super::{
-    find::look,
+    find::find_with_task,
     health::health_of,
     restart_policy::{comes_back, policy},
     spec::{mounts, spec, strings},
 };
 pub(crate) async fn inspect(c: &Containerd, id: &str) -> Result<ContainerInfo> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     let kept = c.kept(&container, task.clone()).await?;
     let task = c.ends.or_task(&container.id, task, &kept);
     Ok(info(&container, task.as_ref(), kept, time::now()))
@@ -68,7 +68,7 @@ fn status(state: ContainerState, task: Option<&Task>, started: Option<Millis>, h
 }
 
 pub(crate) async fn details(c: &Containerd, id: &str) -> Result<ContainerDetails> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     let kept = c.kept(&container, task.clone()).await?;
     let started_at = kept.started_at;
     let task = c.ends.or_task(&container.id, task, &kept);

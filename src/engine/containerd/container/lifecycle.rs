@@ -12,14 +12,14 @@ use super::super::{
     source::containers::not_found,
 };
 use super::{
-    find::{find, invalid_state, look, running},
+    find::{find, find_with_task, invalid_state, running},
     health, logger, record,
     restart_policy::{monitored, policy, set_status, watched},
     signals::signal_number,
 };
 
 pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     match task.map(|t| t.state) {
         // As Docker: nothing to do.
         Some(ContainerState::Running) => return Ok(()),
@@ -75,20 +75,20 @@ async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Resul
     if labels.is_empty() {
         return start().await;
     }
-    let mut hidden = Hidden::new(c, &container.id, labels).await?;
+    let mut hidden = HiddenLabels::new(c, &container.id, labels).await?;
     let result = start().await;
-    hidden.show(result.is_ok()).await?;
+    hidden.restore(result.is_ok()).await?;
     result
 }
 
 /// Labels taken off a container, until they are shown again or this is dropped.
-struct Hidden {
+struct HiddenLabels {
     c: Containerd,
     id: String,
     labels: HashMap<&'static str, String>,
 }
 
-impl Hidden {
+impl HiddenLabels {
     async fn new(c: &Containerd, id: &str, labels: HashMap<&'static str, String>) -> Result<Self> {
         let hidden = Self { c: c.clone(), id: id.to_owned(), labels };
         // containerd keeps no label without a value.
@@ -96,7 +96,7 @@ impl Hidden {
         Ok(hidden)
     }
 
-    async fn show(&mut self, running: bool) -> Result<()> {
+    async fn restore(&mut self, running: bool) -> Result<()> {
         if running && let Some(status) = self.labels.get_mut(MONITOR_STATUS) {
             let meanwhile = self.c.api.container(&self.id).await?;
             if meanwhile.labels.get(OUR_STATUS).is_none_or(|s| s != "stopped") {
@@ -109,7 +109,7 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for HiddenLabels {
     fn drop(&mut self) {
         let labels = std::mem::take(&mut self.labels);
         if labels.is_empty() {
@@ -205,7 +205,7 @@ pub(crate) async fn restart(c: &Containerd, id: &str, timeout: Option<u32>) -> R
 }
 
 pub(crate) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     let number = signal_number(signal)?;
     let Some(task) = task.filter(|t| t.exit_code.is_none()) else { return Err(invalid_state(id, "is not running")) };
     // As Docker: who kills it does not want it back.
@@ -226,7 +226,7 @@ pub(crate) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
 /// Anonymous volumes stay, as with `docker rm`: they may hold data. Those of a container that never ran hold none, and
 /// nobody could name them afterwards.
 pub(crate) async fn remove(c: &Containerd, id: &str, force: bool) -> Result<()> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     if !force && task.as_ref().is_some_and(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused)) {
         return Err(Error::new(ErrorCode::InUse, format!("Container {id} is running"))
             .detail("id", id)
@@ -251,7 +251,7 @@ pub(crate) async fn pause(c: &Containerd, id: &str) -> Result<()> {
 }
 
 pub(crate) async fn unpause(c: &Containerd, id: &str) -> Result<()> {
-    let (container, task) = look(c, id).await?;
+    let (container, task) = find_with_task(c, id).await?;
     if task.is_none_or(|t| t.state != ContainerState::Paused) {
         return Err(invalid_state(id, "is not paused"));
     }
@@ -259,7 +259,7 @@ pub(crate) async fn unpause(c: &Containerd, id: &str) -> Result<()> {
 }
 
 pub(crate) async fn wait(c: &Containerd, reference: &str) -> Result<WaitResult> {
-    let (container, task) = look(c, reference).await?;
+    let (container, task) = find_with_task(c, reference).await?;
     let id = container.id.as_str();
     if task.is_none() {
         let kept = c.kept(&container, None).await?;

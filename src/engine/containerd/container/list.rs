@@ -41,7 +41,7 @@ fn matches(
     container: &Container,
     task: Option<&Task>,
     shown: &ContainerInfo,
-    all: &[Known],
+    all: &[WithTask],
 ) -> bool {
     let any = |fits: &dyn Fn(&str) -> bool| values.is_empty() || values.iter().any(|v| fits(v));
     match key {

@@ -62,8 +62,7 @@ pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
                     over = true;
                     match ended {
                         Err(e) if matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning) => {
-                            _ = out.send(Err(e)).await;
-                            return;
+                            return Err(e);
                         }
                         _ => continue,
                     }
@@ -83,40 +82,25 @@ pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
                     continue;
                 }
             };
-            let chunks = match select.feed(&data) {
-                Ok(chunks) => chunks,
-                Err(e) => {
-                    _ = out.send(Err(e)).await;
-                    return;
-                }
-            };
-            for chunk in chunks {
-                if out.send(Ok(chunk)).await.is_err() {
-                    return;
-                }
+            for chunk in select.feed(&data)? {
+                out.put(chunk).await?;
             }
         }
         for chunk in select.rest() {
-            if out.send(Ok(chunk)).await.is_err() {
-                return;
-            }
+            out.put(chunk).await?;
         }
         if hangs {
-            return;
+            return Ok(());
         }
-        let failed = match process.exit().await {
-            Err(e) => Some(e),
-            Ok(_) if over => None,
+        match process.exit().await? {
+            _ if over => Ok(()),
             // A quiet end would look like the container's own.
-            Ok(_) if follow => still_there(&c, &container.id).await.err(),
-            Ok(Exit::Code(0)) => None,
-            Ok(exit) => {
+            _ if follow => still_there(&c, &container.id).await,
+            Exit::Code(0) => Ok(()),
+            exit => {
                 let words = String::from_utf8_lossy(&stderr).trim().to_owned();
-                Some(Error::new(ErrorCode::EngineError, format!("Reading the log ended with {exit}: {words}")))
+                Err(Error::new(ErrorCode::EngineError, format!("Reading the log ended with {exit}: {words}")))
             }
-        };
-        if let Some(e) = failed {
-            _ = out.send(Err(e)).await;
         }
     }))
 }

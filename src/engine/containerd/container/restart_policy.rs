@@ -56,7 +56,7 @@ pub(crate) fn policy(text: Option<&str>) -> RestartPolicy {
     }
 }
 
-pub(crate) fn word(policy: RestartPolicy) -> &'static str {
+pub(crate) fn policy_name(policy: RestartPolicy) -> &'static str {
     match policy {
         RestartPolicy::No => "no",
         RestartPolicy::Always => "always",

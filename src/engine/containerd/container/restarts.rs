@@ -5,7 +5,7 @@ use std::{sync::Weak, time::Duration};
 use super::super::{client::Inner, events::hub::Follower, nerdctl::labels::RESTART, prelude::*};
 use super::{
     lifecycle::start,
-    restart_policy::{meant_to_run, watched, word},
+    restart_policy::{meant_to_run, policy_name, watched},
 };
 use crate::call::{CONTAINER_CALL, Call};
 
@@ -46,7 +46,8 @@ async fn resume(c: &Containerd) {
 /// A container ended: starts it again where that is ours to do.
 async fn ended(c: &Containerd, id: &str, exit_code: i64) {
     let Ok(container) = c.api.container(id).await else { return };
-    let enough = exit_code != 0 || container.labels.get(RESTART).is_some_and(|p| p != word(RestartPolicy::OnFailure));
+    let enough =
+        exit_code != 0 || container.labels.get(RESTART).is_some_and(|p| p != policy_name(RestartPolicy::OnFailure));
     if !enough || !watched(&container) || !meant_to_run(&container) {
         return;
     }

@@ -51,34 +51,21 @@ pub(crate) async fn samples(c: &Containerd, id: &str) -> Result<BoxStream<StatsS
             // The first two make the first reading: they need not be a second apart.
             let mut gap = Duration::from_millis(200);
             loop {
-                let reading = read(&c, &id, task.pid).await;
-                let ended = reading.is_err();
-                if out.send(reading).await.is_err() || ended {
-                    return;
-                }
+                out.put(read(&c, &id, task.pid).await?).await?;
                 tokio::time::sleep(gap).await;
                 gap = Duration::from_secs(1);
             }
         };
-        tokio::select! {
-            _ = c.api.wait(&id) => {}
-            () = measure => {}
+        let ended: Result<()> = tokio::select! {
+            _ = c.api.wait(&id) => Ok(()),
+            failed = measure => failed,
+        };
+        match ended {
+            // The container's end is the stream's, not an error.
+            Err(e) if matches!(e.code(), ErrorCode::InvalidState | ErrorCode::ContainerNotFound) => Ok(()),
+            other => other,
         }
-    })
-    .into_ended())
-}
-
-trait IntoEnded {
-    fn into_ended(self) -> Self;
-}
-
-impl IntoEnded for BoxStream<StatsSample> {
-    /// The container's end is the stream's, not an error.
-    fn into_ended(self) -> Self {
-        use futures_util::{StreamExt, future};
-        let over = |e: &crate::error::Error| matches!(e.code(), ErrorCode::InvalidState | ErrorCode::ContainerNotFound);
-        self.take_while(move |item| future::ready(!item.as_ref().is_err_and(over))).boxed()
-    }
+    }))
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

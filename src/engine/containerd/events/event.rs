@@ -20,7 +20,7 @@ use crate::{
 
 /// An event, with what the filters ask for.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct Remembered {
     pub(crate) event: RuntimeEvent,
     pub(crate) image: Option<String>,
     pub(crate) labels: Arc<Labels>,
@@ -45,7 +45,7 @@ fn named(c: &Container) -> Named {
     }
 }
 
-pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>) -> Option<Known> {
+pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<String, Named>) -> Option<Remembered> {
     if !api.is_mine(envelope) {
         return None;
     }
@@ -84,7 +84,7 @@ pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<Str
             exit_code,
             app: None,
         };
-        return Some(Known { event, image: Some(name), labels: Arc::default() });
+        return Some(Remembered { event, image: Some(name), labels: Arc::default() });
     }
     if !names.contains_key(&id)
         && action != "destroy"
@@ -108,7 +108,7 @@ pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<Str
         exit_code,
         app: about.and_then(|a| a.labels.get(APP_LABEL).cloned()),
     };
-    Some(Known {
+    Some(Remembered {
         event,
         image: about.map(|a| a.image.clone()),
         labels: about.map(|a| a.labels.clone()).unwrap_or_default(),
@@ -116,8 +116,8 @@ pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<Str
 }
 
 /// As Docker filters: one value of each kind fits; of labels, all of them.
-pub(crate) fn fits(filters: &Filters, known: &Known) -> bool {
-    let Known { event, image, labels: own } = known;
+pub(crate) fn fits(filters: &Filters, known: &Remembered) -> bool {
+    let Remembered { event, image, labels: own } = known;
     let is = |kind: EventKind, v: &str| {
         event.kind == kind
             && (event.name.as_deref() == Some(v) || event.id == v || v.len() >= 12 && event.id.starts_with(v))

@@ -24,7 +24,7 @@ use super::super::{
         events::{SUBSCRIBED, Subject},
     },
 };
-use super::event::{Known, containers_by_id, fits, read};
+use super::event::{Remembered, containers_by_id, fits, read};
 use crate::{
     engine::{BoxStream, time, types::*},
     error::{Error, ErrorCode, Result},
@@ -43,7 +43,7 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 struct Log {
     /// The number of the oldest event kept.
     first: u64,
-    events: VecDeque<Arc<Known>>,
+    events: VecDeque<Arc<Remembered>>,
     /// How many subscriptions have ended, and why the last one did.
     ended: u64,
     why: Option<(ErrorCode, String)>,
@@ -73,7 +73,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn add(&self, known: Known) {
+    fn add(&self, known: Remembered) {
         {
             let mut log = self.log.lock();
             if log.events.len() == MEMORY {
@@ -225,7 +225,7 @@ impl Hub {
             exit_code: None,
             app: None,
         };
-        self.shared.add(Known { event, image: None, labels: Arc::default() });
+        self.shared.add(Remembered { event, image: None, labels: Arc::default() });
     }
 
     /// `keep` lives as long as the stream.
@@ -261,19 +261,14 @@ impl Hub {
                     (batch, over)
                 };
                 for known in batch {
-                    let wanted = !early(&known.event) && fits(&filters, &known);
-                    if wanted && out.send(Ok(known.event.clone())).await.is_err() {
-                        return;
+                    if !early(&known.event) && fits(&filters, &known) {
+                        out.put(known.event.clone()).await?;
                     }
                 }
                 if let Some((code, message)) = over {
-                    _ = out.send(Err(Error::new(code, message))).await;
-                    return;
+                    return Err(Error::new(code, message));
                 }
-                tokio::select! {
-                    changed = changed.changed() => if changed.is_err() { return },
-                    () = out.closed() => return,
-                }
+                changed.changed().await.map_err(|_| closed())?;
             }
         }))
     }

@@ -160,30 +160,18 @@ pub(crate) async fn save(c: &Containerd, images: &[String]) -> Result<BoxStream<
         save.push(name.clone());
         export.push(name);
     }
-    let process = c.nerdctl.spawn(archiver(c, save, export).await?).await?;
-    let state = Some((process, Collected::up_to(KEPT)));
-    let stream = futures_util::stream::unfold(state, |state| async {
-        let (mut process, mut said): (Process, Collected) = state?;
-        loop {
-            match process.next().await {
-                Some(Chunk::Stdout(data)) => return Some((Ok(data), Some((process, said)))),
-                Some(Chunk::Stderr(data)) => {
-                    if let Err(e) = said.stderr(&data) {
-                        return Some((Err(e), None));
-                    }
-                }
-                None => break,
+    let mut process = c.nerdctl.spawn(archiver(c, save, export).await?).await?;
+    Ok(task::stream(move |out| async move {
+        let mut said = Collected::up_to(KEPT);
+        while let Some(chunk) = process.next().await {
+            match chunk {
+                Chunk::Stdout(data) => out.put(data).await?,
+                Chunk::Stderr(data) => said.stderr(&data)?,
             }
         }
-        match process.exit().await {
-            Ok(exit) => {
-                let output = Output { exit, stdout: Vec::new(), stderr: said.stderr };
-                (!output.success()).then(|| (Err(refused(&output)), None))
-            }
-            Err(e) => Some((Err(e), None)),
-        }
-    });
-    Ok(stream.boxed())
+        let output = Output { exit: process.exit().await?, stdout: Vec::new(), stderr: said.stderr };
+        if output.success() { Ok(()) } else { Err(refused(&output)) }
+    }))
 }
 
 #[cfg(test)]

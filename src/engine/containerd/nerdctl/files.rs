@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A container's record, and its task where it has one.
-pub(crate) type Known = (Arc<Container>, Option<Task>);
+pub(crate) type WithTask = (Arc<Container>, Option<Task>);
 
 /// What was read of a container's files.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,7 @@ impl Files {
     /// For these containers; `whole` when there are no others. `listening` is the number of the subscription that stands.
     pub(crate) async fn of(
         &self,
-        containers: &[Known],
+        containers: &[WithTask],
         whole: bool,
         listening: Option<u64>,
     ) -> Result<HashMap<String, Kept>> {

@@ -114,7 +114,52 @@ pub(crate) fn version(said: &str) -> (u32, u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        call::Call,
+        engine::RuntimeType,
+        error::ErrorCode,
+        guest::Socket,
+        process::{Exit, Output},
+    };
+
+    /// Where nerdctl takes its time.
+    struct SlowGuest;
+
+    #[async_trait::async_trait]
+    impl Guest for SlowGuest {
+        async fn run(&self, _: Command) -> Result<Output> {
+            tokio::time::sleep(Duration::from_secs(500)).await;
+            Ok(Output { exit: Exit::Code(0), stdout: b"done".to_vec(), stderr: Vec::new() })
+        }
+
+        async fn spawn(&self, _: Command) -> Result<Process> {
+            unreachable!()
+        }
+
+        async fn connect(&self, _: &str) -> Result<Socket> {
+            unreachable!()
+        }
+
+        fn containerd_socket(&self) -> &'static str {
+            "/nonexistent.sock"
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_has_the_deadline_of_its_call_and_no_other() {
+        let nerdctl = Nerdctl::new(&Settings::system(Arc::new(SlowGuest), RuntimeType::Containerd, "kai", "kai"));
+        let write = async |seconds| {
+            let call = Call { timeout: Some(Duration::from_secs(seconds)), ..Call::default() };
+            call.run(None, nerdctl.write(About::Engine, ["rm", "web"])).await
+        };
+        assert_eq!(write(600).await.unwrap(), b"done");
+        // The second waits for its turn, too.
+        let (first, second) = tokio::join!(write(600), write(600));
+        assert_eq!((first.is_ok(), second.unwrap_err().code()), (true, ErrorCode::Timeout));
+    }
 
     #[test]
     fn versions_of_releases_and_builds() {

@@ -8,7 +8,7 @@ use super::super::{
     prelude::*,
 };
 use super::{
-    cni::{Endpoint, First},
+    cni::{Endpoint, FirstProcess},
     hosts::Hosts,
     networks::{self, Network},
 };
@@ -17,7 +17,7 @@ use crate::guest::BEGAN;
 const LEASES: &str = "/var/lib/cni/networks";
 
 /// The container's process, where it lives.
-async fn living(c: &Containerd, id: &str) -> Result<Option<First>> {
+async fn living(c: &Containerd, id: &str) -> Result<Option<FirstProcess>> {
     const SAY: &str = r#"began "$1" && printf %s "$at""#;
     let pid = async || -> Result<Option<u32>> {
         let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);
@@ -31,7 +31,7 @@ async fn living(c: &Containerd, id: &str) -> Result<Option<First>> {
         now = pid().await?;
         if now == Some(number) {
             let began = String::from_utf8_lossy(&out.checked("sh")?).into_owned();
-            return Ok(Some(First { pid: text, began }));
+            return Ok(Some(FirstProcess { pid: text, began }));
         }
     }
     Ok(None)

@@ -18,7 +18,7 @@ const PLUGINS: [&str; 5] =
 const RESULTS: &str = "/var/lib/cni/results";
 
 /// A container's first process, and the moment it began.
-pub(crate) struct First {
+pub(crate) struct FirstProcess {
     pub(crate) pid: String,
     pub(crate) began: String,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Endpoint<'a> {
     pub(crate) network: &'a Network,
     pub(crate) container: &'a str,
     pub(crate) interface: &'a str,
-    pub(crate) first: First,
+    pub(crate) first: FirstProcess,
 }
 
 /// Runs a plugin with the network namespace of the process `$1` that began at `$2`, which it is given by a descriptor: the

@@ -11,7 +11,7 @@ const ATTACHABLE: &str = "lima-runtime.attachable";
 
 /// What nerdctl takes, with an address after it, for another container's network or a namespace, and without one for the
 /// engine's own namespace (2.1 to 2.3, pkg/netutil/nettype).
-const MEANT_OTHERWISE: [&str; 2] = ["container", "ns"];
+const NO_NAMES: [&str; 2] = ["container", "ns"];
 
 /// One `.conflist`.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,11 +74,11 @@ pub(crate) async fn find(c: &Containerd, reference: &str) -> Result<Network> {
 }
 
 /// nerdctl records a network as it was called, and finds it by its name alone: ids become names.
-pub(crate) async fn called(c: &Containerd, references: &[String]) -> Result<Vec<String>> {
+pub(crate) async fn names_of(c: &Containerd, references: &[String]) -> Result<Vec<String>> {
     if references.is_empty() {
         return Ok(Vec::new());
     }
-    if let Some(i) = references.iter().position(|r| MEANT_OTHERWISE.contains(&r.as_str())) {
+    if let Some(i) = references.iter().position(|r| NO_NAMES.contains(&r.as_str())) {
         let problem = format!("nerdctl takes {:?} for the beginning of a namespace's address", references[i]);
         return Err(Error::invalid(format!("networks[{i}]"), problem));
     }
@@ -92,7 +92,7 @@ pub(crate) async fn called(c: &Containerd, references: &[String]) -> Result<Vec<
 }
 
 pub(crate) async fn create(c: &Containerd, name: &str, options: &NetworkOptions) -> Result<String> {
-    if MEANT_OTHERWISE.contains(&name) {
+    if NO_NAMES.contains(&name) {
         return Err(Error::new(ErrorCode::NameInUse, format!("nerdctl takes {name} for no network's name"))
             .detail("field", "name")
             .hint("Choose another name."));
