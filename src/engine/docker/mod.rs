@@ -152,174 +152,80 @@ impl DockerEngine {
     }
 }
 
-#[async_trait]
-impl Engine for DockerEngine {
-    fn runtime_type(&self) -> RuntimeType {
-        RuntimeType::Docker
-    }
+/// Each method of the trait with the function that does it, asked of the engine that was found; and the others.
+macro_rules! methods {
+    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* $({ $($other:tt)* })?) => {
+        #[async_trait]
+        impl Engine for DockerEngine {
+            $(async fn $method(&self, $($name: $kind),*) -> Result<$answer> {
+                self.with(|api| $work(api, $($name),*)).await
+            })*
+            $($($other)*)?
+        }
+    };
+}
 
-    /// The user's.
-    async fn is_private(&self) -> Result<bool> {
-        Ok(false)
-    }
+methods! {
+    ping() -> () = system::ping;
+    system_info() -> SystemInfo = system::info;
+    disk_usage() -> DiskUsage = system::disk_usage;
+    create(spec: &ContainerSpec) -> String = containers::create;
+    start(id: &str) -> () = containers::start;
+    stop(id: &str, timeout: Option<u32>) -> () = containers::stop;
+    stop_timeout(id: &str) -> StopTimeout = containers::stop_timeout;
+    restart(id: &str, timeout: Option<u32>) -> () = containers::restart;
+    kill(id: &str, signal: &str) -> () = containers::kill;
+    remove(id: &str, force: bool) -> () = containers::remove;
+    pause(id: &str) -> () = containers::pause;
+    unpause(id: &str) -> () = containers::unpause;
+    wait(id: &str) -> WaitResult = containers::wait;
+    inspect(id: &str) -> ContainerInfo = containers::inspect;
+    details(id: &str) -> ContainerDetails = containers::details;
+    list(options: &ListOptions) -> Vec<ContainerInfo> = containers::list;
+    logs(id: &str, options: &LogOptions) -> BoxStream<OutputChunk> = logs::logs;
+    sample(id: &str) -> StatsSample = stats::sample;
+    samples(id: &str) -> BoxStream<StatsSample> = stats::samples;
+    attach(id: &str) -> Attached = exec::attach;
+    exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached) = exec::exec;
+    exec_end(exec: &str) -> ExecEnd = exec::end;
+    exec_resize(exec: &str, columns: u16, rows: u16) -> () = exec::resize;
+    images() -> Vec<ImageInfo> = images::list;
+    image_exists(image: &str, platform: Option<&str>) -> bool = images::exists;
+    remove_image(image: &str, force: bool) -> () = images::remove;
+    tag_image(image: &str, target: &str) -> () = images::tag;
+    save_image(images: &[String]) -> BoxStream<Bytes> = images::save;
+    remove_network(id: &str) -> () = networks::remove;
+    networks() -> Vec<NetworkInfo> = networks::list;
+    connect_network(container: &str, network: &str) -> () = networks::connect;
+    disconnect_network(container: &str, network: &str) -> () = networks::disconnect;
+    create_volume(name: &str, options: &VolumeOptions) -> String = volumes::create;
+    remove_volume(name: &str, force: bool) -> () = volumes::remove;
+    volumes() -> Vec<VolumeInfo> = volumes::list;
+    events(options: &EventOptions) -> BoxStream<RuntimeEvent> = events::events;
+    {
+        fn runtime_type(&self) -> RuntimeType {
+            RuntimeType::Docker
+        }
 
-    async fn ping(&self) -> Result<()> {
-        self.with(system::ping).await
-    }
+        /// The user's.
+        async fn is_private(&self) -> Result<bool> {
+            Ok(false)
+        }
 
-    async fn system_info(&self) -> Result<SystemInfo> {
-        self.with(system::info).await
-    }
+        async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
+            self.with(|api| pull::pull(api, image, options, progress.clone())).await
+        }
 
-    async fn disk_usage(&self) -> Result<DiskUsage> {
-        self.with(system::disk_usage).await
-    }
+        async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+            self.once(|api| images::load(api, archive)).await
+        }
 
-    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
-        self.with(|api| containers::create(api, spec)).await
-    }
+        async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
+            self.with(|api| networks::create(api, name, options, &self.app)).await
+        }
 
-    async fn start(&self, id: &str) -> Result<()> {
-        self.with(|api| containers::start(api, id)).await
-    }
-
-    async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()> {
-        self.with(|api| containers::stop(api, id, timeout)).await
-    }
-
-    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout> {
-        self.with(|api| containers::stop_timeout(api, id)).await
-    }
-
-    async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
-        self.with(|api| containers::restart(api, id, timeout)).await
-    }
-
-    async fn kill(&self, id: &str, signal: &str) -> Result<()> {
-        self.with(|api| containers::kill(api, id, signal)).await
-    }
-
-    async fn remove(&self, id: &str, force: bool) -> Result<()> {
-        self.with(|api| containers::remove(api, id, force)).await
-    }
-
-    async fn pause(&self, id: &str) -> Result<()> {
-        self.with(|api| containers::pause(api, id)).await
-    }
-
-    async fn unpause(&self, id: &str) -> Result<()> {
-        self.with(|api| containers::unpause(api, id)).await
-    }
-
-    async fn wait(&self, id: &str) -> Result<WaitResult> {
-        self.with(|api| containers::wait(api, id)).await
-    }
-
-    async fn inspect(&self, id: &str) -> Result<ContainerInfo> {
-        self.with(|api| containers::inspect(api, id)).await
-    }
-
-    async fn details(&self, id: &str) -> Result<ContainerDetails> {
-        self.with(|api| containers::details(api, id)).await
-    }
-
-    async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
-        self.with(|api| containers::list(api, options)).await
-    }
-
-    async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
-        self.with(|api| logs::logs(api, id, options)).await
-    }
-
-    async fn sample(&self, id: &str) -> Result<StatsSample> {
-        self.with(|api| stats::sample(api, id)).await
-    }
-
-    async fn samples(&self, id: &str) -> Result<BoxStream<StatsSample>> {
-        self.with(|api| stats::samples(api, id)).await
-    }
-
-    async fn attach(&self, id: &str) -> Result<Attached> {
-        self.with(|api| exec::attach(api, id)).await
-    }
-
-    async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
-        self.with(|api| exec::exec(api, id, argv, options)).await
-    }
-
-    async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
-        self.with(|api| exec::end(api, exec)).await
-    }
-
-    async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
-        self.with(|api| exec::resize(api, exec, columns, rows)).await
-    }
-
-    async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
-        self.with(|api| pull::pull(api, image, options, progress.clone())).await
-    }
-
-    async fn images(&self) -> Result<Vec<ImageInfo>> {
-        self.with(images::list).await
-    }
-
-    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool> {
-        self.with(|api| images::exists(api, image, platform)).await
-    }
-
-    async fn remove_image(&self, image: &str, force: bool) -> Result<()> {
-        self.with(|api| images::remove(api, image, force)).await
-    }
-
-    async fn tag_image(&self, image: &str, target: &str) -> Result<()> {
-        self.with(|api| images::tag(api, image, target)).await
-    }
-
-    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
-        self.once(|api| images::load(api, archive)).await
-    }
-
-    async fn save_image(&self, images: &[String]) -> Result<BoxStream<Bytes>> {
-        self.with(|api| images::save(api, images)).await
-    }
-
-    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
-        self.with(|api| networks::create(api, name, options, &self.app)).await
-    }
-
-    async fn remove_network(&self, id: &str) -> Result<()> {
-        self.with(|api| networks::remove(api, id)).await
-    }
-
-    async fn networks(&self) -> Result<Vec<NetworkInfo>> {
-        self.with(networks::list).await
-    }
-
-    async fn connect_network(&self, container: &str, network: &str) -> Result<()> {
-        self.with(|api| networks::connect(api, container, network)).await
-    }
-
-    async fn disconnect_network(&self, container: &str, network: &str) -> Result<()> {
-        self.with(|api| networks::disconnect(api, container, network)).await
-    }
-
-    async fn create_volume(&self, name: &str, options: &VolumeOptions) -> Result<String> {
-        self.with(|api| volumes::create(api, name, options)).await
-    }
-
-    async fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
-        self.with(|api| volumes::remove(api, name, force)).await
-    }
-
-    async fn volumes(&self) -> Result<Vec<VolumeInfo>> {
-        self.with(volumes::list).await
-    }
-
-    async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {
-        self.with(|api| events::events(api, options)).await
-    }
-
-    async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
-        self.with(|api| prune::prune(api, options, &self.app)).await
+        async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
+            self.with(|api| prune::prune(api, options, &self.app)).await
+        }
     }
 }
