@@ -71,24 +71,20 @@ impl ContainerdEngine {
     }
 }
 
-/// Each method of the trait with the function that does it, of the containerd that was found.
+/// Each method of the trait with the function that does it, of the containerd that was found; and the others.
 macro_rules! methods {
-    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)*) => {
+    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
         #[async_trait]
         impl Engine for ContainerdEngine {
-            fn runtime_type(&self) -> RuntimeType {
-                self.runtime_type
-            }
-
             $(async fn $method(&self, $($name: $kind),*) -> Result<$answer> {
                 $work(&self.at().await?, $($name),*).await
             })*
+            $($other)*
         }
     };
 }
 
 methods! {
-    is_private() -> bool = system::is_private;
     ping() -> () = system::ping;
     system_info() -> SystemInfo = system::info;
     disk_usage() -> DiskUsage = system::disk_usage;
@@ -111,7 +107,6 @@ methods! {
     attach(id: &str) -> Attached = exec::attach;
     exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached) = exec::exec;
     exec_end(exec: &str) -> ExecEnd = exec::end;
-    exec_resize(exec: &str, columns: u16, rows: u16) -> () = exec::resize;
     pull(image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> () = pull::pull;
     images() -> Vec<ImageInfo> = images::list;
     image_exists(image: &str, platform: Option<&str>) -> bool = images::exists;
@@ -129,4 +124,17 @@ methods! {
     volumes() -> Vec<VolumeInfo> = volume::list;
     events(options: &EventOptions) -> BoxStream<RuntimeEvent> = Containerd::events;
     prune(options: &PruneOptions) -> PruneResult = prune::prune;
+    {
+        fn runtime_type(&self) -> RuntimeType {
+            self.runtime_type
+        }
+
+        async fn is_private(&self) -> Result<bool> {
+            Ok(self.at().await?.settings.private)
+        }
+
+        async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
+            exec::resize(&self.at().await?, exec, columns, rows)
+        }
+    }
 }

@@ -9,10 +9,6 @@ use super::{
     volume,
 };
 
-pub(crate) async fn is_private(c: &Containerd) -> Result<bool> {
-    Ok(c.settings.private)
-}
-
 pub(crate) async fn ping(c: &Containerd) -> Result<()> {
     c.api.version().await.map(drop)
 }

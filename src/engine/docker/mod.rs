@@ -154,13 +154,13 @@ impl DockerEngine {
 
 /// Each method of the trait with the function that does it, asked of the engine that was found; and the others.
 macro_rules! methods {
-    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* $({ $($other:tt)* })?) => {
+    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
         #[async_trait]
         impl Engine for DockerEngine {
             $(async fn $method(&self, $($name: $kind),*) -> Result<$answer> {
                 self.with(|api| $work(api, $($name),*)).await
             })*
-            $($($other)*)?
+            $($other)*
         }
     };
 }

@@ -14,7 +14,7 @@ pub(crate) async fn find(c: &Containerd, reference: &str) -> Result<Container> {
         filters.push(format!("id~=\"^{wanted}\""));
     }
     let mut found = c.api.containers(filters).await?;
-    let named = |f: &Container| f.labels.get(NAME).is_some_and(|n| n == wanted);
+    let named = |f: &Container| labels::name(f) == Some(wanted);
     if let Some(i) = found.iter().position(named).or_else(|| found.iter().position(|f| f.id == wanted)) {
         return Ok(found.swap_remove(i));
     }

@@ -3,7 +3,7 @@
 use super::super::{
     nerdctl::{
         files::Kept,
-        labels::{IMAGE, MONITOR_POLICY, NAME, RESTART},
+        labels::{IMAGE, MONITOR_POLICY, RESTART},
     },
     network::hosts::attachments,
     prelude::*,
@@ -15,6 +15,7 @@ use super::{
     restart_policy::{comes_back, policy},
     spec::{mounts, spec, strings},
 };
+
 pub(crate) async fn inspect(c: &Containerd, id: &str) -> Result<ContainerInfo> {
     let (container, task) = find_with_task(c, id).await?;
     let kept = c.kept(&container, task.clone()).await?;
@@ -31,10 +32,10 @@ pub(crate) fn info(container: &Container, task: Option<&Task>, kept: Kept, now: 
         None => ContainerState::Stopped,
     };
     let health = health_of(container);
-    let name = container.labels.get(NAME).cloned().unwrap_or_default();
+    let name = labels::name(container).filter(|name| !name.is_empty());
     ContainerInfo {
         id: container.id.clone(),
-        name: if name.is_empty() { container.id.clone() } else { name },
+        name: name.unwrap_or(&container.id).to_owned(),
         image: container.labels.get(IMAGE).cloned().unwrap_or_else(|| reference::familiar(&container.image).to_owned()),
         state,
         status: status(state, task, kept.started_at, health, now),

@@ -1,6 +1,6 @@
 //! The list of containers, and Docker's filters of it.
 
-use super::super::{nerdctl::labels::NAME, prelude::*};
+use super::super::prelude::*;
 use super::{inspect::info, spec::mounts};
 
 pub(crate) async fn list(c: &Containerd, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
@@ -68,8 +68,7 @@ fn matches(
             })
         }),
         "before" | "since" => any(&|v| {
-            let other =
-                all.iter().map(|(o, _)| o).find(|o| o.id.starts_with(v) || o.labels.get(NAME).is_some_and(|n| n == v));
+            let other = all.iter().map(|(o, _)| o).find(|o| o.id.starts_with(v) || labels::name(o) == Some(v));
             other.is_some_and(|o| {
                 let (mine, its) = (created_nanos(container), created_nanos(o));
                 if key == "before" { mine < its } else { mine > its }

@@ -5,38 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::super::{
-    nerdctl::labels::{
-        ANONYMOUS, EXPLICITLY_STOPPED, HEALTH_STATE, HEALTHCHECK, LOG_URI, LabelMount, MONITOR_COUNT, MONITOR_LOG,
-        MONITOR_POLICY, MONITOR_STATUS, MOUNTS, NAME, NETWORKS, STATE_DIR, STOP_SIGNAL, STOP_TIMEOUT, UNFINISHED,
-    },
-    prelude::*,
-};
+use super::super::{nerdctl::labels::*, prelude::*};
 use super::spec::{places, spec};
 use crate::call;
-
-/// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the
-/// same name (docs/reference/nerdctl.md#labels-of-images).
-const WRITTEN: [&str; 13] = [
-    NAME,
-    NETWORKS,
-    LOG_URI,
-    STATE_DIR,
-    "nerdctl/namespace",
-    "nerdctl/hostname",
-    "nerdctl/extraHosts",
-    "nerdctl/log-config",
-    "nerdctl/platform",
-    "nerdctl/host-config",
-    "nerdctl/dns",
-    "nerdctl/ipc",
-    "nerdctl/auto-remove",
-];
-
-/// What it may write, and where an image's label says no more than the image may: a command inside the container, its user.
-const OF_IMAGES: [&str; 2] = [HEALTHCHECK, "nerdctl/user"];
-/// What it writes later.
-const LATER: [&str; 3] = [HEALTH_STATE, STOP_TIMEOUT, "nerdctl/error"];
 
 /// Whether `nerdctl rm --volumes` takes only what it made up for this container: volumes of a generated name that are
 /// mounted in it. The label alone could name any (docs/reference/nerdctl.md#anonymous-volumes).
@@ -49,12 +20,6 @@ pub(crate) fn takes_own_volumes(container: &Container) -> bool {
         generated && places(&spec).any(|(source, ..)| source.ends_with(&format!("/{name}/_data")))
     })
 }
-
-/// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook
-/// write a file (`pid-file`), give the container's address to another namespace (`network-namespace`), remove
-/// directories (`state-dir`, `ipc`) and volumes (`anonymous-volumes`), all as root
-/// (docs/reference/nerdctl.md#labels-it-obeys).
-const ACTED_ON: [&str; 4] = ["containerd.io/", "io.containerd.", "io.cri-containerd", "nerdctl/"];
 
 /// Keys of a container's labels that neither nerdctl nor we have written, by what they are and what they say: the record is
 /// judged, not the image, whose name may have moved to another one.
@@ -70,12 +35,12 @@ impl Judge<'_> {
         match key {
             STOP_SIGNAL => validate::signal("", Some(value)).is_ok(),
             STATE_DIR => value == self.state_dir,
-            "nerdctl/namespace" => value == self.namespace,
+            NAMESPACE => value == self.namespace,
             ANONYMOUS => takes_own_volumes(self.container),
             _ if key == MOUNTS || key.strip_prefix("nerdctl/mounts.").is_some_and(|n| n.parse::<u32>().is_ok()) => {
                 is_mounted(self.container, value)
             }
-            _ => WRITTEN.contains(&key) || OF_IMAGES.contains(&key),
+            _ => NERDCTL_WRITES.contains(&key) || IMAGES_MAY_SET.contains(&key),
         }
     }
 
@@ -84,7 +49,7 @@ impl Judge<'_> {
             MONITOR_LOG => self.container.labels.get(LOG_URI).is_some_and(|uri| uri == value),
             MONITOR_POLICY | MONITOR_STATUS | MONITOR_COUNT | EXPLICITLY_STOPPED => true,
             STOP_TIMEOUT => value.parse::<u32>().is_ok(),
-            _ => LATER.contains(&key),
+            _ => NERDCTL_WRITES_LATER.contains(&key),
         }
     }
 
@@ -111,7 +76,7 @@ pub(crate) fn of_image(container: &Container, ours: &Labels, namespace: &str, st
 pub(crate) fn strangers(container: &Container, namespace: &str, state_dir: &str) -> Vec<String> {
     let judge = Judge { container, namespace, state_dir };
     judge.strangers(|key, value| {
-        !ACTED_ON.iter().any(|prefix| key.starts_with(prefix))
+        !OBEYED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
             || judge.is_nerdctls(key, value)
             || judge.is_later(key, value)
     })

@@ -39,7 +39,7 @@ pub(crate) async fn containers_by_id(api: &Api) -> Result<HashMap<String, Named>
 
 fn named(c: &Container) -> Named {
     Named {
-        name: c.labels.get(labels::NAME).cloned(),
+        name: labels::name(c).map(str::to_owned),
         image: reference::familiar(&c.image).to_owned(),
         labels: Arc::new(labels::labels_of(c)),
     }

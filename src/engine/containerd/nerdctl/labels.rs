@@ -19,6 +19,7 @@ pub(crate) const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
 
 // nerdctl's (docs/reference/nerdctl.md#labels-it-writes).
 pub(crate) const NAME: &str = "nerdctl/name";
+pub(crate) const NAMESPACE: &str = "nerdctl/namespace";
 pub(crate) const NETWORKS: &str = "nerdctl/networks";
 pub(crate) const HEALTHCHECK: &str = "nerdctl/healthcheck";
 pub(crate) const HEALTH_STATE: &str = "nerdctl/healthstate";
@@ -27,6 +28,8 @@ pub(crate) const LOG_URI: &str = "nerdctl/log-uri";
 pub(crate) const STATE_DIR: &str = "nerdctl/state-dir";
 pub(crate) const MOUNTS: &str = "nerdctl/mounts";
 pub(crate) const ANONYMOUS: &str = "nerdctl/anonymous-volumes";
+/// Of a network.
+pub(crate) const DEFAULT_NETWORK: &str = "nerdctl/default-network";
 
 // Ours.
 /// The policy the caller asked for, where containerd's own is another.
@@ -35,13 +38,44 @@ pub(crate) const RESTART: &str = "lima-runtime.restart";
 pub(crate) const IMAGE: &str = "lima-runtime.image";
 /// Keys of labels without a value, as JSON: containerd keeps no such label (docs/reference/containerd.md#labels).
 pub(crate) const EMPTY: &str = "lima-runtime.empty-labels";
-/// The same of one that we restart. Not by the monitor's label: what has that, the monitor starts and stops whatever its
-/// policy, without its log (docs/reference/containerd.md#restart-monitor).
+/// Whether a container that we restart is meant to run. The monitor's own label would make the monitor start and stop it, whatever
+/// its policy, without its log (docs/reference/containerd.md#restart-monitor).
 pub(crate) const OUR_STATUS: &str = "lima-runtime.restart-status";
+/// Of a network. nerdctl has no such flag; Docker's callers may look for it.
+pub(crate) const ATTACHABLE: &str = "lima-runtime.attachable";
 /// On a container whose create is not over: what must not be there may still be, and what must be may be missing.
 pub(crate) const UNFINISHED: &str = "lima-runtime.unfinished";
 /// On a container that was attached to something later: its leases may not be where nerdctl expects them.
 pub(crate) const CHANGED: &str = "lima-runtime.networks-changed";
+
+/// What nerdctl 2.1 to 2.3 itself writes of a container made with the flags that we use, over an image's label of the
+/// same name (docs/reference/nerdctl.md#labels-of-images).
+pub(crate) const NERDCTL_WRITES: [&str; 13] = [
+    NAME,
+    NETWORKS,
+    LOG_URI,
+    STATE_DIR,
+    NAMESPACE,
+    "nerdctl/hostname",
+    "nerdctl/extraHosts",
+    "nerdctl/log-config",
+    "nerdctl/platform",
+    "nerdctl/host-config",
+    "nerdctl/dns",
+    "nerdctl/ipc",
+    "nerdctl/auto-remove",
+];
+
+/// What it may write, and where an image's label says no more than the image may: a command inside the container, its user.
+pub(crate) const IMAGES_MAY_SET: [&str; 2] = [HEALTHCHECK, "nerdctl/user"];
+/// What it writes later.
+pub(crate) const NERDCTL_WRITES_LATER: [&str; 3] = [HEALTH_STATE, STOP_TIMEOUT, "nerdctl/error"];
+
+/// The prefixes whose labels somebody acts on: the monitor runs a program (`restart.loguri`), nerdctl and its hook
+/// write a file (`pid-file`), give the container's address to another namespace (`network-namespace`), remove
+/// directories (`state-dir`, `ipc`) and volumes (`anonymous-volumes`), all as root
+/// (docs/reference/nerdctl.md#labels-it-obeys).
+pub(crate) const OBEYED_PREFIXES: [&str; 4] = ["containerd.io/", "io.containerd.", "io.cri-containerd", "nerdctl/"];
 
 /// A container's mount, in nerdctl's words.
 #[derive(Deserialize, Debug, Default)]
@@ -67,6 +101,10 @@ pub(crate) fn mounts(labels: &HashMap<String, String>) -> Vec<LabelMount> {
 /// Of a label in either form.
 pub(crate) fn read_mounts(text: &str) -> Option<Vec<LabelMount>> {
     serde_json::from_str(text).or_else(|_| serde_json::from_str(text).map(|one| vec![one])).ok()
+}
+
+pub(crate) fn name(container: &Container) -> Option<&str> {
+    container.labels.get(NAME).map(String::as_str)
 }
 
 /// A container's networks, in the order of their interfaces.

@@ -152,11 +152,11 @@ pub(crate) async fn attachments(
     let mut names = labels::networks(container);
     let noted = meta["Networks"].as_object().into_iter().flatten().map(|(name, _)| name);
     names.extend(noted.filter(|name| !labels::networks(container).contains(name)).cloned());
-    let name = container.labels.get(labels::NAME);
+    let name = labels::name(container);
     Ok(names.into_iter().map(|network| attachment(network, &meta, name)).collect())
 }
 
-fn attachment(network: String, meta: &Value, name: Option<&String>) -> NetworkAttachment {
+fn attachment(network: String, meta: &Value, name: Option<&str>) -> NetworkAttachment {
     let result = &meta["Networks"][&network];
     let ips: Vec<&Value> = result["ips"].as_array().into_iter().flatten().collect();
     let address = |ip: &Value| ip["address"].as_str().and_then(|a| a.split('/').next()).map(str::to_owned);
@@ -167,7 +167,7 @@ fn attachment(network: String, meta: &Value, name: Option<&String>) -> NetworkAt
         id: network_id(&network),
         ip_address: ip.and_then(|ip| address(ip)),
         mac_address: mac.filter(|m| !m.is_empty()).map(str::to_owned),
-        aliases: name.into_iter().cloned().collect(),
+        aliases: name.into_iter().map(str::to_owned).collect(),
         name: network,
     }
 }

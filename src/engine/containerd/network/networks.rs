@@ -6,9 +6,6 @@ use sha2::{Digest, Sha256};
 
 use super::super::{nerdctl::runner::printed_id, prelude::*};
 
-/// nerdctl knows no such flag: it is remembered, because Docker's callers may look for it.
-const ATTACHABLE: &str = "lima-runtime.attachable";
-
 /// What nerdctl takes, with an address after it, for another container's network or a namespace, and without one for the
 /// engine's own namespace (2.1 to 2.3, pkg/netutil/nettype).
 const NO_NAMES: [&str; 2] = ["container", "ns"];
@@ -36,7 +33,7 @@ impl Network {
     }
 
     pub(crate) fn is_default(&self) -> bool {
-        self.name == "bridge" || self.has_label("nerdctl/default-network", "true")
+        self.name == "bridge" || self.has_label(labels::DEFAULT_NETWORK, "true")
     }
 
     pub(crate) fn has_label(&self, key: &str, value: &str) -> bool {
@@ -100,7 +97,7 @@ pub(crate) async fn create(c: &Containerd, name: &str, options: &NetworkOptions)
     let mut args = vec!["network".to_owned(), "create".to_owned(), format!("--label={APP_LABEL}={}", c.settings.app)];
     args.extend(options.driver.as_ref().map(|d| format!("--driver={d}")));
     args.extend(options.internal.then(|| "--internal".to_owned()));
-    args.extend(options.attachable.then(|| format!("--label={ATTACHABLE}=true")));
+    args.extend(options.attachable.then(|| format!("--label={}=true", labels::ATTACHABLE)));
     args.extend(["--".to_owned(), name.to_owned()]);
     let out = c.nerdctl.write(About::Network(name), args).await.map_err(|e| match &options.driver {
         Some(driver) if e.message().contains("unsupported cni driver") => {
