@@ -153,7 +153,7 @@ methods! {
             let adapter = self.adapter.clone();
             promise(
                 env,
-                async move { Ok(Answer::ByteStream(ByteStream::new(adapter.save_image(&images, &call.0).await?))) },
+                async move { Ok(Answer::object(ByteStream::new(adapter.save_image(&images, &call.0).await?))) },
             )
         }
 
@@ -162,20 +162,20 @@ methods! {
             let adapter = self.adapter.clone();
             promise(env, async move {
                 let chunks = adapter.logs(&id, &call.1, &call.0).await?;
-                Ok(Answer::ByteStream(ByteStream::new(chunks.map_ok(|c| c.data))))
+                Ok(Answer::object(ByteStream::new(chunks.map_ok(|c| c.data))))
             })
         }
 
         #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<ItemStream>")]
         pub fn stream_stats<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
             let adapter = self.adapter.clone();
-            promise(env, async move { Ok(Answer::ItemStream(ItemStream::new(adapter.stream_stats(&id, &call.0).await?))) })
+            promise(env, async move { Ok(Answer::object(ItemStream::new(adapter.stream_stats(&id, &call.0).await?))) })
         }
 
         #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<ItemStream>")]
         pub fn events<'e>(&self, env: &'e Env, call: NativeCall<EventOptions>) -> Promised<'e> {
             let adapter = self.adapter.clone();
-            promise(env, async move { Ok(Answer::ItemStream(ItemStream::new(adapter.events(&call.1, &call.0).await?))) })
+            promise(env, async move { Ok(Answer::object(ItemStream::new(adapter.events(&call.1, &call.0).await?))) })
         }
 
         #[napi(
@@ -193,7 +193,7 @@ methods! {
             let adapter = self.adapter.clone();
             promise(env, async move {
                 let out = adapter.exec(&id, &argv, &call.1, input.map(|b| b.0), &call.0).await?;
-                Ok(Answer::Output(NativeExecOutput {
+                Ok(Answer::object(NativeExecOutput {
                     exit_code: out.exit_code,
                     stdout: Copied(out.stdout),
                     stderr: Copied(out.stderr),

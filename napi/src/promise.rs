@@ -10,11 +10,7 @@ use napi::{
 };
 use serde::Serialize;
 
-use crate::{
-    adapter::NativeExecOutput,
-    convert::{Copied, Json, OrThrow},
-    stream::{ByteStream, ItemStream},
-};
+use crate::convert::{Copied, Json, OrThrow};
 
 pub type Promised<'e> = Result<PromiseRaw<'e, Answer>>;
 
@@ -32,9 +28,18 @@ pub enum Answer {
     Flag(bool),
     Text(Option<String>),
     Bytes(Option<Copied>),
-    Output(NativeExecOutput),
-    ByteStream(ByteStream),
-    ItemStream(ItemStream),
+    Object(MakeObject),
+}
+
+/// Makes it, on JavaScript's thread.
+type MakeObject = Box<dyn FnOnce(sys::napi_env) -> Result<sys::napi_value> + Send>;
+
+impl Answer {
+    /// One of our classes, or an object of several values.
+    pub fn object<T: ToNapiValue + Send + 'static>(value: T) -> Self {
+        // SAFETY: it is called with the live env that `to_napi_value` gets.
+        Self::Object(Box::new(|env| unsafe { T::to_napi_value(env, value) }))
+    }
 }
 
 impl ToNapiValue for Answer {
@@ -46,9 +51,7 @@ impl ToNapiValue for Answer {
                 Self::Flag(flag) => bool::to_napi_value(env, flag),
                 Self::Text(text) => Option::to_napi_value(env, text),
                 Self::Bytes(bytes) => Option::to_napi_value(env, bytes),
-                Self::Output(output) => NativeExecOutput::to_napi_value(env, output),
-                Self::ByteStream(stream) => ByteStream::to_napi_value(env, stream),
-                Self::ItemStream(stream) => ItemStream::to_napi_value(env, stream),
+                Self::Object(make) => make(env),
             }
         }
     }

@@ -8,7 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BoxRead, BoxStream, Engine, reference, refused, restricted::Restricted, stats::StatsHistory, types::*, validate,
+    backend::{BoxRead, BoxStream, Engine},
+    reference, refused,
+    restricted::Restricted,
+    stats::StatsHistory,
+    types::*,
+    validate,
 };
 use crate::{
     call::{CONTAINER_CALL, Call, Warnings},
@@ -204,7 +209,7 @@ impl Adapter {
         let limit = validate::exec(argv, options)?;
         call.run(None, async {
             let (exec, attached) = self.engine.exec(id, argv, options).await.map_err(|e| refused::exec(e, options))?;
-            let super::Attached { mut output, input: mut stdin } = attached;
+            let super::backend::Attached { mut output, input: mut stdin } = attached;
             let feed = async {
                 // A process that ends without reading its input breaks the pipe; its exit code says the rest.
                 if let Some(bytes) = input {

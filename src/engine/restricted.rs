@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Attached, BoxStream, Engine, types::*};
+use super::{
+    backend::{Attached, BoxStream, Engine},
+    types::*,
+};
 use crate::{
     error::{Error, ErrorCode, Result},
     progress::{PullProgress, Sink},

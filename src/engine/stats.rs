@@ -7,7 +7,10 @@ use std::{
 
 use futures_util::StreamExt;
 
-use super::{BoxStream, Engine, types::*};
+use super::{
+    backend::{BoxStream, Engine},
+    types::*,
+};
 use crate::{error::Result, mutex::Mutex};
 
 /// How far apart the two samples of a single call are taken.

@@ -1,6 +1,6 @@
 //! Times as engines write them: RFC 3339 in answers, decimal seconds in queries, and the words of `docker ps`.
 
-use crate::engine::Millis;
+use super::types::Millis;
 
 /// `2024-05-01T10:00:00.123456789Z`, also with an offset. None for what is no time, and for Go's zero time, which
 /// means "never".

@@ -13,11 +13,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Network, disk,
+    Network,
+    digest::Digest,
+    disk,
     download::{self, Fetched, Job, copy_checked},
-    install::{self, Request},
     lock::Lock,
-    manifest::{Digest, ImageVariant, Manifest, Part, Wanted},
+    manifest::{ImageVariant, Manifest, Part, Request, Wanted},
     platform::Platform,
     progress::{Meter, Share},
     record::{Content, FileRecord, Inventory, Look, Record, contents, damaged},
@@ -301,7 +302,7 @@ async fn download_into(
                 let root = out.join(item.platform.as_str());
                 item.record = Inventory::read(&root.join(INVENTORY))
                     .and_then(|mut i| i.components.remove(&item.part))
-                    .filter(|r| install::matches(r, &item.wanted) && is_right(r, &item.wanted))
+                    .filter(|r| r.satisfies(&item.wanted) && is_right(r, &item.wanted))
                     .filter(|r| damaged(&root.join(&r.dir), &r.files, Look::Digest, |_| false).next().is_none());
             }
             Ok(items)
@@ -397,12 +398,12 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
                 .detail("actual", actual.as_str())
                 .hint("The manifest is wrong: its sha256 and its contents are of two archives."));
         }
-        install::open_to_read(unpacked.dir.path())?;
+        disk::make_readable(unpacked.dir.path())?;
         disk::replace_dir(unpacked.dir.path(), &target)?;
         unpacked.files.clone()
     } else {
         let temp = disk::temp_dir_in(work)?;
-        install::open_to_read(temp.path())?;
+        disk::make_readable(temp.path())?;
         let name = fetched.file.file_name().unwrap_or_default();
         let copy = temp.path().join(name);
         // A second name costs nothing; not every file system has them.

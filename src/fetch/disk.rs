@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::Digest;
+use super::digest::Digest;
 use crate::error::{Error, ErrorCode, Result};
 
 /// Left free beside what we write, so that the system and the application go on working.
@@ -146,6 +146,19 @@ pub fn write_program(path: &Path, text: &[u8]) -> Result<()> {
 /// For this user alone.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     replace(path, text.as_bytes(), 0o600)
+}
+
+/// Lets everybody read a directory that was made as a temporary one, for this user alone.
+pub fn make_readable(dir: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+            .map_err(|e| Error::io(e, "Cannot open for reading", dir))?;
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
 }
 
 /// Replaces `path` in one step, and follows no link; the caller holds the lock that guards it.

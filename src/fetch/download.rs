@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
+    digest::Digest,
     disk,
     http::{self, Failed, Http, download_failed, shown},
     lock::Lock,
-    manifest::{Digest, Origin, Source, Wanted, file_name},
+    manifest::{Origin, Source, Wanted, file_name},
     progress::Share,
     record::FileRecord,
     retry::{Answer, Ended, answer},

@@ -15,7 +15,7 @@ use super::{
     disk,
     download::{self, Fetched, Job, Unpacked},
     lock::Lock,
-    manifest::{Part, Wanted},
+    manifest::{Part, Request, Wanted},
     owner,
     platform::Platform,
     progress::{Meter, Share},
@@ -26,14 +26,6 @@ use crate::{call::Call, error::Result, progress::Phase, task};
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
-}
-
-/// A part to have, and in which form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
-    pub part: Part,
-    /// An archive's contents in `versions/`; else the file as published, in the cache.
-    pub unpacked: bool,
 }
 
 /// What is to be put in its place.
@@ -186,7 +178,7 @@ impl Home {
         let mut current = None;
         for Ready { request, record, unpacked } in ready {
             if let Some(unpacked) = unpacked {
-                open_to_read(unpacked.dir.path())?;
+                disk::make_readable(unpacked.dir.path())?;
                 disk::replace_dir(unpacked.dir.path(), &self.dir.join(&record.dir))?;
                 current = Some(record.dir.clone());
             }
@@ -269,22 +261,4 @@ impl Ready {
         let record = Record { version: version.to_owned(), source, sha256, installed_at: Record::now(), dir, files };
         Self { request, record, unpacked }
     }
-}
-
-/// Temporary directories are private to the user; what is installed is not.
-pub fn open_to_read(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
-            .map_err(|e| crate::error::Error::io(e, "Cannot open for reading", dir))?;
-    }
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
-}
-
-/// Whether an installed part is the one a manifest asks for.
-pub fn matches(record: &Record, wanted: &Wanted) -> bool {
-    record.version == wanted.version && wanted.sources.iter().any(|s| s.sha256 == record.sha256)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::platform::Platform;
+use super::{digest::Digest, platform::Platform};
 use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
@@ -80,6 +80,14 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A part to have, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    pub part: Part,
+    /// An archive's contents in `versions/`; else the file as published, in the cache.
+    pub unpacked: bool,
 }
 
 /// Which of what a manifest lists is wanted, where the caller says; else the manifest's default.
@@ -217,40 +225,6 @@ pub struct BootFile {
     pub sha256: Digest,
     #[serde(default)]
     pub cmdline: Option<String>,
-}
-
-/// A sha256, as 64 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Digest(String);
-
-impl Digest {
-    pub fn of(hash: &[u8]) -> Self {
-        Self(crate::hex::lower(hash))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let hex = text.strip_prefix("sha256:").unwrap_or(&text).to_ascii_lowercase();
-        if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            Ok(Self(hex))
-        } else {
-            Err(format!("{text:?} is not a sha256: 64 hex digits"))
-        }
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// A part as one machine needs it.

@@ -4,6 +4,7 @@
 //! into a directory while it arrives; `install` puts that in its place; `bundle` does the same for an app's build.
 
 pub mod bundle;
+pub mod digest;
 pub mod disk;
 pub mod download;
 pub mod http;

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    digest::Digest,
     disk,
-    manifest::{Digest, Part},
+    manifest::{Part, Wanted},
     platform::Platform,
 };
 use crate::error::Result;
@@ -99,6 +100,11 @@ pub fn contents(files: &[FileRecord]) -> Digest {
 }
 
 impl Record {
+    /// It is the part that a manifest asks for.
+    pub fn satisfies(&self, wanted: &Wanted) -> bool {
+        self.version == wanted.version && wanted.sources.iter().any(|s| s.sha256 == self.sha256)
+    }
+
     /// The file as it was published: not what was in it.
     pub fn is_archive(&self) -> bool {
         matches!(&self.files[..], [FileRecord { content: Content::File { sha256, .. }, .. }] if *sha256 == self.sha256)

@@ -20,8 +20,8 @@ use sha2::{Digest as _, Sha256};
 use tar::{Archive, EntryType, PaxExtensions};
 
 use super::{
+    digest::Digest,
     disk,
-    manifest::Digest,
     record::{Content, FileRecord},
 };
 use crate::error::{Error, ErrorCode, Result};

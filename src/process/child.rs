@@ -19,8 +19,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BACKLOG, Chunk, Exit, Hold, Process, TERM_GRACE, could_not_start,
     pipes::{self, Pipes},
+    program::{BACKLOG, Chunk, Exit, Hold, Process, TERM_GRACE, could_not_start},
 };
 use crate::{
     error::{Error, Result},

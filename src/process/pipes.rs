@@ -1,4 +1,4 @@
-//! Carries a child's three streams to and from a [`super::Process`].
+//! Carries a child's three streams to and from a [`super::program::Process`].
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -7,7 +7,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Chunk, STRAGGLER_GRACE};
+use super::program::{Chunk, STRAGGLER_GRACE};
 
 pub(super) struct Pipes<I, O, E> {
     pub(super) stdin: I,

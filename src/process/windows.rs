@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BACKLOG, Chunk, Exit, Hold, Process, could_not_start,
     pipes::{self, Pipes},
+    program::{BACKLOG, Chunk, Exit, Hold, Process, could_not_start},
 };
 use crate::{
     error::{Error, Result},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use lima_runtime::fetch::manifest::Digest;
+use lima_runtime::fetch::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// What is done to one request, in the order they come; an ordinary answer when there are no more.

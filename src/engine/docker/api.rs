@@ -20,10 +20,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    clock::Clock,
     endpoint::{Endpoint, bracketed},
     error::Failure,
     proxy::Proxy,
-    stats::Clock,
     transport::Connector,
 };
 use crate::error::{Error, ErrorCode, Result};
@@ -383,8 +383,13 @@ pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, SET).to_string()
 }
 
+/// Docker prints names with a slash; in a path it would be one too many.
+pub(super) fn bare(id: &str) -> &str {
+    id.trim_start_matches('/')
+}
+
 /// Filters as the API wants them.
-pub(super) fn filters(filters: &crate::engine::Filters) -> String {
+pub(super) fn filters(filters: &crate::engine::types::Filters) -> String {
     serde_json::to_string(filters).unwrap_or_default()
 }
 

@@ -12,21 +12,19 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    api::{self, Api, ApiVersion},
-    error::{Failure, On, OnExt},
+    api::{self, Api, ApiVersion, bare},
+    error::{Failure, ResultExt},
     events::{self, Event},
-    networks, socket, spec, time,
+    networks,
+    refusal::{About, missing_source, volume_of},
+    socket,
+    spec::{self, Creation},
 };
 use crate::{
     call,
-    engine::{types::*, validate},
+    engine::{time, types::*, validate},
     error::{Error, ErrorCode, Result},
 };
-
-/// Docker prints names with a slash; in a path it would be one too many.
-pub(super) fn bare(id: &str) -> &str {
-    id.trim_start_matches('/')
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -44,21 +42,27 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
             volume.host.clone_from(&path);
         }
     }
+    let mut query = vec![("name", spec.name.clone())];
+    query.extend(spec.platform.iter().map(|platform| ("platform", platform.clone())));
     let mut made = HashSet::new();
-    let (id, later) = loop {
-        let e = match create_with(&api, &spec, &made).await {
-            Ok(created) => break created,
-            Err(e) => e,
+    let (Created { id, warnings }, later) = loop {
+        let Creation { body, later } = spec::creation(&spec, api.version(), &made)?;
+        let failure = match api.post_json("containers/create", &query, &body).await {
+            Ok(created) => break (created, later),
+            Err(failure) => failure,
         };
-        let missing = to_be_made(&spec, &made, e.message());
+        let missing = to_be_made(&spec, &made, &failure.to_string());
         if missing.is_empty() {
-            return Err(e);
+            return Err(failure.about(About::Create(&spec)));
         }
         for i in missing {
             refuse_to_make(&spec, i, api.version())?;
             made.insert(spec.volumes[i].host.clone());
         }
     };
+    for warning in warnings.unwrap_or_default() {
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
+    }
     for network in &later {
         if let Err(e) = networks::connect(api.clone(), &id, network).await {
             if let Err(cleanup) = remove(api, &id, true).await {
@@ -70,33 +74,17 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     Ok(id)
 }
 
-async fn create_with(api: &Api, spec: &ContainerSpec, made: &HashSet<String>) -> Result<(String, Vec<String>)> {
-    let creation = spec::creation(spec, api.version(), made)?;
-    let mut query = vec![("name", spec.name.clone())];
-    if let Some(platform) = &spec.platform {
-        query.push(("platform", platform.clone()));
-    }
-    let created: Created = api.post_json("containers/create", &query, &creation.body).await.on(On::Create(spec))?;
-    for warning in created.warnings.unwrap_or_default() {
-        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
-    }
-    Ok((created.id, creation.later))
-}
-
-/// The volumes whose host path the engine does not have, by its words. It names one at a time; Docker Desktop by its path
-/// in the VM, of which ours is the end. Where it cannot be told which is meant, all that could be.
+/// The volumes whose host path the engine does not have. It names one at a time; where it cannot be told which is meant, all
+/// that could be.
 fn to_be_made(spec: &ContainerSpec, made: &HashSet<String>, said: &str) -> Vec<usize> {
-    if !said.contains("source path does not exist") {
-        return Vec::new();
-    }
-    let open = || {
-        let volumes = spec.volumes.iter().enumerate();
-        volumes.filter(|(_, v)| validate::is_host_path(&v.host) && !made.contains(&v.host))
-    };
-    let named = open().filter(|(_, v)| said.ends_with(&v.host)).max_by_key(|(_, v)| v.host.len());
-    match named {
-        Some((i, _)) => vec![i],
-        None => open().filter(|(_, v)| !validate::is_socket_name(&v.host)).map(|(i, _)| i).collect(),
+    let Some(path) = missing_source(said) else { return Vec::new() };
+    let is_open = |v: &VolumeMount| validate::is_host_path(&v.host) && !made.contains(&v.host);
+    match volume_of(spec, path).filter(|i| is_open(&spec.volumes[*i])) {
+        Some(i) => vec![i],
+        None => (spec.volumes.iter().enumerate())
+            .filter(|(_, v)| is_open(v) && !validate::is_socket_name(&v.host))
+            .map(|(i, _)| i)
+            .collect(),
     }
 }
 
@@ -127,7 +115,7 @@ fn refuse_to_make(spec: &ContainerSpec, i: usize, version: ApiVersion) -> Result
 }
 
 pub(super) async fn start(api: Api, id: &str) -> Result<()> {
-    api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.on(On::Container(id))
+    api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.about(About::Container(id))
 }
 
 fn seconds(timeout: Option<u32>) -> Option<i32> {
@@ -136,17 +124,17 @@ fn seconds(timeout: Option<u32>) -> Option<i32> {
 
 pub(super) async fn stop(api: Api, id: &str, timeout: Option<u32>) -> Result<()> {
     let options = q::StopContainerOptions { signal: None, t: seconds(timeout) };
-    api.bollard().stop_container(bare(id), Some(options)).await.on(On::Container(id))
+    api.bollard().stop_container(bare(id), Some(options)).await.about(About::Container(id))
 }
 
 pub(super) async fn restart(api: Api, id: &str, timeout: Option<u32>) -> Result<()> {
     let options = q::RestartContainerOptions { signal: None, t: seconds(timeout) };
-    api.bollard().restart_container(bare(id), Some(options)).await.on(On::Container(id))
+    api.bollard().restart_container(bare(id), Some(options)).await.about(About::Container(id))
 }
 
 pub(super) async fn kill(api: Api, id: &str, signal: &str) -> Result<()> {
     let options = q::KillContainerOptions { signal: signal.to_owned() };
-    api.bollard().kill_container(bare(id), Some(options)).await.on(On::Container(id))
+    api.bollard().kill_container(bare(id), Some(options)).await.about(About::Container(id))
 }
 
 /// Anonymous volumes stay, as with `docker rm`: they may hold data. Those of a container that never ran hold none, and
@@ -154,15 +142,15 @@ pub(super) async fn kill(api: Api, id: &str, signal: &str) -> Result<()> {
 pub(super) async fn remove(api: Api, id: &str, force: bool) -> Result<()> {
     let never_ran = state_of(&api, id).await?.is_new();
     let options = q::RemoveContainerOptions { v: never_ran, force, link: false };
-    api.bollard().remove_container(bare(id), Some(options)).await.on(On::Container(id))
+    api.bollard().remove_container(bare(id), Some(options)).await.about(About::Container(id))
 }
 
 pub(super) async fn pause(api: Api, id: &str) -> Result<()> {
-    api.bollard().pause_container(bare(id)).await.on(On::Container(id))
+    api.bollard().pause_container(bare(id)).await.about(About::Container(id))
 }
 
 pub(super) async fn unpause(api: Api, id: &str) -> Result<()> {
-    api.bollard().unpause_container(bare(id)).await.on(On::Container(id))
+    api.bollard().unpause_container(bare(id)).await.about(About::Container(id))
 }
 
 /// Not through bollard, which makes an error of an exit code other than 0 (docs/reference/docker.md#exit-codes-of-waits). The
@@ -171,7 +159,7 @@ pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
     if state_of(&api, id).await?.is_new() {
         let of = |what: &[&str]| what.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         let filters = Filters::from([("type".into(), of(&["container"])), ("event".into(), of(&["die", "destroy"]))]);
-        let mut events = events::raw(&api, None, &filters).await.on(On::Engine)?;
+        let mut events = events::raw(&api, None, &filters).await.about(About::Engine)?;
         // It stands when the head of its answer is there: a look after that misses no end.
         let next = begin_wait(&api, id, &[("condition", "next-exit".to_owned())]).await?;
         let now = state_of(&api, id).await?;
@@ -193,12 +181,12 @@ async fn wait_for_the_first(
     let removed = || Error::new(ErrorCode::ContainerNotFound, format!("Container {id} was removed")).detail("id", id);
     let mut died = Box::pin(async {
         while let Some(event) = events.next().await {
-            let event = event.on(On::Engine)?;
+            let event = event.about(About::Engine)?;
             if event.actor.id == full {
                 return if event.action == "die" { Ok(()) } else { Err(removed()) };
             }
         }
-        Err(Failure::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).on(On::Engine))
+        Err(Failure::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).about(About::Engine))
     });
     let mut end = Box::pin(end);
     tokio::select! {
@@ -219,7 +207,7 @@ async fn wait_for_the_first(
 
 async fn begin_wait(api: &Api, id: &str, query: api::Query<'_>) -> Result<Response<Incoming>> {
     let path = format!("containers/{}/wait", api::encode(bare(id)));
-    api.post(&path, query, api::empty()).await.on(On::Container(id))
+    api.post(&path, query, api::empty()).await.about(About::Container(id))
 }
 
 async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
@@ -235,10 +223,10 @@ async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
         #[serde(default)]
         message: String,
     }
-    let on = On::Container(id);
-    let answer: Answer = api::json(api::SMALL, answer).await.on(on)?;
+    let about = About::Container(id);
+    let answer: Answer = api::json(api::SMALL, answer).await.about(about)?;
     match answer.error {
-        Some(e) if !e.message.is_empty() => Err(Failure::in_stream(e.message).on(on)),
+        Some(e) if !e.message.is_empty() => Err(Failure::in_stream(e.message).about(about)),
         _ => Ok(WaitResult { exit_code: answer.status_code }),
     }
 }
@@ -251,7 +239,7 @@ pub(super) async fn stop_timeout(api: Api, id: &str) -> Result<StopTimeout> {
 
 /// What the engine says about one container, with nothing left out.
 pub(super) async fn raw(api: &Api, id: &str) -> Result<Value> {
-    api.get_json(api::ONE, &format!("containers/{}/json", api::encode(bare(id))), &[]).await.on(On::Container(id))
+    api.get_json(api::ONE, &format!("containers/{}/json", api::encode(bare(id))), &[]).await.about(About::Container(id))
 }
 
 /// As Docker means it: a paused one runs, too.
@@ -288,7 +276,7 @@ pub(super) async fn details(api: Api, id: &str) -> Result<ContainerDetails> {
 }
 
 fn read(raw: &Value) -> Result<Inspect> {
-    Inspect::deserialize(raw).map_err(|e| Failure::strange(e.to_string()).on(On::Engine))
+    Inspect::deserialize(raw).map_err(|e| Failure::strange(e.to_string()).about(About::Engine))
 }
 
 // What of an answer is read. Everything is optional that any engine has ever left out or answered `null` to.
@@ -544,7 +532,7 @@ pub(super) async fn list(api: Api, options: &ListOptions) -> Result<Vec<Containe
     if !options.filters.is_empty() {
         query.push(("filters", api::filters(&literal(&options.filters))));
     }
-    let found: Vec<Summary> = api.get_json(api::ALL, "containers/json", &query).await.on(On::Engine)?;
+    let found: Vec<Summary> = api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine)?;
     Ok(found.into_iter().map(summary).collect())
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::endpoint::{Endpoint, Tls};
+use super::{endpoint::Endpoint, tls::Tls};
 use crate::{
     env_vars,
     error::{Error, Result},

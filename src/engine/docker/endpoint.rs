@@ -1,25 +1,15 @@
-//! Where the engine is: found as the docker CLI finds it (docs/reference/docker.md#finding-the-engine), and where it is
-//! not, among the sockets people have.
+//! An engine's address, as `DOCKER_HOST` and the docker CLI write it.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{fmt, path::PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{DockerOptions, api::Api, context, ssh::SshTarget};
-use crate::{
-    env_vars,
-    error::{Error, ErrorCode, Result},
-};
+use super::{ssh::SshTarget, tls::Tls};
+use crate::error::{Error, Result};
 
 /// Where the CLI looks when nobody says anything, and when only the scheme is said.
-const SOCKET: &str = "/var/run/docker.sock";
-const PIPE: &str = r"\\.\pipe\docker_engine";
+pub(super) const SOCKET: &str = "/var/run/docker.sock";
+pub(super) const PIPE: &str = r"\\.\pipe\docker_engine";
 
 /// What would end a path, or be taken for an escape.
 const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#');
@@ -38,23 +28,6 @@ pub enum Endpoint {
         tls: Option<Tls>,
     },
     Ssh(SshTarget),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tls {
-    /// The system's trust store when absent.
-    pub ca: Option<PathBuf>,
-    /// Certificate and key.
-    pub client: Option<(PathBuf, PathBuf)>,
-    pub skip_verify: bool,
-}
-
-impl Tls {
-    /// The files the docker CLI looks for, as far as they exist.
-    pub(super) fn of_dir(dir: &Path, skip_verify: bool) -> Self {
-        let file = |name: &str| Some(dir.join(name)).filter(|p| p.is_file());
-        Self { ca: file("ca.pem"), client: file("cert.pem").zip(file("key.pem")), skip_verify }
-    }
 }
 
 impl fmt::Display for Endpoint {
@@ -136,7 +109,7 @@ impl Endpoint {
     }
 
     /// No socket of that name is worth no probe; the others say by their answer.
-    fn is_absent(&self) -> bool {
+    pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Unix(path) if matches!(path.try_exists(), Ok(false)))
     }
 }
@@ -192,208 +165,6 @@ pub(super) fn bracketed(host: &str) -> std::borrow::Cow<'_, str> {
     if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }
 
-type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// What the search reads from around the process; tests make their own.
-pub(crate) struct Surroundings {
-    pub var: Variables,
-    pub home: Option<PathBuf>,
-}
-
-impl Surroundings {
-    pub(crate) fn of_process() -> Self {
-        Self { var: Box::new(env_vars::get), home: home::home_dir() }
-    }
-
-    pub(super) fn docker_dir(&self) -> Option<PathBuf> {
-        (self.var)(env_vars::DOCKER_CONFIG).map(PathBuf::from).or_else(|| Some(self.home.as_ref()?.join(".docker")))
-    }
-}
-
-/// A place where an engine may be, and who says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    pub endpoint: Endpoint,
-    pub source: String,
-}
-
-/// In the order in which they count. An endpoint that somebody named outright is the only one.
-pub(crate) fn candidates(host: Option<&str>, around: &Surroundings) -> Result<Vec<Candidate>> {
-    let var = &around.var;
-    if let Some(host) = host {
-        return Ok(vec![Candidate {
-            endpoint: Endpoint::parse("host", host, env_tls(around))?,
-            source: "host".into(),
-        }]);
-    }
-    if let Some(host) = var(env_vars::DOCKER_HOST).filter(|host| !host.trim().is_empty()) {
-        let endpoint = Endpoint::parse(env_vars::DOCKER_HOST, &host, env_tls(around))?;
-        return Ok(vec![Candidate { endpoint, source: env_vars::DOCKER_HOST.into() }]);
-    }
-    let mut found = Vec::new();
-    let docker_dir = around.docker_dir();
-    if let Some(name) = var(env_vars::DOCKER_CONTEXT) {
-        if name != context::DEFAULT {
-            let dir =
-                docker_dir.ok_or_else(|| Error::invalid(env_vars::DOCKER_CONTEXT, "there is no home directory"))?;
-            let endpoint = context::endpoint(&dir, &name)?;
-            return Ok(vec![Candidate { endpoint, source: format!("context {name}") }]);
-        }
-    } else if let Some(dir) = docker_dir
-        && let Some(name) = context::current(&dir)
-    {
-        // A current context that cannot be read is passed over: nobody named it to us.
-        match context::endpoint(&dir, &name) {
-            Ok(endpoint) => found.push(Candidate { endpoint, source: format!("context {name}") }),
-            Err(error) => tracing::warn!(%error, "the current docker context cannot be used"),
-        }
-    }
-    for (endpoint, source) in usual(around) {
-        if !found.iter().any(|c| c.endpoint == endpoint) {
-            found.push(Candidate { endpoint, source: source.to_owned() });
-        }
-    }
-    Ok(found)
-}
-
-/// TLS where `DOCKER_TLS_VERIFY` or `DOCKER_CERT_PATH` is set. The certificate is verified in both cases: a connection
-/// that anybody could intercept is not what a certificate directory is for.
-fn env_tls(around: &Surroundings) -> Option<Tls> {
-    let dir = (around.var)(env_vars::DOCKER_CERT_PATH).map(PathBuf::from);
-    if dir.is_none() && (around.var)(env_vars::DOCKER_TLS_VERIFY).is_none() {
-        return None;
-    }
-    Some(dir.or_else(|| around.docker_dir()).map_or_else(Tls::default, |d| Tls::of_dir(&d, false)))
-}
-
-/// Where Docker Desktop, OrbStack, Colima, Rancher Desktop and the Linux packages put their sockets.
-fn usual(around: &Surroundings) -> Vec<(Endpoint, &'static str)> {
-    if cfg!(windows) {
-        return vec![
-            (Endpoint::Npipe(PIPE.into()), "Docker Desktop"),
-            (Endpoint::Npipe(r"\\.\pipe\dockerDesktopLinuxEngine".into()), "Docker Desktop (Linux containers)"),
-        ];
-    }
-    let mut found = Vec::new();
-    let mut add = |path: PathBuf, source| found.push((Endpoint::Unix(path), source));
-    if let Some(home) = &around.home {
-        for (path, source) in [
-            (".docker/run/docker.sock", "Docker Desktop"),
-            (".docker/desktop/docker.sock", "Docker Desktop"),
-            (".orbstack/run/docker.sock", "OrbStack"),
-            (".colima/default/docker.sock", "Colima"),
-            (".rd/docker.sock", "Rancher Desktop"),
-        ] {
-            add(home.join(path), source);
-        }
-    }
-    if let Some(dir) = (around.var)(env_vars::XDG_RUNTIME_DIR) {
-        add(Path::new(&dir).join("docker.sock"), "rootless Docker");
-    }
-    add(SOCKET.into(), "the system's Docker");
-    found
-}
-
-/// What a look at one endpoint showed.
-#[derive(Debug, Clone)]
-pub struct Probe {
-    pub endpoint: Endpoint,
-    /// Who named it: `host`, `DOCKER_HOST`, `context colima`, `OrbStack`, ….
-    pub source: String,
-    pub reachable: bool,
-    /// The engine's version, where it answered.
-    pub version: Option<String>,
-    /// Why it is not reachable, ready to show.
-    pub reason: Option<String>,
-}
-
-/// What one dead or hung socket may cost.
-pub(crate) const PROBE: Duration = Duration::from_millis(250);
-/// How long to go on waiting when nobody has answered by then: an engine under load.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The same, where the engine may be far away.
-const PATIENCE_FAR: Duration = Duration::from_secs(15);
-
-/// Looks at every place where an engine may be, all at once; takes no longer than 250 ms. In the order in which the
-/// adapter would take them.
-pub async fn probe(options: &DockerOptions) -> Result<Vec<Probe>> {
-    let candidates = candidates(options.host.as_deref(), &Surroundings::of_process())?;
-    Ok(futures_util::future::join_all(candidates.into_iter().map(|Candidate { endpoint, source }| async move {
-        let outcome = tokio::time::timeout(PROBE, reach(&endpoint)).await.unwrap_or_else(|_| Err(silent(&endpoint)));
-        let (version, reason) = match outcome {
-            Ok(api) => (api.engine_version().map(str::to_owned), None),
-            Err(e) => (None, Some(e.message().to_owned())),
-        };
-        Probe { endpoint, source, reachable: reason.is_none(), version, reason }
-    }))
-    .await)
-}
-
-/// The first candidate, in their order, that answers.
-pub(super) async fn find(candidates: Vec<Candidate>) -> Result<Api> {
-    let started = Instant::now();
-    let mut pending: FuturesUnordered<_> =
-        candidates.iter().enumerate().map(|(i, c)| async move { (i, reach(&c.endpoint).await) }).collect();
-    let mut answers: Vec<Option<Result<Api>>> = candidates.iter().map(|_| None).collect();
-    let far = candidates.iter().any(|c| matches!(c.endpoint, Endpoint::Tcp { .. } | Endpoint::Ssh(_)));
-    let patience = if far { PATIENCE_FAR } else { PATIENCE };
-    while started.elapsed() < patience {
-        let early = started.elapsed() < PROBE;
-        // Somebody has answered, and everybody before them has had their turn.
-        let first = answers.iter().position(|a| matches!(a, Some(Ok(_))));
-        if let Some(i) = first
-            && (!early || answers[..i].iter().all(Option::is_some))
-        {
-            return answers.swap_remove(i).unwrap_or_else(|| Err(Error::internal("an answer vanished")));
-        }
-        let until = started + if early { PROBE } else { patience };
-        match tokio::time::timeout_at(until.into(), pending.next()).await {
-            Ok(Some((i, answer))) => answers[i] = Some(answer),
-            Ok(None) => break,
-            Err(_) => {}
-        }
-    }
-    if let Some(i) = answers.iter().position(|a| matches!(a, Some(Ok(_)))) {
-        return answers.swap_remove(i).unwrap_or_else(|| Err(Error::internal("an answer vanished")));
-    }
-    Err(nobody(&candidates, answers))
-}
-
-/// One error out of many: the one a person can do something about.
-fn nobody(candidates: &[Candidate], answers: Vec<Option<Result<Api>>>) -> Error {
-    let mut tried = serde_json::Map::new();
-    let mut worth: Option<Error> = None;
-    for (c, answer) in candidates.iter().zip(answers) {
-        let error = answer.and_then(Result::err).unwrap_or_else(|| silent(&c.endpoint));
-        tried.insert(c.endpoint.to_string(), error.message().into());
-        let better = match &worth {
-            None => !c.endpoint.is_absent() || candidates.len() == 1,
-            Some(w) => error.code() == ErrorCode::PermissionDenied && w.code() != ErrorCode::PermissionDenied,
-        };
-        if better {
-            worth = Some(error);
-        }
-    }
-    worth
-        .unwrap_or_else(|| {
-            Error::new(ErrorCode::EngineUnreachable, "No Docker engine was found").hint(super::error::START_DOCKER)
-        })
-        .detail("tried", tried)
-}
-
-fn silent(endpoint: &Endpoint) -> Error {
-    Error::new(ErrorCode::EngineUnreachable, format!("The engine at {endpoint} does not answer"))
-        .hint(super::error::START_DOCKER)
-}
-
-async fn reach(endpoint: &Endpoint) -> Result<Api> {
-    if endpoint.is_absent() {
-        return Err(Error::new(ErrorCode::EngineUnreachable, format!("There is no socket at {endpoint}"))
-            .hint(super::error::START_DOCKER));
-    }
-    Api::connect(endpoint.clone()).await
-}
-
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(text: &str) {
     if let Ok(endpoint) = Endpoint::parse("host", text, None) {
@@ -404,16 +175,10 @@ pub(crate) fn fuzz(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
 
     use super::*;
-
-    fn around(vars: &[(&str, &str)], home: Option<&Path>) -> Surroundings {
-        let vars: HashMap<String, String> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Surroundings { var: Box::new(move |k| vars.get(k).cloned()), home: home.map(Path::to_owned) }
-    }
+    use crate::error::ErrorCode;
 
     fn parse(text: &str) -> Result<Endpoint> {
         Endpoint::parse("host", text, None)
@@ -469,10 +234,6 @@ mod tests {
             assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}")).to_string(), meant, "{text:?}");
         }
         assert!(parse("unix://x.sock").unwrap().to_string().ends_with("/x.sock"));
-        let blank = around(&[(env_vars::DOCKER_HOST, " \n")], None);
-        assert_eq!(candidates(None, &blank).unwrap()[0].source, "the system's Docker");
-        let trimmed = around(&[(env_vars::DOCKER_HOST, " localhost:2399\n")], None);
-        assert_eq!(candidates(None, &trimmed).unwrap()[0].endpoint.to_string(), "tcp://localhost:2399");
     }
 
     #[test]
@@ -519,166 +280,6 @@ mod tests {
             for text in [format!("tcp://{host}:{port}"), format!("ssh://{user}@{host}:{port}")] {
                 prop_assert_eq!(parse(&text).unwrap().to_string(), text);
             }
-        }
-    }
-
-    #[test]
-    fn what_is_named_outright_is_the_only_candidate() {
-        let env = around(&[(env_vars::DOCKER_HOST, "tcp://b:1"), (env_vars::DOCKER_CONTEXT, "c")], None);
-        let by_host = candidates(Some("unix:///a.sock"), &env).unwrap();
-        assert_eq!(by_host.len(), 1);
-        assert_eq!(by_host[0].endpoint.to_string(), "unix:///a.sock");
-        let by_env = candidates(None, &env).unwrap();
-        assert_eq!((by_env.len(), by_env[0].endpoint.to_string()), (1, "tcp://b:1".into()));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_current_context_comes_before_the_usual_sockets() {
-        let dir = tempfile::tempdir().unwrap();
-        context::tests::write_context(dir.path(), "colima", r#"{"Host":"unix:///x/colima.sock"}"#);
-        std::fs::write(dir.path().join("config.json"), r#"{"currentContext":"colima"}"#).unwrap();
-        let config = dir.path().to_str().unwrap();
-        let env = around(
-            &[(env_vars::DOCKER_CONFIG, config), (env_vars::XDG_RUNTIME_DIR, "/run/user/7")],
-            Some(Path::new("/home/me")),
-        );
-        let order: Vec<_> = candidates(None, &env).unwrap().into_iter().map(|c| c.endpoint.to_string()).collect();
-        assert_eq!(
-            order,
-            [
-                "unix:///x/colima.sock",
-                "unix:///home/me/.docker/run/docker.sock",
-                "unix:///home/me/.docker/desktop/docker.sock",
-                "unix:///home/me/.orbstack/run/docker.sock",
-                "unix:///home/me/.colima/default/docker.sock",
-                "unix:///home/me/.rd/docker.sock",
-                "unix:///run/user/7/docker.sock",
-                "unix:///var/run/docker.sock",
-            ]
-        );
-        // `default` means: not a context.
-        let env = around(&[(env_vars::DOCKER_CONFIG, config), (env_vars::DOCKER_CONTEXT, "default")], None);
-        assert_eq!(candidates(None, &env).unwrap()[0].endpoint.to_string(), "unix:///var/run/docker.sock");
-    }
-
-    #[test]
-    fn an_unknown_context_that_was_named_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().to_str().unwrap();
-        let env = around(&[(env_vars::DOCKER_CONFIG, config), (env_vars::DOCKER_CONTEXT, "gone")], None);
-        assert_eq!(candidates(None, &env).unwrap_err().code(), ErrorCode::InvalidArgument);
-    }
-
-    #[test]
-    fn tls_by_either_variable_and_always_verified() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), "").unwrap();
-        let path = dir.path().to_str().unwrap();
-        let env =
-            around(&[(env_vars::DOCKER_HOST, "tcp://b"), (env_vars::DOCKER_CERT_PATH, path)], Some(Path::new("/h")));
-        let Endpoint::Tcp { tls: Some(tls), port: 2376, .. } = &candidates(None, &env).unwrap()[0].endpoint else {
-            panic!("no TLS")
-        };
-        assert_eq!((tls.ca.as_deref(), tls.client.is_none()), (Some(&*dir.path().join("ca.pem")), true));
-        assert!(!tls.skip_verify);
-    }
-
-    #[cfg(unix)]
-    mod sockets {
-        use tokio::{
-            io::{AsyncReadExt, AsyncWriteExt},
-            net::UnixListener,
-        };
-
-        use super::*;
-
-        fn at(path: &Path) -> Candidate {
-            Candidate { endpoint: Endpoint::Unix(path.into()), source: "test".into() }
-        }
-
-        /// Answers every request as an engine's `/_ping` does.
-        fn engine(path: &Path) {
-            let listener = UnixListener::bind(path).unwrap();
-            tokio::spawn(async move {
-                while let Ok((mut s, _)) = listener.accept().await {
-                    tokio::spawn(async move {
-                        let mut buf = [0; 1024];
-                        while s.read(&mut buf).await.is_ok_and(|n| n > 0) {
-                            let answer = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK";
-                            s.write_all(answer.as_bytes()).await.unwrap();
-                        }
-                    });
-                }
-            });
-        }
-
-        /// What one try comes to, and the time of the fastest of three: other programs may hold the processor for as long.
-        async fn quickest<T>(mut work: impl AsyncFnMut() -> T) -> (T, Duration) {
-            let mut best = Duration::MAX;
-            for _ in 0..2 {
-                let began = Instant::now();
-                work().await;
-                best = best.min(began.elapsed());
-            }
-            let began = Instant::now();
-            let done = work().await;
-            (done, best.min(began.elapsed()))
-        }
-
-        #[tokio::test]
-        async fn a_hung_socket_costs_a_quarter_of_a_second_and_a_dead_one_nothing() {
-            let dir = tempfile::tempdir().unwrap();
-            let [hung, dead, good] = ["hung", "dead", "good"].map(|n| dir.path().join(n));
-            let _hung = UnixListener::bind(&hung).unwrap();
-            drop(UnixListener::bind(&dead).unwrap());
-            engine(&good);
-            let (_, took) = quickest(async || find(vec![at(&dead), at(&good)]).await.unwrap()).await;
-            assert!(took < PROBE, "{took:?}");
-            let (api, took) = quickest(async || find(vec![at(&hung), at(&dead), at(&good)]).await.unwrap()).await;
-            assert_eq!(api.endpoint().to_string(), format!("unix://{}", good.display()));
-            assert!(took >= PROBE && took < PROBE * 2, "{took:?}");
-        }
-
-        #[tokio::test]
-        async fn the_first_in_order_wins_not_the_fastest() {
-            let dir = tempfile::tempdir().unwrap();
-            let [a, b] = ["a", "b"].map(|n| dir.path().join(n));
-            engine(&a);
-            engine(&b);
-            let api = find(vec![at(&b), at(&a)]).await.unwrap();
-            assert_eq!(api.endpoint(), &Endpoint::Unix(b));
-        }
-
-        #[tokio::test]
-        async fn a_probe_tells_the_version_or_the_reason_and_takes_no_longer_than_it_may() {
-            let dir = tempfile::tempdir().unwrap();
-            let [hung, good] = ["hung", "good"].map(|n| dir.path().join(n));
-            let _hung = UnixListener::bind(&hung).unwrap();
-            engine(&good);
-            let look = |path: &Path| {
-                let host = Some(format!("unix://{}", path.display()));
-                async move { probe(&DockerOptions { host, app_name: None }).await.unwrap().remove(0) }
-            };
-            let found = look(&good).await;
-            assert_eq!(
-                (found.reachable, found.version.as_deref(), found.source.as_str()),
-                (true, Some("20.10.24"), "host")
-            );
-            let (found, took) = quickest(async || look(&hung).await).await;
-            assert!(!found.reachable && found.reason.unwrap().contains("does not answer"));
-            assert!(took >= PROBE && took < PROBE * 2, "{took:?}");
-        }
-
-        #[tokio::test]
-        async fn nobody_there_says_what_was_tried() {
-            let dir = tempfile::tempdir().unwrap();
-            let dead = dir.path().join("dead");
-            drop(UnixListener::bind(&dead).unwrap());
-            let e = find(vec![at(&dir.path().join("none")), at(&dead)]).await.unwrap_err();
-            assert_eq!(e.code(), ErrorCode::EngineUnreachable);
-            assert_eq!(e.details()["tried"].as_object().unwrap().len(), 2);
-            assert!(e.hint_text().is_some());
         }
     }
 }

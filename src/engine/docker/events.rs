@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api},
-    error::{Failure, On, OnExt},
-    time,
+    error::{Failure, ResultExt},
+    refusal::About,
 };
 use crate::{
-    engine::{BoxStream, types::*},
+    engine::{BoxStream, time, types::*},
     error::Result,
 };
 
@@ -42,9 +42,9 @@ const KINDS: [&str; 4] = ["container", "image", "network", "volume"];
 pub(super) async fn events(api: Api, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {
     let mut filters = options.filters.clone();
     filters.entry("type".into()).or_insert_with(|| KINDS.map(str::to_owned).to_vec());
-    let events = raw(&api, options.since, &filters).await.on(On::Engine)?;
+    let events = raw(&api, options.since, &filters).await.about(About::Engine)?;
     Ok(events
-        .map_err(|e| e.on(On::Engine))
+        .map_err(|e| e.about(About::Engine))
         .try_filter_map(|event| std::future::ready(Ok(runtime_event(event))))
         .boxed())
 }

@@ -13,11 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    api::{self, Api},
-    containers::{self, bare},
-    error::{Failure, On, OnExt},
+    api::{self, Api, bare},
+    containers,
+    error::{Failure, ResultExt},
     events,
     logs::{self, Framing},
+    refusal::About,
 };
 use crate::{
     engine::{Attached, types::*},
@@ -26,7 +27,7 @@ use crate::{
 };
 
 pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
-    let on = On::Container(id);
+    let about = About::Container(id);
     let mark = format!("{MARK}={}", unique());
     let env = options.env.iter().map(|(k, v)| format!("{k}={v}")).chain([mark.clone()]).collect();
     let config = ExecConfig {
@@ -41,10 +42,10 @@ pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOpti
         ..ExecConfig::default()
     };
     let exec = create(&api, id, &config).await?;
-    let body = api::json_body(&json!({ "Detach": false, "Tty": options.tty })).on(on)?;
+    let body = api::json_body(&json!({ "Detach": false, "Tty": options.tty })).about(about)?;
     let mut process = Process { api, container: id.to_owned(), exec, mark, user: options.user.clone(), ended: false };
     let exec = process.exec.clone();
-    let (_, connection) = process.api.upgrade(&format!("exec/{exec}/start"), &[], body).await.on(on)?;
+    let (_, connection) = process.api.upgrade(&format!("exec/{exec}/start"), &[], body).await.about(about)?;
     let framing = if options.tty { Framing::Raw } else { Framing::Multiplexed };
     let Attached { mut output, input } = attached(connection, framing, id);
     let output = futures_util::stream::poll_fn(move |cx| {
@@ -62,7 +63,7 @@ async fn create(api: &Api, id: &str, config: &ExecConfig) -> Result<String> {
         id: String,
     }
     let path = format!("containers/{}/exec", api::encode(bare(id)));
-    let created: Created = api.post_json(&path, &[], config).await.on(On::Container(id))?;
+    let created: Created = api.post_json(&path, &[], config).await.about(About::Container(id))?;
     Ok(created.id)
 }
 
@@ -115,8 +116,8 @@ impl Drop for Process {
                         return Ok(true);
                     }
                     let killer = create(&api, &container, &config).await?;
-                    let body = api::json_body(&json!({ "Detach": true })).on(On::Engine)?;
-                    let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.on(On::Engine)?;
+                    let body = api::json_body(&json!({ "Detach": true })).about(About::Engine)?;
+                    let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.about(About::Engine)?;
                     api::drain(answer).await;
                     Ok::<_, Error>(false)
                 };
@@ -134,7 +135,7 @@ impl Drop for Process {
 pub(super) async fn attach(api: Api, id: &str) -> Result<Attached> {
     let query = ["stream", "stdin", "stdout", "stderr"].map(|k| (k, "1".to_owned()));
     let path = format!("containers/{}/attach", api::encode(bare(id)));
-    let (headers, connection) = api.upgrade(&path, &query, api::empty()).await.on(On::Container(id))?;
+    let (headers, connection) = api.upgrade(&path, &query, api::empty()).await.about(About::Container(id))?;
     let framing = logs::framing(&api, id, &headers).await?;
     Ok(attached(connection, framing, id))
 }
@@ -148,18 +149,18 @@ fn attached(connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, fr
 /// The streams of a process may end before the engine has noted its end: then its `exec_die` event is waited for
 /// (docs/reference/docker.md#ends-of-execs).
 pub(super) async fn end(api: Api, exec: &str) -> Result<ExecEnd> {
-    let on = On::Engine;
+    let about = About::Engine;
     if let Some(end) = ended(&api, exec).await? {
         return Ok(end);
     }
     let filters = Filters::from([("type".into(), vec!["container".into()]), ("event".into(), vec!["exec_die".into()])]);
-    let mut deaths = events::raw(&api, None, &filters).await.on(on)?;
+    let mut deaths = events::raw(&api, None, &filters).await.about(about)?;
     // It may have ended before the subscription.
     if let Some(end) = ended(&api, exec).await? {
         return Ok(end);
     }
     while let Some(event) = deaths.next().await {
-        let attributes = event.on(on)?.actor.attributes;
+        let attributes = event.about(about)?.actor.attributes;
         if attributes.get("execID").is_some_and(|id| id == exec) {
             if let Some(exit_code) = attributes.get("exitCode").and_then(|c| c.parse().ok()) {
                 return Ok(ExecEnd { exit_code, began: true });
@@ -184,7 +185,7 @@ struct State {
 
 async fn ended(api: &Api, exec: &str) -> Result<Option<ExecEnd>> {
     let path = format!("exec/{}/json", api::encode(exec));
-    let state: State = api.get_json(api::ONE, &path, &[]).await.on(On::Engine)?;
+    let state: State = api.get_json(api::ONE, &path, &[]).await.about(About::Engine)?;
     let Some(exit_code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
     // A process that never began: there is no such program, or its container ended first. Docker has a
     // shell's codes for it (docs/reference/docker.md#execs-that-could-not-start).
@@ -201,5 +202,5 @@ async fn ended(api: &Api, exec: &str) -> Result<Option<ExecEnd>> {
 
 pub(super) async fn resize(api: Api, exec: &str, columns: u16, rows: u16) -> Result<()> {
     let options = q::ResizeExecOptions { h: rows.into(), w: columns.into() };
-    api.bollard().resize_exec(exec, options).await.on(On::Engine)
+    api.bollard().resize_exec(exec, options).await.about(About::Engine)
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api, ApiVersion},
-    error::{Failure, On, OnExt},
+    error::{Failure, ResultExt},
+    refusal::About,
 };
 use crate::{
     engine::{BoxStream, platform::Platform, time, types::*, validate},
@@ -31,7 +32,7 @@ struct Summary {
 }
 
 pub(super) async fn list(api: Api) -> Result<Vec<ImageInfo>> {
-    let found: Vec<Summary> = api.get_json(api::ALL, "images/json", &[]).await.on(On::Engine)?;
+    let found: Vec<Summary> = api.get_json(api::ALL, "images/json", &[]).await.about(About::Engine)?;
     Ok(found.into_iter().map(image_info).collect())
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
     let answer = match api.get(&format!("images/{}/json", api::encode(image)), &query).await {
         Ok(answer) => answer,
         Err(e) => {
-            let e = e.on(On::Image(image));
+            let e = e.about(About::Image(image));
             return if e.code() == ErrorCode::ImageNotFound { Ok(false) } else { Err(e) };
         }
     };
@@ -73,7 +74,7 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
         api::drain(answer).await;
         return Ok(true);
     };
-    let found: Found = api::json(api::ONE, answer).await.on(On::Image(image))?;
+    let found: Found = api::json(api::ONE, answer).await.about(About::Image(image))?;
     Ok(wanted.takes(&Platform::new(&found.os, &found.architecture, found.variant.as_deref())))
 }
 
@@ -83,14 +84,14 @@ pub(super) async fn remove(api: Api, image: &str, force: bool) -> Result<()> {
         Ok(request) => api.send(request).await,
         Err(e) => Err(e),
     };
-    api::drain(answer.on(On::Image(image))?).await;
+    api::drain(answer.about(About::Image(image))?).await;
     Ok(())
 }
 
 pub(super) async fn tag(api: Api, image: &str, target: &str) -> Result<()> {
     let target = validate::reference_of_image("target", target)?;
     let options = q::TagImageOptions { repo: Some(target.familiar_name()), tag: target.tag.map(str::to_owned) };
-    api.bollard().tag_image(&api::encode(image), Some(options)).await.on(On::Tag { source: image })
+    api.bollard().tag_image(&api::encode(image), Some(options)).await.about(About::Tag { source: image })
 }
 
 #[derive(Deserialize)]
@@ -132,7 +133,7 @@ pub(super) async fn load(api: Api, archive: BoxStream<Bytes>) -> Result<Vec<Stri
         Ok(found) if found.is_empty() => Err(no_archive("there is no image in it")),
         Ok(found) => Ok(found),
         Err(Failure::Answer { message, .. }) if is_archives_fault(&message) => Err(no_archive(&message)),
-        Err(e) => Err(e.on(On::Engine)),
+        Err(e) => Err(e.about(About::Engine)),
     }
 }
 
@@ -171,8 +172,8 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
         }
     }
     let query: Vec<_> = images.iter().map(|i| ("names", i.clone())).collect();
-    let answer = api.get("images/get", &query).await.on(On::Image(&images.join(", ")))?;
-    Ok(api::bytes(answer).map_err(|e| e.on(On::Engine)).boxed())
+    let answer = api.get("images/get", &query).await.about(About::Image(&images.join(", ")))?;
+    Ok(api::bytes(answer).map_err(|e| e.about(About::Engine)).boxed())
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

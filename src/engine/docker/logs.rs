@@ -7,13 +7,13 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use hyper::HeaderMap;
 
 use super::{
-    api::{self, Api},
+    api::{self, Api, bare},
     containers, download,
-    error::{Failure, On, OnExt},
-    time,
+    error::{Failure, ResultExt},
+    refusal::About,
 };
 use crate::{
-    engine::{BoxStream, types::*},
+    engine::{BoxStream, time, types::*},
     error::Result,
 };
 
@@ -57,8 +57,8 @@ async fn open(api: &Api, id: &str, options: &LogOptions) -> Result<(Pieces, Fram
     if let Some(since) = options.since {
         query.push(("since", time::query(since)));
     }
-    let path = format!("containers/{}/logs", api::encode(containers::bare(id)));
-    let (headers, pieces) = download::get(api, &path, &query).await.on(On::Container(id))?;
+    let path = format!("containers/{}/logs", api::encode(bare(id)));
+    let (headers, pieces) = download::get(api, &path, &query).await.about(About::Container(id))?;
     let framing = framing(api, id, &headers).await?;
     Ok((pieces.boxed(), framing))
 }
@@ -225,7 +225,7 @@ pub(super) fn demultiplex(
             };
             if let Err(e) = outcome {
                 done = true;
-                ready.push_back(Err(e.on(On::Container(&id))));
+                ready.push_back(Err(e.about(About::Container(&id))));
             }
         }
     })

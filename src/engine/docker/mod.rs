@@ -1,7 +1,7 @@
 //! Docker, over bollard.
 //!
-//! `endpoint` finds the engine (with `context` and `ssh`), `transport` connects to it, `api` asks it, `error` says what
-//! its refusals mean; the other files hold a subject each.
+//! `search` finds the engine (with `context`), `transport` connects to its `endpoint` (with `proxy`, `tls` and `ssh`), `api`
+//! asks it, `error` says why a call failed and `refusal` what an engine's words mean; the other files hold a subject each.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::{Adapter, Attached, BoxStream, Engine, time, types::*, validate};
+use super::{Adapter, Attached, BoxStream, Engine, types::*, validate};
 use crate::{
     error::{ErrorCode, Result},
     progress::{PullProgress, Sink},
 };
 
 mod api;
+mod clock;
 mod containers;
 mod context;
 mod download;
@@ -30,11 +31,14 @@ mod networks;
 mod proxy;
 mod prune;
 mod pull;
+mod refusal;
+mod search;
 mod socket;
 mod spec;
 mod ssh;
 mod stats;
 mod system;
+mod tls;
 mod transport;
 mod volumes;
 
@@ -66,8 +70,10 @@ pub(crate) mod fuzzing {
 }
 
 use api::Api;
-pub use endpoint::{Endpoint, Probe, Tls, probe};
+pub use endpoint::Endpoint;
+pub use search::{Probe, probe};
 pub use ssh::SshTarget;
+pub use tls::Tls;
 
 /// `new DockerAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -84,7 +90,7 @@ const APP: &str = "kai";
 /// Connects to nothing yet: the first call does.
 pub fn adapter(options: DockerOptions) -> Result<Adapter> {
     if let Some(host) = &options.host {
-        endpoint::Endpoint::parse("host", host, None)?;
+        Endpoint::parse("host", host, None)?;
     }
     let app: Arc<str> = options.app_name.as_deref().unwrap_or(APP).into();
     validate::app_name(&app)?;
@@ -109,7 +115,7 @@ impl DockerEngine {
             return Ok(api.clone());
         }
         let found =
-            endpoint::find(endpoint::candidates(self.host.as_deref(), &endpoint::Surroundings::of_process())?).await?;
+            search::find(search::candidates(self.host.as_deref(), &search::Surroundings::of_process())?).await?;
         tracing::debug!(endpoint = %found.endpoint(), version = ?found.version(), "found the engine");
         Ok(api.insert(found).clone())
     }

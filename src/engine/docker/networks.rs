@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    api::{self, Api},
-    containers::bare,
-    error::{On, OnExt},
+    api::{self, Api, bare},
+    error::ResultExt,
+    refusal::About,
 };
 use crate::{
     call,
@@ -27,7 +27,7 @@ pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: 
     if let Some(driver) = &options.driver {
         body["Driver"] = json!(driver);
     }
-    let created: Created = api.post_json("networks/create", &[], &body).await.on(On::CreateNetwork)?;
+    let created: Created = api.post_json("networks/create", &[], &body).await.about(About::CreateNetwork)?;
     if let Some(warning) = created.warning.filter(|w| !w.is_empty()) {
         call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("network", name));
     }
@@ -42,17 +42,17 @@ struct Created {
 }
 
 pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
-    api.bollard().remove_network(id).await.on(On::Network(id))
+    api.bollard().remove_network(id).await.about(About::Network(id))
 }
 
 pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
     let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config: None };
-    api.bollard().connect_network(network, request).await.on(On::Connect { container, network })
+    api.bollard().connect_network(network, request).await.about(About::Connect { container, network })
 }
 
 pub(super) async fn disconnect(api: Api, container: &str, network: &str) -> Result<()> {
     let request = NetworkDisconnectRequest { container: bare(container).to_owned(), force: Some(false) };
-    api.bollard().disconnect_network(network, request).await.on(On::Connect { container, network })
+    api.bollard().disconnect_network(network, request).await.about(About::Connect { container, network })
 }
 
 #[derive(Deserialize)]
@@ -91,7 +91,7 @@ pub(super) async fn list(api: Api) -> Result<Vec<NetworkInfo>> {
         api.get_json::<Vec<Member>>(api::ALL, "containers/json", &[]),
     )
     .await
-    .on(On::Engine)?;
+    .about(About::Engine)?;
     Ok(joined(networks, members))
 }
 

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{
-    endpoint::{Endpoint, Tls, bracketed},
-    transport::{Duplex, secured},
+    endpoint::{Endpoint, bracketed},
+    tls::{Duplex, Tls, secured},
 };
 use crate::env_vars;
 

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api, ApiVersion},
-    error::{On, OnExt},
+    error::ResultExt,
+    refusal::About,
 };
 use crate::{engine::types::*, error::Result};
 
@@ -72,7 +73,7 @@ struct DeletedImage {
 
 async fn pruned(api: &Api, kind: &str, filters: &Filters) -> Result<Pruned> {
     let answer = api.post(&format!("{kind}/prune"), &[("filters", api::filters(filters))], api::empty()).await;
-    api::json(api::ALL, answer.on(On::Engine)?).await.on(On::Engine)
+    api::json(api::ALL, answer.about(About::Engine)?).await.about(About::Engine)
 }
 
 async fn dangling(api: &Api, filters: &Filters) -> Result<HashSet<String>> {
@@ -82,7 +83,7 @@ async fn dangling(api: &Api, filters: &Filters) -> Result<HashSet<String>> {
         id: String,
     }
     let found: Vec<Image> =
-        api.get_json(api::ALL, "images/json", &[("filters", api::filters(filters))]).await.on(On::Engine)?;
+        api.get_json(api::ALL, "images/json", &[("filters", api::filters(filters))]).await.about(About::Engine)?;
     Ok(found.into_iter().map(|i| i.id).collect())
 }
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api},
-    error::{Failure, On, OnExt},
+    error::{Failure, ResultExt},
+    refusal::About,
 };
 use crate::{
     call,
@@ -67,21 +68,21 @@ async fn stream(
     progress: Sink<PullProgress>,
     idle: Duration,
 ) -> Result<()> {
-    let on = On::Pull(image);
+    let about = About::Pull(image);
     let path = api.path("images/create", &query(image, platform)?);
-    let mut request = api::request(Method::POST, &path, api::empty()).on(on)?;
+    let mut request = api::request(Method::POST, &path, api::empty()).about(about)?;
     if let Some(credentials) = credentials {
         let value = HeaderValue::from_str(&credentials.header()).map_err(|e| Error::internal(e.to_string()))?;
         request.headers_mut().insert("X-Registry-Auth", value);
     }
-    let answer = within(idle, image, api.send(request)).await?.on(on)?;
+    let answer = within(idle, image, api.send(request)).await?.about(about)?;
     let mut lines = api::json_lines::<Line>(api::SMALL, answer);
     let throttle = Throttle::new(progress);
     let mut layers = Layers::default();
     while let Some(line) = within(idle, image, lines.next()).await? {
-        let line = line.on(on)?;
+        let line = line.about(about)?;
         if let Some(error) = line.error {
-            return Err(Failure::in_stream(error).on(on));
+            return Err(Failure::in_stream(error).about(about));
         }
         layers.take(&line);
         throttle.offer(|| layers.progress(&line));

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use super::{
     api::{self, Api},
     endpoint::Endpoint,
-    error::{On, OnExt},
+    error::ResultExt,
+    refusal::About,
     ssh::SshTarget,
 };
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
         Endpoint::Ssh(SshTarget { socket: Some(path), .. }) => (path.clone(), None),
         _ => return Ok(None),
     };
-    let machine: Machine = api.get_json(api::SMALL, "info", &[]).await.on(On::Engine)?;
+    let machine: Machine = api.get_json(api::SMALL, "info", &[]).await.about(About::Engine)?;
     let is_there = match kernel {
         Some(kernel) => machine.is_this_one(&kernel),
         None => machine.may_have(&path),

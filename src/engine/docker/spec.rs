@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::api::ApiVersion;
 use crate::{
-    engine::{ContainerSpec, RestartPolicy, types::Healthcheck, validate},
+    engine::{
+        types::{ContainerSpec, Healthcheck, RestartPolicy},
+        validate,
+    },
     error::Result,
 };
 

@@ -9,15 +9,14 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::{
-    api::{self, Api},
-    containers::{self, bare},
-    error::{Failure, On, OnExt},
-    time,
+    api::{self, Api, bare},
+    containers,
+    error::{Failure, ResultExt},
+    refusal::About,
 };
 use crate::{
     engine::{BoxStream, types::*},
     error::{Error, ErrorCode, Result},
-    mutex::Mutex,
 };
 
 #[derive(Deserialize, Default)]
@@ -119,7 +118,7 @@ pub(super) async fn sample(api: Api, id: &str) -> Result<StatsSample> {
     let reading: Reading = match api.get_json(api::SMALL, &path(id), &query).await {
         // podman's answer for a container that does not run is empty (docs/reference/docker.md#errors-of-podman).
         Err(Failure::Strange(_)) if !containers::is_running(&api, id).await? => return Err(not_running(id)),
-        answer => answer.on(On::Container(id))?,
+        answer => answer.about(About::Container(id))?,
     };
     if !reading.is_running() {
         return Err(not_running(id));
@@ -132,10 +131,10 @@ pub(super) async fn samples(api: Api, id: &str) -> Result<BoxStream<StatsSample>
     if raw["State"]["Running"] != true {
         return Err(not_running(id));
     }
-    let answer = api.get(&path(id), &[("stream", "1".to_owned())]).await.on(On::Container(id))?;
+    let answer = api.get(&path(id), &[("stream", "1".to_owned())]).await.about(About::Container(id))?;
     let id = id.to_owned();
     Ok(api::json_lines::<Reading>(api::SMALL, answer)
-        .map_err(move |e| e.on(On::Container(&id)))
+        .map_err(move |e| e.about(About::Container(&id)))
         .try_take_while(|reading| std::future::ready(Ok(reading.is_running())))
         .map_ok(move |reading| reading.sample(api.clock().instant(&reading.read)))
         .boxed())
@@ -145,35 +144,11 @@ fn not_running(id: &str) -> Error {
     Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
 }
 
-/// The engine's clock on ours. Engines up to 20.10 answer at the tick of a second, whenever they are asked
-/// (docs/reference/docker.md#clock-of-stats): when a counter was read they must say themselves.
-#[derive(Default)]
-pub(super) struct Clock(Mutex<Option<(Millis, Instant)>>);
-
-impl Clock {
-    fn instant(&self, read: &str) -> Instant {
-        let now = Instant::now();
-        let Some(read) = time::parse(read) else { return now };
-        let mut anchor = self.0.lock();
-        let (read0, at0) = *anchor.get_or_insert((read, now));
-        let apart = Duration::from_millis(read.abs_diff(read0));
-        let at = if read >= read0 { at0.checked_add(apart) } else { at0.checked_sub(apart) };
-        // One of the clocks was set, or a VM slept.
-        let at = at.filter(|at| now.duration_since(*at).max(at.duration_since(now)) < SKEW);
-        at.unwrap_or_else(|| {
-            *anchor = Some((read, now));
-            now
-        })
-    }
-}
-
-const SKEW: Duration = Duration::from_secs(5);
-
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(text: &str) {
     if let Ok(reading) = serde_json::from_str::<Reading>(text) {
         reading.is_running();
-        reading.sample(Clock::default().instant(&reading.read));
+        reading.sample(super::clock::Clock::default().instant(&reading.read));
     }
 }
 
@@ -196,19 +171,6 @@ mod tests {
         assert_eq!(sample_of(v1).memory_used, 60);
         let odd = json!({ "memory_stats": { "usage": 100, "limit": 1000, "stats": { "inactive_file": 300 } } });
         assert_eq!(sample_of(odd).memory_used, 100);
-    }
-
-    #[test]
-    fn the_time_between_two_readings_is_the_engines() {
-        let clock = Clock::default();
-        let first = clock.instant("2024-05-01T10:00:00.500Z");
-        let second = clock.instant("2024-05-01T10:00:01.750Z");
-        assert_eq!(second - first, Duration::from_millis(1250));
-        // A clock that was set is followed.
-        let now = Instant::now();
-        let third = clock.instant("2025-01-01T00:00:00Z");
-        assert!(third >= now);
-        assert_eq!(clock.instant("2025-01-01T00:00:01Z") - third, Duration::from_secs(1));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api},
-    error::{On, OnExt},
+    error::ResultExt,
+    refusal::About,
 };
 use crate::{engine::types::*, error::Result};
 
@@ -28,7 +29,7 @@ struct Info {
 }
 
 pub(super) async fn info(api: Api) -> Result<SystemInfo> {
-    let info: Info = api.get_json(api::SMALL, "info", &[]).await.on(On::Engine)?;
+    let info: Info = api.get_json(api::SMALL, "info", &[]).await.about(About::Engine)?;
     Ok(SystemInfo {
         os: info.os,
         architecture: info.architecture,
@@ -95,7 +96,7 @@ struct BuildCache {
 }
 
 pub(super) async fn disk_usage(api: Api) -> Result<DiskUsage> {
-    Ok(usage(&api.get_json(api::ALL, "system/df", &[]).await.on(On::Engine)?))
+    Ok(usage(&api.get_json(api::ALL, "system/df", &[]).await.about(About::Engine)?))
 }
 
 /// -1 stands for what the engine did not count (docs/reference/docker.md#counts-of--1).

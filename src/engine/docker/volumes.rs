@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::{
     api::{self, Api},
-    error::{On, OnExt},
+    error::ResultExt,
+    refusal::About,
 };
 use crate::{engine::types::*, error::Result};
 
@@ -25,13 +26,13 @@ pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Res
         labels: Some(options.labels.clone().into_iter().collect()),
         ..VolumeCreateRequest::default()
     };
-    let created: Created = api.post_json("volumes/create", &[], &request).await.on(On::CreateVolume)?;
+    let created: Created = api.post_json("volumes/create", &[], &request).await.about(About::CreateVolume)?;
     Ok(created.name)
 }
 
 pub(super) async fn remove(api: Api, name: &str, force: bool) -> Result<()> {
     let options = q::RemoveVolumeOptions { force };
-    api.bollard().remove_volume(name, Some(options)).await.on(On::Volume(name))
+    api.bollard().remove_volume(name, Some(options)).await.about(About::Volume(name))
 }
 
 #[derive(Deserialize)]
@@ -51,7 +52,7 @@ struct Volume {
 }
 
 pub(super) async fn list(api: Api) -> Result<Vec<VolumeInfo>> {
-    let found: Volumes = api.get_json(api::ALL, "volumes", &[]).await.on(On::Engine)?;
+    let found: Volumes = api.get_json(api::ALL, "volumes", &[]).await.about(About::Engine)?;
     Ok((found.volumes.unwrap_or_default().into_iter())
         .map(|v| VolumeInfo {
             name: v.name,

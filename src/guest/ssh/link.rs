@@ -17,7 +17,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::SshTarget;
+use super::target::SshTarget;
 use crate::error::{Error, ErrorCode, Result};
 
 pub(super) type Handle = client::Handle<Client>;

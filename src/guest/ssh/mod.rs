@@ -2,7 +2,7 @@
 //! it started. docs/reference/ssh.md lists what this module guards against. Where the library cannot log in, the ssh
 //! program does (`program.rs`).
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,28 +21,14 @@ use crate::{
 mod link;
 mod program;
 mod quote;
+mod target;
 
 use link::{Channel, ConnectError, Handle, Link, lost};
-pub use program::{SshProgram, strict};
+pub use program::strict;
+pub use target::{SshProgram, SshTarget};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use quote::fuzz;
-
-/// How to reach one guest.
-#[derive(Debug, Clone)]
-pub struct SshTarget {
-    pub host: std::net::IpAddr,
-    pub port: u16,
-    pub user: String,
-    /// An unencrypted OpenSSH private key.
-    pub identity: PathBuf,
-    /// The file of the guest's host key, in OpenSSH's format. It exists before the first connection; a server with another
-    /// key is not the guest.
-    pub pin: PathBuf,
-    pub containerd_socket: String,
-    /// The program that logs in where the library cannot.
-    pub program: Option<SshProgram>,
-}
 
 /// sshd allows ten sessions for each connection by default, and counts cancelled ones until they are gone
 /// (docs/reference/ssh.md#ten-sessions). Eight leave room for the commands that end others.

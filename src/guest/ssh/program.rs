@@ -16,23 +16,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Leader, Socket, link::CONNECT_TIMEOUT, quote};
+use super::{link::CONNECT_TIMEOUT, quote, target::SshProgram};
 use crate::{
     error::{Error, ErrorCode, Result},
+    guest::{Leader, Socket},
     process::{self, BACKLOG, Chunk, Exit, Process},
     task,
 };
-
-/// What `ssh -F` needs.
-#[derive(Debug, Clone)]
-pub struct SshProgram {
-    /// Lima's own file, of the current boot.
-    pub config: PathBuf,
-    /// The guest's name in it.
-    pub host: String,
-    /// A known_hosts file with the guest's host key under the name `host`.
-    pub known_hosts: PathBuf,
-}
 
 /// Options that override Lima's own configuration, which trusts whoever answers at the port. The file is named relative to
 /// the program's working directory, since ssh interprets quotes and `%` in a path.

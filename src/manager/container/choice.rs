@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Detection, Preference};
+use super::{detect::Detection, options::Preference};
 use crate::{
     call::{CONTAINER_CALL, Call},
     engine::types::RuntimeType,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ContainerOptions;
+use super::options::ContainerOptions;
 use crate::{
     engine::{
         docker::{self, Endpoint, Probe},
@@ -178,7 +178,7 @@ const START_DOCKER: &str = "Start Docker, or install Docker Desktop, OrbStack or
 
 async fn docker(options: &ContainerOptions) -> Detail {
     let docker = RuntimeType::Docker;
-    let probes = match docker::probe(&options.docker).await {
+    let probes = match docker::probe(options.docker.host.as_deref()).await {
         Ok(probes) => probes,
         // An invalid DOCKER_HOST.
         Err(e) => {

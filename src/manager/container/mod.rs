@@ -2,76 +2,23 @@
 
 mod choice;
 mod detect;
+mod options;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 pub use choice::{DecidedBy, Selection};
 pub use detect::{Detail, Detection, State, Tried};
+pub use options::{ContainerOptions, Preference};
 
 use super::{
     containerd::{BundledOptions, BundledRuntime},
-    lima::{LimaOptions, LimaRuntime, app_dir},
+    lima::{LimaRuntime, app_dir},
 };
 use crate::{
     call::Call,
-    engine::{
-        docker::{DockerOptions, Endpoint},
-        types::RuntimeType,
-    },
+    engine::{docker::Endpoint, types::RuntimeType},
     error::{Error, Result},
 };
-
-/// `ContainerManagerOptions` of the public API.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct ContainerOptions {
-    pub preferred: Option<Preference>,
-    pub install_if_missing: bool,
-    pub app_name: Option<String>,
-    pub app_dir: Option<PathBuf>,
-    pub docker: DockerOptions,
-    pub containerd: crate::engine::containerd::ContainerdOptions,
-    /// Absent, its `appName` and `appDir` are those above.
-    pub lima: LimaOptions,
-}
-
-/// A wish for a runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preference {
-    Auto,
-    Docker,
-    Containerd,
-    Lima,
-}
-
-impl Preference {
-    /// `None` for [`Preference::Auto`].
-    pub fn runtime(self) -> Option<RuntimeType> {
-        match self {
-            Self::Auto => None,
-            Self::Docker => Some(RuntimeType::Docker),
-            Self::Containerd => Some(RuntimeType::Containerd),
-            Self::Lima => Some(RuntimeType::Lima),
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        serde_json::from_value(name.into()).ok()
-    }
-}
-
-impl From<RuntimeType> for Preference {
-    fn from(runtime: RuntimeType) -> Self {
-        match runtime {
-            RuntimeType::Docker => Self::Docker,
-            RuntimeType::Containerd => Self::Containerd,
-            RuntimeType::Lima => Self::Lima,
-        }
-    }
-}
 
 /// Finds runtimes and chooses one; the caller makes the adapter.
 pub struct ContainerManager {

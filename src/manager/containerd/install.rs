@@ -9,9 +9,8 @@ use crate::{
     fetch::{
         bundle::Bundle,
         disk,
-        install::{Request, matches},
         lock::Lock,
-        manifest::Part,
+        manifest::{Part, Request},
         owner,
         platform::Platform,
         progress::Meter,
@@ -71,7 +70,7 @@ impl BundledRuntime {
             (Some(have), Some(ships)) => have.version == ships.version && have.sha256 == ships.sha256,
             (Some(have), None) => match self.options.network.open().await {
                 Ok(opened) => {
-                    let right = matches(have, &opened.wanted(PART, platform)?);
+                    let right = have.satisfies(&opened.wanted(PART, platform)?);
                     remote = Some(opened);
                     right
                 }

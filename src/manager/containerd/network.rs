@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::Result,
-    fetch::{disk, manifest::Digest},
+    fetch::{digest::Digest, disk},
 };
 
 /// nerdctl's name for the default network, whose file lies outside the namespaces' directories

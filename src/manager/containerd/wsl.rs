@@ -24,9 +24,9 @@ use crate::{
     fetch::{
         bundle::Bundle,
         disk,
-        install::{Home, Request, matches},
+        install::Home,
         lock::Lock,
-        manifest::Part,
+        manifest::{Part, Request},
         platform::Platform,
         progress::Meter,
         record::Record,
@@ -229,7 +229,7 @@ impl WslRuntime {
             let ships = bundle.as_ref().and_then(|b| b.record(PARTS[1]).ok());
             let right = match (ships, &remote) {
                 (Some(ships), _) => ships.version == made.nerdctl.version && ships.sha256 == made.nerdctl.sha256,
-                (None, Some(remote)) => matches(&made.nerdctl, &remote.wanted(PARTS[1], platform)?),
+                (None, Some(remote)) => made.nerdctl.satisfies(&remote.wanted(PARTS[1], platform)?),
                 (None, None) => true,
             };
             // The programs of a running daemon are not replaced.

@@ -1,12 +1,13 @@
 //! The connection to the VM for the engine and for commands: kept open, and found again after each boot.
 
-use std::{os::unix::fs::MetadataExt, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{
-    LimaRuntime,
+    boot::{BootId, KeptConnection},
     machine::{CONTAINERD_SOCKET, Machine},
+    runtime::LimaRuntime,
 };
 use crate::{
     error::{Error, ErrorCode, Result},
@@ -16,23 +17,6 @@ use crate::{
 
 /// How long a VM that was found dead may take to answer after all.
 const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// The connection of one boot: Lima writes `ssh.config` anew at each.
-pub(super) struct KeptConnection {
-    boot: BootId,
-    guest: SshGuest,
-}
-
-/// Identifies one boot by its `ssh.config`: inode and modification time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BootId(u64, i64, i64);
-
-impl BootId {
-    fn of(path: &std::path::Path) -> Option<Self> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Self(meta.ino(), meta.mtime(), meta.mtime_nsec()))
-    }
-}
 
 impl LimaRuntime {
     /// The VM as a guest. Connects on the first call; all calls of this runtime and its clones share one connection for

@@ -6,7 +6,7 @@ use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::LimaRuntime;
+use super::runtime::LimaRuntime;
 use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
@@ -14,9 +14,8 @@ use crate::{
         Remote,
         bundle::Bundle,
         disk,
-        install::{Request, matches},
         lock::Lock,
-        manifest::{Manifest, Part, Wanted},
+        manifest::{Manifest, Part, Request, Wanted},
         platform::Platform,
         progress::Meter,
         record::{Look, Record},
@@ -306,7 +305,7 @@ impl PartFacts {
         let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
-            (None, Some(w)) => (matches(&record, w), Some(&w.version)),
+            (None, Some(w)) => (record.satisfies(w), Some(&w.version)),
             // Without a manifest, the installed version will do.
             (None, None) => (true, None),
         };

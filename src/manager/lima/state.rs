@@ -114,3 +114,9 @@ pub enum Verdict {
     /// Does not apply here, or not now.
     Skipped,
 }
+
+/// Lima has no VMs elsewhere.
+#[cfg(not(unix))]
+pub type Resources = serde_json::Value;
+#[cfg(not(unix))]
+pub type VmType = serde_json::Value;

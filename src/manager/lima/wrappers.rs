@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::LimaRuntime;
+use super::runtime::LimaRuntime;
 use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS_FILE, shell};
 
 /// For any POSIX shell. Placeholders in angle brackets become quoted words. With the `C` locale each byte is a character,

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::{prelude::*, source::images::Image};
 use super::cache::{Blobs, Facts};
-use crate::{engine::platform::Platform, fetch::manifest::Digest};
+use crate::{engine::platform::Platform, fetch::digest::Digest};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

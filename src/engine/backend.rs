@@ -1,0 +1,92 @@
+//! What a backend must be able to do, and the streams that it speaks in.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::types::*;
+use crate::{
+    error::Result,
+    progress::{PullProgress, Sink},
+};
+
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
+
+/// An attached process: of a container itself, or of an exec. Dropping it closes the connection; a container's own process
+/// lives on, that of an exec is ended.
+pub struct Attached {
+    pub output: BoxStream<OutputChunk>,
+    /// Shutting it down is the end of the process's input; output goes on.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// A backend. Arguments have been checked by [`Adapter`](super::Adapter); ids may be names, except where the text says otherwise.
+/// The same situation is an error of the same code on all of them ([`ErrorCode`](crate::error::ErrorCode)). No method has a
+/// deadline of its own.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    fn runtime_type(&self) -> RuntimeType;
+    /// Nobody but this application uses it.
+    async fn is_private(&self) -> Result<bool>;
+    /// The engine is there and answers.
+    async fn ping(&self) -> Result<()>;
+    async fn system_info(&self) -> Result<SystemInfo>;
+    async fn disk_usage(&self) -> Result<DiskUsage>;
+
+    /// Creates without starting, attached to all its networks; returns the full id. Removes what it made if it fails.
+    async fn create(&self, spec: &ContainerSpec) -> Result<String>;
+    async fn start(&self, id: &str) -> Result<()>;
+    /// `timeout` in seconds before the kill; the container's own (10 s by default) when absent.
+    async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()>;
+    /// What a stop without a `timeout` waits.
+    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout>;
+    async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()>;
+    async fn kill(&self, id: &str, signal: &str) -> Result<()>;
+    async fn remove(&self, id: &str, force: bool) -> Result<()>;
+    async fn pause(&self, id: &str) -> Result<()>;
+    async fn unpause(&self, id: &str) -> Result<()>;
+    async fn wait(&self, id: &str) -> Result<WaitResult>;
+    async fn inspect(&self, id: &str) -> Result<ContainerInfo>;
+    async fn details(&self, id: &str) -> Result<ContainerDetails>;
+    async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>>;
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>>;
+    /// One reading of the counters.
+    async fn sample(&self, id: &str) -> Result<StatsSample>;
+    /// Readings as they come, about one a second, until the container stops.
+    async fn samples(&self, id: &str) -> Result<BoxStream<StatsSample>>;
+    async fn attach(&self, id: &str) -> Result<Attached>;
+
+    /// Starts `argv` in the container; returns the exec's id and its streams.
+    async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)>;
+    /// Once its output has ended.
+    async fn exec_end(&self, exec: &str) -> Result<ExecEnd>;
+    async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
+
+    async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()>;
+    async fn images(&self) -> Result<Vec<ImageInfo>>;
+    /// With a `platform`: whether it is here for that one.
+    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool>;
+    async fn remove_image(&self, image: &str, force: bool) -> Result<()>;
+    async fn tag_image(&self, image: &str, target: &str) -> Result<()>;
+    /// `archive` is a tar or tar.gz; returns the references loaded.
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
+    async fn save_image(&self, images: &[String]) -> Result<BoxStream<Bytes>>;
+
+    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String>;
+    async fn remove_network(&self, id: &str) -> Result<()>;
+    async fn networks(&self) -> Result<Vec<NetworkInfo>>;
+    async fn connect_network(&self, container: &str, network: &str) -> Result<()>;
+    async fn disconnect_network(&self, container: &str, network: &str) -> Result<()>;
+
+    async fn create_volume(&self, name: &str, options: &VolumeOptions) -> Result<String>;
+    async fn remove_volume(&self, name: &str, force: bool) -> Result<()>;
+    async fn volumes(&self) -> Result<Vec<VolumeInfo>>;
+
+    async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>>;
+    /// Removes what nothing uses, of the kinds asked for; `scope` has been decided.
+    async fn prune(&self, options: &PruneOptions) -> Result<PruneResult>;
+}

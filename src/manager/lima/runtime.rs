@@ -1,0 +1,251 @@
+//! The runtime's options, directories and saved state. The files beside add what it does.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(not(unix))]
+use super::state::{Resources, VmType};
+#[cfg(unix)]
+use super::{
+    boot::{BootId, KeptConnection},
+    resources::Resources,
+};
+use crate::{
+    env_vars,
+    error::{Error, ErrorCode, Result},
+    fetch::install::Home,
+};
+#[cfg(unix)]
+use crate::{lima::template::VmType, mutex::Mutex};
+
+/// The application that this package was made for; `appName` replaces it.
+const APP_NAME: &str = "kai-desktop";
+/// The instance's name that applications expect. Lima 1.x would give it port 60022; we choose a free one.
+const INSTANCE: &str = "default";
+/// nerdctl's own default.
+const NAMESPACE: &str = "default";
+
+crate::fetch::options_with_network! {
+    /// `LimaRuntimeOptions` of the public API.
+    pub struct LimaOptions {
+        pub app_name: Option<String>,
+        pub app_dir: Option<PathBuf>,
+        pub data_dir: Option<PathBuf>,
+        pub bundled_dir: Option<PathBuf>,
+        /// Electron's `process.resourcesPath`, which the facade reads.
+        #[serde(skip)]
+        pub resources_path: Option<PathBuf>,
+        pub instance: Option<String>,
+        pub resources: Resources,
+        /// A Lima template in place of the built-in one.
+        pub template: Option<PathBuf>,
+        /// containerd's namespace, for `exec_nerdctl` and the wrapper.
+        pub namespace: Option<String>,
+        pub vm_type: Option<VmType>,
+        pub rosetta: Option<bool>,
+        /// containerd's socket, for tests whose guest is this machine. Not in the public API.
+        pub containerd_socket: Option<String>,
+    } with image_variant
+}
+
+/// Cheap to clone; the clones share the connection to the VM.
+#[derive(Clone)]
+pub struct LimaRuntime {
+    pub(super) options: Arc<LimaOptions>,
+    pub(super) home: Home,
+    #[cfg(unix)]
+    pub(super) kept: Arc<tokio::sync::Mutex<Option<KeptConnection>>>,
+    #[cfg(unix)]
+    pub(super) unreachable: Arc<Mutex<Option<BootId>>>,
+    /// Whether it was warned of a foreign `limaHome`.
+    #[cfg(unix)]
+    warned: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// The paths of the programs, installed or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimaPaths {
+    /// limactl itself.
+    pub limactl: PathBuf,
+    /// Our wrappers, which run a command or nerdctl in the VM.
+    pub lima: PathBuf,
+    pub nerdctl: PathBuf,
+    /// On the host, while the VM runs.
+    pub containerd_socket: PathBuf,
+}
+
+/// The contents of `<dataDir>/state.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LimaState {
+    /// A short directory instead of `<dataDir>/vms`, where that is too long for a socket's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lima_home: Option<PathBuf>,
+    /// The resources from `configure()`, which take precedence over the options.
+    pub resources: Resources,
+}
+
+impl LimaRuntime {
+    pub fn new(options: LimaOptions) -> Result<Self> {
+        if let Some(name) = options.namespace.as_deref().filter(|name| !is_namespace(name)) {
+            let problem =
+                format!("{name:?} is not made of letters and digits, with single '.', '_' or '-' between them");
+            return Err(Error::invalid("namespace", problem));
+        }
+        let home = Home::new(data_dir(&options)?);
+        Ok(Self {
+            options: Arc::new(options),
+            home,
+            #[cfg(unix)]
+            kept: Arc::default(),
+            #[cfg(unix)]
+            unreachable: Arc::default(),
+            #[cfg(unix)]
+            warned: Arc::default(),
+        })
+    }
+
+    pub fn options(&self) -> &LimaOptions {
+        &self.options
+    }
+
+    /// `<dataDir>`.
+    pub fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+
+    /// The installed files.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub fn instance(&self) -> &str {
+        self.options.instance.as_deref().unwrap_or(INSTANCE)
+    }
+
+    /// containerd's namespace.
+    pub fn namespace(&self) -> &str {
+        self.options.namespace.as_deref().unwrap_or(NAMESPACE)
+    }
+
+    /// The contents of `state.json`, without a directory of VMs that we cannot have chosen: we remove what lies in it.
+    pub fn state(&self) -> LimaState {
+        let state = self.recorded_state();
+        #[cfg(unix)]
+        let state = self.without_foreign_home(state);
+        state
+    }
+
+    #[cfg(unix)]
+    fn without_foreign_home(&self, mut state: LimaState) -> LimaState {
+        if let Some(foreign) = state.lima_home.take_if(|home| !self.chose(home))
+            && !self.warned.load(std::sync::atomic::Ordering::Relaxed)
+        {
+            let (file, foreign) = (self.dir().join("state.json"), foreign.display());
+            let text =
+                format!("{} names {foreign} as limaHome, which is none of ours: it is left alone", file.display());
+            let warning = Error::new(ErrorCode::InvalidState, text)
+                .detail("path", file.display().to_string())
+                .hint("A VM that lies there is found again with the appName and HOME that it was made with.");
+            self.warned.fetch_or(crate::call::warn(warning), std::sync::atomic::Ordering::Relaxed);
+        }
+        state
+    }
+
+    pub(super) fn recorded_state(&self) -> LimaState {
+        crate::fetch::disk::read_json(&self.dir().join("state.json")).unwrap_or_default()
+    }
+
+    #[cfg(unix)]
+    fn chose(&self, lima_home: &Path) -> bool {
+        let user = home::home_dir().unwrap_or_default();
+        crate::lima::paths::is_ours(lima_home, self.dir(), &user, self.app_name())
+    }
+
+    #[cfg(unix)]
+    pub(super) fn app_name(&self) -> &str {
+        self.options.app_name.as_deref().unwrap_or(APP_NAME)
+    }
+
+    /// `LIMA_HOME`, which holds only instances (docs/reference/lima.md#lima_home).
+    pub fn lima_home(&self) -> PathBuf {
+        self.state().lima_home.unwrap_or_else(|| self.dir().join("vms"))
+    }
+
+    pub fn paths(&self) -> LimaPaths {
+        let bin = self.dir().join("bin");
+        LimaPaths {
+            limactl: bin.join("limactl"),
+            lima: bin.join("lima"),
+            nerdctl: bin.join("nerdctl"),
+            containerd_socket: self.lima_home().join(self.instance()).join("sock").join("containerd.sock"),
+        }
+    }
+}
+
+/// Whether containerd accepts it as an identifier.
+fn is_namespace(name: &str) -> bool {
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());
+    name.len() <= 76 && name.split(['.', '_', '-']).all(word)
+}
+
+fn data_dir(options: &LimaOptions) -> Result<PathBuf> {
+    let dir = match &options.data_dir {
+        Some(dir) => dir.clone(),
+        None => app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("lima"),
+    };
+    std::path::absolute(&dir).map_err(|e| Error::invalid("dataDir", e))
+}
+
+/// Where this operating system keeps an application's data.
+pub fn app_dir(app_dir: Option<&Path>, app_name: Option<&str>) -> Result<PathBuf> {
+    if let Some(dir) = app_dir {
+        return Ok(dir.to_owned());
+    }
+    let name = app_name.unwrap_or(APP_NAME);
+    let one_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+    if !one_name {
+        return Err(Error::invalid("appName", format!("{name:?} is not the name of a directory")));
+    }
+    let below_home = |path: &str| home::home_dir().map(|h| h.join(path));
+    let base = if cfg!(target_os = "macos") {
+        below_home("Library/Application Support")
+    } else if cfg!(windows) {
+        env_vars::get(env_vars::LOCALAPPDATA).map(PathBuf::from).or_else(|| below_home("AppData/Local"))
+    } else {
+        // The specification says to ignore a relative one.
+        env_vars::get(env_vars::XDG_DATA_HOME)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .or_else(|| below_home(".local/share"))
+    };
+    base.map(|b| b.join(name)).ok_or_else(|| {
+        Error::new(ErrorCode::InvalidArgument, "appDir: this user has no home directory to put it in")
+            .detail("field", "appDir")
+            .hint("Pass appDir or dataDir.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_follow_the_options() {
+        let runtime = |json: serde_json::Value| LimaRuntime::new(serde_json::from_value(json).unwrap());
+        let r = runtime(serde_json::json!({ "dataDir": "/d", "appDir": "/a", "resources": { "cpus": 2 } })).unwrap();
+        assert_eq!(r.dir(), Path::new("/d"));
+        assert_eq!(r.paths().limactl, Path::new("/d/bin/limactl"));
+        assert_eq!(r.paths().containerd_socket, Path::new("/d/vms/default/sock/containerd.sock"));
+        assert_eq!(runtime(serde_json::json!({ "appDir": "/a" })).unwrap().dir(), Path::new("/a/lima"));
+        let named = runtime(serde_json::json!({ "appName": "other" })).unwrap();
+        assert!(named.dir().ends_with("other/lima"));
+        let e = runtime(serde_json::json!({ "appName": "../x" })).map(|_| ()).unwrap_err();
+        assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("appName")));
+    }
+}
