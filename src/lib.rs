@@ -12,6 +12,7 @@
     )
 )]
 
+mod address;
 pub mod call;
 pub mod engine;
 pub mod env_vars;
@@ -21,13 +22,13 @@ pub mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guest;
-mod hex;
 #[cfg(unix)]
 pub mod lima;
 pub mod manager;
 pub mod mutex;
 pub mod process;
 pub mod progress;
+mod random;
 mod shell;
 #[cfg(all(test, unix))]
 #[path = "../tests/support/skip.rs"]

@@ -51,7 +51,7 @@ impl<T> Source<T> {
     fn ready(&self) -> Poll<Option<CoreResult<T>>> {
         let Ok(mut guard) = self.stream.try_lock() else { return Poll::Pending };
         let Some(stream) = guard.as_mut() else { return Poll::Ready(None) };
-        // Drops a wait, not an item: the source keeps its place.
+        // Only the wait is dropped, no item: the source keeps its place.
         let Some(item) = stream.next().now_or_never() else { return Poll::Pending };
         self.release(guard, matches!(item, Some(Ok(_))));
         Poll::Ready(item)
@@ -62,7 +62,7 @@ impl<T> Source<T> {
             *guard = None;
         }
         drop(guard);
-        // A `close` that found it locked has left the rest to us.
+        // A `close` that came during the read could not drop the source.
         if self.closed.is_cancelled() {
             self.close();
         }
@@ -91,7 +91,7 @@ struct Pieces {
 #[derive(Default)]
 struct Rest {
     bytes: Bytes,
-    /// Met behind bytes that had to go first.
+    /// It came behind bytes that have to be handed out first.
     error: Option<Error>,
 }
 

@@ -1,5 +1,8 @@
 //! Registry credentials, as the docker CLI keeps them: in `config.json`, or with a credential helper it names
 //! (docs/reference/docker.md#credentials).
+//!
+//! Not by the crate docker_credential (1.4.0): it waits for a helper without end, on the caller's thread, looks for it in PATH
+//! alone, and knows neither bearer tokens nor the store that the CLI takes when none is named.
 
 use std::{
     collections::BTreeMap,

@@ -128,7 +128,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<()> {
     let mut mounted = BTreeMap::new();
     for (i, v) in spec.volumes.iter().enumerate() {
         volume(i, v)?;
-        if let Some(first) = mounted.insert(clean(&v.container), i) {
+        if let Some(first) = mounted.insert(parts(&v.container, |c| c == '/'), i) {
             let problem = format!("volumes[{first}] is mounted at {} already", shown(&v.container));
             return Err(Error::invalid(format!("volumes[{i}].container"), problem));
         }
@@ -328,7 +328,7 @@ fn volume(i: usize, v: &VolumeMount) -> Result<()> {
     let container = format!("volumes[{i}].container");
     text(&host, &v.host, PATH)?;
     text(&container, &v.container, PATH)?;
-    if !v.container.starts_with('/') || clean(&v.container).is_empty() {
+    if !v.container.starts_with('/') || parts(&v.container, |c| c == '/').is_empty() {
         return Err(Error::invalid(
             container,
             format!("{} is not an absolute path inside the container", shown(&v.container)),
@@ -352,19 +352,6 @@ pub(super) fn is_socket_name(path: &str) -> bool {
     let pipe = path.replace('\\', "/");
     std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
         || ["//./pipe/", "//?/pipe/"].iter().any(|p| pipe.starts_with(p))
-}
-
-/// The parts of an absolute path, as Go's `path.Clean` leaves them: engines compare mount points so.
-fn clean(path: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts
 }
 
 /// Networks every engine has of its own, or has a word for. None can be made or removed.
@@ -399,16 +386,26 @@ pub(crate) fn is_host_path(host: &str) -> bool {
     host.starts_with('/') || (cfg!(windows) && (drive || host.starts_with(r"\\")))
 }
 
-/// Without `.` and `..`, by the letters alone, as docker and nerdctl do it: what is compared is then what is mounted.
-pub(crate) fn clean_path(path: &str) -> String {
-    let mut clean = PathBuf::new();
-    for part in Path::new(path).components() {
+/// The parts of an absolute path without `.` and `..`, by the letters alone, as docker, nerdctl and Go's `path.Clean` do it:
+/// what is compared is then what is mounted.
+pub(super) fn parts(path: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str> {
+    let mut parts = Vec::new();
+    for part in path.split(is_separator) {
         match part {
-            Component::CurDir => {}
-            Component::ParentDir => _ = clean.pop(),
-            part => clean.push(part),
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
         }
     }
+    parts
+}
+
+/// A path of this machine so, with its drive or share.
+pub(crate) fn clean_path(path: &str) -> String {
+    let mut clean = PathBuf::new();
+    clean.extend(Path::new(path).components().take_while(|c| matches!(c, Component::Prefix(_) | Component::RootDir)));
+    let rest = path.get(clean.as_os_str().len()..).unwrap_or_default();
+    clean.extend(parts(rest, std::path::is_separator));
     clean.display().to_string()
 }
 

@@ -11,7 +11,7 @@ pub struct Digest(String);
 
 impl Digest {
     pub fn of(hash: &[u8]) -> Self {
-        Self(crate::hex::lower(hash))
+        Self(hex::encode(hash))
     }
 
     pub fn as_str(&self) -> &str {

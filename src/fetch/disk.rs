@@ -29,7 +29,7 @@ pub fn create_dir(path: &Path) -> Result<()> {
 
 const WRITABLE: &str = "Give this user write access to the directory, or choose another one.";
 
-/// `DISK_FULL` unless `needed` bytes fit where `dir` lies. What cannot be measured is not refused.
+/// `DISK_FULL` unless `needed` bytes fit where `dir` lies. Where the free space cannot be read, nothing is refused.
 pub fn check_space(dir: &Path, needed: u64) -> Result<()> {
     // A quarter of a small disk: a test's, or an almost full one, where the exact answer matters more than comfort.
     let there = dir.ancestors().find(|d| d.exists()).unwrap_or(dir);
@@ -190,8 +190,8 @@ fn replace(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     })
 }
 
-/// What is to take the place of `path`, while it is made. Always the same name: the next attempt takes away what one
-/// that was killed left.
+/// Where the file that is to replace `path` is made. The name is always the same, so that the next attempt removes what a
+/// killed one left.
 fn successor(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{TEMP_PREFIX}{name}"))

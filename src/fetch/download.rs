@@ -83,7 +83,8 @@ pub fn cached(cache: &Path, sha256: &Digest, name: &str) -> PathBuf {
     cache.join(sha256.as_str()).join(name)
 }
 
-/// All of them at once. When one fails the others stop, and keep what they have; their threads have ended by then.
+/// Fetches all at once. When one fails, the others stop and keep the bytes they have. Their threads have ended when this
+/// returns.
 pub async fn fetch_all(jobs: &[Job<'_>]) -> Result<Vec<Fetched>> {
     let stop = CancellationToken::new();
     let results = join_all(jobs.iter().map(async |job| {
@@ -128,7 +129,7 @@ async fn fetch(job: &Job<'_>, stop: &CancellationToken) -> Result<Fetched> {
     Err(worst.unwrap_or_else(|| Error::internal("a manifest entry without sources")))
 }
 
-async fn unless<T>(stop: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
     stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(call::aborted()))
 }
 
@@ -174,7 +175,7 @@ async fn download(job: &Job<'_>, source: &Source, url: &Url, stop: &Cancellation
         intake: None,
     };
     match transfer.run(stop).await {
-        // The first bytes are from another time, and may be of another file, or have suffered on the disk.
+        // The first bytes came in an earlier run: they may be of another file, or damaged on the disk.
         Err(e) if e.code() == ErrorCode::ChecksumMismatch && transfer.resumed => transfer.run(stop).await,
         done => done,
     }
@@ -208,20 +209,21 @@ struct Transfer<'a> {
     have: u64,
     /// Some of them are from before this run.
     resumed: bool,
-    /// The disk was asked for the space.
+    /// The free space was compared with what is still to come.
     checked: bool,
-    /// From the first byte on: a source that has none leaves no trace.
+    /// Made with the first byte, so that a source that sends none leaves no file.
     intake: Option<Intake>,
 }
 
-enum Stop {
+/// Why a request ended before the last byte.
+enum Interrupted {
     Failed(Failed),
     /// The other end of the channel has gone: its thread knows why.
     Gone,
     Final(Error),
 }
 
-impl From<Failed> for Stop {
+impl From<Failed> for Interrupted {
     fn from(failed: Failed) -> Self {
         Self::Failed(failed)
     }
@@ -245,7 +247,7 @@ impl Transfer<'_> {
             // What is there is read while the connection is made.
             self.intake();
         }
-        if let Err(e) = unless(stop, self.requests(total)).await {
+        if let Err(e) = unless_stopped(stop, self.requests(total)).await {
             if let Some(intake) = self.intake.take() {
                 intake.stop().await;
             }
@@ -279,9 +281,9 @@ impl Transfer<'_> {
         while self.have == 0 || Some(self.have) != total {
             let before = self.have;
             match self.attempt().await {
-                Ok(()) | Err(Stop::Gone) => break,
-                Err(Stop::Final(e)) => return Err(e),
-                Err(Stop::Failed(failed)) => {
+                Ok(()) | Err(Interrupted::Gone) => break,
+                Err(Interrupted::Final(e)) => return Err(e),
+                Err(Interrupted::Failed(failed)) => {
                     failures = if self.have > before { 0 } else { failures + 1 };
                     self.job.http.pause(failed, failures).await?;
                 }
@@ -303,7 +305,7 @@ impl Transfer<'_> {
         .await
     }
 
-    /// The file's length is known: the bar has an end, and the disk is asked for the rest.
+    /// The file's length is known: tells the progress, and compares the free space with what is still to come.
     fn expect(&mut self, total: u64) -> Result<()> {
         self.job.share.total(total);
         // Once: what is unpacked later is then no longer missing.
@@ -316,12 +318,12 @@ impl Transfer<'_> {
     }
 
     /// One request, to the end of its body.
-    async fn attempt(&mut self) -> Result<(), Stop> {
+    async fn attempt(&mut self) -> Result<(), Interrupted> {
         let note: Note = disk::read_json(&self.note).unwrap_or_default();
         let mut headers = HeaderMap::new();
         if self.have > 0 {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.have));
-            headers.insert(RANGE, range.map_err(|e| Stop::Final(Error::internal(e.to_string())))?);
+            headers.insert(RANGE, range.map_err(|e| Interrupted::Final(Error::internal(e.to_string())))?);
             // Another address of the same digest has the same bytes: the digest will tell, if not.
             let validator = (note.url == shown(self.url)).then(|| note.validator()).flatten();
             if let Some(Ok(value)) = validator.map(HeaderValue::from_str) {
@@ -346,7 +348,7 @@ impl Transfer<'_> {
                 let text =
                     |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
                 let note = Note { url: shown(self.url), etag: text(ETAG), last_modified: text(LAST_MODIFIED), total };
-                self.write_note(note).await.map_err(Stop::Final)?;
+                self.write_note(note).await.map_err(Interrupted::Final)?;
                 total
             }
             // Its last answer named a length it does not have.
@@ -361,13 +363,13 @@ impl Transfer<'_> {
         let most = self.job.wanted.most(self.source);
         let total = self.source.size.or(total);
         if let Some(total) = total {
-            self.expect(total).map_err(Stop::Final)?;
+            self.expect(total).map_err(Interrupted::Final)?;
         }
         while let Some(chunk) = self.job.http.chunk(self.url, &mut response).await? {
             let length = chunk.len() as u64;
             // Not one byte more is taken than the file has, or than any of its kind has.
             if self.have + length > total.unwrap_or(most) {
-                return Err(Stop::Final(self.wrong_size(self.have + length, total.unwrap_or(most))));
+                return Err(Interrupted::Final(self.wrong_size(self.have + length, total.unwrap_or(most))));
             }
             self.intake().send(Message::Data(chunk)).await?;
             self.have += length;
@@ -383,10 +385,10 @@ impl Transfer<'_> {
     }
 
     /// Whether the file may have the length that the server says it has.
-    fn possible(&self, total: Option<u64>) -> Result<(), Stop> {
+    fn possible(&self, total: Option<u64>) -> Result<(), Interrupted> {
         let most = self.job.wanted.most(self.source);
         match total.filter(|t| *t > most || self.source.size.is_some_and(|size| size != *t)) {
-            Some(actual) => Err(Stop::Final(self.wrong_size(actual, most))),
+            Some(actual) => Err(Interrupted::Final(self.wrong_size(actual, most))),
             None => Ok(()),
         }
     }
@@ -405,7 +407,7 @@ impl Transfer<'_> {
             .hint(hint)
     }
 
-    async fn restart(&mut self) -> Result<(), Stop> {
+    async fn restart(&mut self) -> Result<(), Interrupted> {
         self.intake().send(Message::Restart).await?;
         self.have = 0;
         self.resumed = false;
@@ -450,8 +452,8 @@ impl Intake {
         Self { send, thread: tokio::task::spawn_blocking(move || take(&target, receive)) }
     }
 
-    async fn send(&self, message: Message) -> Result<(), Stop> {
-        self.send.send(message).await.map_err(|_| Stop::Gone)
+    async fn send(&self, message: Message) -> Result<(), Interrupted> {
+        self.send.send(message).await.map_err(|_| Interrupted::Gone)
     }
 
     /// What came stays for another time. The threads are waited for, so that nothing of theirs is left.

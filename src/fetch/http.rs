@@ -1,9 +1,6 @@
 //! The one HTTP client: the system's trust store and proxies, redirects within reason, nothing decoded.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use reqwest::{
     Certificate, Client, NoProxy, Proxy, Response,
@@ -19,7 +16,7 @@ use super::{
 use crate::{
     call, env_vars,
     error::{Error, ErrorCode, Result},
-    task,
+    random, task,
 };
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -88,7 +85,7 @@ impl Http {
 
     /// Waits before the next attempt, or gives the error back when there shall be none.
     pub async fn pause(&self, failed: Failed, failures: u32) -> Result<()> {
-        match retry::next(failed.ended, failures, self.retries, jitter()) {
+        match retry::next(failed.ended, failures, self.retries, random::fraction()) {
             Next::GiveUp => Err(failed.error),
             Next::After(delay) => {
                 tracing::debug!(error = %failed.error, ?delay, "trying again");
@@ -199,10 +196,6 @@ fn certificates(text: &str, field: &str) -> Result<Vec<Certificate>> {
     };
     let found = Certificate::from_pem_bundle(&pem).map_err(|e| Error::invalid(field, format!("{e}")).source(e))?;
     if found.is_empty() { Err(Error::invalid(field, "holds no certificate")) } else { Ok(found) }
-}
-
-fn jitter() -> f64 {
-    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
 
 /// The address without what a log must not hold: passwords, and the tokens of signed addresses.

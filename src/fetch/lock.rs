@@ -27,7 +27,7 @@ pub struct Lock {
 
 impl Lock {
     /// Waits for the holder, as long as `call` or else `deadline` allows: `LOCKED` after that, `ABORTED` at its signal.
-    /// Where there is no holder it is had at once, however little of the time is left. `check` sees the directory first.
+    /// A free lock is taken at once, however little time is left. `check` sees the directory first.
     pub async fn acquire(path: &Path, check: Check, call: &Call, deadline: Option<Duration>) -> Result<Self> {
         let mut news = queue_up(path, check)?;
         let mut next = async || Ok(news.recv().await.unwrap_or_else(|| Some(Err(Error::internal(ENDED)))));
@@ -81,8 +81,8 @@ fn queue_up(path: &Path, check: Check) -> Result<UnboundedReceiver<Option<Result
         queue.waiting.push_back(send);
         return Ok(receive);
     }
-    // A thread, because nothing ends a wait for a lock, and one for all who wait here: the system hands a lock over in no
-    // order that would need more. A parked thread of a runtime's pool would hold up the process's end.
+    // A thread of its own: nothing can end a wait for a file's lock, and a thread of the runtime's pool that waits would hold
+    // up the end of the process. One is enough for all who wait here.
     std::thread::Builder::new()
         .name("lima-runtime-lock".into())
         .spawn({
@@ -94,7 +94,7 @@ fn queue_up(path: &Path, check: Check) -> Result<UnboundedReceiver<Option<Result
     Ok(receive)
 }
 
-/// Gets the lock for one after the other, until nobody waits here any more. One that all have left meanwhile is let go.
+/// Takes the lock for one waiter after the other, until nobody waits any more. If all have left meanwhile, it is freed.
 fn serve(path: &Path, check: Check) {
     let taken = || {
         if let Some(queue) = queues().get_mut(path) {
@@ -110,7 +110,7 @@ fn serve(path: &Path, check: Check) {
         while let Some(lock) = got.take()
             && let Some(waiter) = queue.waiting.pop_front()
         {
-            // Back from one who has left.
+            // The waiter has left: the lock comes back.
             got = waiter.send(Some(lock)).err().and_then(|e| e.0);
         }
         if queue.waiting.is_empty() {

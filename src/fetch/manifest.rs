@@ -82,7 +82,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// A part to have, and in which form.
+/// A part that is wanted, and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     pub part: Part,

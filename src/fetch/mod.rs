@@ -21,6 +21,7 @@ pub mod unpack;
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use crate::{
+    address::is_loopback,
     call,
     error::{Error, ErrorCode, Result},
     mutex::Mutex,
@@ -122,7 +123,7 @@ impl Network {
         let manifest = match &origin.manifest {
             Some(at) if is_address(at) => {
                 let url = url::Url::parse(at).map_err(|e| Error::invalid("manifest", format!("{at:?}: {e}")))?;
-                if url.scheme() == "http" && !is_this_machine(&url) {
+                if url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
                     // Its digests are all that files are known by.
                     let problem = "over http anybody on the way could change it: use https, or a file";
                     return Err(Error::invalid("manifest", format!("{}: {problem}", http::shown(&url))));
@@ -153,15 +154,6 @@ impl Network {
 
 fn is_address(manifest: &str) -> bool {
     manifest.starts_with("http://") || manifest.starts_with("https://")
-}
-
-fn is_this_machine(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 fn read_manifest(path: Option<&str>) -> Result<Manifest> {

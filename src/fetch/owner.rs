@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::error::{Error, ErrorCode};
 
 /// As root: `PERMISSION_DENIED` unless root alone can change what lies in `dir`, and what the way to it leads through. What
-/// is not there yet is root's once it is made. Everybody else has no powers to lend.
+/// is not there yet will be root's. Another user's process is not checked: it has no powers that somebody could gain.
 #[cfg(unix)]
 pub fn check(dir: &Path) -> Result<()> {
     if rustix::process::geteuid().is_root() { walk(dir, LINKS) } else { Ok(()) }

@@ -19,14 +19,11 @@ use hyper_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    clock::Clock,
-    endpoint::{Endpoint, bracketed},
-    error::Failure,
-    proxy::Proxy,
-    transport::Connector,
+use super::{clock::Clock, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector};
+use crate::{
+    address::bracketed,
+    error::{Error, ErrorCode, Result},
 };
-use crate::error::{Error, ErrorCode, Result};
 
 /// Bollard's own body type, which it does not name.
 pub(super) type Body =
@@ -89,11 +86,12 @@ impl Api {
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
         let http = Http::new(&endpoint);
         let ping = request(Method::GET, "/_ping", empty()).map_err(|e| e.at(&endpoint))?;
-        let answer =
-            http.request(ping).map_err(|e| e.at(&endpoint))?.await.map_err(|e| match http.connector.refusal() {
-                Some(refusal) if !e.is_connect() => Failure::from(refusal).at(&endpoint),
+        let answer = http.request(ping).map_err(|e| e.at(&endpoint))?.await.map_err(|e| {
+            match http.connector.take_read_error() {
+                Some(told) if !e.is_connect() => Failure::from(told).at(&endpoint),
                 _ => Failure::from(e).at(&endpoint),
-            })?;
+            }
+        })?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         // `Docker/20.10.24 (linux)`
         let engine_version = header("server").and_then(|s| {
@@ -138,7 +136,7 @@ impl Api {
         &self.0.clock
     }
 
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -233,8 +231,8 @@ const BASE: &str = "http://docker";
 pub(super) struct Http {
     pub(super) connector: Connector,
     client: Client<Connector, Body>,
-    /// For connections that become a process's. The same, where nobody stands between.
-    whole: Client<Connector, Body>,
+    /// For requests that take their connection over. It is `client` where there is no proxy.
+    tunnelled: Client<Connector, Body>,
     /// What stands before every path.
     base: Arc<str>,
 }
@@ -251,7 +249,7 @@ impl Http {
                 .build::<_, Body>(connector)
         };
         let client = build(connector.clone());
-        let whole = connector.forwarder().map_or_else(|| client.clone(), |_| build(connector.whole()));
+        let tunnelled = connector.forwarder().map_or_else(|| client.clone(), |_| build(connector.tunnelled()));
         let base = match endpoint {
             // As an address can have it: a host with a zone or a blank in it has none.
             Endpoint::Tcp { host, port, prefix, .. } => {
@@ -260,7 +258,7 @@ impl Http {
             }
             _ => BASE.to_owned(),
         };
-        Self { connector, client, whole, base: base.into() }
+        Self { connector, client, tunnelled, base: base.into() }
     }
 
     /// Of a request for a path.
@@ -269,7 +267,7 @@ impl Http {
         let uri = format!("{}{path}", self.base).parse::<Uri>();
         *request.uri_mut() = uri.map_err(|e| Failure::strange(e.to_string()))?;
         if request.headers().contains_key(header::UPGRADE) {
-            return Ok(self.whole.request(request));
+            return Ok(self.tunnelled.request(request));
         }
         if let Some(authorization) = self.connector.forwarder().and_then(Proxy::authorization) {
             request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization.clone());

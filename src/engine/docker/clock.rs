@@ -1,11 +1,11 @@
 //! When an engine read a counter, on our clock.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use crate::engine::{time, types::Millis};
+use crate::{
+    engine::{time, types::Millis},
+    mutex::Mutex,
+};
 
 /// The engine's clock on ours. Engines up to 20.10 answer at the tick of a second, whenever they are asked
 /// (docs/reference/docker.md#clock-of-stats): when a counter was read they must say themselves.
@@ -16,7 +16,7 @@ impl Clock {
     pub(super) fn instant(&self, read: &str) -> Instant {
         let now = Instant::now();
         let Some(read) = time::parse(read) else { return now };
-        let mut anchor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut anchor = self.0.lock();
         let (read0, at0) = *anchor.get_or_insert((read, now));
         let apart = Duration::from_millis(read.abs_diff(read0));
         let at = if read >= read0 { at0.checked_add(apart) } else { at0.checked_sub(apart) };

@@ -160,7 +160,7 @@ pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
         let of = |what: &[&str]| what.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         let filters = Filters::from([("type".into(), of(&["container"])), ("event".into(), of(&["die", "destroy"]))]);
         let mut events = events::raw(&api, None, &filters).await.about(About::Engine)?;
-        // It stands when the head of its answer is there: a look after that misses no end.
+        // The engine waits from when the head of its answer has come: an end after the look below is not missed.
         let next = begin_wait(&api, id, &[("condition", "next-exit".to_owned())]).await?;
         let now = state_of(&api, id).await?;
         if now.is_new() {
@@ -170,7 +170,7 @@ pub(super) async fn wait(api: Api, id: &str) -> Result<WaitResult> {
     end_wait(begin_wait(&api, id, &[]).await?, id).await
 }
 
-/// The engine takes a removal for an end, and gives it a code. What there was the events say, in their order.
+/// A wait also ends when the container is removed, and has an exit code then, too. Only the events tell an end from a removal.
 async fn wait_for_the_first(
     api: &Api,
     id: &str,
@@ -231,7 +231,7 @@ async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
     }
 }
 
-/// What a stop waits for when it is told no time: the container's own, or the engine's.
+/// How long a stop waits that is given no time: as long as the container says, else the engine.
 pub(super) async fn stop_timeout(api: Api, id: &str) -> Result<StopTimeout> {
     let config = read(&raw(&api, id).await?)?.config;
     Ok(config.and_then(|c| c.stop_timeout).map_or(StopTimeout::default(), StopTimeout::of))
@@ -247,21 +247,21 @@ pub(super) async fn is_running(api: &Api, id: &str) -> Result<bool> {
     Ok(read(&raw(api, id).await?)?.state.running)
 }
 
-struct Now {
+struct Current {
     id: String,
     status: String,
 }
 
-impl Now {
-    /// Made, and never started. Podman has two words more for it.
+impl Current {
+    /// Created, and never started. Podman has two more words for it.
     fn is_new(&self) -> bool {
         matches!(self.status.as_str(), "created" | "configured" | "initialized")
     }
 }
 
-async fn state_of(api: &Api, id: &str) -> Result<Now> {
+async fn state_of(api: &Api, id: &str) -> Result<Current> {
     let i = read(&raw(api, id).await?)?;
-    Ok(Now { id: i.id, status: i.state.status })
+    Ok(Current { id: i.id, status: i.state.status })
 }
 
 pub(super) async fn inspect(api: Api, id: &str) -> Result<ContainerInfo> {
@@ -463,7 +463,7 @@ fn health(text: Option<&str>) -> Health {
     }
 }
 
-/// The words of `docker ps`, which only the list brings along.
+/// As `docker ps` words it: the engine does so itself only in its list.
 fn status(s: &State, health: Health, now: Millis) -> String {
     let since = |text: &str| time::human(now.saturating_sub(time::parse(text).unwrap_or(now)));
     match s.status.as_str() {

@@ -71,7 +71,7 @@ pub(super) fn endpoint(docker_dir: &Path, name: &str) -> Result<Endpoint> {
 }
 
 fn id(name: &str) -> String {
-    crate::hex::lower(&Sha256::digest(name))
+    hex::encode(Sha256::digest(name))
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

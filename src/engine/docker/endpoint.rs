@@ -5,7 +5,10 @@ use std::{fmt, path::PathBuf};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{ssh::SshTarget, tls::Tls};
-use crate::error::{Error, Result};
+use crate::{
+    address::bracketed,
+    error::{Error, Result},
+};
 
 /// Where the CLI looks when nobody says anything, and when only the scheme is said.
 pub(super) const SOCKET: &str = "/var/run/docker.sock";
@@ -158,11 +161,6 @@ fn authority(text: &str) -> Result<Authority, &'static str> {
 fn decoded(text: &str) -> Result<String, &'static str> {
     let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8")?;
     if text.contains(['\0', '\n', '\r']) { Err("it holds a NUL or a newline") } else { Ok(text.into_owned()) }
-}
-
-/// As it stands in an address.
-pub(super) fn bracketed(host: &str) -> std::borrow::Cow<'_, str> {
-    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

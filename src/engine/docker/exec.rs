@@ -1,9 +1,6 @@
 //! Processes beside a container's own, and the attaching to either.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bollard::{models::ExecConfig, query_parameters as q};
 use futures_util::StreamExt;
@@ -23,12 +20,12 @@ use super::{
 use crate::{
     engine::{Attached, types::*},
     error::{Error, ErrorCode, Result},
-    task,
+    random, task,
 };
 
 pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
     let about = About::Container(id);
-    let mark = format!("{MARK}={}", unique());
+    let mark = format!("{MARK}={}", random::word());
     let env = options.env.iter().map(|(k, v)| format!("{k}={v}")).chain([mark.clone()]).collect();
     let config = ExecConfig {
         attach_stdin: Some(true),
@@ -50,7 +47,7 @@ pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOpti
     let Attached { mut output, input } = attached(connection, framing, id);
     let output = futures_util::stream::poll_fn(move |cx| {
         let piece = output.poll_next_unpin(cx);
-        process.note(&piece);
+        process.note_end(&piece);
         piece
     });
     Ok((exec, Attached { output: output.boxed(), input }))
@@ -71,12 +68,7 @@ async fn create(api: &Api, id: &str, config: &ExecConfig) -> Result<String> {
 /// when nobody listens any more (docs/reference/docker.md#execs-without-a-listener).
 const MARK: &str = "LIMA_RUNTIME_EXEC";
 
-fn unique() -> String {
-    let number = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", number(), number())
-}
-
-/// Ends all that have the mark, by the container's own programs: one without a shell has its processes go on.
+/// Ends every process that has the mark. It runs in the container: where that has no shell, the processes go on.
 const END: &str = r#"for p in /proc/[0-9]*; do
   if grep -qs "$1" "$p/environ"; then kill -s "$2" "${p#/proc/}"; fi
 done"#;
@@ -92,8 +84,8 @@ struct Process {
 }
 
 impl Process {
-    /// The end of its output is its own.
-    fn note<T>(&mut self, piece: &std::task::Poll<Option<T>>) {
+    /// Its output ends when the process does.
+    fn note_end<T>(&mut self, piece: &std::task::Poll<Option<T>>) {
         self.ended |= matches!(piece, std::task::Poll::Ready(None));
     }
 }
@@ -106,7 +98,7 @@ impl Drop for Process {
         let (api, container, exec) = (self.api.clone(), self.container.clone(), self.exec.clone());
         let (mark, user) = (self.mark.clone(), self.user.take());
         task::spawn(async move {
-            // TERM, and KILL for what goes on. It may only be about to start.
+            // TERM first, then KILL, and that more than once: the process may not have started yet.
             let mut pause = Duration::from_millis(200);
             for signal in ["TERM", "KILL", "KILL", "KILL", "KILL"] {
                 let argv = ["sh", "-c", END, "sh", &mark, signal].map(str::to_owned).to_vec();
@@ -187,8 +179,8 @@ async fn ended(api: &Api, exec: &str) -> Result<Option<ExecEnd>> {
     let path = format!("exec/{}/json", api::encode(exec));
     let state: State = api.get_json(api::ONE, &path, &[]).await.about(About::Engine)?;
     let Some(exit_code) = state.exit_code.filter(|_| !state.running) else { return Ok(None) };
-    // A process that never began: there is no such program, or its container ended first. Docker has a
-    // shell's codes for it (docs/reference/docker.md#execs-that-could-not-start).
+    // A process that never began: there is no such program, or its container ended first. Docker gives it the
+    // codes of a shell (docs/reference/docker.md#execs-that-could-not-start).
     let began = state.pid != 0 || !(126..=128).contains(&exit_code);
     if !began
         && let Some(id) = state.container_id

@@ -35,7 +35,7 @@ pub(super) async fn logs(api: Api, id: &str, options: &LogOptions) -> Result<Box
             while let Some(chunk) = log.try_next().await? {
                 length += chunk.data.len();
                 chunks.push(chunk);
-                if length > AGAIN {
+                if length > REREAD {
                     break;
                 }
             }
@@ -65,12 +65,12 @@ async fn open(api: &Api, id: &str, options: &LogOptions) -> Result<(Pieces, Fram
 
 type Pieces = futures_util::stream::BoxStream<'static, Result<Bytes, Failure>>;
 
-/// Most that is read of a log once more, in bytes; half of it leaves room for what is new.
-const AGAIN: usize = 16 << 20;
-/// Lines from the end of a log too long to be read again. dockerd cuts them at 16 KiB, so they are at most [`AGAIN`].
+/// Most bytes of a log that are read again. A log of up to half as many is read whole: it may have grown.
+const REREAD: usize = 16 << 20;
+/// Lines from the end of a log too long to be read again. dockerd cuts them at 16 KiB, so they are at most [`REREAD`].
 const LAST_LINES: f64 = 1000.0;
-/// Bytes by which the place is found where a stream had ended.
-const MARK: usize = 4096;
+/// How many of a stream's last bytes are kept, to find in the log where it ended.
+const TAIL: usize = 4096;
 
 /// The log with the end that follow may miss (docs/reference/docker.md#end-of-a-followed-log). So when follow has
 /// ended, `again` reads the log's end once more, by a number of lines, and what had not come is given.
@@ -106,20 +106,20 @@ where
 #[derive(Default)]
 struct Seen {
     length: usize,
-    /// Its last bytes: [`MARK`], or all when there are fewer.
+    /// Its last bytes: [`TAIL`], or all when there are fewer.
     end: Vec<u8>,
 }
 
 impl Seen {
     fn note(&mut self, data: &[u8]) {
         self.length = self.length.saturating_add(data.len());
-        self.end.extend_from_slice(&data[data.len().saturating_sub(MARK)..]);
-        let excess = self.end.len().saturating_sub(MARK);
+        self.end.extend_from_slice(&data[data.len().saturating_sub(TAIL)..]);
+        let excess = self.end.len().saturating_sub(TAIL);
         self.end.drain(..excess);
     }
 
-    /// How many bytes of `log` these were, `whole` being a log from where it began for us. Lines may repeat: then the
-    /// count decides, and without it the last place they can have come from, so that nothing is given twice.
+    /// How many bytes of `log` have come already. Where `log` is `whole`, it begins where it began for us, and the count of
+    /// bytes decides: lines may repeat. Else it is the last place where the kept bytes are, so that nothing is given twice.
     fn within(&self, log: &[u8], whole: bool) -> usize {
         if whole && log.get(..self.length).is_some_and(|came| came.ends_with(&self.end)) {
             return self.length;
@@ -134,14 +134,14 @@ async fn missed<L: Future<Output = Result<Vec<OutputChunk>>>>(
     tail: Option<f64>,
 ) -> Result<Vec<OutputChunk>> {
     let came = seen[0].length.saturating_add(seen[1].length);
-    let whole = tail.is_none() && came <= AGAIN / 2;
+    let whole = tail.is_none() && came <= REREAD / 2;
     let mut out = Vec::new();
     if came > 0 || tail.is_none() {
         let log = again((!whole).then_some(LAST_LINES)).await?;
         let mut skip = [OutputStream::Stdout, OutputStream::Stderr].map(|stream| {
             let seen = &seen[stream as usize];
             match tail {
-                // Among those of before.
+                // Whether its lines are among those asked for is seen below.
                 Some(_) if seen.length == 0 => usize::MAX,
                 None if seen.length == 0 => 0,
                 _ => seen.within(&of(stream, &log), whole),
@@ -157,7 +157,7 @@ async fn missed<L: Future<Output = Result<Vec<OutputChunk>>>>(
             }
         }
     }
-    // Of a stream that was silent, the last lines asked for have not come if they are among the last ones now.
+    // A stream that was silent has written since what the last lines now have of it.
     if let Some(lines) = tail.filter(|&n| n > 0.0)
         && seen.iter().any(|s| s.length == 0)
     {
@@ -456,14 +456,14 @@ mod tests {
     #[test]
     fn without_a_trace_of_what_came_nothing_is_given() {
         let mut seen = Seen::default();
-        seen.note(&[b'x'; 3 * MARK]);
+        seen.note(&[b'x'; 3 * TAIL]);
         seen.note(b"end\n");
-        assert_eq!((seen.length, seen.end.len()), (3 * MARK + 4, MARK));
+        assert_eq!((seen.length, seen.end.len()), (3 * TAIL + 4, TAIL));
         // The engine has thrown the beginning away meanwhile.
         assert_eq!(seen.within(b"other\nlines\n", true), 12);
         let mut rotated = seen.end.clone();
         rotated.extend(b"new\n");
-        assert_eq!(seen.within(&rotated, true), MARK);
+        assert_eq!(seen.within(&rotated, true), TAIL);
     }
 
     use crate::error::ErrorCode;

@@ -127,21 +127,21 @@ impl DockerEngine {
         T: Send + 'a,
         F: Future<Output = Result<T>> + Send + 'a,
     {
-        Box::pin(self.twice(Box::new(move |api| Box::pin(work(api)))))
+        Box::pin(self.with_retry(Box::new(move |api| Box::pin(work(api)))))
     }
 
-    /// Apart from [`Self::with`] and its many kinds of work: once for each kind of answer.
-    async fn twice<'a, T>(&'a self, work: Work<'a, T>) -> Result<T> {
+    /// Not generic over the kind of work, so that the compiler makes it only once for each kind of answer.
+    async fn with_retry<'a, T>(&'a self, work: Work<'a, T>) -> Result<T> {
         let mut tried = false;
         loop {
-            match self.once(&work).await {
+            match self.without_retry(&work).await {
                 Err(e) if !tried && error::never_reached(&e) => tried = true,
                 outcome => return outcome,
             }
         }
     }
 
-    async fn once<T, F: Future<Output = Result<T>>>(&self, work: impl FnOnce(Api) -> F) -> Result<T> {
+    async fn without_retry<T, F: Future<Output = Result<T>>>(&self, work: impl FnOnce(Api) -> F) -> Result<T> {
         let api = self.api().await?;
         let outcome = work(api.clone()).await;
         if outcome.as_ref().is_err_and(|e| e.code() == ErrorCode::EngineUnreachable) {
@@ -152,7 +152,7 @@ impl DockerEngine {
 
     async fn forget(&self, api: &Api) {
         let mut current = self.api.lock().await;
-        if current.as_ref().is_some_and(|c| c.is(api)) {
+        if current.as_ref().is_some_and(|c| c.is_same(api)) {
             *current = None;
         }
     }
@@ -223,7 +223,7 @@ methods! {
         }
 
         async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
-            self.once(|api| images::load(api, archive)).await
+            self.without_retry(|api| images::load(api, archive)).await
         }
 
         async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

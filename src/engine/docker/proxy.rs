@@ -1,7 +1,7 @@
 //! The proxy between us and an engine at `tcp://`, as the docker CLI takes it from the environment
 //! (docs/reference/docker.md#engine-behind-a-proxy).
 
-use std::{io, net::IpAddr};
+use std::io;
 
 use hyper::{Uri, header::HeaderValue};
 use hyper_util::{
@@ -15,10 +15,13 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{
-    endpoint::{Endpoint, bracketed},
+    endpoint::Endpoint,
     tls::{Duplex, Tls, secured},
 };
-use crate::env_vars;
+use crate::{
+    address::{bracketed, is_loopback},
+    env_vars,
+};
 
 #[derive(Debug, Clone)]
 pub(super) struct Proxy {
@@ -33,7 +36,7 @@ impl Proxy {
     /// None for an engine on this machine, and for those that `NO_PROXY` names.
     pub(super) fn of(endpoint: &Endpoint, var: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let Endpoint::Tcp { host, port, tls, .. } = endpoint else { return None };
-        if host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        if is_loopback(host) {
             return None;
         }
         let either = |name: &str| var(name).or_else(|| var(&name.to_lowercase())).unwrap_or_default();

@@ -32,7 +32,7 @@ pub(super) enum About<'a> {
     Engine,
 }
 
-impl About<'_> {
+impl<'a> About<'a> {
     /// The argument that is meant when the engine does not say which.
     fn field(self) -> Option<&'static str> {
         Some(match self {
@@ -43,6 +43,10 @@ impl About<'_> {
             Self::Connect { .. } => "networkId",
             Self::Engine => return None,
         })
+    }
+
+    fn spec(self) -> Option<&'a ContainerSpec> {
+        if let Self::Create(spec) = self { Some(spec) } else { None }
     }
 
     /// What is there, or should be, and bears the name that the caller gave.
@@ -114,8 +118,9 @@ enum Meaning {
     Argument(&'static str, Option<&'static str>),
     /// The argument that the call is about.
     Subject(Option<&'static str>),
-    /// A volume of a container to be made.
-    Mount(Mount),
+    /// The host of a volume of the container to be made, or the path in it.
+    VolumeHost,
+    VolumePath,
     Missing(Thing),
     /// The thing that the call is about is not there.
     MissingSubject,
@@ -123,12 +128,6 @@ enum Meaning {
     PortInUse,
     /// A registry's words, which every engine passes on.
     Registry,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Mount {
-    Host,
-    Container,
 }
 
 /// Which refusals have this meaning.
@@ -168,18 +167,6 @@ impl Row {
     }
 }
 
-fn creates_container(about: About<'_>) -> bool {
-    matches!(about, About::Create(_))
-}
-
-fn creates_network(about: About<'_>) -> bool {
-    matches!(about, About::CreateNetwork)
-}
-
-fn has_driver(about: About<'_>) -> bool {
-    matches!(about, About::CreateNetwork | About::CreateVolume)
-}
-
 /// The engine's message is what there is to go by: one status has many meanings (docs/reference/docker.md#errors and
 /// #errors-of-podman). The words are in lower case, and a newline in them is where the message begins or ends. The first row
 /// that fits counts.
@@ -190,23 +177,26 @@ const REFUSALS: &[Row] = &[
     Row::of(&[&["port is already allocated", "address already in use"]], Meaning::PortInUse).without(&["ipam"]),
     // ---- an argument
     Row::of(&[&["invalid reference format", "invalid tag format", "ambiguous tag"]], Meaning::Argument("image", OLD_NAMES))
-        .about(creates_container).without(&["no such image"]),
+        .about(|a| matches!(a, About::Create(_))).without(&["no such image"]),
     Row::of(&[&["invalid reference format", "invalid tag format", "ambiguous tag"]], Meaning::Subject(OLD_NAMES))
         .without(&["no such image"]),
     Row::of(&[&["unknown operating system or architecture"]], Meaning::Argument("platform", None)),
     Row::of(&[&["invalid signal"]], Meaning::Argument("signal", None)).about(|a| matches!(a, About::Container(_))),
     Row::of(&[&["plugin", "unsupported driver"], &["not found", "not be found", "missing", "unsupported"]],
-        Meaning::Argument("driver", Some("The engine has no driver of that name."))).about(has_driver),
+        Meaning::Argument("driver", Some("The engine has no driver of that name.")))
+        .about(|a| matches!(a, About::CreateNetwork | About::CreateVolume)),
     Row::of(&[&["not a swarm manager"]],
-        Meaning::Argument("driver", Some("This driver needs an engine in Swarm mode."))).about(creates_network),
+        Meaning::Argument("driver", Some("This driver needs an engine in Swarm mode.")))
+        .about(|a| matches!(a, About::CreateNetwork)),
     Row::of(&[&["only one instance of"]],
-        Meaning::Argument("driver", Some("Attach containers to the one there is."))).about(creates_network),
+        Meaning::Argument("driver", Some("Attach containers to the one there is.")))
+        .about(|a| matches!(a, About::CreateNetwork)),
     Row::of(&[&["pre-defined network", "default network"]],
         Meaning::Argument("id", Some("The engine's own networks stay."))).about(|a| matches!(a, About::Network(_))),
-    Row::of(&[&["duplicate mount"]], Meaning::Mount(Mount::Container)),
-    Row::of(&[&[NO_SOURCE]], Meaning::Mount(Mount::Host)),
+    Row::of(&[&["duplicate mount"]], Meaning::VolumePath),
+    Row::of(&[&[NO_SOURCE]], Meaning::VolumeHost),
     Row::of(&[&["invalid restart policy", "not a valid restart policy"]],
-        Meaning::Argument("restart", None)).about(creates_container),
+        Meaning::Argument("restart", None)).about(|a| matches!(a, About::Create(_))),
     Row::of(&[], Meaning::Registry),
     // ---- what is there, or not
     Row::of(&[&["address pool", "free subnet from subnet pools"]], Meaning::Code(ErrorCode::EngineError, Some(
@@ -269,22 +259,20 @@ impl Meaning {
             Self::Code(code, hint) => hinted(Error::new(code, message), hint),
             Self::Argument(field, hint) => hinted(Error::invalid(field, message), hint),
             Self::Subject(hint) => hinted(Error::invalid(about.field()?, message), hint),
-            Self::Mount(part) => {
-                let About::Create(spec) = about else { return None };
-                let (i, field) = match part {
-                    Mount::Host => (volume_of(spec, missing_source(message)?)?, "host"),
-                    Mount::Container => {
-                        (longest(spec, |v| message.contains(&v.container), |v| &v.container)?, "container")
-                    }
-                };
-                Error::invalid(format!("volumes[{i}].{field}"), message)
+            Self::VolumeHost => {
+                let i = volume_of(about.spec()?, missing_source(message)?)?;
+                Error::invalid(format!("volumes[{i}].host"), message)
+            }
+            Self::VolumePath => {
+                let i = longest(about.spec()?, |v| &v.container, |path| message.contains(path))?;
+                Error::invalid(format!("volumes[{i}].container"), message)
             }
             Self::Missing(thing) => thing.missing(about, message),
             Self::MissingSubject => about.thing()?.missing(about, message),
             Self::OtherPlatform => {
-                let platform = if let About::Create(spec) = about { spec.platform.as_deref() } else { None };
-                let image = Thing::Image.named(about, message).unwrap_or_default();
-                let text = format!("There is no image {image} for {}: {message}", platform.unwrap_or_default());
+                let image = Thing::Image.named(about, message)?;
+                let platform = about.spec().and_then(|spec| spec.platform.as_deref()).unwrap_or_default();
+                let text = format!("There is no image {image} for {platform}: {message}");
                 Error::new(ErrorCode::ImageNotFound, text).detail("id", image)
             }
             Self::PortInUse => port_in_use(message),
@@ -303,16 +291,12 @@ pub(super) fn missing_source(message: &str) -> Option<&str> {
 
 /// The volume that is meant by a path as the engine says it. Docker Desktop says it as its VM has it: ours is its end.
 pub(super) fn volume_of(spec: &ContainerSpec, path: &str) -> Option<usize> {
-    longest(spec, |v| path.ends_with(&v.host), |v| &v.host)
+    longest(spec, |v| &v.host, |host| path.ends_with(host))
 }
 
-fn longest(
-    spec: &ContainerSpec,
-    meant: impl Fn(&VolumeMount) -> bool,
-    path: fn(&VolumeMount) -> &str,
-) -> Option<usize> {
-    let meant = spec.volumes.iter().enumerate().filter(|(_, v)| meant(v));
-    meant.max_by_key(|(_, v)| path(v).len()).map(|(i, _)| i)
+fn longest(spec: &ContainerSpec, path: fn(&VolumeMount) -> &str, is_meant: impl Fn(&str) -> bool) -> Option<usize> {
+    let meant = spec.volumes.iter().map(path).enumerate().filter(|(_, path)| is_meant(path));
+    meant.max_by_key(|(_, path)| path.len()).map(|(i, _)| i)
 }
 
 /// The first word behind one of these, without its quotes.
@@ -375,6 +359,7 @@ mod tests {
     }
 
     /// As dockerd 20.10.24 answered; marked ones by moby's sources of a newer one.
+    #[rustfmt::skip]
     #[test]
     fn what_dockerd_says() {
         let spec = spec();
@@ -384,90 +369,30 @@ mod tests {
         judge(&[
             // ---- to make something
             (create, 404, "No such image: busybox:latest", ImageNotFound, Some("busybox:latest")),
-            (
-                create,
-                400,
-                "invalid reference format: repository name must be lowercase",
-                InvalidArgument,
-                Some("image"),
-            ),
-            (
-                create,
-                409,
-                r#"Conflict. The container name "/c1" is already in use by container "13b3". You have to remove (or rename) that container to be able to reuse that name."#,
-                NameInUse,
-                None,
-            ),
-            (
-                create,
-                404,
-                "image with reference busybox:latest was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64",
-                ImageNotFound,
-                Some("busybox:latest"),
-            ),
+            (create, 400, "invalid reference format: repository name must be lowercase", InvalidArgument, Some("image")),
+            (create, 409, r#"Conflict. The container name "/c1" is already in use by container "13b3". You have to remove (or rename) that container to be able to reuse that name."#, NameInUse, None),
+            (create, 404, "image with reference busybox:latest was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64", ImageNotFound, Some("busybox:latest")),
             (create, 404, "network nosuch not found", NetworkNotFound, Some("nosuch")),
             (create, 400, "Duplicate mount point: /x/y", InvalidArgument, Some("volumes[1].container")),
-            (
-                create,
-                400,
-                "invalid mount config for type \"bind\": bind source path does not exist: /a/b",
-                InvalidArgument,
-                Some("volumes[1].host"),
-            ),
+            (create, 400, "invalid mount config for type \"bind\": bind source path does not exist: /a/b", InvalidArgument, Some("volumes[1].host")),
             (create, 400, "invalid restart policy 'bogus'", InvalidArgument, Some("restart")),
             (create, 400, "something new", InvalidArgument, Some("config")),
             (create, 500, "invalid mode: bogus", EngineError, None),
             // 404 of a create is not about what is created.
-            (
-                create,
-                404,
-                "create v1: error looking up volume plugin nosuchdrv: plugin \"nosuchdrv\" not found",
-                EngineError,
-                None,
-            ),
+            (create, 404, "create v1: error looking up volume plugin nosuchdrv: plugin \"nosuchdrv\" not found", EngineError, None),
             (create, 404, "something new", EngineError, None),
             (About::CreateNetwork, 409, "network with name n1 already exists", NameInUse, None),
             (About::CreateNetwork, 403, "operation is not permitted on predefined bridge network ", NameInUse, None),
             (About::CreateNetwork, 404, "plugin \"nosuchdrv\" not found", InvalidArgument, Some("driver")),
-            (
-                About::CreateNetwork,
-                500,
-                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
-                InvalidArgument,
-                Some("driver"),
-            ),
-            (
-                About::CreateNetwork,
-                403,
-                "only one instance of \"host\" network is allowed",
-                InvalidArgument,
-                Some("driver"),
-            ),
-            (
-                About::CreateNetwork,
-                404,
-                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
-                EngineError,
-                None,
-            ),
+            (About::CreateNetwork, 500, "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.", InvalidArgument, Some("driver")),
+            (About::CreateNetwork, 403, "only one instance of \"host\" network is allowed", InvalidArgument, Some("driver")),
+            (About::CreateNetwork, 404, "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", EngineError, None),
             // Of a newer one.
             (About::CreateNetwork, 400, "all predefined address pools have been fully subnetted", EngineError, None),
             (About::CreateNetwork, 404, "something new", EngineError, None),
-            (
-                About::CreateVolume,
-                404,
-                "create v2: error looking up volume plugin nosuchdrv: plugin \"nosuchdrv\" not found",
-                InvalidArgument,
-                Some("driver"),
-            ),
+            (About::CreateVolume, 404, "create v2: error looking up volume plugin nosuchdrv: plugin \"nosuchdrv\" not found", InvalidArgument, Some("driver")),
             (About::CreateVolume, 400, "create v2: invalid option: \"bogus\"", InvalidArgument, Some("name")),
-            (
-                About::CreateVolume,
-                409,
-                "a volume with the name v1 already exists with the local driver. Choose a different volume name",
-                NameInUse,
-                None,
-            ),
+            (About::CreateVolume, 409, "a volume with the name v1 already exists with the local driver. Choose a different volume name", NameInUse, None),
             (About::CreateVolume, 404, "something new", EngineError, None),
             // ---- of what is there, or not
             (c1, 404, "No such container: c1", ContainerNotFound, Some("c1")),
@@ -479,85 +404,31 @@ mod tests {
             (c1, 409, "Container c1 is paused, unpause the container before exec", InvalidState, None),
             (c1, 409, "Cannot kill container: c1: Container 13b3 is not running", InvalidState, None),
             (c1, 409, "removal of container c1 is already in progress", InvalidState, None),
-            (
-                c1,
-                409,
-                "You cannot remove a running container 13b3. Stop the container before attempting removal or force remove",
-                InUse,
-                None,
-            ),
+            (c1, 409, "You cannot remove a running container 13b3. Stop the container before attempting removal or force remove", InUse, None),
             (c1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("signal")),
             // The call itself is not known, not the container.
             (c1, 404, "page not found", EngineError, None),
             (About::Network("n1"), 404, "network n1 not found", NetworkNotFound, Some("n1")),
-            (
-                About::Network("n1"),
-                403,
-                "error while removing network: network n1 id cae8 has active endpoints",
-                InUse,
-                None,
-            ),
-            (
-                About::Network("bridge"),
-                403,
-                "bridge is a pre-defined network and cannot be removed",
-                InvalidArgument,
-                Some("id"),
-            ),
+            (About::Network("n1"), 403, "error while removing network: network n1 id cae8 has active endpoints", InUse, None),
+            (About::Network("bridge"), 403, "bridge is a pre-defined network and cannot be removed", InvalidArgument, Some("id")),
             (connect, 404, "No such container: c1", ContainerNotFound, Some("c1")),
             (connect, 404, "network n1 not found", NetworkNotFound, Some("n1")),
             (connect, 403, "endpoint with name c1 already exists in network n1", InvalidState, None),
             (connect, 500, "container 13b3 is not connected to network n1", InvalidState, None),
-            (
-                connect,
-                400,
-                "container cannot be disconnected from host network or connected to host network",
-                InvalidArgument,
-                Some("networkId"),
-            ),
+            (connect, 400, "container cannot be disconnected from host network or connected to host network", InvalidArgument, Some("networkId")),
             (connect, 404, "something new", EngineError, None),
             (About::Volume("v1"), 404, "get v1: no such volume", VolumeNotFound, Some("v1")),
             (About::Volume("v1"), 409, "remove v1: volume is in use - [0af]", InUse, None),
             (About::Image("a"), 404, "No such image: a:latest", ImageNotFound, Some("a")),
-            (
-                About::Image("[::1]/a"),
-                400,
-                "no such image: [::1]/a: invalid reference format",
-                ImageNotFound,
-                Some("[::1]/a"),
-            ),
-            (
-                About::Image("a"),
-                409,
-                "conflict: unable to remove repository reference \"a\" (must force) - container 13b3 is using its referenced image 3fcd",
-                InUse,
-                None,
-            ),
+            (About::Image("[::1]/a"), 400, "no such image: [::1]/a: invalid reference format", ImageNotFound, Some("[::1]/a")),
+            (About::Image("a"), 409, "conflict: unable to remove repository reference \"a\" (must force) - container 13b3 is using its referenced image 3fcd", InUse, None),
             (About::Tag { source: "a" }, 404, "No such image: a:latest", ImageNotFound, Some("a")),
             (About::Tag { source: "a" }, 500, "invalid reference format", InvalidArgument, Some("target")),
             (About::Tag { source: "a" }, 500, "invalid tag format", InvalidArgument, Some("target")),
-            (
-                About::Tag { source: "a" },
-                400,
-                "refusing to create an ambiguous tag using digest algorithm as name",
-                InvalidArgument,
-                Some("target"),
-            ),
-            (
-                About::Pull("a"),
-                400,
-                "\"bogus\": unknown operating system or architecture: invalid argument",
-                InvalidArgument,
-                Some("platform"),
-            ),
+            (About::Tag { source: "a" }, 400, "refusing to create an ambiguous tag using digest algorithm as name", InvalidArgument, Some("target")),
+            (About::Pull("a"), 400, "\"bogus\": unknown operating system or architecture: invalid argument", InvalidArgument, Some("platform")),
             (About::Pull("a"), 400, "invalid reference format", InvalidArgument, Some("name")),
-            (
-                About::Pull("a"),
-                404,
-                "manifest for a:1 not found: manifest unknown: manifest unknown",
-                ImageNotFound,
-                Some("a"),
-            ),
+            (About::Pull("a"), 404, "manifest for a:1 not found: manifest unknown: manifest unknown", ImageNotFound, Some("a")),
             (About::Engine, 500, "write /var/lib/x: no space left on device", DiskFull, None),
             (About::Engine, 500, "something new", EngineError, None),
             (About::Engine, 404, "page not found", EngineError, None),
@@ -568,6 +439,7 @@ mod tests {
     }
 
     /// As podman 4.3.1's compatible API answered.
+    #[rustfmt::skip]
     #[test]
     fn what_podman_says() {
         let spec = spec();
@@ -575,136 +447,38 @@ mod tests {
         let c1 = About::Container("c1");
         let connect = About::Connect { container: "c1", network: "n1" };
         judge(&[
-            (
-                create,
-                500,
-                "container create: creating container storage: the container name \"c1\" is already in use by fea8. You have to remove that container to be able to reuse that name: that name is already in use",
-                NameInUse,
-                None,
-            ),
-            (
-                create,
-                404,
-                "no such image: docker.io/library/busybox:latest: image not known",
-                ImageNotFound,
-                Some("busybox:latest"),
-            ),
-            (
-                create,
-                500,
-                "container create: unable to find network with name or ID nosuch: network not found",
-                NetworkNotFound,
-                Some("nosuch"),
-            ),
-            (
-                create,
-                500,
-                "fill out specgen: /x: duplicate mount destination",
-                InvalidArgument,
-                Some("volumes[0].container"),
-            ),
-            (
-                create,
-                500,
-                "container create: running container create option: \"bogus\" is not a valid restart policy: invalid argument",
-                InvalidArgument,
-                Some("restart"),
-            ),
-            (
-                create,
-                500,
-                "normalizing image: normalizing name \"MYREG/a:1\" (orig: \"MYREG/a:1\") for compat API: invalid reference format: repository name must be lowercase",
-                InvalidArgument,
-                Some("image"),
-            ),
+            (create, 500, "container create: creating container storage: the container name \"c1\" is already in use by fea8. You have to remove that container to be able to reuse that name: that name is already in use", NameInUse, None),
+            (create, 404, "no such image: docker.io/library/busybox:latest: image not known", ImageNotFound, Some("busybox:latest")),
+            (create, 500, "container create: unable to find network with name or ID nosuch: network not found", NetworkNotFound, Some("nosuch")),
+            (create, 500, "fill out specgen: /x: duplicate mount destination", InvalidArgument, Some("volumes[0].container")),
+            (create, 500, "container create: running container create option: \"bogus\" is not a valid restart policy: invalid argument", InvalidArgument, Some("restart")),
+            (create, 500, "normalizing image: normalizing name \"MYREG/a:1\" (orig: \"MYREG/a:1\") for compat API: invalid reference format: repository name must be lowercase", InvalidArgument, Some("image")),
             (About::CreateNetwork, 500, "network name n1 already used: network already exists", NameInUse, None),
-            (
-                About::CreateNetwork,
-                500,
-                "cannot create network with name \"bridge\" because it conflicts with a valid network mode",
-                NameInUse,
-                None,
-            ),
-            (
-                About::CreateNetwork,
-                500,
-                "unsupported driver nosuchdrv: invalid argument",
-                InvalidArgument,
-                Some("driver"),
-            ),
-            (
-                About::CreateVolume,
-                500,
-                "volume v2 uses volume plugin nosuchdrv but it could not be retrieved: no volume plugin with name nosuchdrv available: required plugin missing",
-                InvalidArgument,
-                Some("driver"),
-            ),
+            (About::CreateNetwork, 500, "cannot create network with name \"bridge\" because it conflicts with a valid network mode", NameInUse, None),
+            (About::CreateNetwork, 500, "unsupported driver nosuchdrv: invalid argument", InvalidArgument, Some("driver")),
+            (About::CreateVolume, 500, "volume v2 uses volume plugin nosuchdrv but it could not be retrieved: no volume plugin with name nosuchdrv available: required plugin missing", InvalidArgument, Some("driver")),
             (c1, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
             (c1, 404, "no exec session with ID 8f2 found: no such exec session", ContainerNotFound, Some("c1")),
             (c1, 500, "\"created\" is not running, can't pause: container state improper", InvalidState, None),
-            (
-                c1,
-                500,
-                "can only kill running containers. fea8 is in state created: container state improper",
-                InvalidState,
-                None,
-            ),
-            (
-                c1,
-                500,
-                "can only create exec sessions on running containers: container state improper",
-                InvalidState,
-                None,
-            ),
-            (
-                c1,
-                500,
-                "cannot remove container fea8 as it is running - running or paused containers cannot be removed without force: container state improper",
-                InUse,
-                None,
-            ),
+            (c1, 500, "can only kill running containers. fea8 is in state created: container state improper", InvalidState, None),
+            (c1, 500, "can only create exec sessions on running containers: container state improper", InvalidState, None),
+            (c1, 500, "cannot remove container fea8 as it is running - running or paused containers cannot be removed without force: container state improper", InUse, None),
             (About::Network("n1"), 404, "network not found", NetworkNotFound, Some("n1")),
-            (
-                About::Network("n1"),
-                500,
-                "\"n1\" has associated containers with it. Use -f to forcibly delete containers and pods: network is being used",
-                InUse,
-                None,
-            ),
+            (About::Network("n1"), 500, "\"n1\" has associated containers with it. Use -f to forcibly delete containers and pods: network is being used", InUse, None),
             (About::Network("podman"), 500, "default network podman cannot be removed", InvalidArgument, Some("id")),
-            (
-                connect,
-                404,
-                "no container with name or ID \"c1\" found: no such container",
-                ContainerNotFound,
-                Some("c1"),
-            ),
-            (
-                connect,
-                500,
-                "container fea8 is already connected to network \"n1\": network already exists",
-                InvalidState,
-                None,
-            ),
+            (connect, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
+            (connect, 500, "container fea8 is already connected to network \"n1\": network already exists", InvalidState, None),
             (About::Volume("v1"), 404, "no volume with name \"v1\" found: no such volume", VolumeNotFound, Some("v1")),
-            (
-                About::Image("a"),
-                404,
-                "failed to find image a: docker.io/library/a: No such image",
-                ImageNotFound,
-                Some("a"),
-            ),
+            (About::Image("a"), 404, "failed to find image a: docker.io/library/a: No such image", ImageNotFound, Some("a")),
             (About::Image("a"), 500, "docker.io/library/a: image not known", ImageNotFound, Some("a")),
         ]);
     }
 
+    #[rustfmt::skip]
     #[test]
     fn the_port_is_named() {
         for (message, port) in [
-            (
-                "driver failed programming external connectivity on endpoint web (8f2): Bind for 0.0.0.0:8080 failed: port is already allocated",
-                8080,
-            ),
+            ("driver failed programming external connectivity on endpoint web (8f2): Bind for 0.0.0.0:8080 failed: port is already allocated", 8080),
             ("Error starting userland proxy: listen tcp4 0.0.0.0:81: bind: address already in use", 81),
             ("Error starting userland proxy: listen tcp [::1]:82: bind: address already in use", 82),
             ("failed to bind host port for 0.0.0.0:83:172.17.0.2:80/tcp: address already in use", 83),
@@ -716,6 +490,7 @@ mod tests {
         }
     }
 
+    #[rustfmt::skip]
     #[test]
     fn the_id_is_in_the_message() {
         let spec = spec();
@@ -723,12 +498,7 @@ mod tests {
             (404, "No such container: ghost", About::Container("ghost"), "There is no container ghost"),
             (404, "network nope not found", About::Container("c"), "There is no network nope"),
             (404, "No such image: none:latest", About::Container("c"), "There is no image none:latest"),
-            (
-                500,
-                "unable to find network with name or ID nope: network not found",
-                About::Create(&spec),
-                "There is no network nope",
-            ),
+            (500, "unable to find network with name or ID nope: network not found", About::Create(&spec), "There is no network nope"),
         ] {
             assert_eq!(refusal(status, message, about).message(), said);
         }

@@ -76,7 +76,7 @@ pub(crate) fn candidates(host: Option<&str>, around: &Surroundings) -> Result<Ve
             Err(error) => tracing::warn!(%error, "the current docker context cannot be used"),
         }
     }
-    for (endpoint, source) in usual(around) {
+    for (endpoint, source) in usual_places(around) {
         if !found.iter().any(|c| c.endpoint == endpoint) {
             found.push(Candidate { endpoint, source: source.to_owned() });
         }
@@ -95,7 +95,7 @@ fn env_tls(around: &Surroundings) -> Option<Tls> {
 }
 
 /// Where Docker Desktop, OrbStack, Colima, Rancher Desktop and the Linux packages put their sockets.
-fn usual(around: &Surroundings) -> Vec<(Endpoint, &'static str)> {
+fn usual_places(around: &Surroundings) -> Vec<(Endpoint, &'static str)> {
     if cfg!(windows) {
         return vec![
             (Endpoint::Npipe(PIPE.into()), "Docker Desktop"),
@@ -147,7 +147,7 @@ const PATIENCE_FAR: Duration = Duration::from_secs(15);
 pub async fn probe(host: Option<&str>) -> Result<Vec<Probe>> {
     let candidates = candidates(host, &Surroundings::of_process())?;
     Ok(futures_util::future::join_all(candidates.into_iter().map(|Candidate { endpoint, source }| async move {
-        let outcome = tokio::time::timeout(PROBE, reach(&endpoint)).await.unwrap_or_else(|_| Err(silent(&endpoint)));
+        let outcome = tokio::time::timeout(PROBE, reach(&endpoint)).await.unwrap_or_else(|_| Err(no_answer(&endpoint)));
         let (version, reason) = match outcome {
             Ok(api) => (api.engine_version().map(str::to_owned), None),
             Err(e) => (None, Some(e.message().to_owned())),
@@ -184,30 +184,30 @@ pub(super) async fn find(candidates: Vec<Candidate>) -> Result<Api> {
     if let Some(i) = answers.iter().position(|a| matches!(a, Some(Ok(_)))) {
         return answers.swap_remove(i).unwrap_or_else(|| Err(Error::internal("an answer vanished")));
     }
-    Err(nobody(&candidates, answers))
+    Err(none_answers(&candidates, answers))
 }
 
 /// One error out of many: the one a person can do something about.
-fn nobody(candidates: &[Candidate], answers: Vec<Option<Result<Api>>>) -> Error {
+fn none_answers(candidates: &[Candidate], answers: Vec<Option<Result<Api>>>) -> Error {
     let mut tried = serde_json::Map::new();
-    let mut worth: Option<Error> = None;
+    let mut most_useful: Option<Error> = None;
     for (c, answer) in candidates.iter().zip(answers) {
-        let error = answer.and_then(Result::err).unwrap_or_else(|| silent(&c.endpoint));
+        let error = answer.and_then(Result::err).unwrap_or_else(|| no_answer(&c.endpoint));
         tried.insert(c.endpoint.to_string(), error.message().into());
-        let better = match &worth {
+        let better = match &most_useful {
             None => !c.endpoint.is_absent() || candidates.len() == 1,
             Some(w) => error.code() == ErrorCode::PermissionDenied && w.code() != ErrorCode::PermissionDenied,
         };
         if better {
-            worth = Some(error);
+            most_useful = Some(error);
         }
     }
-    worth
+    most_useful
         .unwrap_or_else(|| Error::new(ErrorCode::EngineUnreachable, "No Docker engine was found").hint(START_DOCKER))
         .detail("tried", tried)
 }
 
-fn silent(endpoint: &Endpoint) -> Error {
+fn no_answer(endpoint: &Endpoint) -> Error {
     Error::new(ErrorCode::EngineUnreachable, format!("The engine at {endpoint} does not answer")).hint(START_DOCKER)
 }
 

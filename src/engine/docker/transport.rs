@@ -29,14 +29,14 @@ use crate::{env_vars, mutex::Mutex};
 /// A connection to an engine.
 pub(super) struct Stream {
     io: TokioIo<Box<dyn Duplex>>,
-    refusal: Refusal,
+    read_error: ReadError,
     /// At its other end is a proxy, which passes requests on.
     forwarded: bool,
 }
 
-/// Why the other end broke a connection off. Under TLS 1.3 it looks at our certificate once the handshake is over for us:
-/// its word may come before the first request, and hyper then only says that the connection was not ready.
-type Refusal = Arc<Mutex<Option<io::Error>>>;
+/// Why the last read failed. With TLS 1.3 the server looks at our certificate when our side of the handshake has ended: its
+/// refusal may come before the first request, and hyper then says only that the connection was not ready.
+type ReadError = Arc<Mutex<Option<io::Error>>>;
 
 impl Stream {
     pub(super) fn into_inner(self) -> impl AsyncRead + AsyncWrite + Send + Unpin {
@@ -55,7 +55,7 @@ impl hyper::rt::Read for Stream {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if let Poll::Ready(Err(e)) = &read {
             let e = io::Error::new(e.kind(), e.to_string());
-            *self.refusal.lock() = Some(e);
+            *self.read_error.lock() = Some(e);
         }
         read
     }
@@ -80,20 +80,20 @@ impl hyper::rt::Write for Stream {
 pub(super) struct Connector {
     endpoint: Arc<Endpoint>,
     proxy: Option<Arc<Proxy>>,
-    /// For what is more than requests: a proxy that only passes those on is asked for a tunnel.
-    whole: bool,
-    refusal: Refusal,
+    /// Its connections carry more than requests: a proxy that only passes those on is asked for a tunnel.
+    tunnels: bool,
+    read_error: ReadError,
 }
 
 impl Connector {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         let proxy = Proxy::of(&endpoint, env_vars::get).map(Arc::new);
-        Self { endpoint: Arc::new(endpoint), proxy, whole: false, refusal: Refusal::default() }
+        Self { endpoint: Arc::new(endpoint), proxy, tunnels: false, read_error: ReadError::default() }
     }
 
     /// For connections that become a process's own.
-    pub(super) fn whole(&self) -> Self {
-        Self { whole: true, ..self.clone() }
+    pub(super) fn tunnelled(&self) -> Self {
+        Self { tunnels: true, ..self.clone() }
     }
 
     /// The proxy that wants to be asked as one.
@@ -101,13 +101,13 @@ impl Connector {
         self.proxy.as_deref().filter(|proxy| proxy.forwards)
     }
 
-    /// What the last connection that was broken off was told.
-    pub(super) fn refusal(&self) -> Option<io::Error> {
-        self.refusal.lock().take()
+    /// Why the last connection that could not be read failed.
+    pub(super) fn take_read_error(&self) -> Option<io::Error> {
+        self.read_error.lock().take()
     }
 
     fn stream(&self, io: impl Duplex + 'static) -> Stream {
-        Stream { io: TokioIo::new(Box::new(io)), refusal: self.refusal.clone(), forwarded: false }
+        Stream { io: TokioIo::new(Box::new(io)), read_error: self.read_error.clone(), forwarded: false }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {
@@ -129,7 +129,7 @@ impl Connector {
                 let io = match self.proxy.as_deref() {
                     None => direct().await?,
                     Some(proxy) if !proxy.forwards => proxy.tunnel().await?,
-                    Some(proxy) if !self.whole => {
+                    Some(proxy) if !self.tunnels => {
                         return Ok(Stream { forwarded: true, ..self.stream(proxy.connect().await?) });
                     }
                     Some(proxy) => match proxy.tunnel().await {

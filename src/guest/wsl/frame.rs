@@ -8,14 +8,9 @@
 //! command goes on (docs/reference/wsl.md#commands-that-go-on). So the shell reports its identity and the command's exit on
 //! standard error.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
-};
-
 use bytes::Bytes;
 
-use crate::{guest::Leader, process::Exit};
+use crate::{guest::Leader, process::Exit, random, shell};
 
 /// For the guest's shell; `$0` is the [`mark`]. One line, without characters that Windows treats specially. The command
 /// gets no variable of Windows or WSL, since it would end up in containers. TERM goes to the whole group: it ends the
@@ -27,12 +22,10 @@ pub(super) const SCRIPT: &str = "{ read -r LIMA_RUNTIME_STAT </proc/$$/stat; } 2
 
 /// A prefix that only this command's shell knows.
 pub(super) fn mark() -> String {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed);
-    format!("lima-runtime-{:016x}", RandomState::new().hash_one(number))
+    format!("lima-runtime-{}", random::word())
 }
 
-/// Quotes each word in single quotes, in which a shell interprets nothing, and escapes the result for `printf %b`.
+/// Quotes each word for the shell, and escapes the result for `printf %b`.
 pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
     let mut line = Vec::new();
     let mut put = |byte: u8| match byte {
@@ -40,15 +33,8 @@ pub(super) fn line(argv: &[Vec<u8>]) -> Bytes {
         plain => line.push(plain),
     };
     for word in argv {
-        b" '".iter().for_each(|b| put(*b));
-        for byte in word {
-            if *byte == b'\'' {
-                br"'\''".iter().for_each(|b| put(*b));
-            } else {
-                put(*byte);
-            }
-        }
-        put(b'\'');
+        put(b' ');
+        shell::quote(word).into_iter().for_each(&mut put);
     }
     line.push(b'\n');
     line.into()

@@ -554,7 +554,7 @@ fn name_for(dir: &Path) -> String {
     let plain: String = app.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(40).collect();
     let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
     let plain = plain.trim_start_matches(['.', '-']);
-    format!("{}-{}", if plain.is_empty() { "lima-runtime" } else { plain }, crate::hex::lower(&digest[..4]))
+    format!("{}-{}", if plain.is_empty() { "lima-runtime" } else { plain }, hex::encode(&digest[..4]))
 }
 
 /// The proxy settings of our environment, for a shell to read.

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -98,12 +97,10 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(api: Api) -> Self {
-        // Each is made with another key.
-        let random = RandomState::new().hash_one(std::process::id());
         Self {
             api,
             shared: Arc::default(),
-            prefix: format!("{random:x}-"),
+            prefix: format!("{}-", crate::random::word()),
             marks: AtomicU64::new(1),
             listener: AsyncMutex::default(),
         }

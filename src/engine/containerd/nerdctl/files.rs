@@ -77,7 +77,7 @@ impl Files {
             let out = guest.run(command).await?.checked("readlink")?;
             let real = String::from_utf8_lossy(&out);
             let digest = Sha256::digest(real.trim_end_matches('\n').as_bytes());
-            Ok(format!("{}/{}", self.settings.data_root, crate::hex::lower(&digest[..4])))
+            Ok(format!("{}/{}", self.settings.data_root, hex::encode(&digest[..4])))
         };
         self.store.get_or_try_init(find).await.map(String::as_str)
     }

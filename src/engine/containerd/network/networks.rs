@@ -139,7 +139,7 @@ pub(crate) async fn list(c: &Containerd) -> Result<Vec<NetworkInfo>> {
 
 /// nerdctl's: the digest of the name (docs/reference/nerdctl.md#network-ids).
 pub(crate) fn network_id(name: &str) -> String {
-    crate::hex::lower(&Sha256::digest(name.as_bytes()))
+    hex::encode(Sha256::digest(name.as_bytes()))
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::super::settings::{Host, HostPort, Settings};
 use super::options::ContainerdOptions;
 use crate::{
-    engine::{RuntimeType, types::Protocol},
+    engine::{RuntimeType, types::Protocol, validate},
     error::{Error, ErrorCode, Result},
     guest::wsl::{Wsl, WslGuest},
 };
@@ -106,14 +106,7 @@ fn below_mnt(path: &str) -> Option<String> {
     match path.as_bytes() {
         [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic() => {
             let drive = (drive.to_ascii_lowercase() as char).to_string();
-            let mut parts = Vec::new();
-            for part in path[3..].split(['\\', '/']) {
-                match part {
-                    "" | "." => {}
-                    ".." => _ = parts.pop(),
-                    part => parts.push(part),
-                }
-            }
+            let parts = validate::parts(&path[3..], |c| matches!(c, '\\' | '/'));
             Some(["/mnt", &drive].into_iter().chain(parts).collect::<Vec<_>>().join("/"))
         }
         _ => None,
