@@ -14,6 +14,10 @@ if (what === 'die') {
     engine.on('error', () => client.destroy()).pipe(client)
   })
   await new Promise((resolve) => server.listen(to, resolve))
-  process.send(await new ContainerManager({ appDir: process.env.HOME }).detectAvailableRuntimes())
+  const look = () => new ContainerManager({ appDir: process.env.HOME }).detectAvailableRuntimes()
+  let found = await look()
+  // A busy machine may let it answer too late.
+  while (!found.docker) found = await look()
+  process.send(found)
   process.once('disconnect', () => process.exit())
 }
