@@ -1,4 +1,4 @@
-import { CALLS } from './calls.mjs'
+import { CALLS, METHODS } from './calls.mjs'
 import { assert, fails, subject } from './kit.mjs'
 
 const GARBAGE = 'x'.repeat(10 << 20)
@@ -202,22 +202,9 @@ export const badInput = subject('bad input', (ctx, test) => {
   })
 
   refused('ids of containers', (a) => {
-    const methods = {
-      stopContainer: (id) => a.stopContainer(id),
-      removeContainer: (id) => a.removeContainer(id),
-      restartContainer: (id) => a.restartContainer(id),
-      pauseContainer: (id) => a.pauseContainer(id),
-      unpauseContainer: (id) => a.unpauseContainer(id),
-      killContainer: (id) => a.killContainer(id),
-      waitContainer: (id) => a.waitContainer(id),
-      inspectContainer: (id) => a.inspectContainer(id),
-      getContainerDetails: (id) => a.getContainerDetails(id),
-      getContainerLogs: (id) => a.getContainerLogs(id),
-      getContainerStats: (id) => a.getContainerStats(id),
-      streamContainerStats: (id) => a.streamContainerStats(id).next(),
-      execInContainer: (id) => a.execInContainer(id, ['true']),
-    }
-    return Object.values(methods).flatMap((call) => NOT_NAMES.map((id) => ['id', id, () => call(id)]))
+    const methods = Object.keys(METHODS).filter((name) => /Container/.test(name) && METHODS[name][0] === 'id')
+    assert.ok(methods.length >= 13, `${methods}`)
+    return methods.flatMap((name) => NOT_NAMES.map((id) => ['id', id, () => CALLS[name](a, { name: id })]))
   })
 
   refused('other arguments of container methods', (a) => {

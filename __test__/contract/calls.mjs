@@ -1,40 +1,54 @@
-// Every asynchronous method, called with arguments that are right and options of the caller's. Streams: their first step.
-// `mine` names what it may work on; a method that is not in here fails the completeness test.
+// Every asynchronous method of the adapters, called with right arguments and the caller's options. Of a stream: its first step.
+import { readFileSync } from 'node:fs'
+
+const types = readFileSync(new URL('../../index.d.ts', import.meta.url), 'utf8')
+
+/** The methods that an interface or class of index.d.ts declares, each with the names of its parameters. */
+function methodsOf(declaration) {
+  const from = types.indexOf(`${declaration} {`)
+  if (from < 0) throw new Error(`index.d.ts has no ${declaration}`)
+  const body = types.slice(from, types.indexOf('\n}', from))
+  return [...body.matchAll(/^ {2}(\w+)\((.*)\): /gm)].map(([, method, parameters]) => {
+    const flat = parameters.replace(/\{[^{}]*\}|\([^()]*\)/g, '')
+    return [method, [...flat.matchAll(/(\w+)\??:/g)].map(([, name]) => name)]
+  })
+}
+
+export const METHODS = Object.fromEntries([
+  ...methodsOf('interface IContainerRuntime'),
+  ...methodsOf('abstract class ContainerAdapter'),
+])
+
+/** No engine is asked, or not Docker. */
+const NOT_ASKED = ['getRuntimeType', 'restricted', 'isPrivate']
+/** What a parameter of this name gets; another one gets a name. */
+const OTHERS = { force: false, timeout: 0, networkId: 'bridge' }
+
+/** `mine` names what a call may work on. */
+const plain =
+  ([method, parameters]) =>
+  (adapter, mine, options) => {
+    const value = (name) => (['options', 'progress'].includes(name) ? options : (OTHERS[name] ?? mine.name))
+    return adapter[method](...parameters.map(value))
+  }
+
 export const CALLS = {
-  initialize: (a, _, o) => a.initialize(o),
-  isAvailable: (a, _, o) => a.isAvailable(o),
+  ...Object.fromEntries(
+    Object.entries(METHODS)
+      .filter(([method]) => !NOT_ASKED.includes(method))
+      .map((entry) => [entry[0], plain(entry)]),
+  ),
   startContainer: (a, { name, image }, o) => a.startContainer({ name, image }, o),
-  stopContainer: (a, { name }, o) => a.stopContainer(name, 0, o),
-  removeContainer: (a, { name }, o) => a.removeContainer(name, false, o),
-  restartContainer: (a, { name }, o) => a.restartContainer(name, 0, o),
-  pauseContainer: (a, { name }, o) => a.pauseContainer(name, o),
-  unpauseContainer: (a, { name }, o) => a.unpauseContainer(name, o),
   killContainer: (a, { name }, o) => a.killContainer(name, 'SIGTERM', o),
-  waitContainer: (a, { name }, o) => a.waitContainer(name, o),
-  inspectContainer: (a, { name }, o) => a.inspectContainer(name, o),
-  getContainerDetails: (a, { name }, o) => a.getContainerDetails(name, o),
   listContainers: (a, _, o) => a.listContainers({ all: true, ...o }),
   getContainerLogs: (a, { name }, o) => a.getContainerLogs(name, { tail: 1, ...o }),
-  getContainerStats: (a, { name }, o) => a.getContainerStats(name, o),
   streamContainerStats: (a, { name }, o) => a.streamContainerStats(name, o).next(),
   execInContainer: (a, { name }, o) => a.execInContainer(name, ['true'], o),
   events: (a, _, o) => a.events(o).next(),
   pullImage: (a, { image }, o) => a.pullImage(image, undefined, o),
-  listImages: (a, _, o) => a.listImages(o),
-  removeImage: (a, { name }, o) => a.removeImage(name, false, o),
   imageExists: (a, { image }, o) => a.imageExists(image, o),
   tagImage: (a, { image, name }, o) => a.tagImage(image, name, o),
   loadImage: (a, { archive }, o) => a.loadImage(archive, o),
   saveImage: (a, { image }, o) => a.saveImage(image, o),
-  createNetwork: (a, { name }, o) => a.createNetwork(name, o),
-  removeNetwork: (a, { name }, o) => a.removeNetwork(name, o),
-  listNetworks: (a, _, o) => a.listNetworks(o),
-  connectContainerToNetwork: (a, { name }, o) => a.connectContainerToNetwork(name, 'bridge', o),
-  disconnectContainerFromNetwork: (a, { name }, o) => a.disconnectContainerFromNetwork(name, 'bridge', o),
-  createVolume: (a, { name }, o) => a.createVolume(name, o),
-  removeVolume: (a, { name }, o) => a.removeVolume(name, false, o),
-  listVolumes: (a, _, o) => a.listVolumes(o),
-  getSystemInfo: (a, _, o) => a.getSystemInfo(o),
-  diskUsage: (a, _, o) => a.diskUsage(o),
   prune: (a, _, o) => a.prune({ networks: true, scope: 'app', ...o }),
 }

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { ContainerManager } from 'lima-runtime'
 import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
 import { dockerGate } from '../support/docker-gate.mjs'
+import { source } from '../support/facade.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { FakeIpcMain } from './fakes.mjs'
 
@@ -38,35 +39,29 @@ const CONFIG = {
   ...{ healthcheck: { test: ['NONE'], interval: 1, timeout: 1, retries: 1 }, restart: 'always' },
 }
 const CALL = { timeoutMs: 1000 }
-/** Right arguments; of what is not here, a name and `CALL`. */
+/** Right arguments of a channel whose arguments are not names alone. */
 const RIGHT = {
-  'runtime.status': [],
-  'runtime.isAvailable': [CALL],
   'runtime.on': ['state'],
+  'runtime.switch': ['docker', CALL],
   'container.start': [CONFIG, CALL],
   'container.list': [{ ...CALL, all: true, filters: { name: ['x'] } }],
-  'container.stop': ['web', 5, CALL],
-  'container.restart': ['web', 5, CALL],
-  'container.remove': ['web', true, CALL],
   'container.kill': ['web', 'TERM', CALL],
   'container.exec': ['web', ['sh'], { ...CALL, env: { A: '1' }, input: 'x' }],
-  'container.watchStats': ['web'],
   'container.logs': ['web', { ...CALL, follow: true, tail: 5, since: 1, stdout: true }],
-  'image.list': [CALL],
   'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
-  'image.remove': ['web', true, CALL],
-  'image.tag': ['a:1', 'b:1', CALL],
   'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
-  'network.list': [CALL],
-  'network.connect': ['web', 'n', CALL],
-  'network.disconnect': ['web', 'n', CALL],
   'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],
-  'volume.list': [CALL],
-  'volume.remove': ['v', true, CALL],
-  'system.info': [CALL],
-  'system.diskUsage': [CALL],
   'system.prune': [{ ...CALL, images: true }],
   'system.events': [{ ...CALL, since: 1, filters: { type: ['container'] } }],
+}
+const OTHERS = { options: CALL, force: true, timeout: 5 }
+const { TABLE } = await source('electron/table')
+
+/** Right arguments for a channel. */
+function rightFor(channel) {
+  const name = channel.split(':')[1]
+  const [group, method] = name.split('.')
+  return structuredClone(RIGHT[name] ?? Object.keys(TABLE[group][method].args).map((arg) => OTHERS[arg] ?? 'web'))
 }
 const TEXTS = [
   '',
@@ -162,8 +157,7 @@ test('an option that there is not is named, on every channel and at any depth', 
   const event = { sender: window.contents, senderFrame: window.frame }
   let asked = 0
   for (const [channel, handler] of ipcMain.handlers) {
-    const right = RIGHT[channel.split(':')[1]] ?? (/runtime\./.test(channel) ? [CALL] : ['web', CALL])
-    if (channel.endsWith('runtime.switch')) right.unshift('docker')
+    const right = rightFor(channel)
     for (const [i, argument] of right.entries()) {
       for (const [spoilt, field] of misspelt(argument)) {
         const { error } = await handler(event, { id: `m${asked++}`, args: right.with(i, spoilt) })
@@ -213,9 +207,7 @@ test(`${SECONDS ? `${SECONDS} s of` : ROUNDS} random messages, seed ${SEED}`, as
       window = ipcMain.window()
     }
     const [channel, handler] = channels[roll(channels.length)]
-    const args = (RIGHT[channel.split(':')[1]] ?? ['web', CALL]).map((value) =>
-      roll(3) === 0 ? spoilt(roll, value) : value,
-    )
+    const args = rightFor(channel).map((value) => (roll(3) === 0 ? spoilt(roll, value) : value))
     if (roll(20) === 0) args.push(any(roll))
     const call = { id: roll(30) === 0 ? any(roll) : `m${round}`, args: roll(30) === 0 ? any(roll) : args }
     const event = { sender: window.contents, senderFrame: window.frame }

@@ -79,7 +79,7 @@ class FakeWindow {
 }
 
 /** What the other side of the bridge gets. */
-export function bridge(value) {
+function bridge(value) {
   if (typeof value === 'function') return (...args) => bridge(value(...args.map(bridge)))
   if (typeof value !== 'object' || value === null) return value
   if (value instanceof Promise) {

@@ -12,7 +12,7 @@ import { waitFor } from './wait.mjs'
 /** The nerdctl to test with; it is in no package registry. */
 export const NERDCTL_VARIABLE = 'LIMA_RUNTIME_TEST_NERDCTL'
 /** A containerd to test with, in place of Debian's: the directory of its programs. */
-export const CONTAINERD_VARIABLE = 'LIMA_RUNTIME_TEST_CONTAINERD'
+const CONTAINERD_VARIABLE = 'LIMA_RUNTIME_TEST_CONTAINERD'
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 export const CNI = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'].find((dir) => existsSync(join(dir, 'bridge')))

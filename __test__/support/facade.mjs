@@ -4,14 +4,15 @@ import { root } from '../../scripts/run.mjs'
 import { hostTarget } from '../../scripts/targets.mjs'
 
 /** The modules of the facade that are not exported, over the real addon. */
-export async function facade() {
+export function facade() {
+  return source(...['streams', 'call', 'errors'].map((name) => `js/${name}`))
+}
+
+/** What TypeScript files of the project export, also to nobody but each other. */
+export async function source(...paths) {
   const addon = `${root}/dist/${hostTarget().node}`
   const { outputFiles } = await build({
-    stdin: {
-      contents: ['streams', 'call', 'errors'].map((name) => `export * from './js/${name}'`).join('\n'),
-      resolveDir: root,
-      loader: 'ts',
-    },
+    stdin: { contents: paths.map((path) => `export * from './${path}'`).join('\n'), resolveDir: root, loader: 'ts' },
     bundle: true,
     format: 'cjs',
     platform: 'node',

@@ -113,7 +113,7 @@ export function httpdArchive({ tags = ['lima-runtime-httpd:1'], page = 'Hello fr
 }
 
 /** Healthy from the start; unhealthy once /tmp/sick exists. */
-export function healthArchive({ tags = ['lima-runtime-health:1'] } = {}) {
+function healthArchive({ tags = ['lima-runtime-health:1'] } = {}) {
   const ms = 1_000_000
   const Healthcheck = {
     Test: ['CMD-SHELL', 'test ! -e /tmp/sick'],

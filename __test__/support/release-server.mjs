@@ -44,7 +44,7 @@ import { gzipSync } from 'node:zlib'
  * @property {number} [times]  how many requests it acts on; default 1
  * @property {number} [after]  how many requests pass before it acts; default 0
  */
-export class ReleaseServer {
+class ReleaseServer {
   #files = new Map()
   #faults = new Map()
   #log = []

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     backend::{BoxRead, BoxStream, Engine},
+    methods::adapter_methods,
     reference, refused,
     restricted::Restricted,
     stats::StatsHistory,
@@ -336,8 +337,6 @@ impl Adapter {
     }
 }
 
-/// Methods that look at their arguments and hand them to the engine's method: what each argument must be, and what the
-/// caller calls it.
 macro_rules! handed_on {
     ($($name:ident = $engine:ident($($arg:ident: $type:ty $(, $check:ident as $field:literal)?);*) -> $answer:ty;)*) => {
         impl Adapter {$(
@@ -348,33 +347,7 @@ macro_rules! handed_on {
         )*}
     };
 }
-
-handed_on! {
-    is_private = is_private() -> bool;
-    ping = ping() -> ();
-    system_info = system_info() -> SystemInfo;
-    disk_usage = disk_usage() -> DiskUsage;
-
-    remove_container = remove(id: &str, id_or_name as "id"; force: bool) -> ();
-    pause_container = pause(id: &str, id_or_name as "id") -> ();
-    unpause_container = unpause(id: &str, id_or_name as "id") -> ();
-    inspect_container = inspect(id: &str, id_or_name as "id") -> ContainerInfo;
-    container_details = details(id: &str, id_or_name as "id") -> ContainerDetails;
-
-    list_images = images() -> Vec<ImageInfo>;
-    remove_image = remove_image(image: &str, image as "id"; force: bool) -> ();
-    tag_image = tag_image(image: &str, image as "source"; target: &str, tag as "target") -> ();
-
-    list_networks = networks() -> Vec<NetworkInfo>;
-    remove_network = remove_network(id: &str, old_network as "id") -> ();
-    connect_network =
-        connect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
-    disconnect_network =
-        disconnect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
-
-    list_volumes = volumes() -> Vec<VolumeInfo>;
-    remove_volume = remove_volume(name: &str, id_or_name as "name"; force: bool) -> ();
-}
+adapter_methods!(handed_on);
 
 #[cfg(unix)]
 fn is_pipe(kind: std::fs::FileType) -> bool {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::types::*;
+use super::{methods::container_methods, types::*};
 use crate::{
     error::Result,
     progress::{PullProgress, Sink},
@@ -24,11 +24,23 @@ pub struct Attached {
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
+macro_rules! declared {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        /// The part of an [`Engine`] that is about one container.
+        #[async_trait]
+        pub trait ContainerMethods: Send + Sync + 'static {$(
+            $(#[$doc])*
+            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer>;
+        )*}
+    };
+}
+container_methods!(declared);
+
 /// A backend. Arguments have been checked by [`Adapter`](super::Adapter); ids may be names, except where the text says otherwise.
 /// The same situation is an error of the same code on all of them ([`ErrorCode`](crate::error::ErrorCode)). No method has a
 /// deadline of its own.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: ContainerMethods {
     fn runtime_type(&self) -> RuntimeType;
     /// Nobody but this application uses it.
     async fn is_private(&self) -> Result<bool>;
@@ -39,29 +51,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Creates without starting, attached to all its networks; returns the full id. Removes what it made if it fails.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
-    async fn start(&self, id: &str) -> Result<()>;
-    /// `timeout` in seconds before the kill; the container's own (10 s by default) when absent.
-    async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()>;
-    /// What a stop without a `timeout` waits.
-    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout>;
-    async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()>;
-    async fn kill(&self, id: &str, signal: &str) -> Result<()>;
-    async fn remove(&self, id: &str, force: bool) -> Result<()>;
-    async fn pause(&self, id: &str) -> Result<()>;
-    async fn unpause(&self, id: &str) -> Result<()>;
-    async fn wait(&self, id: &str) -> Result<WaitResult>;
-    async fn inspect(&self, id: &str) -> Result<ContainerInfo>;
-    async fn details(&self, id: &str) -> Result<ContainerDetails>;
     async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>>;
-    async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>>;
-    /// One reading of the counters.
-    async fn sample(&self, id: &str) -> Result<StatsSample>;
-    /// Readings as they come, about one a second, until the container stops.
-    async fn samples(&self, id: &str) -> Result<BoxStream<StatsSample>>;
-    async fn attach(&self, id: &str) -> Result<Attached>;
 
-    /// Starts `argv` in the container; returns the exec's id and its streams.
-    async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)>;
     /// Once its output has ended.
     async fn exec_end(&self, exec: &str) -> Result<ExecEnd>;
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;

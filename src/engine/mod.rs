@@ -8,6 +8,7 @@ mod credentials;
 pub mod docker;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod methods;
 mod platform;
 mod reference;
 mod refused;
@@ -19,5 +20,5 @@ pub mod types;
 pub(crate) mod validate;
 
 pub use adapter::Adapter;
-pub use backend::{Attached, BoxRead, BoxStream, Engine};
+pub use backend::{Attached, BoxRead, BoxStream, ContainerMethods, Engine};
 pub use types::*;

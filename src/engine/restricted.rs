@@ -14,7 +14,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{
-    backend::{Attached, BoxStream, Engine},
+    backend::{Attached, BoxStream, ContainerMethods, Engine},
+    methods::container_methods,
     types::*,
 };
 use crate::{
@@ -153,6 +154,18 @@ impl Restricted {
     }
 }
 
+macro_rules! of_one_container {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl ContainerMethods for Restricted {$(
+            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
+                self.engine.$name(&self.container(id).await?, $($arg),*).await
+            }
+        )*}
+    };
+}
+container_methods!(of_one_container);
+
 #[async_trait]
 impl Engine for Restricted {
     fn runtime_type(&self) -> RuntimeType {
@@ -190,50 +203,6 @@ impl Engine for Restricted {
         self.engine.create(&spec).await
     }
 
-    async fn start(&self, id: &str) -> Result<()> {
-        self.engine.start(&self.container(id).await?).await
-    }
-
-    async fn stop(&self, id: &str, timeout: Option<u32>) -> Result<()> {
-        self.engine.stop(&self.container(id).await?, timeout).await
-    }
-
-    async fn stop_timeout(&self, id: &str) -> Result<StopTimeout> {
-        self.engine.stop_timeout(&self.container(id).await?).await
-    }
-
-    async fn restart(&self, id: &str, timeout: Option<u32>) -> Result<()> {
-        self.engine.restart(&self.container(id).await?, timeout).await
-    }
-
-    async fn kill(&self, id: &str, signal: &str) -> Result<()> {
-        self.engine.kill(&self.container(id).await?, signal).await
-    }
-
-    async fn remove(&self, id: &str, force: bool) -> Result<()> {
-        self.engine.remove(&self.container(id).await?, force).await
-    }
-
-    async fn pause(&self, id: &str) -> Result<()> {
-        self.engine.pause(&self.container(id).await?).await
-    }
-
-    async fn unpause(&self, id: &str) -> Result<()> {
-        self.engine.unpause(&self.container(id).await?).await
-    }
-
-    async fn wait(&self, id: &str) -> Result<WaitResult> {
-        self.engine.wait(&self.container(id).await?).await
-    }
-
-    async fn inspect(&self, id: &str) -> Result<ContainerInfo> {
-        self.engine.inspect(&self.container(id).await?).await
-    }
-
-    async fn details(&self, id: &str) -> Result<ContainerDetails> {
-        self.engine.details(&self.container(id).await?).await
-    }
-
     async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
         let mut own = self.own(options);
         // These name a container: of another's they would tell when it was made.
@@ -247,26 +216,6 @@ impl Engine for Restricted {
             }
         }
         self.engine.list(&own).await
-    }
-
-    async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
-        self.engine.logs(&self.container(id).await?, options).await
-    }
-
-    async fn sample(&self, id: &str) -> Result<StatsSample> {
-        self.engine.sample(&self.container(id).await?).await
-    }
-
-    async fn samples(&self, id: &str) -> Result<BoxStream<StatsSample>> {
-        self.engine.samples(&self.container(id).await?).await
-    }
-
-    async fn attach(&self, id: &str) -> Result<Attached> {
-        self.engine.attach(&self.container(id).await?).await
-    }
-
-    async fn exec(&self, id: &str, argv: &[String], options: &ExecOptions) -> Result<(String, Attached)> {
-        self.engine.exec(&self.container(id).await?, argv, options).await
     }
 
     /// An exec's id is known to those alone who began it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::{
-    container::{create, exec, health, inspect, lifecycle, list, logs, restarts::Restarts, stats},
+    container::{create, exec, health, list, restarts::Restarts},
     image::{archive, images, pull},
     network::{attach, networks},
     prelude::*,
@@ -16,9 +16,14 @@ use super::{
     system, volume,
 };
 use crate::{
-    engine::{Attached, Engine},
+    engine::{Attached, ContainerMethods, Engine, methods::container_methods},
     progress::{PullProgress, Sink},
 };
+
+/// What [`container_methods`] calls.
+mod functions {
+    pub(super) use super::super::container::{exec::*, inspect::*, lifecycle::*, logs::*, stats::*};
+}
 
 /// One that does not answer is not found.
 pub async fn answering(settings: Settings) -> Result<Containerd> {
@@ -71,7 +76,19 @@ impl ContainerdEngine {
     }
 }
 
-/// Each method of the trait with the function that does it, of the containerd that was found; and the others.
+macro_rules! of_one_container {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl ContainerMethods for ContainerdEngine {$(
+            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
+                functions::$name(&self.at().await?, id, $($arg),*).await
+            }
+        )*}
+    };
+}
+container_methods!(of_one_container);
+
+/// Each other method of the trait with the function that does it, of the containerd that was found; and the others.
 macro_rules! methods {
     ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
         #[async_trait]
@@ -89,23 +106,7 @@ methods! {
     system_info() -> SystemInfo = system::info;
     disk_usage() -> DiskUsage = system::disk_usage;
     create(spec: &ContainerSpec) -> String = create::create;
-    start(id: &str) -> () = lifecycle::start;
-    stop(id: &str, timeout: Option<u32>) -> () = lifecycle::stop;
-    stop_timeout(id: &str) -> StopTimeout = lifecycle::stop_timeout;
-    restart(id: &str, timeout: Option<u32>) -> () = lifecycle::restart;
-    kill(id: &str, signal: &str) -> () = lifecycle::kill;
-    remove(id: &str, force: bool) -> () = lifecycle::remove;
-    pause(id: &str) -> () = lifecycle::pause;
-    unpause(id: &str) -> () = lifecycle::unpause;
-    wait(id: &str) -> WaitResult = lifecycle::wait;
-    inspect(id: &str) -> ContainerInfo = inspect::inspect;
-    details(id: &str) -> ContainerDetails = inspect::details;
     list(options: &ListOptions) -> Vec<ContainerInfo> = list::list;
-    logs(id: &str, options: &LogOptions) -> BoxStream<OutputChunk> = logs::logs;
-    sample(id: &str) -> StatsSample = stats::sample;
-    samples(id: &str) -> BoxStream<StatsSample> = stats::samples;
-    attach(id: &str) -> Attached = exec::attach;
-    exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached) = exec::exec;
     exec_end(exec: &str) -> ExecEnd = exec::end;
     pull(image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> () = pull::pull;
     images() -> Vec<ImageInfo> = images::list;

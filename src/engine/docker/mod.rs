@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::{Adapter, Attached, BoxStream, Engine, types::*, validate};
+use super::{
+    Adapter, Attached, BoxStream, Engine, backend::ContainerMethods, methods::container_methods, types::*, validate,
+};
 use crate::{
     error::{ErrorCode, Result},
     progress::{PullProgress, Sink},
@@ -105,6 +107,11 @@ struct DockerEngine {
     api: tokio::sync::Mutex<Option<Api>>,
 }
 
+/// What [`container_methods`] calls.
+mod functions {
+    pub(super) use super::{containers::*, exec::*, logs::*, stats::*};
+}
+
 type Work<'a, T> = Box<dyn Fn(Api) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a>;
 
 impl DockerEngine {
@@ -158,7 +165,19 @@ impl DockerEngine {
     }
 }
 
-/// Each method of the trait with the function that does it, asked of the engine that was found; and the others.
+macro_rules! of_one_container {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl ContainerMethods for DockerEngine {$(
+            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
+                self.with(|api| functions::$name(api, id, $($arg),*)).await
+            }
+        )*}
+    };
+}
+container_methods!(of_one_container);
+
+/// Each other method of the trait with the function that does it, asked of the engine that was found; and the others.
 macro_rules! methods {
     ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
         #[async_trait]
@@ -176,23 +195,7 @@ methods! {
     system_info() -> SystemInfo = system::info;
     disk_usage() -> DiskUsage = system::disk_usage;
     create(spec: &ContainerSpec) -> String = containers::create;
-    start(id: &str) -> () = containers::start;
-    stop(id: &str, timeout: Option<u32>) -> () = containers::stop;
-    stop_timeout(id: &str) -> StopTimeout = containers::stop_timeout;
-    restart(id: &str, timeout: Option<u32>) -> () = containers::restart;
-    kill(id: &str, signal: &str) -> () = containers::kill;
-    remove(id: &str, force: bool) -> () = containers::remove;
-    pause(id: &str) -> () = containers::pause;
-    unpause(id: &str) -> () = containers::unpause;
-    wait(id: &str) -> WaitResult = containers::wait;
-    inspect(id: &str) -> ContainerInfo = containers::inspect;
-    details(id: &str) -> ContainerDetails = containers::details;
     list(options: &ListOptions) -> Vec<ContainerInfo> = containers::list;
-    logs(id: &str, options: &LogOptions) -> BoxStream<OutputChunk> = logs::logs;
-    sample(id: &str) -> StatsSample = stats::sample;
-    samples(id: &str) -> BoxStream<StatsSample> = stats::samples;
-    attach(id: &str) -> Attached = exec::attach;
-    exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached) = exec::exec;
     exec_end(exec: &str) -> ExecEnd = exec::end;
     exec_resize(exec: &str, columns: u16, rows: u16) -> () = exec::resize;
     images() -> Vec<ImageInfo> = images::list;
