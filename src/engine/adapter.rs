@@ -237,7 +237,7 @@ impl Adapter {
             let ExecEnd { exit_code, began } =
                 self.engine.exec_end(&exec).await.map_err(|e| refused::exec(e, options))?;
             if !began {
-                return refused::never_began(exit_code, kept.stdout, options);
+                return refused::result_of_unstarted_exec(exit_code, kept.stdout, options);
             }
             Ok(ExecOutput { exit_code, stdout: kept.stdout.into(), stderr: kept.stderr.into() })
         })

@@ -1,4 +1,4 @@
-//! Registry credentials, as the docker CLI keeps them: in `config.json`, or with a credential helper it names
+//! Registry credentials, as the docker CLI keeps them: in `config.json`, or in a credential helper that it names
 //! (docs/reference/docker.md#credentials).
 //!
 //! Not by the crate docker_credential (1.4.0): it waits for a helper without end, on the caller's thread, looks for it in PATH
@@ -25,10 +25,10 @@ use crate::{
 
 /// Docker Hub's key in `config.json`.
 pub(crate) const HUB: &str = "https://index.docker.io/v1/";
-/// A helper may have to ask the person for their keychain.
-const HELPER: Duration = Duration::from_secs(30);
+/// A helper may have to ask the user to unlock a keychain.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What goes, as JSON in base64, into the header `X-Registry-Auth`.
+/// The content of the header `X-Registry-Auth`, which is JSON in base64.
 #[derive(Serialize, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -63,7 +63,7 @@ impl Credentials {
         URL_SAFE.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// As it stands in `config.json` under its registry.
+    /// The entry of `config.json` for its registry.
     pub(crate) fn entry(&self) -> Value {
         let mut entry = serde_json::Map::new();
         let mut put = |key: &str, value: &str| {
@@ -85,7 +85,7 @@ impl Credentials {
 
     fn new(server: &str, username: String, secret: String) -> Self {
         let server = server.to_owned();
-        // How helpers mark an identity token.
+        // This user name is how helpers mark an identity token.
         if username == "<token>" {
             Self { identity_token: secret, server, ..Self::default() }
         } else {
@@ -94,18 +94,18 @@ impl Credentials {
     }
 }
 
-/// The key of an image's registry. Docker Hub's is no host, so that nothing else can be taken for it.
+/// The key of an image's registry. Docker Hub's is not a host name, so no other registry can have the same.
 fn registry(image: &str) -> Option<&str> {
     Reference::parse(image).ok().map(|r| key(r.domain()))
 }
 
-/// The key of what references call `domain`.
+/// The key of the registry that references call `domain`.
 pub(crate) fn key(domain: &str) -> &str {
     if domain == reference::HUB { HUB } else { domain }
 }
 
-/// What of `config.json` is read (docs/reference/docker.md#credentials). As with the CLI, a member that is null, or of another
-/// type than it should be, is absent, and capitals in a member's name make no difference: Go reads JSON so.
+/// The members of `config.json` that are used (docs/reference/docker.md#credentials). Like Go and so the CLI, this treats a
+/// member that is null or of the wrong type as absent, and ignores the case of member names.
 #[derive(Default)]
 struct Config {
     auths: BTreeMap<String, Entry>,
@@ -138,7 +138,7 @@ fn each<T>(value: &Value, name: &str, read: impl Fn(&Value) -> T) -> BTreeMap<St
 
 impl Config {
     fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        // What comes after the first value is nobody's.
+        // Anything after the first value is ignored.
         let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
         let value = first.transpose()?.unwrap_or_default();
         Ok(Self {
@@ -154,25 +154,25 @@ impl Config {
         })
     }
 
-    /// The helper that keeps a registry's. One of its own may be "", which is the file.
+    /// The helper for a registry. Its own entry in `credHelpers` may be "", which means the file.
     fn helper(&self, registry: &str, docker_dir: &Path) -> String {
         if let Some(own) = self.helpers.get(registry) {
             return own.clone();
         }
         if self.store.is_empty() && self.helpers.is_empty() && self.auths.is_empty() {
-            return usual_store(docker_dir).unwrap_or_default().to_owned();
+            return default_store(docker_dir).unwrap_or_default().to_owned();
         }
         self.store.clone()
     }
 
-    /// The exact key, or one that an old CLI wrote: `https://host/v1/`.
+    /// The entry with the exact key, or with a key as old CLIs wrote it: `https://host/v1/`.
     fn entry(&self, registry: &str) -> Option<&Entry> {
         self.auths.get(registry).or_else(|| self.auths.iter().find(|(key, _)| host(key) == registry).map(|(_, e)| e))
     }
 }
 
-/// Where the CLI keeps them when nothing is said, and the helper is there.
-fn usual_store(docker_dir: &Path) -> Option<&'static str> {
+/// The store that the CLI uses by default, if its helper is installed.
+fn default_store(docker_dir: &Path) -> Option<&'static str> {
     let store = if cfg!(target_os = "macos") {
         "osxkeychain"
     } else if cfg!(windows) {
@@ -185,12 +185,12 @@ fn usual_store(docker_dir: &Path) -> Option<&'static str> {
     find_program(&format!("docker-credential-{store}"), docker_dir).map(|_| store)
 }
 
-/// What a pull shows the registry; and why there is none where there might be.
+/// The credentials for a pull, and if there are none although there might be, why.
 pub(crate) async fn for_pull(options: &PullOptions, image: &str) -> (Option<Credentials>, Option<String>) {
     match (&options.auth, options.credentials) {
         (Some(auth), _) => (Some(Credentials::given(auth, image)), None),
         (None, StoredCredentials::None) => (None, None),
-        (None, StoredCredentials::User) => match of_this_user(image).await {
+        (None, StoredCredentials::User) => match for_this_user(image).await {
             Ok(found) => (found, None),
             Err(why) => {
                 tracing::warn!(%why, "pulling without credentials");
@@ -200,16 +200,16 @@ pub(crate) async fn for_pull(options: &PullOptions, image: &str) -> (Option<Cred
     }
 }
 
-/// What this process's user has for an image's registry, as [`stored`].
-pub(crate) async fn of_this_user(image: &str) -> Result<Option<Credentials>, String> {
+/// The credentials of this process's user for an image's registry, see [`stored`].
+pub(crate) async fn for_this_user(image: &str) -> Result<Option<Credentials>, String> {
     let dir = env_vars::get(env_vars::DOCKER_CONFIG).map(PathBuf::from);
     stored(dir.or_else(|| Some(home::home_dir()?.join(".docker"))), image).await
 }
 
-/// None when nobody knows any. An error says why they could not be had; a pull goes on without, as the CLI's does.
+/// None if none are stored. The error says why they could not be read; like the CLI's, a pull then goes on without them.
 pub(crate) async fn stored(docker_dir: Option<PathBuf>, image: &str) -> Result<Option<Credentials>, String> {
     let (Some(dir), Some(registry)) = (docker_dir, registry(image)) else { return Ok(None) };
-    look_up(&dir, registry, HELPER).await
+    look_up(&dir, registry, HELPER_TIMEOUT).await
 }
 
 async fn look_up(docker_dir: &Path, registry: &str, deadline: Duration) -> Result<Option<Credentials>, String> {
@@ -224,19 +224,19 @@ async fn look_up(docker_dir: &Path, registry: &str, deadline: Duration) -> Resul
     let helper = config.helper(registry, docker_dir);
     let asked = if helper.is_empty() { None } else { Some(ask_helper(&helper, registry, docker_dir, deadline).await) };
     match asked {
-        // With a bearer token of the file's, which no helper keeps.
+        // A bearer token comes from the file: no helper keeps one.
         Some(Ok(found)) => {
             let token = entry.map(|e| e.registry_token.clone()).unwrap_or_default();
             let found = found.unwrap_or_else(|| Credentials { server: registry.to_owned(), ..Credentials::default() });
             Ok(Some(Credentials { registry_token: token, ..found }).filter(|c| !c.is_empty()))
         }
-        // A helper that is not there, or fails, leaves the file.
+        // If a helper is missing or fails, the file is used.
         Some(Err(why)) => entry.map_or(Ok(None), |e| of_entry(e, registry))?.map_or(Err(why), |found| Ok(Some(found))),
         None => entry.map_or(Ok(None), |e| of_entry(e, registry)),
     }
 }
 
-/// `https://host/v1/` is `host`.
+/// The host of a key: of `https://host/v1/` it is `host`.
 fn host(key: &str) -> &str {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
     bare.split('/').next().unwrap_or(bare)
@@ -258,7 +258,7 @@ fn of_entry(entry: &Entry, registry: &str) -> Result<Option<Credentials>, String
         registry_token: entry.registry_token.clone(),
         server: registry.to_owned(),
     };
-    // Without any it is a helper's place holder.
+    // An empty entry only says that a helper keeps the credentials.
     Ok(Some(found).filter(|c| !c.is_empty()))
 }
 
@@ -271,7 +271,7 @@ struct HelperAnswer {
     secret: Option<String>,
 }
 
-/// The protocol of docker-credential-helpers: the registry on standard input, JSON on standard output.
+/// The protocol of docker-credential-helpers: the registry goes to standard input, JSON comes from standard output.
 async fn ask_helper(
     helper: &str,
     registry: &str,
@@ -303,7 +303,7 @@ async fn ask_helper(
     Ok(Some(found).filter(|c| !c.is_empty()))
 }
 
-/// An app that was started from a dock or menu has a short PATH: the places where helpers are put come after it.
+/// An app that was started from a dock or menu has a short PATH, so the usual directories of helpers are searched after it.
 fn find_program(name: &str, docker_dir: &Path) -> Option<PathBuf> {
     let more = ["/usr/local/bin", "/opt/homebrew/bin", "/Applications/Docker.app/Contents/Resources/bin"];
     env_vars::path()
@@ -319,7 +319,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let _ = serde_json::from_slice::<HelperAnswer>(data);
     let Ok(config) = Config::read(data) else { return };
     for (key, entry) in &config.auths {
-        // With a helper of its own, none of the programs here is looked for.
+        // The entry has a helper of its own, so that no helper installed here is used.
         config.helpers.get(key);
         assert!(config.entry(key).is_some() && config.entry(host(key)).is_some(), "{key}");
         if let Ok(Some(found)) = of_entry(entry, key) {
@@ -343,7 +343,7 @@ mod tests {
         look_up(dir.path(), registry, Duration::from_secs(5)).await
     }
 
-    /// `user:password`, with the tokens behind it; `-` for none.
+    /// `user:password` and the tokens after it; `-` for none.
     fn shown(found: Option<Credentials>) -> String {
         let Some(c) = found else { return "-".into() };
         [format!("{}:{}", c.username, c.password), c.identity_token, c.registry_token].join(" ").trim_end().to_owned()
@@ -360,7 +360,7 @@ mod tests {
             ("localhost/a", "localhost"),
             ("127.0.0.1:5000/a:1", "127.0.0.1:5000"),
             ("[::1]:5000/a:1", "[::1]:5000"),
-            // Docker Hub's go to Docker Hub alone.
+            // Docker Hub's credentials are only for Docker Hub.
             ("MYREG/app", "MYREG"),
             ("Docker/app", "Docker"),
             ("registry-1.docker.io/library/a", "registry-1.docker.io"),
@@ -373,8 +373,8 @@ mod tests {
         }
     }
 
-    /// What `docker pull` of the docker CLI 28.2.2 sent to an engine that wrote its header down, row by row. Where it gave up
-    /// on the file with a warning, we use what can be read of it.
+    /// What `docker pull` of the docker CLI 28.2.2 sent to an engine that recorded its header, row by row. Where the CLI
+    /// gave up on the file with a warning, we use what is readable.
     #[tokio::test]
     async fn config_json_reads_as_the_docker_cli_reads_it() {
         for (text, registry, expected) in [
@@ -410,7 +410,7 @@ mod tests {
             (r#"{"auths":{"r.io":{"auth":"dTo="}}}"#, "r.io", "u:"),
             ("", "r.io", "-"),
             ("{}", "r.io", "-"),
-            // The CLI warns of these.
+            // The CLI warns about these.
             (r#"{"auths":{"r.io":{"auth":"!!"},"s.io":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
             (r#"{"auths":{"a.io":{"auth":5},"s.io":{"auth":"dTpw"}}}"#, "s.io", "u:p"),
             (r#"{"auths":{"s.io":{"auth":"dTpw"}},"credsStore":7,"psFormat":7}"#, "s.io", "u:p"),
@@ -432,7 +432,7 @@ mod tests {
         ] {
             assert!(look(&config(text), "r").await.is_err(), "{text}");
         }
-        assert_eq!(look_up(Path::new("/nonexistent"), "r", HELPER).await, Ok(None));
+        assert_eq!(look_up(Path::new("/nonexistent"), "r", HELPER_TIMEOUT).await, Ok(None));
     }
 
     proptest::proptest! {
@@ -459,8 +459,8 @@ mod tests {
     mod helpers {
         use super::*;
 
-        /// Written by another process: one that another test forks meanwhile would hold our file open, and nobody could
-        /// run it ("Text file busy").
+        /// Another process writes this file: a child that another test starts meanwhile would inherit our open file, and
+        /// running the helper would fail ("Text file busy").
         fn helper(dir: &tempfile::TempDir, name: &str, script: &str) {
             let bin = dir.path().join("bin");
             std::fs::create_dir_all(&bin).unwrap();
@@ -481,7 +481,7 @@ mod tests {
             assert_eq!(shown(look(&dir, "s.example").await.unwrap()), ": tok");
         }
 
-        /// As [`config_json_reads_as_the_docker_cli_reads_it`].
+        /// Recorded as in [`config_json_reads_as_the_docker_cli_reads_it`].
         #[tokio::test]
         async fn a_helper_and_the_file() {
             for (rest, expected) in [
@@ -498,7 +498,7 @@ mod tests {
                 (r#""credHelpers":{"https://r.io":"good"}"#, "u:p"),
                 (r#""credHelpers":{"r.io":"good"}"#, "hu:hs"),
             ] {
-                // What no helper has is the file's in any case.
+                // A registry token always comes from the file.
                 let token = if expected.ends_with("rt") { r#","registrytoken":"rt""# } else { "" };
                 let dir = config(&format!(r#"{{"auths":{{"r.io":{{"auth":"dTpw"{token}}}}},{rest}}}"#));
                 helper(&dir, "good", r#"cat >/dev/null; echo '{"ServerURL":"x","Username":"hu","Secret":"hs"}'"#);

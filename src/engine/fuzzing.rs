@@ -15,7 +15,7 @@ pub(crate) fn references(data: &[u8]) {
     registry::refused(&text, "manifest unknown");
     if validate::platform("platform", &text).is_ok() {
         let platform = Platform::parse(&text);
-        assert!(platform.takes(&platform));
+        assert!(platform.accepts(&platform));
         platform.json();
     }
     if let Ok(reference) = Reference::parse(&text) {

@@ -1,4 +1,4 @@
-//! Platforms as images have them: `linux/amd64`, `linux/arm64/v8`.
+//! Platforms of images: `linux/amd64`, `linux/arm64/v8`.
 
 use serde_json::json;
 
@@ -6,12 +6,12 @@ use serde_json::json;
 pub(super) struct Platform {
     os: String,
     architecture: String,
-    /// As a number; none where nobody says.
+    /// The variant as a number; none if it is not given.
     variant: Option<u32>,
 }
 
 impl Platform {
-    /// Other names of an architecture are taken for its own (containerd/platforms, `database.go`).
+    /// Maps other names of an architecture to its usual one (containerd/platforms, `database.go`).
     pub(super) fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let (os, architecture) = (os.to_lowercase(), architecture.to_lowercase());
         let (architecture, said) = match architecture.as_str() {
@@ -26,7 +26,7 @@ impl Platform {
         Self { os, architecture: architecture.to_owned(), variant: variant.or(said) }
     }
 
-    /// One that [`super::validate::platform`] has checked.
+    /// Takes a text that [`super::validate::platform`] has checked.
     pub(super) fn parse(text: &str) -> Self {
         let mut parts = text.split('/');
         let mut next = || parts.next().unwrap_or_default();
@@ -34,8 +34,9 @@ impl Platform {
         Self::new(os, architecture, Some(variant))
     }
 
-    /// Whether an image of that platform runs where this one is wanted: a processor runs the programs of those before it.
-    pub(super) fn takes(&self, image: &Self) -> bool {
+    /// Whether an image of platform `image` runs where this one is wanted: a processor also runs programs for older
+    /// variants.
+    pub(super) fn accepts(&self, image: &Self) -> bool {
         let older = match (self.variant, image.variant) {
             (Some(wanted), Some(found)) => found <= wanted,
             _ => true,
@@ -43,7 +44,7 @@ impl Platform {
         self.os == image.os && self.architecture == image.architecture && older
     }
 
-    /// As the Docker API takes it.
+    /// The form that the Docker API takes.
     pub(super) fn json(&self) -> String {
         let mut platform = json!({ "os": self.os, "architecture": self.architecture });
         if let Some(variant) = self.variant {
@@ -73,7 +74,7 @@ mod tests {
             ("linux/arm", "linux", "arm64", None, false),
         ] {
             let found = Platform::new(os, architecture, variant);
-            assert_eq!(Platform::parse(wanted).takes(&found), takes, "{wanted}: {found:?}");
+            assert_eq!(Platform::parse(wanted).accepts(&found), takes, "{wanted}: {found:?}");
         }
         assert_eq!(Platform::parse("linux/arm/v7").json(), r#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
     }

@@ -1,17 +1,16 @@
-//! Image references, read once for everybody who takes one: by the grammar of distribution/reference (`regexp.go`,
-//! `normalize.go`), which Docker and nerdctl read them with. In our own lines: the crates for it bring a regex engine or an
-//! HTTP client along.
+//! Image references, parsed in one place: by the grammar of distribution/reference (`regexp.go`, `normalize.go`), as Docker
+//! and nerdctl parse them. This is our own parser because the crates for it depend on a regex engine or an HTTP client.
 
-/// Docker Hub, as references call it.
+/// Docker Hub's name in references.
 pub(crate) const HUB: &str = "docker.io";
-/// Its old name, which is taken for the same.
+/// Its old name, which means the same.
 const OLD_HUB: &str = "index.docker.io";
-/// Where Docker Hub keeps the images that are called without a user.
-const OFFICIAL: &str = "library/";
+/// The path of Docker Hub's images that are written without a user.
+const OFFICIAL_PREFIX: &str = "library/";
 /// `RepositoryNameTotalLengthMax`.
-const PATH: usize = 255;
+const MAX_PATH_LENGTH: usize = 255;
 
-/// `host/path:tag@digest`, the host and `library/` filled in where they were left out.
+/// `host/path:tag@digest`, with the host and `library/` filled in where they were left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reference<'a> {
     domain: &'a str,
@@ -22,14 +21,14 @@ pub(crate) struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// The error is what is wrong with it, to be put after the text itself.
+    /// The error is a description to be put after the text itself.
     pub fn parse(text: &'a str) -> Result<Self, &'static str> {
         if is_id(text) {
             return Err("is an image's id, not a reference");
         }
         let (domain, rest) = match text.split_once('/') {
             Some((OLD_HUB, rest)) => (HUB, rest),
-            // Capitals can only be a host's.
+            // Only a host may contain capitals.
             Some((host, rest))
                 if host == "localhost" || host.contains(|c: char| ".:".contains(c) || c.is_uppercase()) =>
             {
@@ -49,7 +48,7 @@ impl<'a> Reference<'a> {
         if !path.split('/').all(is_component) {
             return Err("is not an image reference");
         }
-        if path.len() + if official { OFFICIAL.len() } else { 0 } > PATH {
+        if path.len() + if official { OFFICIAL_PREFIX.len() } else { 0 } > MAX_PATH_LENGTH {
             return Err("is too long: an image's name has 255 characters at most");
         }
         if tag.is_some_and(|t| !is_tag(t)) {
@@ -61,7 +60,7 @@ impl<'a> Reference<'a> {
         Ok(Self { domain, official, path, tag, digest })
     }
 
-    /// The registry: a host, perhaps with a port. [`HUB`] where none is written.
+    /// The registry: a host, perhaps with a port; [`HUB`] if none is written.
     pub fn domain(&self) -> &'a str {
         self.domain
     }
@@ -70,34 +69,34 @@ impl<'a> Reference<'a> {
         self.path
     }
 
-    /// As people write it: without the Hub and its `library/`, where it is the same image without them.
+    /// The short form: without the Hub and its `library/`, where it means the same image without them.
     pub fn familiar_name(&self) -> String {
         let whole = format!("{}/{}", self.domain, self.path);
         familiar(&whole).to_owned()
     }
 
-    /// As engines ask a registry for it: with a digest and a tag, the digest counts.
+    /// What engines ask a registry for: if there are both a digest and a tag, the digest.
     pub fn tag_or_digest(&self) -> &'a str {
         self.digest.or(self.tag).unwrap_or("latest")
     }
 
-    /// Complete, as containerd's store has it: `busybox` is `docker.io/library/busybox:latest`.
+    /// The complete form, as in containerd's store: `busybox` becomes `docker.io/library/busybox:latest`.
     pub fn full(&self) -> String {
         let mark = if self.digest.is_some() { '@' } else { ':' };
-        let official = if self.official { OFFICIAL } else { "" };
+        let official = if self.official { OFFICIAL_PREFIX } else { "" };
         format!("{}/{official}{}{mark}{}", self.domain, self.path, self.tag_or_digest())
     }
 }
 
-/// A full name or reference as people write it. What stands behind the Hub may look like another registry
-/// (`docker.io/ghcr.io/x`): that keeps its host, or it would be asked for there.
+/// The short form of a full name or reference. A path on the Hub that looks like another registry (`docker.io/ghcr.io/x`)
+/// keeps its host: without it, that other registry would be asked.
 pub(crate) fn familiar(full: &str) -> &str {
     let Some(path) = full.strip_prefix(HUB).and_then(|rest| rest.strip_prefix('/')) else { return full };
-    let short = path.strip_prefix(OFFICIAL).filter(|rest| !rest.contains('/')).unwrap_or(path);
+    let short = path.strip_prefix(OFFICIAL_PREFIX).filter(|rest| !rest.contains('/')).unwrap_or(path);
     if is_id(short) || Reference::parse(short).is_ok_and(|r| r.domain != HUB) { full } else { short }
 }
 
-/// 64 hexadecimal digits, which no name may be; also with `sha256:` before them, which would be a name's tag.
+/// 64 hexadecimal digits, which no name may consist of; also with `sha256:` before them, where they would be a name's tag.
 pub(crate) fn is_id(text: &str) -> bool {
     is_hex(text.strip_prefix("sha256:").unwrap_or(text), 64)
 }
@@ -122,7 +121,7 @@ fn is_host(text: &str) -> bool {
     name.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-/// Letters and digits with separators between them: `.`, `_`, `__` or any number of `-`.
+/// Letters and digits, separated by `.`, `_`, `__` or any number of `-`.
 fn is_component(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let separators = text.split(|c: char| c.is_ascii() && is_word(c as u8));
@@ -139,7 +138,7 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| is_word(b) || b == b'.' || b == b'-')
 }
 
-/// Of the algorithms that go-digest knows.
+/// Only of the algorithms that go-digest knows.
 fn is_digest(text: &str) -> bool {
     match text.split_once(':') {
         Some(("sha256", hex)) => is_hex(hex, 64),
@@ -159,7 +158,7 @@ mod tests {
         format!("sha256:{}", "f".repeat(64))
     }
 
-    /// Domain, familiar name, tag, digest, and what the store calls it.
+    /// Checks domain, familiar name, tag, digest, and the name in the store.
     fn valid(text: &str, domain: &str, familiar: &str, tag: Option<&str>, digest: Option<&str>, full: &str) {
         let r = Reference::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(
@@ -210,12 +209,12 @@ mod tests {
             let full = format!("{domain}/r@{}", digest());
             valid(&whole, domain, &format!("{domain}/r"), Some("1"), Some(&digest()), &full);
         }
-        // Without the Hub these would be another registry's.
+        // Without the Hub, these would be another registry's.
         for name in ["docker.io/localhost/x", "docker.io/ghcr.io/a/x"] {
             valid(name, HUB, name, None, None, &latest(name));
             assert_eq!(familiar(&latest(name)), latest(name));
         }
-        // With a host it can be no id.
+        // With a host it cannot be an id.
         let hex = "1a".repeat(32);
         assert!(Reference::parse(&format!("docker.io/{hex}")).is_ok());
         let long = format!("example.com/{}:tag", "a".repeat(255));
@@ -320,7 +319,7 @@ mod tests {
             digest in "(@sha256:[0-9a-f]{64})?",
         ) {
             let text = format!("{domain}{path}{tag}{digest}");
-            // The first part of a path may look like a host, and then is one.
+            // The first part of a path may look like a host and then is taken for one.
             let r = Reference::parse(&text);
             prop_assert!(r.is_ok() || domain.is_empty(), "{}: {:?}", text, r);
             if let Ok(r) = r {

@@ -1,25 +1,24 @@
-//! What was wrong with what a caller asked for, out of the words of runc, crun and the kernel: they are the same whichever
-//! engine passes them on.
+//! Finds the argument that is to blame in the messages of runc, crun and the kernel, which are the same from every engine.
 
 use super::{types::*, validate};
 use crate::error::{Error, ErrorCode};
 
-/// Why a container did not start: the argument that is to blame, where one is.
+/// Why a container did not start, with the argument to blame if there is one.
 pub(super) fn start(e: Error, spec: &ContainerSpec) -> Error {
-    if !is_open(&e) {
+    if !is_unexplained(&e) {
         return e;
     }
-    let said = words(&e).to_owned();
+    let said = message_without_field(&e).to_owned();
     let lower = said.to_lowercase();
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
-    // The image's own, where the caller named none.
+    // If the caller gave no command, the image's own was run.
     let command = if spec.command.is_empty() { "image" } else { "command[0]" };
     if has(&["cannot assign requested address"]) {
         let given = |host: &str| validate::port_mapping("1", host).ok().and_then(|p| p.host_ip);
         let mut ports = spec.ports.iter().filter_map(|(port, host)| Some((port, given(host)?.to_string())));
         if let Some((port, address)) = ports.find(|(_, address)| said.contains(address.as_str())) {
             let problem = format!("{address} is no address of the engine's machine: {said}");
-            return about(&e, &format!("ports.{port}"), &problem)
+            return blame_field(&e, &format!("ports.{port}"), &problem)
                 .hint("Publish on 127.0.0.1, on one of its own addresses, or on none in particular.");
         }
     }
@@ -29,43 +28,47 @@ pub(super) fn start(e: Error, spec: &ContainerSpec) -> Error {
         let volumes = spec.volumes.iter().enumerate();
         let named = volumes.filter(|(_, v)| said.contains(&v.container)).max_by_key(|(_, v)| v.container.len());
         if let Some((i, _)) = named {
-            return about(&e, &format!("volumes[{i}].container"), &said)
+            return blame_field(&e, &format!("volumes[{i}].container"), &said)
                 .hint("A directory can be mounted on a directory only, and a file on a file.");
         }
     }
     if has(&["exec format error"]) {
         let hint = "The program is for another kind of processor, or is no program. See `platform`.";
-        return about(&e, command, &said).hint(hint);
+        return blame_field(&e, command, &said).hint(hint);
     }
-    if no_program(&lower).is_some() {
-        return about(&e, command, &said)
+    if missing_program_exit_code(&lower).is_some() {
+        return blame_field(&e, command, &said)
             .hint("The image has no such program. A shell's words need a shell: ['sh', '-c', '…'].");
     }
-    if no_user(&lower) {
-        return about(&e, "image", &said);
+    if is_missing_user(&lower) {
+        return blame_field(&e, "image", &said);
     }
     e
 }
 
-/// The same of a process in a running container.
+/// The same for a process in a running container.
 pub(super) fn exec(e: Error, options: &ExecOptions) -> Error {
     match field_of_exec(&e.message().to_lowercase(), options) {
-        Some(field) if is_open(&e) => about(&e, field, words(&e)),
+        Some(field) if is_unexplained(&e) => blame_field(&e, field, message_without_field(&e)),
         _ => e,
     }
 }
 
-/// What came of an exec whose process never ran, `said` being the engine's word why: a program that is not there is no
-/// error, but ends as in a shell.
-pub(super) fn never_began(exit_code: i64, said: Vec<u8>, options: &ExecOptions) -> Result<ExecOutput, Error> {
+/// The result of an exec whose process never ran; `said` is the engine's message. A missing program is not an error, but an
+/// exit code as in a shell.
+pub(super) fn result_of_unstarted_exec(
+    exit_code: i64,
+    said: Vec<u8>,
+    options: &ExecOptions,
+) -> Result<ExecOutput, Error> {
     let text = String::from_utf8_lossy(&said).trim().to_owned();
     let lower = text.to_lowercase();
     if let Some(field) = field_of_exec(&lower, options) {
         return Err(Error::invalid(field, text));
     }
-    match no_program(&lower) {
+    match missing_program_exit_code(&lower) {
         Some(exit_code) => Ok(ExecOutput { exit_code, stdout: bytes::Bytes::new(), stderr: said.into() }),
-        // Not the engine's words: it ran all the same.
+        // This is not an engine's message: the process did run.
         None if !lower.contains("oci runtime") => {
             Ok(ExecOutput { exit_code, stdout: said.into(), stderr: bytes::Bytes::new() })
         }
@@ -74,21 +77,21 @@ pub(super) fn never_began(exit_code: i64, said: Vec<u8>, options: &ExecOptions) 
 }
 
 fn field_of_exec(lower: &str, options: &ExecOptions) -> Option<&'static str> {
-    let bad_user = options.user.is_some() && no_user(lower);
+    let bad_user = options.user.is_some() && is_missing_user(lower);
     let bad_dir = options.workdir.is_some() && lower.contains("chdir");
     bad_user.then_some("user").or(bad_dir.then_some("workdir"))
 }
 
-fn no_user(lower: &str) -> bool {
+fn is_missing_user(lower: &str) -> bool {
     ["unable to find user", "unable to find group", "no matching entries in", "no users found", "no groups found"]
         .iter()
         .any(|t| lower.contains(t))
 }
 
-/// The exit code of a program that is not there, or none.
-fn no_program(lower: &str) -> Option<i64> {
+/// The exit code of a missing program, or none if the message is not about that.
+fn missing_program_exit_code(lower: &str) -> Option<i64> {
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
-    // Of the program: what else may be missing has words of its own.
+    // Messages about the program itself: other missing things have other words.
     if !has(&["exec: ", "executable", "crun: open", "attempted to invoke a command"])
         || has(&["namespace path", "chdir"])
     {
@@ -100,20 +103,20 @@ fn no_program(lower: &str) -> Option<i64> {
     has(&["permission denied", "is a directory", "exec format error"]).then_some(126)
 }
 
-/// Of an error that says no more than that the engine refused.
-fn is_open(e: &Error) -> bool {
+/// Whether an error says only that the engine refused.
+fn is_unexplained(e: &Error) -> bool {
     let named = e.details().get("field").is_some_and(|f| f != "id" && f != "config");
     !named && matches!(e.code(), ErrorCode::EngineError | ErrorCode::InvalidArgument)
 }
 
-/// Its message, without the argument it took for the one to blame.
-fn words(e: &Error) -> &str {
+/// Its message, without the argument that it already blames.
+fn message_without_field(e: &Error) -> &str {
     let field = e.details().get("field").and_then(|f| f.as_str()).unwrap_or_default();
     e.message().strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(e.message())
 }
 
-/// Its details stay.
-fn about(e: &Error, field: &str, problem: &str) -> Error {
+/// A new error about `field`, with the same details.
+fn blame_field(e: &Error, field: &str, problem: &str) -> Error {
     Error::invalid(field, problem).details_of(e).detail("field", field)
 }
 
@@ -204,7 +207,7 @@ mod tests {
         let runc = |why: &str| {
             format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown\r\n")
         };
-        let ends = |said: &str, options: &ExecOptions| never_began(126, said.into(), options);
+        let ends = |said: &str, options: &ExecOptions| result_of_unstarted_exec(126, said.into(), options);
         let e = ends("unable to find user nosuch: no matching entries in passwd file\r\n", &options).unwrap_err();
         assert_eq!(field(&e), "user");
         let e = ends("unable to find group nosuch: no matching entries in group file\r\n", &options).unwrap_err();
@@ -222,7 +225,7 @@ mod tests {
             assert_eq!((out.exit_code, out.stdout.len(), &out.stderr[..]), (code, 0, runc(why).as_bytes()));
         }
         assert_eq!(ends(&runc("something new"), &none).unwrap_err().code(), ErrorCode::EngineError);
-        // A program's own, whose process the engine has forgotten.
+        // Output of a program whose process the engine has forgotten.
         let out = ends("hello\n", &none).unwrap();
         assert_eq!((out.exit_code, &out.stdout[..]), (126, &b"hello\n"[..]));
         let e = Error::new(ErrorCode::EngineError, "unable to find user nosuch: no matching entries in passwd file");
@@ -234,7 +237,7 @@ mod tests {
         fn no_words_make_it_panic(said in "\\PC*") {
             let spec = spec(r#"{"name":"web","image":"i","ports":{"80":"1.2.3.4:80"},"volumes":[{"host":"/a","container":"/b"}]}"#);
             let _ = start(Error::new(ErrorCode::EngineError, said.as_str()), &spec);
-            let _ = never_began(126, said.into_bytes(), &ExecOptions::default());
+            let _ = result_of_unstarted_exec(126, said.into_bytes(), &ExecOptions::default());
         }
     }
 }

@@ -1,16 +1,17 @@
-//! Why a registry gave no image: its words, and its token server's, as dockerd, containerd and podman pass them on.
+//! Why a registry did not give an image: judged by its messages and its token server's, which dockerd, containerd and
+//! podman pass on.
 
 use super::reference::Reference;
 use crate::error::{Error, ErrorCode};
 
 const LOG_IN: &str = "Pass auth, or log in with `docker login` first.";
 
-/// `said` is what the engine said of a pull that failed.
+/// `said` is the engine's message about a failed pull.
 pub(super) fn refused(image: &str, said: &str) -> Error {
     let mut lower = said.to_lowercase();
-    // An image may be called anything.
+    // The image's name may contain any of the words searched for below.
     if let Ok(reference) = Reference::parse(image) {
-        lower = without(&without(&lower, &reference.familiar_name().to_lowercase()), reference.path());
+        lower = remove_name(&remove_name(&lower, &reference.familiar_name().to_lowercase()), reference.path());
     }
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
     let status = |code: &str| has(&[&format!("http {code}"), &format!(": {code} ")]);
@@ -26,7 +27,7 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     {
         return no_image(image, said);
     }
-    // The operating system's own refusals are none of a registry.
+    // An error of the operating system does not come from a registry.
     let denied = lower.replace("permission denied", "").contains("denied");
     let refusals =
         ["unauthorized", "authentication required", "no basic auth", "incorrect username", "authorization failed"];
@@ -42,8 +43,8 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     error
 }
 
-/// `text` without a name, where that stands by itself.
-fn without(text: &str, name: &str) -> String {
+/// `text` without the name, where that stands alone.
+fn remove_name(text: &str, name: &str) -> String {
     let part_of_a_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let mut pieces = text.split(name).peekable();
     let mut out = String::with_capacity(text.len());
@@ -67,11 +68,11 @@ fn failed(image: &str, said: &str) -> Error {
     Error::new(ErrorCode::EngineError, format!("Pulling {image} failed: {said}"))
 }
 
-/// The same of an error that has been judged by less. Its details stay.
-pub(super) fn explained(image: &str, e: Error) -> Error {
+/// The same for an error that was judged by less. Its details stay.
+pub(super) fn explain(image: &str, e: Error) -> Error {
     match e.code() {
         ErrorCode::EngineError | ErrorCode::RegistryAuth => refused(image, e.message()).details_of(&e),
-        // By an engine that did not say which.
+        // The engine did not say which image it was.
         ErrorCode::ImageNotFound if !e.message().contains(image) => no_image(image, e.message()).details_of(&e),
         _ => e,
     }
@@ -83,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    /// Recorded from dockerd 20.10.24, nerdctl 2.1.6 and 2.3.5 and podman 4.3.1, in front of a registry and a token server that
-    /// answered so. The words of ghcr.io, Docker Hub, GitLab and Google's.
+    /// Recorded from dockerd 20.10.24, nerdctl 2.1.6 and 2.3.5 and podman 4.3.1, with a registry and a token server that
+    /// gave the answers of ghcr.io, Docker Hub, GitLab and Google.
     #[test]
     fn a_registrys_words_mean_the_same_from_every_engine() {
         let of_token = |status: &str| {
@@ -174,9 +175,9 @@ mod tests {
     #[test]
     fn what_was_known_stays() {
         let e = Error::new(EngineError, "denied: denied").detail("exitCode", 1);
-        let e = explained("a", e);
+        let e = explain("a", e);
         assert_eq!((e.code(), &e.details()["exitCode"]), (RegistryAuth, &1.into()));
-        assert_eq!(explained("a", Error::new(DiskFull, "denied")).code(), DiskFull);
+        assert_eq!(explain("a", Error::new(DiskFull, "denied")).code(), DiskFull);
     }
 
     proptest::proptest! {

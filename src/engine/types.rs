@@ -1,5 +1,5 @@
-//! The domain types, as they cross to JavaScript (serde, camelCase): `index.d.ts` is their documentation.
-//! Times are milliseconds since the Unix epoch, sizes are bytes.
+//! The domain types, as they are passed to JavaScript (serde, camelCase); `index.d.ts` documents them. Times are
+//! milliseconds since the Unix epoch, sizes are bytes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The sum of what an engine counted; it may count what it likes.
+/// The sum of an engine's counts, which may be any numbers.
 pub(super) fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
 }
 
 pub type Labels = BTreeMap<String, String>;
-/// Milliseconds since the Unix epoch; the facade makes a `Date` of it.
+/// Milliseconds since the Unix epoch; js/ turns it into a `Date`.
 pub type Millis = i64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +24,14 @@ pub enum RuntimeType {
     Lima,
 }
 
-/// Label on everything we create: its value is the `appName`. `prune` keeps to it on an engine that is not ours.
+/// The label on everything that we create; its value is the `appName`. On an engine that is not ours, `prune` is limited to
+/// it.
 pub const APP_LABEL: &str = "lima-runtime.app";
 
 // ---- what a caller asks for -------------------------------------------------------------------------------------
 // A field that nobody knows is refused: of a misspelt option a default would come that nobody wanted.
 
-/// A container to be made: the public `ContainerConfig`, and in `docker` every field of Docker's create body that the
+/// A container to be created: the public `ContainerConfig`, and in `docker` every field of Docker's create body that the
 /// public type has no name for, so that a Docker API served from this crate loses nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,7 +54,7 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub labels: Labels,
     pub platform: Option<String>,
-    /// For the pull of an image that is missing.
+    /// For pulling an image that is missing.
     #[serde(default)]
     pub credentials: StoredCredentials,
     #[serde(skip)]
@@ -105,9 +106,9 @@ pub struct ListOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
     pub follow: bool,
-    /// The last lines only; all of them when absent.
+    /// Only the last lines; all if absent.
     pub tail: Option<f64>,
-    /// Unix time in seconds; a fraction counts.
+    /// Unix time in seconds, perhaps with a fraction.
     pub since: Option<f64>,
     pub timestamps: bool,
     pub stdout: bool,
@@ -129,7 +130,7 @@ pub struct PullOptions {
     pub credentials: StoredCredentials,
 }
 
-/// What a pull without `auth` may use of what docker's configuration holds.
+/// Which credentials of docker's configuration a pull without `auth` may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoredCredentials {
@@ -203,7 +204,7 @@ pub struct ExecOptions {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventOptions {
-    /// Unix time in seconds: events since then first, as far as the engine remembers.
+    /// Unix time in seconds: past events since then come first, as far as the engine remembers them.
     pub since: Option<f64>,
     #[serde(default)]
     pub filters: Filters,
@@ -288,7 +289,7 @@ pub struct ContainerDetails {
     pub env: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
     pub networks: Vec<NetworkAttachment>,
-    /// Absent while it runs, and when it never ran.
+    /// Absent while it runs, and if it never ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,7 +297,7 @@ pub struct ContainerDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Millis>,
     pub restart_policy: RestartPolicy,
-    /// The engine's own answer, for what the typed fields leave out.
+    /// The engine's own answer, which also has what the typed fields leave out.
     pub raw: Value,
 }
 
@@ -383,7 +384,7 @@ pub struct NetworkInfo {
     pub containers: Vec<String>,
     #[serde(skip)]
     pub labels: Labels,
-    /// Where containers are that name none.
+    /// The network of containers that name none.
     #[serde(skip)]
     pub is_default: bool,
 }
@@ -405,7 +406,7 @@ pub struct SystemInfo {
     pub cpus: u64,
     pub memory: u64,
     pub runtime_version: String,
-    /// Who runs healthchecks: the engine, a timer in the guest, or this process while it lives.
+    /// What runs healthchecks: the engine, a timer in the guest, or this process while it lives.
     pub healthchecks: HealthcheckDriver,
 }
 
@@ -465,7 +466,7 @@ pub struct RuntimeEvent {
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
-    /// Of a container: its [`APP_LABEL`].
+    /// The container's [`APP_LABEL`], if the event is about one.
     #[serde(skip)]
     pub app: Option<String>,
 }
@@ -494,7 +495,7 @@ pub struct ExecOutput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecEnd {
     pub exit_code: i64,
-    /// False where it never ran: then its standard output is the engine's word why.
+    /// False if it never ran; its standard output then is the engine's message.
     pub began: bool,
 }
 
@@ -502,19 +503,19 @@ pub struct ExecEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopTimeout {
     Seconds(u32),
-    /// It waits for the process, however long that takes.
+    /// It waits for the process without a limit.
     Never,
 }
 
 impl Default for StopTimeout {
-    /// Docker's, and nerdctl's.
+    /// The default of Docker and of nerdctl.
     fn default() -> Self {
         Self::Seconds(10)
     }
 }
 
 impl StopTimeout {
-    /// As engines keep it: below zero is for ever.
+    /// From the form that engines store: a negative number means no limit.
     pub fn of(seconds: i64) -> Self {
         if seconds < 0 { Self::Never } else { Self::Seconds(u32::try_from(seconds).unwrap_or(u32::MAX)) }
     }

@@ -75,7 +75,7 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
         return Ok(true);
     };
     let found: Found = api::json(api::ONE, answer).await.about(About::Image(image))?;
-    Ok(wanted.takes(&Platform::new(&found.os, &found.architecture, found.variant.as_deref())))
+    Ok(wanted.accepts(&Platform::new(&found.os, &found.architecture, found.variant.as_deref())))
 }
 
 pub(super) async fn remove(api: Api, image: &str, force: bool) -> Result<()> {

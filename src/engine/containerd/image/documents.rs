@@ -92,7 +92,7 @@ pub(crate) async fn blobs(c: &Containerd, target: &str) -> Result<Option<Blobs>>
 pub(crate) async fn is_for(c: &Containerd, target: &str, wanted: &Platform) -> Result<bool> {
     for blobs in here(c, target, usize::MAX).await? {
         let config = config(c, &blobs.config.0).await?;
-        if config.is_some_and(|c| wanted.takes(&Platform::new(&c.os, &c.architecture, c.variant.as_deref()))) {
+        if config.is_some_and(|c| wanted.accepts(&Platform::new(&c.os, &c.architecture, c.variant.as_deref()))) {
             return Ok(true);
         }
     }

@@ -202,7 +202,7 @@ async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress
     }
     let output = Output { exit: running.exit().await?, stdout: Vec::new(), stderr: said.stderr };
     if !output.success() {
-        let e = registry::explained(image, refusal(About::Image(image), &output));
+        let e = registry::explain(image, refusal(About::Image(image), &output));
         return Err(if e.code() == ErrorCode::EngineError && proxies_are_lost(c).await { e.hint(NO_PROXY) } else { e });
     }
     if !transfer.knows_layers()
