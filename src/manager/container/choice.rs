@@ -29,7 +29,7 @@ pub enum DecidedBy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Request {
     preference: Preference,
     source: DecidedBy,
 }
@@ -48,25 +48,25 @@ pub struct Selection {
     pub explanation: Option<String>,
 }
 
-pub(super) fn wish(constructor: Option<Preference>, saved: Option<Preference>) -> Result<Wish> {
-    wish_from(env_vars::get(env_vars::KAI_CONTAINER_RUNTIME).as_deref(), constructor, saved)
+pub(super) fn request(constructor: Option<Preference>, saved: Option<Preference>) -> Result<Request> {
+    resolve(env_vars::get(env_vars::KAI_CONTAINER_RUNTIME).as_deref(), constructor, saved)
 }
 
-fn wish_from(environment: Option<&str>, constructor: Option<Preference>, saved: Option<Preference>) -> Result<Wish> {
+fn resolve(environment: Option<&str>, constructor: Option<Preference>, saved: Option<Preference>) -> Result<Request> {
     if let Some(name) = environment {
         let preference = Preference::parse(name).ok_or_else(|| {
             let name: String = name.chars().take(60).collect();
             Error::invalid(env_vars::KAI_CONTAINER_RUNTIME, format!("{name:?} is no runtime"))
                 .hint("Use docker, containerd, lima or auto, or unset the variable.")
         })?;
-        return Ok(Wish { preference, source: DecidedBy::Environment });
+        return Ok(Request { preference, source: DecidedBy::Environment });
     }
-    let of = |preference: Option<Preference>, source| preference.map(|preference| Wish { preference, source });
+    let of = |preference: Option<Preference>, source| preference.map(|preference| Request { preference, source });
     // An application that passes 'auto' leaves the choice to the person.
     let constructor = constructor.filter(|p| *p != Preference::Auto);
     Ok(of(constructor, DecidedBy::Constructor)
         .or_else(|| of(saved, DecidedBy::Saved))
-        .unwrap_or(Wish { preference: Preference::Auto, source: DecidedBy::Auto }))
+        .unwrap_or(Request { preference: Preference::Auto, source: DecidedBy::Auto }))
 }
 
 /// The order in which 'auto' tries them.
@@ -75,8 +75,8 @@ fn order(macos: bool) -> [RuntimeType; 3] {
     if macos { [Docker, Lima, Containerd] } else { [Docker, Containerd, Lima] }
 }
 
-pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) -> Result<Selection> {
-    let source = if wish.preference == Preference::Auto { DecidedBy::Auto } else { wish.source };
+pub(super) fn choose(request: Request, found: &Detection, install_if_missing: bool) -> Result<Selection> {
+    let source = if request.preference == Preference::Auto { DecidedBy::Auto } else { request.source };
     let take = |runtime, explanation: Option<String>| {
         let usable = found.usable(runtime);
         (usable || (install_if_missing && found.installable(runtime))).then_some(Selection {
@@ -87,13 +87,13 @@ pub(super) fn choose(wish: Wish, found: &Detection, install_if_missing: bool) ->
         })
     };
     let mut explanation = None;
-    if let Some(runtime) = wish.preference.runtime() {
+    if let Some(runtime) = request.preference.runtime() {
         if let Some(selection) = take(runtime, None) {
             return Ok(selection);
         }
         let why = found.reason(runtime);
         // A variable asks for exactly that runtime: no other one, but an error.
-        if wish.source == DecidedBy::Environment {
+        if request.source == DecidedBy::Environment {
             let code = if found.installable(runtime) { ErrorCode::NotInstalled } else { ErrorCode::EngineUnreachable };
             let name = name(runtime);
             return Err(Error::new(code, format!("{} asks for {name}: {why}", env_vars::KAI_CONTAINER_RUNTIME))
@@ -238,20 +238,20 @@ mod tests {
         ])
     }
 
-    fn wished(preference: Preference, source: DecidedBy) -> Wish {
-        Wish { preference, source }
+    fn requested(preference: Preference, source: DecidedBy) -> Request {
+        Request { preference, source }
     }
 
     #[test]
     fn the_environment_goes_before_the_constructor_and_that_before_the_saved_choice() {
         use Preference::{Auto, Containerd, Docker, Lima};
-        let of = |e, c, s| wish_from(e, c, s).map(|w| (w.preference, w.source)).unwrap();
+        let of = |e, c, s| resolve(e, c, s).map(|w| (w.preference, w.source)).unwrap();
         assert_eq!(of(Some("lima"), Some(Docker), Some(Containerd)), (Lima, DecidedBy::Environment));
         assert_eq!(of(Some("auto"), Some(Docker), Some(Containerd)), (Auto, DecidedBy::Environment));
         assert_eq!(of(None, Some(Docker), Some(Containerd)), (Docker, DecidedBy::Constructor));
         assert_eq!(of(None, Some(Auto), Some(Containerd)), (Containerd, DecidedBy::Saved));
         assert_eq!(of(None, None, None), (Auto, DecidedBy::Auto));
-        let e = wish_from(Some("podman"), None, None).unwrap_err();
+        let e = resolve(Some("podman"), None, None).unwrap_err();
         assert_eq!(
             (e.code(), e.details()["field"].as_str()),
             (ErrorCode::InvalidArgument, Some("KAI_CONTAINER_RUNTIME"))
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn auto_takes_docker_then_what_is_there_and_downloads_only_when_allowed() {
         use State::{Installable, Ready, Stopped, Unavailable};
-        let auto = wished(Preference::Auto, DecidedBy::Auto);
+        let auto = requested(Preference::Auto, DecidedBy::Auto);
         let pick = |f: &Detection, install| choose(auto, f, install).map(|s| (s.runtime, s.install));
         assert_eq!(pick(&found(Ready, Ready, Ready), true).unwrap(), (RuntimeType::Docker, false));
         assert_eq!(pick(&found(Unavailable, Installable, Stopped), true).unwrap(), (RuntimeType::Lima, false));
@@ -279,16 +279,16 @@ mod tests {
     fn a_choice_that_cannot_be_used_falls_back_and_says_so_but_a_variable_does_not() {
         use State::{Installable, Ready, Unavailable};
         let f = found(Ready, Unavailable, Installable);
-        let s = choose(wished(Preference::Lima, DecidedBy::Saved), &f, false).unwrap();
+        let s = choose(requested(Preference::Lima, DecidedBy::Saved), &f, false).unwrap();
         assert_eq!((s.runtime, s.source, s.install), (RuntimeType::Docker, DecidedBy::Auto, false));
         let said = s.explanation.unwrap();
         assert!(said.contains("Lima was chosen") && said.ends_with("Docker is used instead."), "{said}");
         // Wanted and allowed to be installed: it is chosen.
-        let s = choose(wished(Preference::Lima, DecidedBy::Saved), &f, true).unwrap();
+        let s = choose(requested(Preference::Lima, DecidedBy::Saved), &f, true).unwrap();
         assert_eq!((s.runtime, s.install, s.explanation), (RuntimeType::Lima, true, None));
-        let e = choose(wished(Preference::Lima, DecidedBy::Environment), &f, false).unwrap_err();
+        let e = choose(requested(Preference::Lima, DecidedBy::Environment), &f, false).unwrap_err();
         assert_eq!(e.code(), ErrorCode::NotInstalled);
-        let e = choose(wished(Preference::Containerd, DecidedBy::Environment), &f, true).unwrap_err();
+        let e = choose(requested(Preference::Containerd, DecidedBy::Environment), &f, true).unwrap_err();
         assert_eq!(e.code(), ErrorCode::EngineUnreachable);
     }
 

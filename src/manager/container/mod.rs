@@ -69,9 +69,9 @@ impl ContainerManager {
     pub async fn select(&self, call: &Call) -> Result<Selection> {
         call.run(None, async {
             let (saved, trouble) = choice::read(&self.app_dir).await?;
-            let wish = choice::wish(self.options.preferred, saved)?;
+            let request = choice::request(self.options.preferred, saved)?;
             let found = detect::detect(&self.options, &self.own, &self.lima).await;
-            let mut selection = choice::choose(wish, &found, self.options.install_if_missing)?;
+            let mut selection = choice::choose(request, &found, self.options.install_if_missing)?;
             let said = [trouble, selection.explanation.take()].into_iter().flatten().collect::<Vec<_>>().join(" ");
             selection.explanation = Some(said).filter(|s| !s.is_empty());
             Ok(selection)

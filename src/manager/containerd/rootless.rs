@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode};
 pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The needed programs that nerdctl-full brings.
-const BROUGHT: [&str; 2] = ["rootlesskit", "slirp4netns"];
+const BUNDLED_PROGRAMS: [&str; 2] = ["rootlesskit", "slirp4netns"];
 
 /// One thing that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl RootlessHost {
 
     fn finds(&self, program: &str, bundled: Option<&Path>) -> bool {
         let runs = |p: PathBuf| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        bundled.map_or(BROUGHT.contains(&program), |dir| runs(dir.join(program)))
+        bundled.map_or(BUNDLED_PROGRAMS.contains(&program), |dir| runs(dir.join(program)))
             || SYSTEM_PATH.split(':').any(|dir| runs(self.path(dir).join(program)))
     }
 

@@ -188,7 +188,7 @@ fn gecos(passwd: &str, user: &str) -> Option<String> {
 
 /// Replaces values whose names say what they are.
 fn named(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let mut words = [""; 3];
     let mut from = 0;
     while let Some(mut name) = rewriter::run(text, from, values::is_name) {
@@ -215,18 +215,18 @@ fn named(text: &str) -> String {
                     if !address && !known {
                         let value = value.start..if kind == Kind::Host { value.start + length } else { value.end };
                         from = value.end;
-                        pen.replace(value, instead);
+                        out.replace(value, instead);
                     }
                 }
                 _ => {
                     from = value.end;
-                    pen.replace(value, BLANK);
+                    out.replace(value, BLANK);
                 }
             }
         }
         words = [word, words[0], words[1]];
     }
-    pen.finish()
+    out.finish()
 }
 
 fn replace_literal(text: String, literal: &Literal) -> String {
@@ -256,21 +256,21 @@ fn blank_pem(text: &str) -> String {
     const END: &str = "-----END ";
     let find =
         |what: &str, from: usize| memchr::memmem::find(&text.as_bytes()[from..], what.as_bytes()).map(|i| from + i);
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let (mut begin, mut end) = (find(BEGIN, 0), find(END, 0));
     while let Some(first) = begin.into_iter().chain(end).min() {
-        let from = if Some(first) == begin { first } else { pen.done() };
+        let from = if Some(first) == begin { first } else { out.done() };
         let Some(last) = end else {
-            pen.replace(from..text.len(), BLANK);
+            out.replace(from..text.len(), BLANK);
             break;
         };
         // After `-----END KIND-----`.
         let after = find("-----", last + END.len()).map_or(text.len(), |close| close + 5);
-        pen.replace(from..after, BLANK);
+        out.replace(from..after, BLANK);
         begin = begin.and_then(|b| if b < after { find(BEGIN, after) } else { begin });
         end = find(END, after);
     }
-    pen.finish()
+    out.finish()
 }
 
 #[cfg(test)]
@@ -286,7 +286,7 @@ mod tests {
     }
 
     /// Forms with a secret at `{}`.
-    const PLACES: [&str; 34] = [
+    const FORMS: [&str; 34] = [
         "password: {}",
         "password: two {}",
         "Password = {}",
@@ -328,9 +328,9 @@ mod tests {
 
         #[test]
         fn a_planted_secret_never_survives(
-            secret in "[A-Za-z0-9]{16,40}", before in noise(), after in noise(), place in 0..PLACES.len(),
+            secret in "[A-Za-z0-9]{16,40}", before in noise(), after in noise(), place in 0..FORMS.len(),
         ) {
-            let text = format!("{before}\n{}\n{after}", PLACES[place].replace("{}", &secret));
+            let text = format!("{before}\n{}\n{after}", FORMS[place].replace("{}", &secret));
             let clean = Scrubber::default().scrub(&text);
             prop_assert!(!clean.contains(&secret), "{text:?}\n{clean:?}");
         }

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::rewriter::{BLANK, Rewriter, is_quote, line_end, run};
 
 /// Programs whose `-p` is a password.
-const PASSWORD_P: [&str; 10] =
+const PASSWORD_BY_P: [&str; 10] =
     ["login", "sshpass", "mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mongo", "mongosh", "7z"];
 /// Programs whose `-u` is a user and a password.
-const USER_U: [&str; 9] = ["curl", "ctr", "http", "https", "xh", "curlie", "wget", "lftp", "smbclient"];
+const USER_BY_U: [&str; 9] = ["curl", "ctr", "http", "https", "xh", "curlie", "wget", "lftp", "smbclient"];
 /// Commands whose `-u` is a user and a group.
-const GROUP_U: [&str; 4] = ["run", "exec", "create", "compose"];
-const OTHERS: &[(&str, &str)] = &[
+const GROUP_BY_U: [&str; 4] = ["run", "exec", "create", "compose"];
+const OTHER_PASSWORD_OPTIONS: &[(&str, &str)] = &[
     ("redis-cli", "-a"),
     ("ldapsearch", "-w"),
     ("ldapadd", "-w"),
@@ -20,24 +20,24 @@ const OTHERS: &[(&str, &str)] = &[
     ("http", "-a"),
 ];
 /// Options and programs that read a secret from a pipe.
-const READERS: &[&str] = &["--password-stdin", "--with-token", "--stdin", "--pass-stdin", "chpasswd", "-S"];
+const STDIN_SECRETS: &[&str] = &["--password-stdin", "--with-token", "--stdin", "--pass-stdin", "chpasswd", "-S"];
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let mut from = 0;
     while from < text.len() {
         let end = line_end(text, from);
         let line = &text[from..end];
         // Most lines have no option.
         if line.contains('-') || line.contains("/p:") || line.contains("chpasswd") {
-            options(&mut pen, from..end);
+            options(&mut out, from..end);
         }
         if let Some(at) = find(line, "identified") {
-            identified(&mut pen, from + at..end);
+            identified(&mut out, from + at..end);
         }
         from = end + 1;
     }
-    pen.finish()
+    out.finish()
 }
 
 fn find(text: &str, word: &str) -> Option<usize> {
@@ -60,8 +60,8 @@ struct Program {
     printed: Option<Range<usize>>,
 }
 
-fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
-    let text = pen.text;
+fn options(out: &mut Rewriter<'_>, line: Range<usize>) {
+    let text = out.text;
     let mut program = Program::default();
     let mut at = line.start;
     let mut blank_next = false;
@@ -78,7 +78,7 @@ fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
             };
             (blank_next, user_next) = (false, false);
             if let Some(value) = value.filter(|_| !argument.starts_with('<')) {
-                pen.replace(value, BLANK);
+                out.replace(value, BLANK);
                 continue;
             }
         }
@@ -87,11 +87,11 @@ fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
             program = Program { printed: printed.or(program.printed), ..Program::default() };
         } else if name == "echo" || name == "printf" {
             program.prints = Some(found.end);
-        } else if READERS.contains(&name) {
+        } else if STDIN_SECRETS.contains(&name) {
             if let Some(printed) = program.printed.take() {
                 let words = text[printed.clone()].trim();
                 let from = printed.start + text[printed.clone()].find(words).unwrap_or(0);
-                pen.replace(from..from + words.len(), BLANK);
+                out.replace(from..from + words.len(), BLANK);
             }
         } else if let Some(option) = argument.strip_prefix("--") {
             let (option, value) = option.split_once('=').map_or((option, None), |(o, v)| (o, Some(v)));
@@ -100,7 +100,7 @@ fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
                     None => user_next = true,
                     Some(value) => {
                         if let Some(i) = pair(value, &program) {
-                            pen.replace(found.end - value.len() + i..found.end, BLANK);
+                            out.replace(found.end - value.len() + i..found.end, BLANK);
                         }
                     }
                 }
@@ -109,24 +109,24 @@ fn options(pen: &mut Rewriter<'_>, line: Range<usize>) {
             blank_next = true;
         } else if program.password && argument.starts_with("-p") {
             let from = found.start + 2 + usize::from(argument.as_bytes().get(2) == Some(&b'='));
-            pen.replace(from..found.end, BLANK);
+            out.replace(from..found.end, BLANK);
         } else if argument == "-u" || argument == "-U" {
             user_next = true;
         } else if program.user
             && let Some(value) = user_in_cluster(argument)
         {
             match pair(value, &program) {
-                Some(i) => pen.replace(found.end - value.len() + i..found.end, BLANK),
+                Some(i) => out.replace(found.end - value.len() + i..found.end, BLANK),
                 None => user_next = value.is_empty(),
             }
         } else if let Some(password) = argument.strip_prefix("/p:") {
-            pen.replace(found.end - password.len()..found.end, BLANK);
+            out.replace(found.end - password.len()..found.end, BLANK);
         } else {
-            let other = OTHERS.iter().find(|(p, _)| *p == name).map(|(_, option)| *option);
+            let other = OTHER_PASSWORD_OPTIONS.iter().find(|(p, _)| *p == name).map(|(_, option)| *option);
             program.other = other.or(program.other);
-            program.password |= PASSWORD_P.contains(&name);
-            program.user |= USER_U.contains(&name);
-            if GROUP_U.contains(&name) {
+            program.password |= PASSWORD_BY_P.contains(&name);
+            program.user |= USER_BY_U.contains(&name);
+            if GROUP_BY_U.contains(&name) {
                 program =
                     Program { group: true, printed: program.printed, prints: program.prints, ..Program::default() };
             }
@@ -150,8 +150,8 @@ fn pair(argument: &str, program: &Program) -> Option<usize> {
 }
 
 /// `IDENTIFIED BY 'x'`, `IDENTIFIED WITH method BY 'x'`
-fn identified(pen: &mut Rewriter<'_>, range: Range<usize>) {
-    let text = &pen.text[range.clone()];
+fn identified(out: &mut Rewriter<'_>, range: Range<usize>) {
+    let text = &out.text[range.clone()];
     let Some(by) = find(text, " by ") else { return };
     let rest = &text[by + 4..];
     let value = rest.trim_start();
@@ -160,5 +160,5 @@ fn identified(pen: &mut Rewriter<'_>, range: Range<usize>) {
         Some(quote @ ('\'' | '"')) => value[1..].find(quote).map_or(value.len(), |i| i + 2),
         _ => value.find([' ', ';', ',']).unwrap_or(value.len()),
     };
-    pen.replace(start..start + end, BLANK);
+    out.replace(start..start + end, BLANK);
 }

@@ -18,7 +18,7 @@ enum Body {
 use Body::{Hex, Parts, Plain, Wide};
 
 /// A token's prefix, and how many characters of which kind follow at least.
-const TOKENS: &[(&str, usize, Body)] = &[
+const TOKEN_PREFIXES: &[(&str, usize, Body)] = &[
     // GitHub, GitLab, Bitbucket, Atlassian
     ("ghp_", 16, Plain),
     ("gho_", 16, Plain),
@@ -138,9 +138,9 @@ const TOKENS: &[(&str, usize, Body)] = &[
     ("eyJ", 8, Parts),
 ];
 /// Prefixes of password hashes, as `crypt` and its like write them.
-const HASHES: &[&str] = &["$1$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$", "$apr1$", "$argon2", "$pbkdf2"];
+const HASH_PREFIXES: &[&str] = &["$1$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$", "$apr1$", "$argon2", "$pbkdf2"];
 /// A secret follows them, unless an ordinary word does.
-const SCHEMES: &[&str] = &["bearer", "basic", "negotiate", "ntlm"];
+const AUTH_SCHEMES: &[&str] = &["bearer", "basic", "negotiate", "ntlm"];
 
 fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"_-.~+/=$".contains(&b)
@@ -158,47 +158,47 @@ impl Body {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let (mut from, mut last) = (0, 0..0);
     while let Some(found) = run(text, from, is_token) {
         from = found.end;
         let word = &text[found.clone()];
         let behind = text[last.end..found.start].bytes().all(is_blank) && last.end < found.start;
         let scheme = &text[last.clone()];
-        if behind && SCHEMES.iter().any(|s| s.eq_ignore_ascii_case(scheme)) && is_credential(scheme, word) {
-            pen.replace(found.clone(), BLANK);
+        if behind && AUTH_SCHEMES.iter().any(|s| s.eq_ignore_ascii_case(scheme)) && is_credential(scheme, word) {
+            out.replace(found.clone(), BLANK);
         } else if behind && word.starts_with("AAAA") && is_ssh_key(scheme) {
             // Including its comment, which names a user and a host.
             let comment = found.end + length(text, found.end, is_blank);
             let comment_end = comment + length(text, comment, |b| !b.is_ascii_whitespace() && b != b'"' && b != b'\'');
-            pen.replace(found.start..if comment > found.end { comment_end } else { found.end }, BLANK);
+            out.replace(found.start..if comment > found.end { comment_end } else { found.end }, BLANK);
         } else if is_telegram(text, found.start, word) || (length(word, 0, |b| b != b'=') >= 40 && is_random(word)) {
-            pen.replace(found.clone(), BLANK);
+            out.replace(found.clone(), BLANK);
         } else {
-            tokens(&mut pen, found.start, word);
+            tokens(&mut out, found.start, word);
         }
         last = found;
     }
-    pen.finish()
+    out.finish()
 }
 
 /// Finds tokens by their prefix, at the beginning of each part of `run`.
-fn tokens(pen: &mut Rewriter<'_>, start: usize, run: &str) {
+fn tokens(out: &mut Rewriter<'_>, start: usize, run: &str) {
     let bytes = run.as_bytes();
     let mut i = 0;
     while i < bytes.len() {
         let part = &bytes[i..];
         // A hardware key's name begins like an `sk-` token.
         let name = part.starts_with(b"sk-ssh-") || part.starts_with(b"sk-ecdsa-");
-        let hash = HASHES.iter().any(|h| part.starts_with(h.as_bytes()));
-        let token = TOKENS.iter().find_map(|(prefix, least, body)| {
+        let hash = HASH_PREFIXES.iter().any(|h| part.starts_with(h.as_bytes()));
+        let token = TOKEN_PREFIXES.iter().find_map(|(prefix, least, body)| {
             let rest = part.strip_prefix(prefix.as_bytes()).filter(|_| !name)?;
             let length = rest.iter().position(|b| !body.takes(*b)).unwrap_or(rest.len());
             (length >= *least).then_some(prefix.len() + length)
         });
         let length = if hash { Some(part.len()).filter(|l| *l > 8) } else { token };
         if let Some(length) = length {
-            pen.replace(start + i..start + i + length, BLANK);
+            out.replace(start + i..start + i + length, BLANK);
             i += length;
         }
         // Continue after the next separator.

@@ -7,7 +7,7 @@ use super::rewriter::{Rewriter, at, before, is_blank, line_end, run};
 pub const HOST: &str = "<host>";
 
 /// Public domains with their subdomains; no user has a host of his own there.
-const PUBLIC: &[&str] = &[
+const PUBLIC_DOMAINS: &[&str] = &[
     "alpinelinux.org",
     "apple.com",
     "canonical.com",
@@ -50,7 +50,7 @@ const PUBLIC: &[&str] = &[
     "ubuntu.com",
 ];
 /// Names that every machine has.
-const OWN: &[&str] = &[
+const COMMON_NAMES: &[&str] = &[
     "localhost",
     "localhost.localdomain",
     "host.lima.internal",
@@ -66,7 +66,7 @@ const OWN: &[&str] = &[
 ];
 /// Last labels that mark a host, not a file, a module or a version. Country codes that are also file extensions are left
 /// out.
-const ENDINGS: &[&str] = &[
+const HOST_SUFFIXES: &[&str] = &[
     "local",
     "lan",
     "home",
@@ -162,7 +162,7 @@ const ENDINGS: &[&str] = &[
     "onion",
 ];
 /// File extensions: a number after `name.ext:` is a line.
-const FILES: &[&str] = &[
+const FILE_EXTENSIONS: &[&str] = &[
     "go", "rs", "c", "h", "cc", "cpp", "ts", "js", "mjs", "cjs", "py", "sh", "yaml", "yml", "json", "toml", "log",
     "conf", "service", "socket", "sock", "txt", "md", "cfg",
 ];
@@ -177,8 +177,8 @@ pub fn is_known(name: &str) -> bool {
     numbers
         || container
         || name.starts_with("lima-")
-        || OWN.contains(&name.as_str())
-        || PUBLIC.iter().any(|of| below(of))
+        || COMMON_NAMES.contains(&name.as_str())
+        || PUBLIC_DOMAINS.iter().any(|of| below(of))
 }
 
 fn is_host(b: u8) -> bool {
@@ -186,7 +186,7 @@ fn is_host(b: u8) -> bool {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let (mut from, mut last) = (0, 0..0);
     while let Some(found) = run(text, from, is_host) {
         from = found.end;
@@ -194,11 +194,11 @@ pub fn scrub(text: &str) -> String {
         let name = found.start..found.start + word.len();
         let beside = before(text, name.start) == b'_' || at(text, found.end) == b'_';
         if !beside && !is_known(word) && looks_like(text, &name, &text[last]) {
-            pen.replace(name, HOST);
+            out.replace(name, HOST);
         }
         last = found;
     }
-    pen.finish()
+    out.finish()
 }
 
 fn looks_like(text: &str, name: &Range<usize>, last: &str) -> bool {
@@ -217,9 +217,9 @@ fn looks_like(text: &str, name: &Range<usize>, last: &str) -> bool {
         }
         [.., end] if labels.iter().all(|l| !l.is_empty()) && letters(end) => {
             let end = end.to_ascii_lowercase();
-            ENDINGS.contains(&end.as_str())
+            HOST_SUFFIXES.contains(&end.as_str())
                 || end.starts_with("xn--")
-                || port && !FILES.contains(&end.as_str())
+                || port && !FILE_EXTENSIONS.contains(&end.as_str())
                 || apart && ["lookup", "search", "domain", "Domain"].contains(&last)
         }
         _ => false,

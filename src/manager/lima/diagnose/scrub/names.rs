@@ -58,7 +58,7 @@ const WORDS: &[&str] = &[
     "ssid",
     "totp",
 ];
-const LINES: &[&str] = &["authorization", "cookie", "cookies", "registryauth"];
+const WHOLE_LINE: &[&str] = &["authorization", "cookie", "cookies", "registryauth"];
 /// Words that end like `pass` but are not passwords.
 const NO_PASSWORDS: [&str; 9] =
     ["askpass", "bypass", "compass", "encompass", "multipass", "overpass", "surpass", "trespass", "underpass"];
@@ -88,7 +88,7 @@ const NO_KEYS: [&str; 22] = [
     "unique",
 ];
 /// Last words that make a value information about a secret, not a secret.
-const ABOUT: &[&str] = &[
+const HARMLESS: &[&str] = &[
     "age",
     "algorithm",
     "count",
@@ -173,10 +173,10 @@ const HINTS: &[&str] = &[
     "logon", "sni", "group", "cn", "mail", "gecos", "log",
 ];
 /// Only the end of a longer name is examined.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
 pub fn kind(name: &str) -> Option<Kind> {
-    let name = name.get(name.len().saturating_sub(LONGEST)..).unwrap_or(name);
+    let name = name.get(name.len().saturating_sub(MAX_LENGTH)..).unwrap_or(name);
     let lower = name.to_ascii_lowercase();
     if !HINTS.iter().any(|hint| lower.contains(hint)) {
         return None;
@@ -187,13 +187,13 @@ pub fn kind(name: &str) -> Option<Kind> {
     // `auth.docker.io` is not `auth`.
     let part = name.trim_end_matches(['.', '-']).rsplit('.').next().map(self::words).unwrap_or_default();
     let joined = part.concat();
-    if part.iter().any(|w| LINES.contains(&w.as_str())) || joined.ends_with(LINES[3]) {
+    if part.iter().any(|w| WHOLE_LINE.contains(&w.as_str())) || joined.ends_with(WHOLE_LINE[3]) {
         return Some(Kind::Line);
     }
     if part.iter().any(|w| w == "webhook") {
         return Some(Kind::Word);
     }
-    if ABOUT.contains(&last.as_str()) && !HOSTS.contains(&joined.as_str()) && !USERS.contains(&joined.as_str()) {
+    if HARMLESS.contains(&last.as_str()) && !HOSTS.contains(&joined.as_str()) && !USERS.contains(&joined.as_str()) {
         return None;
     }
     if PHRASES.iter().any(|p| all.contains(p)) {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn names_speak() {
-        for word in PHRASES.iter().chain(STEMS).chain(WORDS).chain(LINES).chain(HOSTS).chain(USERS) {
+        for word in PHRASES.iter().chain(STEMS).chain(WORDS).chain(WHOLE_LINE).chain(HOSTS).chain(USERS) {
             assert!(HINTS.iter().any(|h| word.contains(h)), "{word}");
         }
         let cases: [(&[&str], Option<Kind>); 7] = [

@@ -7,7 +7,7 @@ use super::rewriter::{BLANK, Rewriter, at, before, length, run};
 const ADDRESS: &str = "<address>";
 pub const USER: &str = "<user>";
 /// Suffixes of systemd units: `name@instance.service` is not an address.
-const UNITS: &[&str] = &[".service", ".socket", ".device", ".timer", ".mount", ".slice", ".target", ".scope"];
+const UNIT_SUFFIXES: &[&str] = &[".service", ".socket", ".device", ".timer", ".mount", ".slice", ".target", ".scope"];
 /// Users that exist on every machine.
 const SYSTEM_USERS: [&str; 14] = [
     "root",
@@ -32,19 +32,19 @@ pub fn is_system_user(name: &str) -> bool {
 }
 
 pub fn scrub(text: &str) -> String {
-    let text = mail(text);
-    let text = addresses(&text);
-    let text = homes(&text);
-    accounts(&text)
+    let text = email_addresses(text);
+    let text = network_addresses(&text);
+    let text = home_directories(&text);
+    user_names(&text)
 }
 
 /// `somebody@example.com`, and `somebody@nas` as in a login.
-fn mail(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+fn email_addresses(text: &str) -> String {
+    let mut out = Rewriter::new(text);
     for i in memchr::memchr_iter(b'@', text.as_bytes()) {
         let outside = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>()[]{},;:=/\\@".contains(c);
-        let from = text[pen.done()..i].rfind(outside).map_or(pen.done(), |at| {
-            let at = pen.done() + at;
+        let from = text[out.done()..i].rfind(outside).map_or(out.done(), |at| {
+            let at = out.done() + at;
             at + text[at..].chars().next().map_or(0, char::len_utf8)
         });
         let host = &text[i + 1..];
@@ -54,7 +54,7 @@ fn mail(text: &str) -> String {
         // SSH algorithms and digests also hold `@`.
         let public = host.ends_with("openssh.com") || host.ends_with("libssh.org");
         let digest = host.starts_with("sha256") || host.starts_with("sha512");
-        if from == i || UNITS.iter().any(|u| host.ends_with(u)) || public || digest {
+        if from == i || UNIT_SUFFIXES.iter().any(|u| host.ends_with(u)) || public || digest {
             continue;
         }
         let letters = |l: &str| l.chars().count() > 1 && l.chars().all(char::is_alphabetic);
@@ -63,16 +63,16 @@ fn mail(text: &str) -> String {
         let address = host.parse::<Ipv4Addr>().is_ok_and(|a| !a.is_loopback());
         let prompt = matches!(at(text, end), b':' | b'\'' | b'"' | b'\n') || before(text, from) == b' ';
         if domain || address {
-            pen.replace(from..end, ADDRESS);
+            out.replace(from..end, ADDRESS);
         } else if prompt && !host.contains('.') && host != "localhost" && host.starts_with(char::is_alphabetic) {
-            pen.replace(from..end, "<user>@<host>");
+            out.replace(from..end, "<user>@<host>");
         }
     }
-    pen.finish()
+    out.finish()
 }
 
-fn addresses(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+fn network_addresses(text: &str) -> String {
+    let mut out = Rewriter::new(text);
     let mut from = 0;
     let in_address = |b: u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'-');
     while let Some(found) = run(text, from, in_address) {
@@ -81,7 +81,7 @@ fn addresses(text: &str) -> String {
         let word = text[found.clone()].trim_end_matches(['.', '-']);
         let ends = !at(text, found.end).is_ascii_alphanumeric() || word.len() < found.len();
         if alone && ends && is_mac(word) {
-            pen.replace(found.start..found.start + word.len(), ADDRESS);
+            out.replace(found.start..found.start + word.len(), ADDRESS);
         } else if alone
             && ends
             && word.contains(':')
@@ -92,12 +92,12 @@ fn addresses(text: &str) -> String {
             } else {
                 0
             };
-            pen.replace(found.start..found.start + length + zone, ADDRESS);
+            out.replace(found.start..found.start + length + zone, ADDRESS);
         } else {
-            ipv4(&mut pen, found.start, &text[found.clone()]);
+            ipv4(&mut out, found.start, &text[found.clone()]);
         }
     }
-    pen.finish()
+    out.finish()
 }
 
 fn length_of_zone(text: &str, from: usize) -> usize {
@@ -123,7 +123,7 @@ fn ipv6(word: &str) -> Option<usize> {
     (likely && !known && address.len() > 2).then_some(address.len())
 }
 
-fn ipv4(pen: &mut Rewriter<'_>, start: usize, run: &str) {
+fn ipv4(out: &mut Rewriter<'_>, start: usize, run: &str) {
     let digits = |b: u8| b.is_ascii_digit() || b == b'.';
     let mut from = 0;
     while let Some(found) = super::rewriter::run(run, from, digits) {
@@ -143,7 +143,7 @@ fn ipv4(pen: &mut Rewriter<'_>, start: usize, run: &str) {
             let shaped = four.iter().all(|p| !p.1.is_empty()) && four[1..3].iter().all(|p| p.1.len() <= 3);
             let keep = text.parse::<Ipv4Addr>().is_ok_and(|a| a.is_loopback() || a.is_unspecified());
             if shaped && !keep && text.parse::<Ipv4Addr>().is_ok() {
-                pen.replace(start + begin..start + end, ADDRESS);
+                out.replace(start + begin..start + end, ADDRESS);
             }
             i += if shaped { 4 } else { 1 };
         }
@@ -151,8 +151,8 @@ fn ipv4(pen: &mut Rewriter<'_>, start: usize, run: &str) {
 }
 
 /// The name in `/home/name`, `/Users/Two Names/` and `C:\Users\name`, also with encoded slashes.
-fn homes(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+fn home_directories(text: &str) -> String {
+    let mut out = Rewriter::new(text);
     let mut from = 0;
     while let Some(found) = run(text, from, |b| b.is_ascii_alphanumeric()) {
         from = found.end;
@@ -174,11 +174,11 @@ fn homes(text: &str) -> String {
         let name = home_name(&rest[slashes..]);
         if slashes > 0 && !name.is_empty() && !["Shared", "Public", "linuxbrew"].contains(&name) {
             let start = found.end + slashes;
-            pen.replace(start..start + name.len(), USER);
+            out.replace(start..start + name.len(), USER);
             from = start + name.len();
         }
     }
-    pen.finish()
+    out.finish()
 }
 
 fn home_name(rest: &str) -> &str {
@@ -204,19 +204,19 @@ fn home_name(rest: &str) -> &str {
 }
 
 /// `uid=501(name)`, the users in sshd's messages, and the host in front of its key.
-fn accounts(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+fn user_names(text: &str) -> String {
+    let mut out = Rewriter::new(text);
     let is_user = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || !b.is_ascii();
     for i in memchr::memchr_iter(b'(', text.as_bytes()) {
         let digits = text[..i].bytes().rev().take_while(u8::is_ascii_digit).take(10).count();
         let name = i + 1..i + 1 + length(text, i + 1, is_user);
         let id = text[..i - digits].ends_with("id=");
         if digits > 0 && id && at(text, name.end) == b')' && !is_system_user(&text[name.clone()]) {
-            pen.replace(name, USER);
+            out.replace(name, USER);
         }
     }
-    let text = pen.finish();
-    let mut pen = Rewriter::new(&text);
+    let text = out.finish();
+    let mut out = Rewriter::new(&text);
     for (start, line) in lines(&text) {
         for found in memchr::memmem::find_iter(line.as_bytes(), b" for ") {
             let words = &line[found + 5..];
@@ -226,21 +226,21 @@ fn accounts(text: &str) -> String {
             let known = ["from ", "(uid=", "by "].iter().any(|k| told[name.len()..].trim_start().starts_with(k));
             if known && !is_system_user(name) {
                 let at = start + line.len() - told.len();
-                pen.replace(at..at + name.len(), USER);
+                out.replace(at..at + name.len(), USER);
             }
         }
         // `ssh.config`
         if let Some(name) = line.trim_start().strip_prefix("User ").filter(|n| !n.contains(' ') && !is_system_user(n)) {
             let at = start + line.len() - name.len();
-            pen.replace(at..at + name.len(), USER);
+            out.replace(at..at + name.len(), USER);
         }
         let mut words = line.splitn(4, ' ');
         let (host, kind, key) = (words.next().unwrap_or_default(), words.next(), words.next());
         if kind.is_some_and(|k| k.starts_with("ssh-") || k.starts_with("ecdsa-")) && key == Some(BLANK) {
-            pen.replace(start..start + host.len(), super::hosts::HOST);
+            out.replace(start..start + host.len(), super::hosts::HOST);
         }
     }
-    pen.finish()
+    out.finish()
 }
 
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {

@@ -2,7 +2,7 @@
 
 use super::Scrubber;
 
-const S: &str = "Tr0ub4dor3Xy";
+const SECRET: &str = "Tr0ub4dor3Xy";
 
 /// `«»` marks what must be removed; empty, it stands for a secret of twelve letters and digits. The second column must
 /// stay.
@@ -205,7 +205,7 @@ const FORMS: &[(&str, &[&str])] = &[
 fn what_is_private_goes_and_the_rest_stays() {
     let mut wrong = Vec::new();
     for (form, stays) in FORMS {
-        let form = form.replace("«»", &format!("«{S}»"));
+        let form = form.replace("«»", &format!("«{SECRET}»"));
         let gone: Vec<&str> = form.split('«').skip(1).filter_map(|p| p.split('»').next()).collect();
         let text = form.replace(['«', '»'], "");
         for around in ["{}", "2026-01-02T03:04:05Z level=info\n{}\nit booted\n"] {

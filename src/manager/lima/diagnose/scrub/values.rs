@@ -8,14 +8,14 @@ use super::{
 };
 
 /// How far the end of a value that is not a word is searched.
-const FAR: usize = 2048;
+const MAX_SEARCH: usize = 2048;
 /// The most closing characters after a name in quotes, brackets or nested JSON.
-const CLOSERS: usize = 16;
+const MAX_CLOSERS: usize = 16;
 /// Values that are never secrets.
-const PLAIN: &[&str] =
+const HARMLESS_VALUES: &[&str] =
     &["true", "false", "null", "none", "nil", "<nil>", "undefined", "yes", "no", "on", "off", "<blanked>"];
 /// Words after `password is` or `--password` that show a sentence, not a value.
-const SPOKEN: &[&str] = &[
+const SENTENCE_WORDS: &[&str] = &[
     "a",
     "and",
     "being",
@@ -52,19 +52,19 @@ pub fn is_name(b: u8) -> bool {
 
 /// The value of the name at `name`; `words` are the words before it, the nearest first.
 pub fn value_of(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<Range<usize>> {
-    let value = match begin(text, name, kind, words)? {
-        Begin::Value(from) => single_value(text, name, from, kind),
-        Begin::Word(from) => single_value(text, name, from, if kind == Kind::Phrase { Kind::Word } else { kind }),
-        Begin::Element(from) => from..from + length(text, from, |b| b != b'<'),
-        Begin::Block(from) => block(text, name.start, from),
+    let value = match value_start(text, name, kind, words)? {
+        ValueStart::Value(from) => single_value(text, name, from, kind),
+        ValueStart::Word(from) => single_value(text, name, from, if kind == Kind::Phrase { Kind::Word } else { kind }),
+        ValueStart::Element(from) => from..from + length(text, from, |b| b != b'<'),
+        ValueStart::Block(from) => block(text, name.start, from),
     };
     // Up to an escaped end of line in JSON.
     let told = text[value.clone()].split("\\n").next().unwrap_or_default();
-    let plain = told.is_empty() || PLAIN.iter().any(|p| p.eq_ignore_ascii_case(told));
+    let plain = told.is_empty() || HARMLESS_VALUES.iter().any(|p| p.eq_ignore_ascii_case(told));
     (!plain && !value.is_empty()).then_some(value)
 }
 
-enum Begin {
+enum ValueStart {
     Value(usize),
     /// A value without blanks.
     Word(usize),
@@ -74,7 +74,7 @@ enum Begin {
     Block(usize),
 }
 
-fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<Begin> {
+fn value_start(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<ValueStart> {
     let secret = !matches!(kind, Kind::Host | Kind::User);
     let flag = text[name.clone()].starts_with('-');
     let variable = !text[name.clone()].bytes().any(|b| b.is_ascii_lowercase());
@@ -82,14 +82,14 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
     if secret && before(text, name.start) == b'<' {
         let tag = &rest[..length(rest, 0, |b| !matches!(b, b'<' | b'>' | b'\n'))];
         if at(rest, tag.len()) == b'>' && !tag.ends_with('/') && (tag.is_empty() || is_blank(at(tag, 0))) {
-            return Some(Begin::Element(name.end + tag.len() + 1));
+            return Some(ValueStart::Element(name.end + tag.len() + 1));
         }
     }
     if let Some(string) = rest.strip_prefix("</key>").map(str::trim_start).and_then(|r| r.strip_prefix("<string>")) {
-        return Some(Begin::Element(text.len() - string.len()));
+        return Some(ValueStart::Element(text.len() - string.len()));
     }
     let closed = length(rest, 0, |b| is_quote(b) || matches!(b, b'\\' | b']' | b')'));
-    if closed > CLOSERS {
+    if closed > MAX_CLOSERS {
         return None;
     }
     let quoted = rest[..closed].bytes().any(is_quote);
@@ -108,23 +108,23 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
         let indicator = length(text, from, |b| matches!(b, b'|' | b'>' | b'+' | b'-'));
         return match at(text, from + indicator) {
             b'\n' | b'\r' if !flag && (indicator == 0 || matches!(at(text, from), b'|' | b'>')) => {
-                Some(Begin::Block(from + indicator))
+                Some(ValueStart::Block(from + indicator))
             }
             // An argument, or a variable before a command.
             _ if flag || variable && *separator == "=" && gap == 0 && from == name.end + closed + 1 => {
-                Some(Begin::Word(from))
+                Some(ValueStart::Word(from))
             }
-            _ => Some(Begin::Value(from)),
+            _ => Some(ValueStart::Value(from)),
         };
     }
     // `{"name":"DB_PASS","value":"…"}`, also in YAML and XML.
     if secret {
         let between = length(rest, 0, |b| is_quote(b) || b.is_ascii_whitespace() || matches!(b, b'\\' | b',' | b';'));
         let word = rest.get(between..between + 5).unwrap_or_default();
-        if between > 0 && between < FAR && word.eq_ignore_ascii_case("value") {
+        if between > 0 && between < MAX_SEARCH && word.eq_ignore_ascii_case("value") {
             let from = between + 5 + length(rest, between + 5, |b| is_quote(b) || is_blank(b) || b == b'\\');
             if matches!(at(rest, from), b':' | b'=') {
-                return Some(Begin::Value(name.end + from + 1 + length(rest, from + 1, is_blank)));
+                return Some(ValueStart::Value(name.end + from + 1 + length(rest, from + 1, is_blank)));
             }
         }
     }
@@ -132,7 +132,7 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
     let opens = |from: usize| is_quote(at(text, from + length(text, from, |b| b == b'\\')));
     for (separator, may) in [(b',', quoted), (b'(', !quoted && gap == 0)] {
         if may && at(next, 0) == separator && secret && opens(behind(1)) {
-            return Some(Begin::Value(behind(1)));
+            return Some(ValueStart::Value(behind(1)));
         }
     }
     if closed > 0 && !(quoted && flag) {
@@ -147,19 +147,19 @@ fn begin(text: &str, name: &Range<usize>, kind: Kind, words: &[&str]) -> Option<
     let word = &text[from..from + length(text, from, |b| b.is_ascii_alphabetic())];
     let set = words.iter().take(2).any(|w| ["set", "setx", "SET", "SETX"].contains(w));
     let netrc = words.get(1).is_some_and(|w| *w == "login");
-    if secret && (flag || set || netrc) && at(text, from) != b'-' && !SPOKEN.contains(&word) {
-        return Some(Begin::Word(from + length(text, from, |b| is_blank(b) || b == b',')));
+    if secret && (flag || set || netrc) && at(text, from) != b'-' && !SENTENCE_WORDS.contains(&word) {
+        return Some(ValueStart::Word(from + length(text, from, |b| is_blank(b) || b == b',')));
     }
     if !matches!(kind, Kind::Phrase | Kind::Word) {
         return None;
     }
     // `PASSWORD 'x'`, `the password is x`
     if matches!(at(text, from), b'"' | b'\'') && length(text, from + 1, |b| !is_quote(b) && b != b'\n') > 0 {
-        return Some(Begin::Value(from));
+        return Some(ValueStart::Value(from));
     }
     let is = from + word.len() + length(text, from + word.len(), is_blank);
     let said = &text[is..is + length(text, is, |b| b.is_ascii_alphabetic())];
-    (word == "is" && kind == Kind::Phrase && !SPOKEN.contains(&said)).then_some(Begin::Word(is))
+    (word == "is" && kind == Kind::Phrase && !SENTENCE_WORDS.contains(&said)).then_some(ValueStart::Word(is))
 }
 
 fn single_value(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Range<usize> {
@@ -184,7 +184,7 @@ fn single_value(text: &str, name: &Range<usize>, from: usize, kind: Kind) -> Ran
     if (kind == Kind::Key || directory) && path(&text[value.clone()]) { from..from } else { value }
 }
 
-/// Searches until `ends` is true, else to the end of the line. Looks at most at what is skipped and [`FAR`] more.
+/// Searches until `ends` is true, else to the end of the line. Looks at most at what is skipped and [`MAX_SEARCH`] more.
 fn search(text: &str, from: usize, mut ends: impl FnMut(usize) -> bool) -> (usize, bool) {
     let mut line = None;
     for (i, b) in text.bytes().enumerate().skip(from) {
@@ -194,7 +194,7 @@ fn search(text: &str, from: usize, mut ends: impl FnMut(usize) -> bool) -> (usiz
         if matches!(b, b'\n' | b'\r') && line.is_none() {
             line = Some(i);
         }
-        if let Some(line) = line.filter(|_| i > from + FAR) {
+        if let Some(line) = line.filter(|_| i > from + MAX_SEARCH) {
             return (line, false);
         }
     }
@@ -279,9 +279,9 @@ fn closes(text: &str, i: usize) -> bool {
 
 /// `name=` or `"name":`
 fn is_next_name(text: &str, from: usize) -> bool {
-    let from = from + length(text, from, |b| is_quote(b) || b == b'\\').min(CLOSERS);
-    let end = from + length(text, from, is_name).min(FAR);
-    let end_quoted = end + length(text, end, |b| is_quote(b) || b == b'\\').min(CLOSERS);
+    let from = from + length(text, from, |b| is_quote(b) || b == b'\\').min(MAX_CLOSERS);
+    let end = from + length(text, from, is_name).min(MAX_SEARCH);
+    let end_quoted = end + length(text, end, |b| is_quote(b) || b == b'\\').min(MAX_CLOSERS);
     end > from && matches!(at(text, end_quoted), b'=' | b':')
 }
 

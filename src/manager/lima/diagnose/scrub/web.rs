@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Schemes that name no host of the network.
-const LOCAL: &[&str] = &[
+const LOCAL_SCHEMES: &[&str] = &[
     "file",
     "unix",
     "npipe",
@@ -22,9 +22,9 @@ const LOCAL: &[&str] = &[
     "binary",
 ];
 /// Schemes of images, whose registry may be left out.
-const IMAGES: &[&str] = &["docker", "docker-image", "oci", "docker-daemon", "containers-storage"];
+const IMAGE_SCHEMES: &[&str] = &["docker", "docker-image", "oci", "docker-daemon", "containers-storage"];
 /// Addresses whose remaining path is a secret.
-const HOOKS: &[&str] =
+const WEBHOOKS: &[&str] =
     &["hooks.slack.com/", "/webhooks/", "/webhook/", "/webhookb2/", "api.telegram.org/bot", "hooks.zapier.com/"];
 
 fn in_url(b: u8) -> bool {
@@ -32,23 +32,23 @@ fn in_url(b: u8) -> bool {
 }
 
 pub fn scrub(text: &str) -> String {
-    let mut pen = Rewriter::new(text);
+    let mut out = Rewriter::new(text);
     let mut from = 0;
     while let Some(found) = memchr::memmem::find(&text.as_bytes()[from..], b"://") {
         let start = from + found + 3;
-        from = start + url(&mut pen, start);
+        from = start + url(&mut out, start);
     }
-    let text = pen.finish();
-    let mut pen = Rewriter::new(&text);
+    let text = out.finish();
+    let mut out = Rewriter::new(&text);
     for i in memchr::memchr_iter(b'@', text.as_bytes()) {
-        login(&mut pen, i);
+        login(&mut out, i);
     }
-    pen.finish()
+    out.finish()
 }
 
 /// Scrubs one address from after `://`; returns its length.
-fn url(pen: &mut Rewriter<'_>, start: usize) -> usize {
-    let text = pen.text;
+fn url(out: &mut Rewriter<'_>, start: usize) -> usize {
+    let text = out.text;
     let scheme =
         text[..start - 3].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c)).next().unwrap_or("");
     let mut end = start + length(text, start, in_url);
@@ -63,37 +63,37 @@ fn url(pen: &mut Rewriter<'_>, start: usize) -> usize {
     let mut host = start;
     let login = if authority.contains('@') || !port(authority) { whole.split('?').next() } else { None };
     if let Some(login) = login.and_then(|w| w.rfind('@')).or_else(|| authority.rfind('@')) {
-        pen.replace(start..start + login, BLANK);
+        out.replace(start..start + login, BLANK);
         host = start + login + 1;
     }
-    if !LOCAL.contains(&scheme) {
+    if !LOCAL_SCHEMES.contains(&scheme) {
         let name = host..host
             + length(text, host, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')).min(end - host);
-        let image = IMAGES.contains(&scheme) && !text[name.clone()].contains('.') && at(text, name.end) != b':';
+        let image = IMAGE_SCHEMES.contains(&scheme) && !text[name.clone()].contains('.') && at(text, name.end) != b':';
         if !image && !hosts::is_known(&text[name.clone()]) {
-            pen.replace(name, hosts::HOST);
+            out.replace(name, hosts::HOST);
         }
     }
     let rest = &text[host..end];
-    if let Some(hook) = HOOKS.iter().filter_map(|h| rest.find(h).map(|i| i + h.len())).min() {
-        pen.replace(host + hook..end, BLANK);
+    if let Some(hook) = WEBHOOKS.iter().filter_map(|h| rest.find(h).map(|i| i + h.len())).min() {
+        out.replace(host + hook..end, BLANK);
     } else if let Some(query) = rest.find('?').or_else(|| rest.find('#').filter(|i| rest[*i..].contains('='))) {
-        pen.replace(host + query + 1..end, BLANK);
+        out.replace(host + query + 1..end, BLANK);
     }
     end - start
 }
 
 /// `user:password@host` without a scheme.
-fn login(pen: &mut Rewriter<'_>, i: usize) {
-    let text = pen.text;
+fn login(out: &mut Rewriter<'_>, i: usize) {
+    let text = out.text;
     let to = &text[i + 1..];
     let host = to.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == '(');
     if !host || to.starts_with("sha256:") || to.starts_with("sha512:") {
         return;
     }
     let taken = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>/@(),".contains(c);
-    let from = text[pen.done()..i].rfind(taken).map_or(pen.done(), |at| {
-        let at = pen.done() + at;
+    let from = text[out.done()..i].rfind(taken).map_or(out.done(), |at| {
+        let at = out.done() + at;
         at + text[at..].chars().next().map_or(0, char::len_utf8)
     });
     let Some((user, password)) = text[from..i].split_once(':') else { return };
@@ -101,6 +101,6 @@ fn login(pen: &mut Rewriter<'_>, i: usize) {
     let user = user.rsplit('=').next().unwrap_or_default();
     let name = !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"._%+-".contains(&b));
     if name && !password.is_empty() {
-        pen.replace(i - password.len() - 1 - user.len()..i, BLANK);
+        out.replace(i - password.len() - 1 - user.len()..i, BLANK);
     }
 }
