@@ -16,7 +16,7 @@ export async function examine(manager: LimaRuntimeManager, signal: AbortSignal):
   return [directory, ...checks, engine]
 }
 
-async function nearest(dir: string): Promise<string> {
+async function nearestExisting(dir: string): Promise<string> {
   for (let at = dir; ; at = dirname(at)) {
     if (at === dirname(at)) return at
     try {
@@ -30,7 +30,7 @@ async function nearest(dir: string): Promise<string> {
 
 async function writable(dataDir: string): Promise<DiagnosticCheck> {
   const check = { id: 'directory', title: 'Data directory' }
-  const existing = await nearest(dataDir)
+  const existing = await nearestExisting(dataDir)
   try {
     await access(`${existing}/.`, constants.W_OK | constants.X_OK)
     return { ...check, status: 'ok', detail: existing === dataDir ? dataDir : `${dataDir} (will be made)` }

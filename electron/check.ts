@@ -15,25 +15,25 @@ export class Refused extends Error {
 export type Check = (path: string, value: unknown) => void
 
 /** More than any call needs; longer text would only block the main process. */
-const LONGEST = 1 << 20
-const MOST_VALUES = 10_000
-const DEEPEST = 8
+const MAX_BYTES = 1 << 20
+const MAX_VALUES = 10_000
+const MAX_DEPTH = 8
 /** Node's timers, and so `timeoutMs`, take no more. */
-const LONGEST_WAIT = 2 ** 31 - 1
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
 
 /**
  * Refuses a message that is too large to be checked. Sizes are compared before contents are touched: listing an array
  * of millions blocks the main process longer than sending it takes.
  */
-export function small(value: unknown): void {
-  let left = LONGEST
-  let values = MOST_VALUES
+export function checkSize(value: unknown): void {
+  let left = MAX_BYTES
+  let values = MAX_VALUES
   const take = (bytes: number) => {
     left -= bytes
     if (left < 0) throw tooLarge()
   }
   const walk = (value: unknown, depth: number) => {
-    if (depth > DEEPEST || --values < 0) throw tooLarge()
+    if (depth > MAX_DEPTH || --values < 0) throw tooLarge()
     if (typeof value === 'string') take(value.length)
     if (typeof value !== 'object' || value === null) return
     if (Array.isArray(value)) {
@@ -53,7 +53,7 @@ export function small(value: unknown): void {
 }
 
 const tooLarge = () =>
-  new Refused('INVALID_ARGUMENT', `args: more than ${LONGEST} bytes or ${MOST_VALUES} values, or nested too deeply`)
+  new Refused('INVALID_ARGUMENT', `args: more than ${MAX_BYTES} bytes or ${MAX_VALUES} values, or nested too deeply`)
 
 /** By the tag, not the prototype: plain objects of another realm are plain. Structured clone leaves no class but builtins. */
 function isPlain(value: unknown): boolean {
@@ -76,8 +76,8 @@ export const number = kind('number')
 export const callback = kind('function')
 
 export const milliseconds: Check = (path, value) => {
-  if (typeof value !== 'number' || !(value > 0) || value > LONGEST_WAIT) {
-    throw bad(path, `must be a number of milliseconds above 0, at most ${LONGEST_WAIT}`)
+  if (typeof value !== 'number' || !(value > 0) || value > MAX_TIMEOUT_MS) {
+    throw bad(path, `must be a number of milliseconds above 0, at most ${MAX_TIMEOUT_MS}`)
   }
 }
 
@@ -94,10 +94,10 @@ export const oneOf =
   }
 
 export const list =
-  (check: Check, most = MOST_VALUES): Check =>
+  (check: Check, max = MAX_VALUES): Check =>
   (path, value) => {
     if (!Array.isArray(value)) throw bad(path, 'must be an array')
-    if (value.length > most) throw bad(path, `${value.length} are more than ${most}`)
+    if (value.length > max) throw bad(path, `${value.length} are more than ${max}`)
     for (const [i, inner] of value.entries()) check(`${path}[${i}]`, inner)
   }
 

@@ -5,7 +5,7 @@ import { Refused } from './check'
 import type { Allow, IpcEvent } from './main'
 import { realPath } from './paths'
 import type { Row } from './table'
-import type { Teller } from './tell'
+import type { Redactor } from './tell'
 
 /** What a method of the table gets besides its arguments. */
 export interface Context {
@@ -16,7 +16,7 @@ export interface Context {
   runtime: runtime.ContainerAdapter
   allow: Allow
   event: IpcEvent
-  teller: Teller
+  redactor: Redactor
   /** Aborted when the window cancels, or leaves and the call ends with it. */
   signal: AbortSignal
   progress(value: unknown): void
@@ -29,10 +29,10 @@ interface Options {
 // biome-ignore lint/suspicious/noExplicitAny: the checks have looked at them
 type Run = (context: Context, ...args: any[]) => unknown
 
-const under = ({ signal }: Context, given: Options | undefined) => ({ ...given, signal })
-const steps = (c: Context, given: Options | undefined) => ({
-  ...under(c, given),
-  onProgress: (value: runtime.RuntimeProgress) => c.progress(c.teller.progress(value)),
+const withSignal = ({ signal }: Context, given: Options | undefined) => ({ ...given, signal })
+const withProgress = (c: Context, given: Options | undefined) => ({
+  ...withSignal(c, given),
+  onProgress: (value: runtime.RuntimeProgress) => c.progress(c.redactor.progress(value)),
 })
 
 /** What a channel does: the adapter's method of its row, or the function in `OWN`. */
@@ -43,22 +43,23 @@ export function runOf(name: string, { method, args }: Row): Run {
   return (c, ...given) => {
     const values = Array.from({ length: before }, (_, i) => given[i])
     // biome-ignore lint/suspicious/noExplicitAny: a method of the table, with arguments by the table
-    return (c.runtime as any)[method as string](...values, under(c, given[before]))
+    return (c.runtime as any)[method as string](...values, withSignal(c, given[before]))
   }
 }
 
 const OWN: Record<string, Run> = {
-  'runtime.start': (c, o) => brought(c, (p) => c.manager.initialize(p), o),
-  'runtime.switch': (c, type, o) => brought(c, (p) => c.manager.switchRuntime(type, p), o),
-  'runtime.stop': (c, o) => c.manager.stop(steps(c, o)),
-  'runtime.detect': async (c, o) => c.teller.detection(await c.manager.detectAvailableRuntimes(under(c, o))),
-  'runtime.status': (c) => c.teller.status(c.manager.getStatus()),
-  'runtime.isAvailable': (c, o) => c.manager.getRuntime().isAvailable(under(c, o)),
-  'runtime.on': (c, event) => changes(c, event),
+  'runtime.start': (c, o) => startRuntime(c, (p) => c.manager.initialize(p), o),
+  'runtime.switch': (c, type, o) => startRuntime(c, (p) => c.manager.switchRuntime(type, p), o),
+  'runtime.stop': (c, o) => c.manager.stop(withProgress(c, o)),
+  'runtime.detect': async (c, o) => c.redactor.detection(await c.manager.detectAvailableRuntimes(withSignal(c, o))),
+  'runtime.status': (c) => c.redactor.status(c.manager.getStatus()),
+  'runtime.isAvailable': (c, o) => c.manager.getRuntime().isAvailable(withSignal(c, o)),
+  'runtime.on': (c, event) => managerEvents(c, event),
 
   'container.start': async (c, wanted, o) =>
-    c.runtime.startContainer(await harmless(c, wanted, under(c, o)), under(c, o)),
-  'container.details': async (c, id, o) => c.teller.container(await c.runtime.getContainerDetails(id, under(c, o))),
+    c.runtime.startContainer(await permittedConfig(c, wanted, withSignal(c, o)), withSignal(c, o)),
+  'container.details': async (c, id, o) =>
+    c.redactor.container(await c.runtime.getContainerDetails(id, withSignal(c, o))),
   'container.exec': async (c, word, argv, o) => {
     // The app decides about the container, not about the name that the window uses.
     const { id, name } = await c.runtime.inspectContainer(word, {
@@ -66,48 +67,49 @@ const OWN: Record<string, Run> = {
       signal: c.signal,
     })
     const { timeoutMs: _, ...options } = o ?? {}
-    await permitted(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
-    return c.runtime.execInContainer(id, argv, under(c, o))
+    await requirePermission(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
+    return c.runtime.execInContainer(id, argv, withSignal(c, o))
   },
   'container.logs': async (c, id, o) => {
-    const log = await c.runtime.getContainerLogs(id, under(c, o))
+    const log = await c.runtime.getContainerLogs(id, withSignal(c, o))
     // As text, without splitting a character.
     return (log as NodeJS.ReadableStream).setEncoding('utf8')
   },
 
   'image.pull': async (c, name, o) => {
-    await usable(c, 'pull', name)
-    const credentials = !o?.auth && (await may(c, 'credentials', { image: name })) ? 'user' : 'none'
-    return c.runtime.pullImage(name, (p) => c.progress(p), { ...under(c, o), credentials })
+    await checkImage(c, 'pull', name)
+    const credentials = !o?.auth && (await isAllowed(c, 'credentials', { image: name })) ? 'user' : 'none'
+    return c.runtime.pullImage(name, (p) => c.progress(p), { ...withSignal(c, o), credentials })
   },
   'image.list': async (c, o) => {
-    if (!(await c.runtime.isPrivate(under(c, o)))) await permitted(c, 'images', { action: 'list' }, 'list images')
-    return c.runtime.listImages(under(c, o))
+    if (!(await c.runtime.isPrivate(withSignal(c, o))))
+      await requirePermission(c, 'images', { action: 'list' }, 'list images')
+    return c.runtime.listImages(withSignal(c, o))
   },
   'image.remove': async (c, id, f, o) => {
-    if (!(await c.runtime.isPrivate(under(c, o))))
-      await permitted(c, 'images', { action: 'remove', image: id }, 'remove images')
-    return c.runtime.removeImage(id, f, under(c, o))
+    if (!(await c.runtime.isPrivate(withSignal(c, o))))
+      await requirePermission(c, 'images', { action: 'remove', image: id }, 'remove images')
+    return c.runtime.removeImage(id, f, withSignal(c, o))
   },
   'image.tag': async (c, image, target, o) => {
     // On the app’s own engine, too: the app would start the window’s image by that name.
-    await permitted(c, 'images', { action: 'tag', image, target }, 'name images')
-    return c.runtime.tagImage(image, target, under(c, o))
+    await requirePermission(c, 'images', { action: 'tag', image, target }, 'name images')
+    return c.runtime.tagImage(image, target, withSignal(c, o))
   },
 
-  'volume.list': async (c, o) => c.teller.volumes(await c.runtime.listVolumes(under(c, o))),
+  'volume.list': async (c, o) => c.redactor.volumes(await c.runtime.listVolumes(withSignal(c, o))),
 }
 
 /** One kind of the manager's events; for `state`, the current one first. */
-async function* changes(
-  { manager, events, teller, signal }: Context,
+async function* managerEvents(
+  { manager, events, redactor, signal }: Context,
   event: keyof runtime.ContainerManagerEvents,
 ): AsyncGenerator<unknown> {
   const waiting: unknown[] = event === 'state' ? [manager.getStatus()] : []
   // biome-ignore lint/suspicious/noExplicitAny: what the event brings
   const told = (value: any) => {
-    if (event === 'state') return teller.status(value)
-    return event === 'progress' ? teller.progress(value) : value
+    if (event === 'state') return redactor.status(value)
+    return event === 'progress' ? redactor.progress(value) : value
   }
   let wake = () => {}
   const push = (value: unknown) => {
@@ -135,19 +137,19 @@ async function* changes(
 }
 
 /** Starts a runtime; the app decides about downloads. */
-async function brought(
+async function startRuntime(
   c: Context,
   bring: (p: Parameters<runtime.ContainerManager['initialize']>[0]) => Promise<void>,
   given: Options | undefined,
 ): Promise<void> {
   let refused: Refused | undefined
   const download = async (type: runtime.RuntimeType) => {
-    if (await may(c, 'download', { runtime: type })) return true
-    refused = no('download a runtime', 'download')
+    if (await isAllowed(c, 'download', { runtime: type })) return true
+    refused = denied('download a runtime', 'download')
     return false
   }
   try {
-    await bring({ ...steps(c, given), download })
+    await bring({ ...withProgress(c, given), download })
   } catch (error) {
     throw refused ?? error
   }
@@ -156,34 +158,34 @@ async function brought(
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 
 /** The configuration as a window may have it, with the real paths that the app was asked about. */
-async function harmless(
+async function permittedConfig(
   c: Context,
   wanted: runtime.ContainerConfig,
   o: runtime.CallOptions,
 ): Promise<runtime.ContainerConfig> {
   const config: runtime.ContainerConfig = { ...wanted, credentials: 'none' }
-  await usable(c, 'start', config.image)
-  if (wanted.ports) config.ports = await published(c, config, wanted.ports)
+  await checkImage(c, 'start', config.image)
+  if (wanted.ports) config.ports = await permittedPorts(c, config, wanted.ports)
   const volumes = wanted.volumes ?? []
   const field = (i: number) => `volumes[${i}].host`
   const paths = [...volumes.entries()].filter(([, { host }]) => !VOLUME_NAME.test(host))
   for (const [i, volume] of paths) {
     const host = c.allow.hostPath && (await realPath(field(i), volume.host))
-    if (host === undefined) throw no('mount this path', 'hostPath', field(i))
+    if (host === undefined) throw denied('mount this path', 'hostPath', field(i))
     volumes[i] = { ...volume, host }
   }
   for (const [i] of paths) {
     const { host: path, readOnly = false } = volumes[i] as (typeof volumes)[0]
-    await permitted(c, 'hostPath', { path, readOnly, config }, 'mount this path', field(i))
+    await requirePermission(c, 'hostPath', { path, readOnly, config }, 'mount this path', field(i))
   }
   // An image that is there needs no pull.
   if (c.allow.credentials && (config.platform || !(await c.runtime.imageExists(config.image, o)))) {
-    if (await may(c, 'credentials', { image: config.image })) config.credentials = 'user'
+    if (await isAllowed(c, 'credentials', { image: config.image })) config.credentials = 'user'
   }
   return config
 }
 
-async function published(
+async function permittedPorts(
   c: Context,
   config: runtime.ContainerConfig,
   ports: Record<string, string>,
@@ -195,11 +197,11 @@ async function published(
     const request = { containerPort, hostPort: host.slice(colon + 1), address, config }
     if (address === undefined) {
       // On Docker and the system's containerd that means all addresses.
-      all.push([containerPort, (await may(c, 'publish', request)) ? host : `127.0.0.1:${host}`])
+      all.push([containerPort, (await isAllowed(c, 'publish', request)) ? host : `127.0.0.1:${host}`])
     } else {
       const local = address === '::1' || (isIPv4(address) && address.startsWith('127.'))
       if (!local)
-        await permitted(c, 'publish', request, 'publish ports to others', `ports.${containerPort.slice(0, 60)}`)
+        await requirePermission(c, 'publish', request, 'publish ports to others', `ports.${containerPort.slice(0, 60)}`)
       all.push([containerPort, host])
     }
   }
@@ -207,15 +209,15 @@ async function published(
 }
 
 /** Refuses an image that the app does not allow; without `useImage` all are allowed. */
-async function usable(c: Context, action: 'start' | 'pull', image: string): Promise<void> {
-  if (c.allow.useImage) await permitted(c, 'useImage', { action, image }, 'use this image')
+async function checkImage(c: Context, action: 'start' | 'pull', image: string): Promise<void> {
+  if (c.allow.useImage) await requirePermission(c, 'useImage', { action, image }, 'use this image')
 }
 
-type Asked = Exclude<keyof Allow, 'sender'>
-type Request<K extends Asked> = Omit<Parameters<NonNullable<Allow[K]>>[0], 'event'>
+type Permission = Exclude<keyof Allow, 'sender'>
+type Request<K extends Permission> = Omit<Parameters<NonNullable<Allow[K]>>[0], 'event'>
 
 /** Asks the app's permission. A missing function, an error or any answer but `true` means no. */
-export async function may<K extends Asked>(
+export async function isAllowed<K extends Permission>(
   { allow, event }: Pick<Context, 'allow' | 'event'>,
   what: K,
   request: Request<K>,
@@ -228,17 +230,17 @@ export async function may<K extends Asked>(
   }
 }
 
-async function permitted<K extends Asked>(
+async function requirePermission<K extends Permission>(
   c: Context,
   what: K,
   request: Request<K>,
-  deed: string,
+  action: string,
   field?: string,
 ): Promise<void> {
-  if (!(await may(c, what, request))) throw no(deed, what, field)
+  if (!(await isAllowed(c, what, request))) throw denied(action, what, field)
 }
 
-function no(deed: string, what: keyof Allow, field?: string): Refused {
+function denied(action: string, what: keyof Allow, field?: string): Refused {
   const hint = `The app decides that in its main process: registerRuntimeIpc(…, { allow }), allow.${what}.`
-  return new Refused('PERMISSION_DENIED', `A window may not ${deed}`, hint, field ? { field } : {})
+  return new Refused('PERMISSION_DENIED', `A window may not ${action}`, hint, field ? { field } : {})
 }

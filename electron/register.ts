@@ -1,26 +1,26 @@
 import { EventEmitter } from 'node:events'
 import type * as runtime from 'lima-runtime'
-import { type Check, callback, options as only, optional, Refused, shape, small } from './check'
+import { type Check, callback, checkSize, options as only, optional, Refused, shape } from './check'
 import type * as api from './main'
-import { type Context, may, runOf } from './methods'
+import { type Context, isAllowed, runOf } from './methods'
 import { type Row, TABLE } from './table'
-import { Teller } from './tell'
+import { Redactor } from './tell'
 
 /** How many pieces of a stream may be on their way to a window before its source waits. */
-const ROOM = 16
+const MAX_UNACKNOWLEDGED = 16
 /** How many calls and streams one window may have, its earlier pages' included; more is a mistake or an attack. */
-const MOST = 256
+const MAX_CALLS_OF_WINDOW = 256
 /** How many all windows may have: a page may open and close others. */
-const MOST_IN_ALL = 1024
+const MAX_CALLS = 1024
 /** How long a call may run that nobody waits for any more. */
-const LEFT = 30 * 60_000
+const MAX_ABANDONED_MS = 30 * 60_000
 
 interface Running {
   abort: AbortController
-  goesOn: boolean
+  outlivesPage: boolean
   shared: boolean
   /** Pieces that were sent and not taken yet. */
-  onTheWay: number
+  unacknowledged: number
   taken: () => void
   /** Set when its page has left. */
   left?: NodeJS.Timeout | true
@@ -64,8 +64,8 @@ export function registerRuntimeIpc(
   OPTIONS('options', options)
   const allow = options.allow ?? {}
   const windows = new Map<api.WebContents, Window>()
-  const underWay = new Set<Running>()
-  const forgets = new Set<() => void>()
+  const runningCalls = new Set<Running>()
+  const cleanups = new Set<() => void>()
   // One listener for all windows: Node warns of a leak at the eleventh.
   const events = new EventEmitter().setMaxListeners(0)
   const forwards = EVENTS.map((event) => [event, (value: unknown) => events.emit(event, value)] as const)
@@ -86,8 +86,8 @@ export function registerRuntimeIpc(
         window.left.add(running)
         running.left = true
         running.taken()
-        if (!running.goesOn) running.abort.abort()
-        else if (!running.shared) running.left = setTimeout(() => running.abort.abort(), LEFT).unref()
+        if (!running.outlivesPage) running.abort.abort()
+        else if (!running.shared) running.left = setTimeout(() => running.abort.abort(), MAX_ABANDONED_MS).unref()
       }
     }
     const gone = () => {
@@ -97,35 +97,35 @@ export function registerRuntimeIpc(
     }
     const events = { destroyed: gone, 'render-process-gone': leave, 'did-navigate': leave }
     const forget = () => {
-      forgets.delete(forget)
+      cleanups.delete(forget)
       for (const [event, listener] of Object.entries(events)) sender.removeListener(event, listener)
     }
     for (const [event, listener] of Object.entries(events)) sender.on(event, listener)
-    forgets.add(forget)
+    cleanups.add(forget)
     return window
   }
 
-  const begin = (event: api.IpcEvent, request: unknown, kind: { goesOn?: true; shared?: true }) => {
+  const startCall = (event: api.IpcEvent, request: unknown, kind: { outlivesPage?: true; shared?: true }) => {
     if (event.sender.isDestroyed()) throw new Refused('INVALID_STATE', 'The window is closed')
-    if (!isPage(event)) throw new Refused('PERMISSION_DENIED', 'Only a window itself may use the runtime')
-    if (!admitted(allow, event)) throw new Refused('PERMISSION_DENIED', 'This window may not use the runtime')
+    if (!isTopFrame(event)) throw new Refused('PERMISSION_DENIED', 'Only a window itself may use the runtime')
+    if (!isSenderAllowed(allow, event)) throw new Refused('PERMISSION_DENIED', 'This window may not use the runtime')
     const { id, args } = (request ?? {}) as Request
     if (typeof id !== 'string' || id.length > 100 || !Array.isArray(args)) {
       throw new Refused('INVALID_ARGUMENT', 'args: not a call of exposeRuntime')
     }
-    small(args)
+    checkSize(args)
     const window = windowOf(event.sender)
     if (window.calls.has(id)) throw new Refused('INVALID_ARGUMENT', 'args: an id that is in use')
-    if (window.calls.size + window.left.size >= MOST || underWay.size >= MOST_IN_ALL) {
+    if (window.calls.size + window.left.size >= MAX_CALLS_OF_WINDOW || runningCalls.size >= MAX_CALLS) {
       const hint = 'Close streams that nobody reads.'
       throw new Refused('INVALID_STATE', 'Too many calls are under way', hint)
     }
     const running: Running = {
-      ...{ abort: new AbortController(), goesOn: kind.goesOn ?? false, shared: kind.shared ?? false },
-      ...{ onTheWay: 0, taken: () => {} },
+      ...{ abort: new AbortController(), outlivesPage: kind.outlivesPage ?? false, shared: kind.shared ?? false },
+      ...{ unacknowledged: 0, taken: () => {} },
     }
     window.calls.set(id, running)
-    underWay.add(running)
+    runningCalls.add(running)
     const send = (message: Record<string, unknown>) => {
       // The window may be gone, and `send` would throw.
       if (!running.left && window.calls.get(id) === running && !event.sender.isDestroyed()) {
@@ -135,7 +135,7 @@ export function registerRuntimeIpc(
     const end = () => {
       if (window.calls.get(id) === running) window.calls.delete(id)
       window.left.delete(running)
-      underWay.delete(running)
+      runningCalls.delete(running)
       if (typeof running.left === 'object') clearTimeout(running.left)
     }
     return { args, running, send, end }
@@ -145,70 +145,70 @@ export function registerRuntimeIpc(
   const contextOf = async (
     name: string,
     event: api.IpcEvent,
-    teller: Teller,
-    { running, send }: Pick<ReturnType<typeof begin>, 'running' | 'send'>,
+    redactor: Redactor,
+    { running, send }: Pick<ReturnType<typeof startCall>, 'running' | 'send'>,
   ): Promise<Context> => {
     const [group] = name.split('.')
     const { signal } = running.abort
     const progress = (value: unknown) => send({ value })
-    const context = { manager, events, allow, event, teller, signal, progress }
+    const context = { manager, events, allow, event, redactor, signal, progress }
     // These methods need no engine, and there may be none yet.
     if (group === 'runtime') return { ...context, runtime: undefined as unknown as runtime.ContainerAdapter }
     const engine = manager.getRuntime()
-    const foreign = group !== 'image' && (await may(context, 'foreign', { method: name }))
+    const foreign = group !== 'image' && (await isAllowed(context, 'foreign', { method: name }))
     return { ...context, runtime: engine.restricted({ foreign }) }
   }
 
-  /** `work` gets the teller once it is known what the window may be told. */
+  /** `work` gets the redactor once it is known what the window may be told. */
   const answer = async (
     event: api.IpcEvent,
     request: unknown,
-    kind: { goesOn?: true; shared?: true },
-    work: (begun: ReturnType<typeof begin>, teller: Teller) => Promise<unknown>,
+    kind: { outlivesPage?: true; shared?: true },
+    work: (call: ReturnType<typeof startCall>, redactor: Redactor) => Promise<unknown>,
   ) => {
-    let teller = new Teller(false)
+    let redactor = new Redactor(false)
     try {
-      const begun = begin(event, request, kind)
+      const call = startCall(event, request, kind)
       try {
-        teller = new Teller(await may({ allow, event }, 'diagnostics', {}), begun.args)
-        return { ok: true, value: await work(begun, teller) }
+        redactor = new Redactor(await isAllowed({ allow, event }, 'diagnostics', {}), call.args)
+        return { ok: true, value: await work(call, redactor) }
       } catch (error) {
-        begun.end()
+        call.end()
         throw error
       }
     } catch (error) {
-      return { ok: false, error: teller.error(error) }
+      return { ok: false, error: redactor.error(error) }
     }
   }
 
   for (const [name, row] of ROWS) {
     const run = runOf(name, row)
     ipcMain.handle(`lima-runtime:${name}`, (event, request) =>
-      answer(event, request, row, async (begun, teller) => {
-        const { running, send, end } = begun
+      answer(event, request, row, async (call, redactor) => {
+        const { running, send, end } = call
         if (row.shared) sharing.add(running)
-        let goesOn = false
+        let streaming = false
         try {
-          const args = checked(row.args, begun.args)
-          const value = await run(await contextOf(name, event, teller, begun), ...args)
+          const args = checked(row.args, call.args)
+          const value = await run(await contextOf(name, event, redactor, call), ...args)
           if (!row.watched) return value
-          goesOn = true
-          void pump(value as AsyncIterable<unknown>, running, teller, send).finally(end)
+          streaming = true
+          void pump(value as AsyncIterable<unknown>, running, redactor, send).finally(end)
         } finally {
           sharing.delete(running)
-          if (!goesOn) end()
+          if (!streaming) end()
         }
       }),
     )
   }
 
   /** The call of the page that a message is about. */
-  const meant = (event: api.IpcEvent, request: unknown): Running | undefined => {
+  const callOf = (event: api.IpcEvent, request: unknown): Running | undefined => {
     const id = (request as Request | undefined)?.id
-    return typeof id === 'string' && isPage(event) ? windows.get(event.sender)?.calls.get(id) : undefined
+    return typeof id === 'string' && isTopFrame(event) ? windows.get(event.sender)?.calls.get(id) : undefined
   }
   const cancel = (event: api.IpcEvent, request: unknown) => {
-    const running = meant(event, request)
+    const running = callOf(event, request)
     if (!running) return
     running.abort.abort()
     running.taken()
@@ -216,9 +216,9 @@ export function registerRuntimeIpc(
     if (sharing.delete(running) && sharing.size === 0) manager.abort()
   }
   const taken = (event: api.IpcEvent, request: unknown) => {
-    const running = meant(event, request)
-    if (!running || running.onTheWay === 0) return
-    running.onTheWay--
+    const running = callOf(event, request)
+    if (!running || running.unacknowledged === 0) return
+    running.unacknowledged--
     running.taken()
   }
   ipcMain.on('lima-runtime:cancel', cancel)
@@ -229,18 +229,18 @@ export function registerRuntimeIpc(
     ipcMain.removeListener('lima-runtime:cancel', cancel)
     ipcMain.removeListener('lima-runtime:taken', taken)
     for (const [event, forward] of forwards) manager.off(event, forward)
-    for (const forget of [...forgets]) forget()
-    for (const running of underWay) running.abort.abort()
+    for (const forget of [...cleanups]) forget()
+    for (const running of runningCalls) running.abort.abort()
     windows.clear()
   }
 }
 
 /** Only a top frame is the app's own. A frame that is gone or navigating (null) is refused. */
-function isPage({ senderFrame }: api.IpcEvent): boolean {
+function isTopFrame({ senderFrame }: api.IpcEvent): boolean {
   return senderFrame !== null && !senderFrame?.parent
 }
 
-function admitted(allow: api.Allow, event: api.IpcEvent): boolean {
+function isSenderAllowed(allow: api.Allow, event: api.IpcEvent): boolean {
   if (!allow.sender) return true
   try {
     // A promise does not count as an answer.
@@ -262,7 +262,7 @@ function checked(checks: Record<string, Check>, args: unknown[]): unknown[] {
 async function pump(
   source: AsyncIterable<unknown>,
   running: Running,
-  teller: Teller,
+  redactor: Redactor,
   send: (message: Record<string, unknown>) => void,
 ): Promise<void> {
   const { signal } = running.abort
@@ -270,9 +270,9 @@ async function pump(
   try {
     for await (const value of source) {
       if (signal.aborted) break
-      running.onTheWay++
+      running.unacknowledged++
       send({ value })
-      while (running.onTheWay >= ROOM && !signal.aborted) {
+      while (running.unacknowledged >= MAX_UNACKNOWLEDGED && !signal.aborted) {
         await new Promise<void>((resolve) => {
           running.taken = resolve
         })
@@ -282,5 +282,5 @@ async function pump(
     error = thrown
   }
   // A stream that the window closed has no listener for its end.
-  if (!signal.aborted) send(error === undefined ? { end: true } : { end: true, error: teller.error(error) })
+  if (!signal.aborted) send(error === undefined ? { end: true } : { end: true, error: redactor.error(error) })
 }

@@ -8,7 +8,7 @@ export interface Row {
   method?: keyof runtime.ContainerAdapter
   args: Record<string, Check>
   /** The call continues when its page is gone. Other calls end then, as do those that may wait for ever. */
-  goesOn?: true
+  outlivesPage?: true
   /** Work that windows share: one of them alone cannot end it. */
   shared?: true
   /** It calls `onProgress` of its options. */
@@ -26,14 +26,14 @@ const optionalFlag = optional(flag)
 const id = { id: string }
 
 /** Calls the adapter's method. */
-const asks = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
+const query = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
   method,
   args: { ...args, ...('options' in args ? {} : plain) },
 })
 /** Calls a method that changes something. */
-const does = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
-  ...asks(method, args),
-  goesOn: true,
+const command = (method: keyof runtime.ContainerAdapter, args: Record<string, Check>): Row => ({
+  ...query(method, args),
+  outlivesPage: true,
 })
 
 const config = options({
@@ -52,30 +52,30 @@ const config = options({
 /** The methods a window may call: the page's functions, the channels and their checks are made of this table. */
 export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row } } = {
   runtime: {
-    start: { args: plain, goesOn: true, shared: true, reports: true },
+    start: { args: plain, outlivesPage: true, shared: true, reports: true },
     switch: {
       args: { type: oneOf('docker', 'containerd', 'lima'), ...plain },
-      ...{ goesOn: true, shared: true, reports: true },
+      ...{ outlivesPage: true, shared: true, reports: true },
     },
-    stop: { args: plain, goesOn: true, reports: true },
+    stop: { args: plain, outlivesPage: true, reports: true },
     detect: { args: plain },
     status: { args: {} },
     isAvailable: { args: plain },
     on: { args: { event: oneOf('state', 'progress', 'runtime-changed') }, watched: true },
   },
   container: {
-    start: { args: { config, ...plain }, goesOn: true },
-    stop: does('stopContainer', { id: string, timeout: optional(number) }),
-    restart: does('restartContainer', { id: string, timeout: optional(number) }),
-    remove: does('removeContainer', { id: string, force: optionalFlag }),
-    kill: does('killContainer', { id: string, signal: text }),
-    pause: does('pauseContainer', id),
-    unpause: does('unpauseContainer', id),
-    wait: asks('waitContainer', id),
-    inspect: asks('inspectContainer', id),
+    start: { args: { config, ...plain }, outlivesPage: true },
+    stop: command('stopContainer', { id: string, timeout: optional(number) }),
+    restart: command('restartContainer', { id: string, timeout: optional(number) }),
+    remove: command('removeContainer', { id: string, force: optionalFlag }),
+    kill: command('killContainer', { id: string, signal: text }),
+    pause: command('pauseContainer', id),
+    unpause: command('unpauseContainer', id),
+    wait: query('waitContainer', id),
+    inspect: query('inspectContainer', id),
     details: { args: { ...id, ...plain } },
-    list: asks('listContainers', { options: optional(options({ ...call, all: optionalFlag, filters })) }),
-    stats: asks('getContainerStats', id),
+    list: query('listContainers', { options: optional(options({ ...call, all: optionalFlag, filters })) }),
+    stats: query('getContainerStats', id),
     exec: {
       args: {
         ...{ id: string, argv: list(string) },
@@ -104,36 +104,36 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
           options({ ...call, platform: text, auth: optional(shape({ username: string, password: string })) }),
         ),
       },
-      ...{ goesOn: true, reports: true },
+      ...{ outlivesPage: true, reports: true },
     },
     list: { args: plain },
-    remove: { args: { id: string, force: optionalFlag, ...plain }, goesOn: true },
-    exists: asks('imageExists', { name: string }),
-    tag: { args: { source: string, target: string, ...plain }, goesOn: true },
+    remove: { args: { id: string, force: optionalFlag, ...plain }, outlivesPage: true },
+    exists: query('imageExists', { name: string }),
+    tag: { args: { source: string, target: string, ...plain }, outlivesPage: true },
   },
   network: {
-    create: does('createNetwork', {
+    create: command('createNetwork', {
       name: string,
       options: optional(options({ ...call, driver: text, internal: optionalFlag, attachable: optionalFlag })),
     }),
-    remove: does('removeNetwork', id),
-    list: asks('listNetworks', {}),
-    connect: does('connectContainerToNetwork', { containerId: string, networkId: string }),
-    disconnect: does('disconnectContainerFromNetwork', { containerId: string, networkId: string }),
+    remove: command('removeNetwork', id),
+    list: query('listNetworks', {}),
+    connect: command('connectContainerToNetwork', { containerId: string, networkId: string }),
+    disconnect: command('disconnectContainerFromNetwork', { containerId: string, networkId: string }),
   },
   volume: {
-    create: does('createVolume', {
+    create: command('createVolume', {
       name: string,
       options: optional(options({ ...call, driver: text, labels: optional(record(string)) })),
     }),
-    remove: does('removeVolume', { name: string, force: optionalFlag }),
+    remove: command('removeVolume', { name: string, force: optionalFlag }),
     list: { args: plain },
   },
   system: {
-    info: asks('getSystemInfo', {}),
-    diskUsage: asks('diskUsage', {}),
+    info: query('getSystemInfo', {}),
+    diskUsage: query('diskUsage', {}),
     // Without `scope`: a window may not prune others' things on the user's engine.
-    prune: asks('prune', {
+    prune: query('prune', {
       options: optional(
         options({
           ...call,
@@ -145,7 +145,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
       ),
     }),
     events: {
-      ...asks('events', { options: optional(options({ ...call, since: optional(number), filters })) }),
+      ...query('events', { options: optional(options({ ...call, since: optional(number), filters })) }),
       watched: true,
     },
   },

@@ -12,7 +12,7 @@ export interface WireError {
 }
 
 /** Every code, with the text that replaces a message that windows must not see. */
-const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
+const SAFE_MESSAGES: Record<runtime.RuntimeErrorCode, string> = {
   NOT_INSTALLED: 'The runtime is not installed',
   UNSUPPORTED_PLATFORM: 'This computer cannot run it',
   ROOT_USER: 'Lima refuses to run as root',
@@ -49,21 +49,21 @@ const TEXTS: Record<runtime.RuntimeErrorCode, string> = {
 }
 
 /** Details about the call and its objects; none about files, logs or programs. */
-const FACTS = new Set([
+const SAFE_DETAILS = new Set([
   ...['field', 'timeoutMs', 'id', 'image', 'network', 'volume', 'port', 'status', 'exitCode', 'signal', 'platform'],
   ...['component', 'expected', 'actual', 'size', 'needed', 'available', 'retryAfterSeconds'],
 ])
 
 /** A longer text is a log. */
-const LONGEST = 500
+const MAX_LENGTH = 500
 
 /** `sent` is what the window itself sent, which it may be told again. */
-export class Teller {
-  readonly #open: boolean
+export class Redactor {
+  readonly #unredacted: boolean
   readonly #sent: unknown
 
-  constructor(open: boolean, sent?: unknown) {
-    this.#open = open
+  constructor(unredacted: boolean, sent?: unknown) {
+    this.#unredacted = unredacted
     this.#sent = sent
   }
 
@@ -75,28 +75,33 @@ export class Teller {
       | Record<string, unknown>
       | undefined
     // Another error's text could say anything.
-    if (typeof code !== 'string' || !Object.hasOwn(TEXTS, code) || (code === 'INTERNAL' && !this.#open)) {
+    if (typeof code !== 'string' || !Object.hasOwn(SAFE_MESSAGES, code) || (code === 'INTERNAL' && !this.#unredacted)) {
       const said = typeof message === 'string' ? message : String(thrown)
-      return { name: 'RuntimeError', code: 'INTERNAL', message: this.#open ? said : TEXTS.INTERNAL, details: {} }
+      return {
+        name: 'RuntimeError',
+        code: 'INTERNAL',
+        message: this.#unredacted ? said : SAFE_MESSAGES.INTERNAL,
+        details: {},
+      }
     }
     const known = code as runtime.RuntimeErrorCode
-    const facts = this.#facts(details ?? {})
-    const { field } = facts
-    const instead = TEXTS[known] + (field && known === 'INVALID_ARGUMENT' ? `: ${field}` : '')
+    const safeDetails = this.#safeDetails(details ?? {})
+    const { field } = safeDetails
+    const instead = SAFE_MESSAGES[known] + (field && known === 'INVALID_ARGUMENT' ? `: ${field}` : '')
     const advice = this.text(hint)
     return {
       name: 'RuntimeError',
       code: known,
       message: this.text(message) ?? instead,
       ...(advice && { hint: advice }),
-      details: facts,
+      details: safeDetails,
     }
   }
 
   /** The text, unless a window must not see it. */
   text(text: unknown): string | undefined {
     if (typeof text !== 'string') return undefined
-    return this.#open || (text.length <= LONGEST && !this.#describes(text)) ? text : undefined
+    return this.#unredacted || (text.length <= MAX_LENGTH && !this.#revealsPath(text)) ? text : undefined
   }
 
   status(status: runtime.ManagerStatus): object {
@@ -115,7 +120,7 @@ export class Teller {
   }
 
   detection(found: runtime.RuntimeDetection): runtime.RuntimeDetection {
-    if (this.#open) return found
+    if (this.#unredacted) return found
     const details = found.details.map(({ endpoint: _, tried: __, reason, hint, ...rest }) => {
       const [why, advice] = [this.text(reason), this.text(hint)]
       return { ...rest, ...(why && { reason: why }), ...(advice && { hint: advice }) }
@@ -125,20 +130,20 @@ export class Teller {
 
   container(details: runtime.ContainerDetails): object {
     const { raw, ...rest } = details
-    return this.#open ? details : rest
+    return this.#unredacted ? details : rest
   }
 
   volumes(volumes: runtime.VolumeInfo[]): object[] {
-    return this.#open ? volumes : volumes.map(({ mountpoint: _, ...rest }) => rest)
+    return this.#unredacted ? volumes : volumes.map(({ mountpoint: _, ...rest }) => rest)
   }
 
-  #facts(details: Record<string, unknown>): Record<string, unknown> {
+  #safeDetails(details: Record<string, unknown>): Record<string, unknown> {
     try {
       const all = Object.entries(JSON.parse(JSON.stringify(details)))
-      if (this.#open) return Object.fromEntries(all)
+      if (this.#unredacted) return Object.fromEntries(all)
       return Object.fromEntries(
         all.filter(([key, value]) => {
-          if (!FACTS.has(key)) return false
+          if (!SAFE_DETAILS.has(key)) return false
           return typeof value === 'string'
             ? this.text(value) !== undefined
             : ['number', 'boolean'].includes(typeof value)
@@ -150,23 +155,24 @@ export class Teller {
   }
 
   /** Whether it names a path, socket or address of this computer that the window has not sent itself. */
-  #describes(text: string): boolean {
+  #revealsPath(text: string): boolean {
     if (CREDENTIALS.test(text)) return true
-    const places = text.replace(WEB, ' ').match(PLACE) ?? []
-    return places.some((place) => !says(this.#sent, place.replace(/[.:]+$/, '')))
+    const paths = text.replace(WEB_URL, ' ').match(LOCAL_PATH) ?? []
+    return paths.some((path) => !contains(this.#sent, path.replace(/[.:]+$/, '')))
   }
 }
 
 const CREDENTIALS = /:\/\/[^\s/]*@/
 /** Web addresses say nothing about this computer. */
-const WEB = /\bhttps?:\/\/[\w.-]+(:\d+)?(\/[\w./%:@+-]*)?/g
+const WEB_URL = /\bhttps?:\/\/[\w.-]+(:\d+)?(\/[\w./%:@+-]*)?/g
 /** Paths and sockets: `/a/b`, `unix:///a`, `C:\a`, `\\server\a`, with what follows. */
-const PLACE = /(?<![\w.~-])\/+[\w.~%@-][^\s"'`,;()[\]{}]*|\b[A-Za-z]:[\\/][^\s"'`,;()[\]{}]*|\\\\[^\s"'`,;()[\]{}]+/g
+const LOCAL_PATH =
+  /(?<![\w.~-])\/+[\w.~%@-][^\s"'`,;()[\]{}]*|\b[A-Za-z]:[\\/][^\s"'`,;()[\]{}]*|\\\\[^\s"'`,;()[\]{}]+/g
 
-function says(value: unknown, text: string): boolean {
+function contains(value: unknown, text: string): boolean {
   if (typeof value === 'string') return value.includes(text)
   if (typeof value !== 'object' || value === null) return false
   // By index only: nobody has checked an array's other properties.
-  if (Array.isArray(value)) return value.some((inner) => says(inner, text))
-  return Object.entries(value).some(([key, inner]) => key.includes(text) || says(inner, text))
+  if (Array.isArray(value)) return value.some((inner) => contains(inner, text))
+  return Object.entries(value).some(([key, inner]) => key.includes(text) || contains(inner, text))
 }

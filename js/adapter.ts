@@ -14,7 +14,7 @@ import {
   string,
   strings,
 } from './call'
-import { atOnce, invalid } from './errors'
+import { callSync, invalid } from './errors'
 import { engineOf, LimaRuntimeManager } from './lima'
 import { type Adapter, native } from './native'
 import { items, readable, uploading } from './streams'
@@ -26,7 +26,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   readonly #native: Adapter
 
   protected constructor(make: () => Adapter) {
-    this.#native = atOnce(make)
+    this.#native = callSync(make)
   }
 
   getRuntimeType(): api.RuntimeType {

@@ -1,6 +1,6 @@
 import type * as api from '../index'
 import { invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
-import { atOnce } from './errors'
+import { callSync } from './errors'
 import { type BundledManager, native, resourcesPath } from './native'
 
 interface Paths {
@@ -23,7 +23,7 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   readonly #native: BundledManager
 
   constructor(options?: api.BundledRuntimeOptions) {
-    this.#native = atOnce(() => new native.BundledManager(json('options', options), resourcesPath))
+    this.#native = callSync(() => new native.BundledManager(json('options', options), resourcesPath))
   }
 
   async isInstalled(options?: api.CallOptions): Promise<boolean> {
@@ -39,15 +39,15 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   }
 
   async initialize(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.initialize(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.initialize(report, call))
   }
 
   async install(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.install(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.install(report, call))
   }
 
   async startDaemon(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.startDaemon(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.startDaemon(report, call))
   }
 
   async stopDaemon(options?: api.CallOptions): Promise<void> {
@@ -83,12 +83,15 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
     }
   }
 
-  async #work(p: api.Progress | undefined, run: (report: Report, call: NativeCall) => Promise<void>): Promise<void> {
+  async #runWithProgress(
+    p: api.Progress | undefined,
+    run: (report: Report, call: NativeCall) => Promise<void>,
+  ): Promise<void> {
     const { options, report } = progress(p)
     await invokeAndWarn(options, (call) => run(report, call))
   }
 
   #paths(): Paths {
-    return JSON.parse(atOnce(() => this.#native.paths()))
+    return JSON.parse(callSync(() => this.#native.paths()))
   }
 }

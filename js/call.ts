@@ -48,7 +48,7 @@ export function invokeAndWarn<T>(
   return invoke(options, run, new native.CancelHandle())
 }
 
-/** The options of a call, refused where they are none. `more` is JSON: what is not the same for every call, if anything. */
+/** Checks the options of a call. `more`: the options that only this method has, as JSON. */
 export function checked(options: CallOptions | undefined): CallOptions & { more?: string } {
   if (options === undefined) return {}
   const { signal, timeoutMs, ...rest } = readable('options', () => ({ ...object('options', options) })) as CallOptions
@@ -64,7 +64,7 @@ export function checked(options: CallOptions | undefined): CallOptions & { more?
   return { signal, timeoutMs, ...(more && { more }) }
 }
 
-/** As {@link checked}, of a call whose every option stays on this side. */
+/** As {@link checked}, for a call whose options all stay on this side. */
 export function checkedAlone(options: CallOptions | undefined): CallOptions {
   const { more, ...call } = checked(options)
   const [unknown] = Object.keys(JSON.parse(more ?? '{}'))
@@ -72,7 +72,7 @@ export function checkedAlone(options: CallOptions | undefined): CallOptions {
   return call
 }
 
-/** An options object without one of its fields, which stays on this side. */
+/** Takes the field that stays on this side out of an options object. */
 export function apart<T extends object, K extends string & keyof T>(
   field: string,
   options: T | undefined,
@@ -121,12 +121,12 @@ export function callback<P>(field: string, f: ((event: P) => void) | undefined):
 /** Checks JavaScript types; the core checks values. `field` is what the caller wrote. */
 export function string(field: string, value: unknown): string {
   if (typeof value !== 'string') throw invalid(field, `must be a string, not ${kind(value)}`)
-  if (value.length > LONGEST) throw invalid(field, `is too long: ${value.length} characters`)
+  if (value.length > MAX_LENGTH) throw invalid(field, `is too long: ${value.length} characters`)
   return value
 }
 
 /** Longer than any valid text; it would only block Node's thread on its way to the core's checks. */
-const LONGEST = 1 << 20
+const MAX_LENGTH = 1 << 20
 
 export function strings(field: string, value: unknown): string[] {
   if (!Array.isArray(value)) throw invalid(field, `must be an array of strings, not ${kind(value)}`)
@@ -172,7 +172,7 @@ export function json(field: string, value: unknown): string {
   if (value === undefined) return '{}'
   return readable(field, () => {
     const given = object(field, value)
-    for (const [key, inner] of Object.entries(given)) expressible(string(key.slice(0, 60), key), inner, 0)
+    for (const [key, inner] of Object.entries(given)) checkJson(string(key.slice(0, 60), key), inner, 0)
     return JSON.stringify(given)
   })
 }
@@ -191,7 +191,7 @@ function readable<T>(field: string, read: () => T): T {
 }
 
 /** Refuses what JSON would drop or change: null, NaN, functions, a Map. */
-function expressible(path: string, value: unknown, depth: number): void {
+function checkJson(path: string, value: unknown, depth: number): void {
   if (value === undefined || typeof value === 'boolean') return
   if (typeof value === 'string') {
     string(path, value)
@@ -204,7 +204,7 @@ function expressible(path: string, value: unknown, depth: number): void {
   if (Array.isArray(value)) {
     value.forEach((inner, i) => {
       if (inner === undefined) throw invalid(`${path}[${i}]`, 'must not be undefined')
-      deeper(`${path}[${i}]`, inner, depth)
+      checkNested(`${path}[${i}]`, inner, depth)
     })
     return
   }
@@ -215,17 +215,17 @@ function expressible(path: string, value: unknown, depth: number): void {
   for (const [key, inner] of Object.entries(value as object)) {
     const name = `${path}.${key.slice(0, 60)}`
     string(name, key)
-    deeper(name, inner, depth)
+    checkNested(name, inner, depth)
   }
 }
 
-function deeper(path: string, value: unknown, depth: number): void {
-  if (depth === DEEPEST) throw new RangeError('it is nested too deeply, or holds itself')
-  expressible(path, value, depth + 1)
+function checkNested(path: string, value: unknown, depth: number): void {
+  if (depth === MAX_DEPTH) throw new RangeError('it is nested too deeply, or holds itself')
+  checkJson(path, value, depth + 1)
 }
 
 /** Deeper than any option is. */
-const DEEPEST = 8
+const MAX_DEPTH = 8
 
 function object(field: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -27,7 +27,7 @@ export function invalid(field: string, problem: string): RuntimeError {
 }
 
 /** Runs a synchronous native call; its error becomes a `RuntimeError`. */
-export function atOnce<T>(ask: () => T): T {
+export function callSync<T>(ask: () => T): T {
   try {
     return ask()
   } catch (error) {

@@ -12,7 +12,7 @@ import {
   string,
   strings,
 } from './call'
-import { atOnce } from './errors'
+import { callSync } from './errors'
 import { type Adapter, type LimaManager, native, resourcesPath } from './native'
 
 interface Paths {
@@ -23,7 +23,7 @@ interface Paths {
 }
 
 /** The VM's state during a phase. */
-const ON_THE_WAY: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>> = {
+const STATE_DURING: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>> = {
   create: 'starting',
   boot: 'starting',
   provision: 'starting',
@@ -45,7 +45,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
 
   constructor(options?: api.LimaRuntimeOptions) {
     super()
-    this.#native = atOnce(() => new native.LimaManager(json('options', options), resourcesPath))
+    this.#native = callSync(() => new native.LimaManager(json('options', options), resourcesPath))
     natives.set(this, this.#native)
   }
 
@@ -70,31 +70,31 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async initialize(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.initialize(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.initialize(report, call))
   }
 
   async install(p?: api.Progress & { repair?: boolean | undefined }): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.install(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.install(report, call))
   }
 
   async start(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.start(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.start(report, call))
   }
 
   async stop(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.stop(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.stop(report, call))
   }
 
   async restart(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.restart(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.restart(report, call))
   }
 
   async delete(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.delete(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.delete(report, call))
   }
 
   async factoryReset(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.factoryReset(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.factoryReset(report, call))
   }
 
   async configure(
@@ -110,7 +110,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async notifyResume(p?: api.Progress): Promise<void> {
-    await this.#work(p, (report, call) => this.#native.resume(report, call))
+    await this.#runWithProgress(p, (report, call) => this.#native.resume(report, call))
   }
 
   async diagnose(options?: api.CallOptions): Promise<api.DiagnosticCheck[]> {
@@ -127,14 +127,14 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   /** Runs a call that reports progress to its caller and to listeners, and may change the VM's state. */
-  async #work(
+  async #runWithProgress(
     p: api.Progress | undefined,
     run: (report: (event: string) => void, call: NativeCall) => Promise<void>,
   ): Promise<void> {
     const { options, report } = progress(p)
     const listener = callback<api.RuntimeProgress>('progress', (event) => {
-      const state = ON_THE_WAY[event.phase]
-      if (state) this.#tell({ state })
+      const state = STATE_DURING[event.phase]
+      if (state) this.#emitState({ state })
       this.emit('progress', event)
     })
     const both = (text: string) => {
@@ -146,19 +146,19 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
       await invokeAndWarn(options, (call) => run(both, call))
       failed = false
     } finally {
-      const told = this.#look()
+      const refreshed = this.#refreshState()
       // A caller that gave up does not wait for this.
-      if (!failed) await told
+      if (!failed) await refreshed
     }
   }
 
-  async #look(): Promise<void> {
+  async #refreshState(): Promise<void> {
     if (this.listenerCount('state') === 0) return
     const status = await this.getStatus().catch(() => undefined)
-    if (status) callback<api.LimaStatus>('state', (s) => this.#tell(s))?.(JSON.stringify(status))
+    if (status) callback<api.LimaStatus>('state', (s) => this.#emitState(s))?.(JSON.stringify(status))
   }
 
-  #tell(status: api.LimaStatus): void {
+  #emitState(status: api.LimaStatus): void {
     if (status.state === this.#state) return
     this.#state = status.state
     this.emit('state', status)
@@ -166,7 +166,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
 
   async uninstall(options?: api.UninstallOptions): Promise<void> {
     await invoke(options, (call) => this.#native.uninstall(call))
-    await this.#look()
+    await this.#refreshState()
   }
 
   getLimactlPath(): string {
@@ -186,6 +186,6 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   #path(name: keyof Paths): string {
-    return (JSON.parse(atOnce(() => this.#native.paths())) as Paths)[name]
+    return (JSON.parse(callSync(() => this.#native.paths())) as Paths)[name]
   }
 }

@@ -3,7 +3,7 @@ import type * as api from '../index'
 import { type ContainerAdapter, ContainerdAdapter, DockerAdapter, LimaContainerAdapter } from './adapter'
 import { BundledRuntimeManager } from './bundled'
 import { apart, checkedAlone, invoke, json, progress } from './call'
-import { atOnce, invalid, RuntimeError } from './errors'
+import { callSync, invalid, RuntimeError } from './errors'
 import { LimaRuntimeManager } from './lima'
 import { native, resourcesPath } from './native'
 import { Shared } from './shared'
@@ -12,7 +12,7 @@ type Steps = { onProgress: (p: api.RuntimeProgress) => void; signal: AbortSignal
 type Download = NonNullable<api.BringOptions['download']>
 
 /** A start or a switch. */
-interface Work {
+interface PendingStart {
   shared: Shared
   target: api.RuntimeType | undefined
   /** All callers that wait for it, each with whether downloads are allowed. */
@@ -26,7 +26,7 @@ interface Backend {
   type: api.RuntimeType
   runtime: ContainerAdapter
   /** Starts it; `may` asks whether missing files may be downloaded. */
-  start(may: () => Promise<boolean>, p: Steps): Promise<void>
+  start(mayDownload: () => Promise<boolean>, p: Steps): Promise<void>
   /** Absent where the engine is not ours to stop. */
   stop?(p: api.Progress | undefined): Promise<void>
   suspend?(): void
@@ -35,7 +35,7 @@ interface Backend {
 
 const TYPES: readonly api.RuntimeType[] = ['docker', 'containerd', 'lima']
 /** How long the old engine may take to list what stays in it. */
-const LOOK_BACK = 2_000
+const LIST_TIMEOUT_MS = 2_000
 
 /** Documented in index.d.ts. */
 export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> implements api.ContainerManager {
@@ -43,17 +43,17 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   readonly #options: api.ContainerManagerOptions
   readonly #backends = new Map<api.RuntimeType, Backend>()
   /** Backends whose start was begun, whatever its result; `stop()` stops them. */
-  readonly #begun = new Set<Backend>()
+  readonly #started = new Set<Backend>()
   #current: Backend | undefined
   #initialized = false
   #status: api.ManagerStatus = { state: 'idle', runtime: 'none' }
-  #work: Work | undefined
+  #pending: PendingStart | undefined
 
   constructor(preferred?: api.RuntimeType | 'auto' | api.ContainerManagerOptions) {
     super()
     const options = typeof preferred === 'string' ? { preferred } : preferred
     const text = json('options', options)
-    this.#native = atOnce(() => new native.ContainerManager(text, resourcesPath))
+    this.#native = callSync(() => new native.ContainerManager(text, resourcesPath))
     this.#options = JSON.parse(text)
   }
 
@@ -73,19 +73,19 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       throw invalid('download', 'must be a boolean or a function')
     }
     checkedAlone(progress(rest).options)
-    let work = this.#work
+    let work = this.#pending
     if (!work?.shared.open || work.refused || (target !== undefined && work.target !== target)) {
       const before = work?.shared
       before?.abort()
       const shared = new Shared(async (steps) => {
         await before?.done.catch(() => {})
         steps.signal.throwIfAborted()
-        await this.#bring(target, steps, mine)
+        await this.#start(target, steps, own)
       })
-      const mine: Work = { shared, target, waiters: new Set(), refused: false }
-      work = this.#work = mine
+      const own: PendingStart = { shared, target, waiters: new Set(), refused: false }
+      work = this.#pending = own
       const done = () => {
-        if (this.#work === mine) this.#work = undefined
+        if (this.#pending === own) this.#pending = undefined
       }
       shared.done.then(done, done)
     }
@@ -98,7 +98,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     }
   }
 
-  async #bring(target: api.RuntimeType | undefined, { onProgress, signal }: Steps, work: Work): Promise<void> {
+  async #start(target: api.RuntimeType | undefined, { onProgress, signal }: Steps, work: PendingStart): Promise<void> {
     const before = this.#status
     const phases = new Set<api.RuntimeProgress['phase']>()
     const steps: Steps = {
@@ -107,7 +107,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         phases.add(event.phase)
         this.#set({ ...this.#status, progress: event }, false)
         onProgress(event)
-        this.#tell('progress', event)
+        this.#emitSafely('progress', event)
       },
     }
     const { explanation: _, error: __, progress: ___, target: ____, ...rest } = before
@@ -116,10 +116,10 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       const { type, install, explanation } = await this.#select(target, signal)
       this.#set({ ...this.#status, target: type }, false)
       const backend = await this.#backend(type, signal)
-      if (backend.stop) this.#begun.add(backend)
+      if (backend.stop) this.#started.add(backend)
       const began = performance.now()
       let allowed = false
-      const may = async () => {
+      const mayDownload = async () => {
         // One yes is enough; not saying anything means yes.
         for (const { download } of install && !allowed ? [...work.waiters] : []) {
           allowed ||= download === true || (download !== false && (await download(type)) === true)
@@ -129,9 +129,9 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       }
       // Missing parts of an installed runtime are downloaded without asking.
       const silent = [...work.waiters].some(({ download }) => download === true)
-      if (!silent && type !== 'docker' && (await this.#incomplete(type, signal)) && !(await may()))
-        throw missing(type === 'lima' ? 'Lima' : type)
-      await backend.start(may, steps)
+      if (!silent && type !== 'docker' && (await this.#incomplete(type, signal)) && !(await mayDownload()))
+        throw notInstalled(type === 'lima' ? 'Lima' : type)
+      await backend.start(mayDownload, steps)
       // Saves how long a plain start takes, to show it at the next one.
       if (backend.stop && phases.has('boot') && !phases.has('download') && !phases.has('create')) {
         const took = Math.round(performance.now() - began)
@@ -142,7 +142,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       this.#current = backend
       this.#initialized = true
       this.#set({ state: 'ready', runtime: type, ...(explanation && { explanation }) })
-      if (from !== backend) this.#tell('runtime-changed', await change(from, backend, this.#label()))
+      if (from !== backend) this.#emitSafely('runtime-changed', await changeEvent(from, backend, this.#label()))
     } catch (cause) {
       const error = signal.aborted ? new RuntimeError('ABORTED', 'The operation was aborted', { cause }) : cause
       const runtime = this.getRuntimeType()
@@ -198,20 +198,20 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   abort(): void {
-    this.#work?.shared.abort()
+    this.#pending?.shared.abort()
   }
 
   async stop(p?: api.Progress): Promise<void> {
     checkedAlone(progress(p).options)
     this.abort()
-    await this.#work?.shared.done.catch(() => {})
+    await this.#pending?.shared.done.catch(() => {})
     this.#initialized = false
-    if (this.#begun.size === 0) return
+    if (this.#started.size === 0) return
     const before = this.#status
     const runtime = this.getRuntimeType()
     this.#set({ state: 'stopping', runtime })
     try {
-      await Promise.all([...this.#begun].map((backend) => this.#end(backend, p)))
+      await Promise.all([...this.#started].map((backend) => this.#stopBackend(backend, p)))
       // Docker keeps running, even after a VM of ours that it replaced has stopped.
       this.#set(this.#current && !this.#current.stop ? before : { state: 'stopped', runtime })
     } catch (error) {
@@ -220,10 +220,10 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     }
   }
 
-  async #end(backend: Backend, p: api.Progress | undefined): Promise<void> {
+  async #stopBackend(backend: Backend, p: api.Progress | undefined): Promise<void> {
     try {
       await backend.stop?.(p)
-      this.#begun.delete(backend)
+      this.#started.delete(backend)
     } catch (error) {
       // A failed start has already reported its error.
       if (backend === this.#current) throw error
@@ -231,11 +231,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   notifySuspend(): void {
-    for (const backend of this.#begun) backend.suspend?.()
+    for (const backend of this.#started) backend.suspend?.()
   }
 
   async notifyResume(): Promise<void> {
-    await Promise.all([...this.#begun].map((backend) => backend.resume?.()))
+    await Promise.all([...this.#started].map((backend) => backend.resume?.()))
   }
 
   /** The value of the label on containers and volumes. */
@@ -277,8 +277,8 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       return {
         type,
         runtime,
-        async start(may, p) {
-          await insist(may, own, 'containerd', p)
+        async start(mayDownload, p) {
+          await ensureInstalled(mayDownload, own, 'containerd', p)
           await own.initialize(p)
           await runtime.initialize(p)
         },
@@ -290,8 +290,8 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     return {
       type,
       runtime,
-      async start(may, p) {
-        await insist(may, manager, 'Lima', p)
+      async start(mayDownload, p) {
+        await ensureInstalled(mayDownload, manager, 'Lima', p)
         await runtime.initialize(p)
       },
       stop: (p) => manager.stop(p),
@@ -302,11 +302,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
 
   #set(status: api.ManagerStatus, tell = true): void {
     this.#status = status
-    if (tell) this.#tell('state', this.getStatus())
+    if (tell) this.#emitSafely('state', this.getStatus())
   }
 
   /** A listener that throws must not end the work. */
-  #tell<E extends keyof api.ContainerManagerEvents>(event: E, ...args: api.ContainerManagerEvents[E]): void {
+  #emitSafely<E extends keyof api.ContainerManagerEvents>(event: E, ...args: api.ContainerManagerEvents[E]): void {
     try {
       ;(this.emit as (event: E, ...args: unknown[]) => boolean).call(this, event, ...args)
     } catch (error) {
@@ -316,25 +316,26 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
 }
 
 /** Downloads only what somebody allowed. */
-async function insist(
-  may: () => Promise<boolean>,
+async function ensureInstalled(
+  mayDownload: () => Promise<boolean>,
   runtime: Pick<api.LimaRuntimeManager, 'isInstalled' | 'hasPreBundled'>,
   name: string,
   { signal }: Steps,
 ): Promise<void> {
-  if ((await runtime.isInstalled({ signal })) || (await runtime.hasPreBundled({ signal })) || (await may())) return
-  throw missing(name)
+  if ((await runtime.isInstalled({ signal })) || (await runtime.hasPreBundled({ signal })) || (await mayDownload()))
+    return
+  throw notInstalled(name)
 }
 
-function missing(name: string): RuntimeError {
+function notInstalled(name: string): RuntimeError {
   const hint = 'Pass installIfMissing, or let the person choose it: switchRuntime installs.'
   return new RuntimeError('NOT_INSTALLED', `${name} is not installed`, { hint })
 }
 
 /** The result of a switch: the old engine's containers stay where they are. */
-async function change(from: Backend | undefined, to: Backend, label: string): Promise<api.RuntimeChange> {
+async function changeEvent(from: Backend | undefined, to: Backend, label: string): Promise<api.RuntimeChange> {
   if (!from) return { from: 'none', to: to.type, left: [] }
-  const ours = { all: true, filters: { label: [`lima-runtime.app=${label}`] }, timeoutMs: LOOK_BACK }
+  const ours = { all: true, filters: { label: [`lima-runtime.app=${label}`] }, timeoutMs: LIST_TIMEOUT_MS }
   // An engine that no longer answers has nothing to list.
   const left = await from.runtime.listContainers(ours).catch(() => [])
   return { from: from.type, to: to.type, left }
