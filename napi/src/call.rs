@@ -42,7 +42,7 @@ impl CancelHandle {
 /// `{ handle?: CancelHandle, timeoutMs?: number, options?: string }`: how a method is called, and its own options.
 pub struct NativeCall<O = NoOptions>(pub Call, pub O);
 
-/// Of a method that has none beside those of every call.
+/// For a method without options of its own.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}

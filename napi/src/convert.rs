@@ -89,7 +89,7 @@ impl<T: DeserializeOwned> FromNapiValue for Json<T> {
     }
 }
 
-/// What a caller gave. The wrong field of it is named.
+/// Parses what a caller gave; an error names the wrong field.
 pub fn parse<T: DeserializeOwned>(text: &str) -> lima_runtime::error::Result<T> {
     let mut de = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut de).map_err(|e| {
@@ -102,7 +102,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> lima_runtime::error::Result<T> 
     })
 }
 
-/// What there is in place of a field that nobody knows: serde lists it after the name, which may say anything.
+/// The known fields, out of serde's message: they follow the unknown one, which may contain anything.
 fn known(message: &str) -> Option<String> {
     let (_, names) = message.rsplit_once("`, expected ")?;
     let names: Vec<_> = names.split('`').skip(1).step_by(2).collect();

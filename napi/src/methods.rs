@@ -1,6 +1,6 @@
-//! Methods that the core has by the same name and with the same arguments: a line each.
+//! Methods that only pass their arguments to the core's method of the same name: one line each.
 
-/// An argument as the core takes it.
+/// An argument, borrowed in the form that the core takes.
 pub trait Lend {
     type Lent<'a>
     where
@@ -28,13 +28,14 @@ lend! {
     bool => bool = |flag: &bool| *flag;
 }
 
-/// For the macro, which names the type where there are options.
+/// Lets the macro name the type where a method has options.
 pub fn options<O>(options: &O) -> &O {
     options
 }
 
-/// Methods of a class, whose `$core` it hands them to. `name[Options](arguments)`: the options come last there. Those under
-/// `json` answer with a value as text, those under `progress` report to a callback. `own`: what is more than that.
+/// Methods of a class that call the method of the same name on its `$core`. In `name[Options](arguments)`, the core's
+/// method takes the options last. Methods under `json` return a value as JSON text, those under `progress` report to a
+/// callback, those under `own` have a body of their own.
 macro_rules! methods {
     (
         impl $class:ident.$core:ident;

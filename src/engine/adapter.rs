@@ -1,4 +1,4 @@
-//! What is the same on every backend: checks, deadlines, and the procedures made of several engine calls.
+//! What is the same on every backend: the checks, the timeouts, and the methods that take several engine calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,21 +24,21 @@ use crate::{
     task,
 };
 
-/// A backend as callers use it. Cheap to clone.
+/// A backend as callers use it. It is cheap to clone.
 #[derive(Clone)]
 pub struct Adapter {
     engine: Arc<dyn Engine>,
     stats: Arc<StatsHistory>,
     app: Arc<str>,
-    /// Removals of what aborted starts had created.
+    /// Running removals of the containers that aborted starts had created.
     discards: TaskTracker,
 }
 
 impl Adapter {
-    /// `app` is the value of [`APP_LABEL`] on what this adapter makes.
+    /// `app` is the value of [`APP_LABEL`] on everything that this adapter creates.
     pub fn new(engine: Arc<dyn Engine>, app: impl Into<Arc<str>>) -> Self {
         let discards = TaskTracker::new();
-        // `wait` is for a closed one; it takes tasks all the same.
+        // `wait` needs a closed tracker, which accepts new tasks nevertheless.
         discards.close();
         Self { engine, stats: Arc::default(), app: app.into(), discards }
     }
@@ -47,7 +47,7 @@ impl Adapter {
         self.engine.runtime_type()
     }
 
-    /// The same for those who are not trusted: see [`Restricted`].
+    /// The same for callers that are not trusted: see [`Restricted`].
     #[must_use]
     pub fn restricted(&self, RestrictedOptions { foreign }: RestrictedOptions) -> Self {
         let engine = Arc::new(Restricted { engine: self.engine.clone(), app: self.app.clone(), foreign });
@@ -56,23 +56,23 @@ impl Adapter {
 
     // ---- containers ---------------------------------------------------------------------------------------------
 
-    /// Pulls the image where it is missing, creates, starts. Whatever fails or is aborted after the create, the
-    /// container is removed again.
+    /// Pulls the image if it is missing, then creates and starts the container. When anything after the create fails or is
+    /// aborted, the container is removed again.
     pub async fn start_container(&self, mut spec: ContainerSpec, call: &Call) -> Result<String> {
         validate::container(&spec)?;
         for v in spec.volumes.iter_mut().filter(|v| validate::is_host_path(&v.host)) {
             v.host = validate::clean_path(&v.host);
         }
-        self.own(&mut spec.labels);
-        // Docker alone knows the word.
+        self.add_app_label(&mut spec.labels);
+        // Only Docker knows this word.
         if spec.networks == [validate::DEFAULT_NETWORK] {
             spec.networks.clear();
         }
-        // Without a deadline of our own over the pull: it has an idle timeout.
+        // The pull gets no timeout from here: it has an idle timeout.
         call.run(None, async {
-            // Who aborts a start and begins it again must not find the name taken by the first try.
+            // A caller that aborts a start and repeats it must not find the name still taken by the first try.
             self.discards.wait().await;
-            // An image of that name for another platform is another image.
+            // An image of that name for another platform does not count.
             if !self.engine.image_exists(&spec.image, spec.platform.as_deref()).await? {
                 if reference::is_id(&spec.image) {
                     return Err(Error::new(ErrorCode::ImageNotFound, format!("There is no image {}", spec.image))
@@ -86,7 +86,7 @@ impl Adapter {
             Ok(())
         })
         .await?;
-        // In a task of its own: an abort must not leave a created container behind.
+        // This is a task of its own, so that an abort cannot leave a created container behind.
         let engine = self.engine.clone();
         let gone = tokio_util::sync::CancellationToken::new();
         let stopped = gone.clone();
@@ -137,8 +137,8 @@ impl Adapter {
         call.run(deadline, self.engine.restart(id, timeout)).await
     }
 
-    /// The time the container gets, and 30 s for the engine's own work; none for one that is waited for whatever comes. The
-    /// container's own is asked for only where the caller names neither.
+    /// The container's stop timeout plus 30 s for the engine's own work; no limit if the container may take any time. The
+    /// container's own timeout is looked up only if the caller gives neither.
     async fn stop_deadline(&self, id: &str, timeout: Option<u32>, call: &Call) -> Result<Option<Duration>> {
         let timeout = match timeout {
             Some(seconds) => StopTimeout::Seconds(seconds),
@@ -157,7 +157,7 @@ impl Adapter {
         call.run(CONTAINER_CALL, self.engine.kill(id, &signal)).await
     }
 
-    /// Waits as long as it takes, unless the caller gives a `timeoutMs`.
+    /// Waits without a limit, unless the caller gives a `timeoutMs`.
     pub async fn wait_container(&self, id: &str, call: &Call) -> Result<WaitResult> {
         validate::id_or_name("id", id)?;
         call.run(None, self.engine.wait(id)).await
@@ -166,7 +166,7 @@ impl Adapter {
     pub async fn list_containers(&self, options: &ListOptions, call: &Call) -> Result<Vec<ContainerInfo>> {
         validate::container_filters("filters", &options.filters)?;
         let found = call.run(CONTAINER_CALL, self.engine.list(options)).await?;
-        // Docker matches names by substring; callers take `[0]` and mean the exact one.
+        // Docker also returns names that only contain the given one; callers take `[0]` and expect the exact one.
         let Some(names) = options.filters.get("name") else { return Ok(found) };
         let exact = |c: &ContainerInfo| names.iter().any(|n| n.trim_start_matches('/') == c.name);
         let (mut exact, others): (Vec<_>, Vec<_>) = found.into_iter().partition(exact);
@@ -178,7 +178,7 @@ impl Adapter {
         validate::id_or_name("id", id)?;
         validate::log_options(options)?;
         if options.tail == Some(0.0) && !options.follow {
-            // The container must exist all the same.
+            // The container must exist nevertheless.
             call.run(CONTAINER_CALL, self.engine.inspect(id)).await?;
             return Ok(futures_util::stream::empty().boxed());
         }
@@ -196,8 +196,8 @@ impl Adapter {
         Ok(super::stats::of_samples(samples))
     }
 
-    /// Runs `argv` to its end. `input` is written to its standard input, which is then closed. One that prints more than
-    /// it may is ended, as one whose caller leaves.
+    /// Runs `argv` and waits for its end. `input` is written to its standard input, which is then closed. A process that
+    /// prints more than its limit is ended, as is one whose caller is gone.
     pub async fn exec(
         &self,
         id: &str,
@@ -212,7 +212,7 @@ impl Adapter {
             let (exec, attached) = self.engine.exec(id, argv, options).await.map_err(|e| refused::exec(e, options))?;
             let super::backend::Attached { mut output, input: mut stdin } = attached;
             let feed = async {
-                // A process that ends without reading its input breaks the pipe; its exit code says the rest.
+                // A process that ends without reading its input breaks the pipe; its exit code tells the caller enough.
                 if let Some(bytes) = input {
                     let _ = stdin.write_all(&bytes).await;
                 }
@@ -274,10 +274,10 @@ impl Adapter {
         let no_file = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::NotFound => Error::invalid("archive", format!("{} does not exist", path.display())),
             std::io::ErrorKind::PermissionDenied => Error::io(e, "Cannot read", path),
-            // A file with a slash behind it, a name too long, links in a circle.
+            // For example a file with a slash behind its name, a name that is too long, or a loop of links.
             _ => Error::invalid("archive", format!("cannot read {}: {e}", path.display())).source(e),
         };
-        // Looked at before it is opened: a pipe that nobody writes to would be waited for.
+        // The kind is checked before the file is opened: opening a pipe without a writer would block.
         let kind =
             call.run(CONTAINER_CALL, async { tokio::fs::metadata(path).await.map_err(no_file) }).await?.file_type();
         if kind.is_dir() || is_pipe(kind) {
@@ -307,7 +307,7 @@ impl Adapter {
     // ---- networks and volumes -----------------------------------------------------------------------------------
 
     pub async fn create_network(&self, name: &str, options: &NetworkOptions, call: &Call) -> Result<String> {
-        validate::new_network("name", name)?;
+        validate::network_to_create("name", name)?;
         validate::driver(options.driver.as_deref())?;
         call.run(CONTAINER_CALL, self.engine.create_network(name, options)).await
     }
@@ -317,11 +317,11 @@ impl Adapter {
         validate::driver(options.driver.as_deref())?;
         validate::labels("labels", &options.labels)?;
         let mut options = options.clone();
-        self.own(&mut options.labels);
+        self.add_app_label(&mut options.labels);
         call.run(CONTAINER_CALL, self.engine.create_volume(name, &options)).await
     }
 
-    /// None of the kinds named: containers, dangling images and networks.
+    /// Without any kind given: containers, dangling images and networks.
     pub async fn prune(&self, options: &PruneOptions, call: &Call) -> Result<PruneResult> {
         let mut options = options.clone();
         if [options.containers, options.images, options.volumes, options.networks].iter().all(Option::is_none) {
@@ -332,12 +332,12 @@ impl Adapter {
         call.run(None, self.engine.prune(&options)).await
     }
 
-    fn own(&self, labels: &mut Labels) {
+    fn add_app_label(&self, labels: &mut Labels) {
         labels.entry(APP_LABEL.to_owned()).or_insert_with(|| self.app.to_string());
     }
 }
 
-macro_rules! handed_on {
+macro_rules! checked_methods {
     ($($name:ident = $engine:ident($($arg:ident: $type:ty $(, $check:ident as $field:literal)?);*) -> $answer:ty;)*) => {
         impl Adapter {$(
             pub async fn $name(&self, $($arg: $type,)* call: &Call) -> Result<$answer> {
@@ -347,7 +347,7 @@ macro_rules! handed_on {
         )*}
     };
 }
-adapter_methods!(handed_on);
+adapter_methods!(checked_methods);
 
 #[cfg(unix)]
 fn is_pipe(kind: std::fs::FileType) -> bool {
@@ -360,7 +360,7 @@ fn is_pipe(_: std::fs::FileType) -> bool {
     false
 }
 
-/// What a start may still take when its caller has left it: a program that hangs holds up those after it.
+/// How long an abandoned start may still take: a hanging program would hold up the starts after it.
 const GIVEN_UP: Duration = Duration::from_secs(180);
 
 async fn discard(engine: &dyn Engine, id: &str) {

@@ -1,4 +1,4 @@
-//! What a backend must be able to do, and the streams that it speaks in.
+//! The trait of a backend, and the streams that it uses.
 
 use std::pin::Pin;
 
@@ -16,11 +16,11 @@ use crate::{
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 
-/// An attached process: of a container itself, or of an exec. Dropping it closes the connection; a container's own process
-/// lives on, that of an exec is ended.
+/// An attached process: the container's own or that of an exec. Dropping it closes the connection; a container's own
+/// process then goes on, that of an exec is ended.
 pub struct Attached {
     pub output: BoxStream<OutputChunk>,
-    /// Shutting it down is the end of the process's input; output goes on.
+    /// Shutting it down ends the process's input; the output goes on.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
@@ -36,34 +36,35 @@ macro_rules! declared {
 }
 container_methods!(declared);
 
-/// A backend. Arguments have been checked by [`Adapter`](super::Adapter); ids may be names, except where the text says otherwise.
-/// The same situation is an error of the same code on all of them ([`ErrorCode`](crate::error::ErrorCode)). No method has a
-/// deadline of its own.
+/// A backend. [`Adapter`](super::Adapter) has checked all arguments; ids may also be names, unless the method says
+/// otherwise. The same situation gives an error of the same code on every backend ([`ErrorCode`](crate::error::ErrorCode)).
+/// No method has a timeout of its own.
 #[async_trait]
 pub trait Engine: ContainerMethods {
     fn runtime_type(&self) -> RuntimeType;
-    /// Nobody but this application uses it.
+    /// Whether only this application uses the engine.
     async fn is_private(&self) -> Result<bool>;
-    /// The engine is there and answers.
+    /// Succeeds if the engine answers.
     async fn ping(&self) -> Result<()>;
     async fn system_info(&self) -> Result<SystemInfo>;
     async fn disk_usage(&self) -> Result<DiskUsage>;
 
-    /// Creates without starting, attached to all its networks; returns the full id. Removes what it made if it fails.
+    /// Creates the container attached to all its networks, without starting it; returns the full id. On an error it removes
+    /// what it has created.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
     async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>>;
 
-    /// Once its output has ended.
+    /// To be called once the output has ended.
     async fn exec_end(&self, exec: &str) -> Result<ExecEnd>;
     async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
 
     async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()>;
     async fn images(&self) -> Result<Vec<ImageInfo>>;
-    /// With a `platform`: whether it is here for that one.
+    /// With a `platform`: whether the image is present for that platform.
     async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool>;
     async fn remove_image(&self, image: &str, force: bool) -> Result<()>;
     async fn tag_image(&self, image: &str, target: &str) -> Result<()>;
-    /// `archive` is a tar or tar.gz; returns the references loaded.
+    /// `archive` is a tar or tar.gz; returns the loaded references.
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
     async fn save_image(&self, images: &[String]) -> Result<BoxStream<Bytes>>;
 
@@ -78,6 +79,6 @@ pub trait Engine: ContainerMethods {
     async fn volumes(&self) -> Result<Vec<VolumeInfo>>;
 
     async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>>;
-    /// Removes what nothing uses, of the kinds asked for; `scope` has been decided.
+    /// Removes unused objects of the given kinds; the caller has decided `scope`.
     async fn prune(&self, options: &PruneOptions) -> Result<PruneResult>;
 }

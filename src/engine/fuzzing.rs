@@ -1,11 +1,11 @@
-//! What engines, registries and callers write, for `crate::fuzzing`.
+//! Parsers of texts from engines, registries and callers, for `crate::fuzzing`.
 
 pub(crate) use super::{
     containerd::fuzzing as containerd, credentials::fuzz as config_json, docker::fuzzing as docker,
 };
 use super::{platform::Platform, reference::Reference, registry, time, validate};
 
-/// What names an image, in the caller's words and an engine's; and what a registry refuses it with.
+/// Image references, from callers and from engines; and the messages of a registry that refuses one.
 pub(crate) fn references(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = validate::image("image", &text);
@@ -22,7 +22,7 @@ pub(crate) fn references(data: &[u8]) {
         let again = |text: &str| Reference::parse(text).map(|r| r.full());
         let full = reference.full();
         assert_eq!(again(&full).as_ref(), Ok(&full));
-        // What is shown, and what an engine is asked for, is the same image of the same registry.
+        // The image shown to the user must be the image that the engine is asked for, from the same registry.
         let mark = if reference.digest.is_some() { '@' } else { ':' };
         let familiar = format!("{}{mark}{}", reference.familiar_name(), reference.tag_or_digest());
         assert_eq!(again(&familiar), Ok(full));
@@ -32,7 +32,7 @@ pub(crate) fn references(data: &[u8]) {
 pub(crate) fn times(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Some(millis) = time::parse(&text) {
-        // What a JavaScript Date can hold, in years of four digits.
+        // The range of a JavaScript Date, limited to years of four digits.
         assert!((-62_200_000_000_000..=253_500_000_000_000).contains(&millis), "{millis}");
         time::human(millis);
     }

@@ -1,15 +1,14 @@
-//! Tables of the methods that are the same on every engine: a line each. Who implements them names a macro that makes its part
-//! of the table's rows.
+//! Tables of the methods that are the same on every engine, one line each. Whoever implements them passes a macro, which
+//! makes its code from the rows.
 
-/// The methods about one container, for whoever implements them. Each takes the container's id first, and each engine has a
-/// function of its name.
+/// The methods about one container. Each takes the container's id first, and each engine has a function of its name.
 macro_rules! container_methods {
     ($then:ident) => {
         $then! {
             start() -> ();
-            /// `timeout` in seconds before the kill; the container's own (10 s by default) when absent.
+            /// `timeout` is the time in seconds before the kill; if absent, the container's own (10 s by default).
             stop(timeout: Option<u32>) -> ();
-            /// What a stop without a `timeout` waits.
+            /// How long a stop without a `timeout` waits.
             stop_timeout() -> StopTimeout;
             restart(timeout: Option<u32>) -> ();
             kill(signal: &str) -> ();
@@ -20,9 +19,9 @@ macro_rules! container_methods {
             inspect() -> ContainerInfo;
             details() -> ContainerDetails;
             logs(options: &LogOptions) -> BoxStream<OutputChunk>;
-            /// One reading of the counters.
+            /// Reads the counters once.
             sample() -> StatsSample;
-            /// Readings as they come, about one a second, until the container stops.
+            /// Readings, about one a second, until the container stops.
             samples() -> BoxStream<StatsSample>;
             attach() -> Attached;
             /// Starts `argv` in the container; returns the exec's id and its streams.
@@ -53,7 +52,7 @@ macro_rules! adapter_methods {
             tag_image = tag_image(image: &str, image as "source"; target: &str, tag as "target") -> ();
 
             list_networks = networks() -> Vec<NetworkInfo>;
-            remove_network = remove_network(id: &str, old_network as "id") -> ();
+            remove_network = remove_network(id: &str, network_to_remove as "id") -> ();
             connect_network =
                 connect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
             disconnect_network =

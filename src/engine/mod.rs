@@ -1,5 +1,5 @@
-//! Container engines. [`Engine`] is what a backend must be able to do; [`Adapter`] is what a caller gets: the same
-//! checks, deadlines and procedures over any of them.
+//! Container engines. [`Engine`] is what a backend must provide; [`Adapter`] is what a caller uses: it adds the same
+//! checks, timeouts and combined methods to every backend.
 
 mod adapter;
 mod backend;

@@ -1,8 +1,9 @@
-//! An engine as those have it who are not trusted, as windows are not. They see and touch what carries the application's
-//! label; what does not is not there for them. A name or the beginning of an id is looked up among the application's own,
-//! and the engine is asked by the full id: no rename puts another thing in its place meanwhile. Volumes have names alone.
+//! The engine for callers that are not trusted, such as windows. They see and change only what carries the application's
+//! label; anything else does not exist for them. A name or the beginning of an id is looked up among the application's own
+//! objects, and the engine is then asked by the full id, so that a rename cannot put another object in its place. Volumes
+//! have only names.
 //!
-//! A new method of [`Engine`] has to say here what it is about: there is no default.
+//! A new method of [`Engine`] must be written here, too: there is no default.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,17 +24,17 @@ use crate::{
     progress::{PullProgress, Sink},
 };
 
-/// The only driver whose networks reach nothing of the host: those of host, macvlan and ipvlan do.
+/// The only driver whose networks give no access to the host; those of host, macvlan and ipvlan do.
 const BRIDGE: &str = "bridge";
 /// The only driver whose volumes lie in the engine's own store.
 const LOCAL: &str = "local";
-/// Words that an engine takes for something else than a network's name: nerdctl's bare `ns` is the host's namespace.
-const MODES: [&str; 5] = ["none", "host", "ns", "container", "default"];
+/// Words that an engine does not take for a network's name: nerdctl's bare `ns` means the host's namespace.
+const SPECIAL_NETWORK_NAMES: [&str; 5] = ["none", "host", "ns", "container", "default"];
 
 pub(super) struct Restricted {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) app: Arc<str>,
-    /// Others' things, too: the rules about networks and volumes remain.
+    /// Also what is not the application's: only the rules about networks and volumes remain.
     pub(super) foreign: bool,
 }
 
@@ -45,8 +46,8 @@ fn denied(field: String, problem: String) -> Error {
     Error::new(ErrorCode::PermissionDenied, problem).detail("field", field)
 }
 
-/// By name, full id, or the beginning of one id; a name wins.
-fn pick<'a, T>(all: &'a [T], word: &str, key: impl Fn(&'a T) -> (&'a str, &'a str)) -> Option<&'a T> {
+/// Finds an object by name, full id, or the unique beginning of an id; a name wins.
+fn find<'a, T>(all: &'a [T], word: &str, key: impl Fn(&'a T) -> (&'a str, &'a str)) -> Option<&'a T> {
     let word = word.trim_start_matches('/');
     let exact = all.iter().find(|t| key(t).1 == word).or_else(|| all.iter().find(|t| key(t).0 == word));
     exact.or_else(|| {
@@ -56,12 +57,12 @@ fn pick<'a, T>(all: &'a [T], word: &str, key: impl Fn(&'a T) -> (&'a str, &'a st
 }
 
 impl Restricted {
-    fn mine(&self, labels: &Labels) -> bool {
+    fn has_our_label(&self, labels: &Labels) -> bool {
         self.foreign || labels.get(APP_LABEL).is_some_and(|app| *app == *self.app)
     }
 
-    /// Those of the application's containers that fit.
-    fn own(&self, options: &ListOptions) -> ListOptions {
+    /// The same options, limited to the application's containers.
+    fn limited_to_app(&self, options: &ListOptions) -> ListOptions {
         let mut own = options.clone();
         if !self.foreign {
             own.filters.entry("label".to_owned()).or_default().push(format!("{APP_LABEL}={}", self.app));
@@ -70,11 +71,11 @@ impl Restricted {
     }
 
     async fn containers(&self) -> Result<Vec<ContainerInfo>> {
-        self.engine.list(&self.own(&ListOptions { all: true, ..ListOptions::default() })).await
+        self.engine.list(&self.limited_to_app(&ListOptions { all: true, ..ListOptions::default() })).await
     }
 
     fn called(all: &[ContainerInfo], word: &str) -> Result<String> {
-        let found = pick(all, word, |c| (c.id.as_str(), c.name.as_str()));
+        let found = find(all, word, |c| (c.id.as_str(), c.name.as_str()));
         found.map(|c| c.id.clone()).ok_or_else(|| not_found(ErrorCode::ContainerNotFound, "container", word))
     }
 
@@ -84,7 +85,7 @@ impl Restricted {
 
     async fn visible_networks(&self) -> Result<Vec<NetworkInfo>> {
         let mut all = self.engine.networks().await?;
-        all.retain(|n| n.is_default || self.mine(&n.labels));
+        all.retain(|n| n.is_default || self.has_our_label(&n.labels));
         Ok(all)
     }
 
@@ -93,29 +94,30 @@ impl Restricted {
     }
 
     fn network_called<'a>(all: &'a [NetworkInfo], word: &str) -> Result<&'a NetworkInfo> {
-        let found = pick(all, word, |n| (n.id.as_str(), n.name.as_str()));
+        let found = find(all, word, |n| (n.id.as_str(), n.name.as_str()));
         found.ok_or_else(|| not_found(ErrorCode::NetworkNotFound, "network", word))
     }
 
-    /// The id of one that a container may be attached to.
+    /// The id of a network that a container may be attached to.
     fn joinable(all: &[NetworkInfo], field: &str, word: &str) -> Result<String> {
         let refused = |why: &str| {
             denied(field.to_owned(), format!("{field}: {word} {why}")).hint(
                 "The application's own networks with the driver bridge can be used, and the engine's default one.",
             )
         };
-        if MODES.contains(&word) {
+        if SPECIAL_NETWORK_NAMES.contains(&word) {
             return Err(refused("is no network of containers alone"));
         }
         let network = Self::network_called(all, word)?;
-        if network.driver != BRIDGE || MODES.contains(&network.name.as_str()) {
+        if network.driver != BRIDGE || SPECIAL_NETWORK_NAMES.contains(&network.name.as_str()) {
             return Err(refused("reaches more than containers"));
         }
         Ok(network.id.clone())
     }
 
-    /// Makes those that are not there: an engine that makes one by the way gives it no label. `NAME_IN_USE` for another's.
-    async fn claim(&self, wanted: &[(String, String)], options: &VolumeOptions) -> Result<()> {
+    /// Creates the missing volumes: an engine that creates one implicitly gives it no label. `NAME_IN_USE` if a volume is
+    /// not the application's.
+    async fn create_missing(&self, wanted: &[(String, String)], options: &VolumeOptions) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -125,7 +127,7 @@ impl Restricted {
             let mut missing = Vec::new();
             for (field, name) in wanted {
                 match all.iter().find(|v| v.name == *name) {
-                    Some(v) if self.mine(&v.labels) => {}
+                    Some(v) if self.has_our_label(&v.labels) => {}
                     None if !made.contains(name) => missing.push(name),
                     _ => {
                         let text = format!("{field}: the name {name} is taken by what is not this application's");
@@ -143,7 +145,7 @@ impl Restricted {
                     self.engine.create_volume(name, options).await?;
                 }
             }
-            // Once more: an engine takes one as it is that came meanwhile.
+            // Tried again: an engine silently uses a volume that was created meanwhile.
         }
     }
 
@@ -199,13 +201,13 @@ impl Engine for Restricted {
         let named = spec.volumes.iter().enumerate().filter(|(_, v)| !super::validate::is_host_path(&v.host));
         let named: Vec<_> = named.map(|(i, v)| (format!("volumes[{i}].host"), v.host.clone())).collect();
         let options = VolumeOptions { driver: None, labels: self.labelled(&Labels::new()) };
-        self.claim(&named, &options).await?;
+        self.create_missing(&named, &options).await?;
         self.engine.create(&spec).await
     }
 
     async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
-        let mut own = self.own(options);
-        // These name a container: of another's they would tell when it was made.
+        let mut own = self.limited_to_app(options);
+        // These filters name a container; for another application's, the answer would tell when it was created.
         let naming = |key: &str| options.filters.get(key).is_some_and(|values| !values.is_empty());
         if naming("before") || naming("since") {
             let all = self.containers().await?;
@@ -218,7 +220,7 @@ impl Engine for Restricted {
         self.engine.list(&own).await
     }
 
-    /// An exec's id is known to those alone who began it.
+    /// Only the one that started an exec knows its id.
     async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
         self.engine.exec_end(exec).await
     }
@@ -227,7 +229,7 @@ impl Engine for Restricted {
         self.engine.exec_resize(exec, columns, rows).await
     }
 
-    // Images carry nobody's label: whether they may be touched is for the one to say who hands this engine out.
+    // Images carry no label: whoever hands this engine out decides whether they may be changed.
 
     async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
         self.engine.pull(image, options, progress).await
@@ -261,7 +263,7 @@ impl Engine for Restricted {
         if let Some(driver) = options.driver.as_deref().filter(|d| *d != BRIDGE) {
             return Err(denied("driver".into(), format!("driver: networks with the driver {driver} reach the host's")));
         }
-        if MODES.contains(&name) {
+        if SPECIAL_NETWORK_NAMES.contains(&name) {
             return Err(Error::new(ErrorCode::NameInUse, format!("The name {name} has a meaning of its own"))
                 .detail("field", "name"));
         }
@@ -300,7 +302,7 @@ impl Engine for Restricted {
             return Err(denied("driver".into(), format!("driver: volumes of the driver {driver} lie elsewhere")));
         }
         let options = VolumeOptions { driver: options.driver.clone(), labels: self.labelled(&options.labels) };
-        self.claim(&[("name".to_owned(), name.to_owned())], &options).await?;
+        self.create_missing(&[("name".to_owned(), name.to_owned())], &options).await?;
         Ok(name.to_owned())
     }
 
@@ -308,7 +310,7 @@ impl Engine for Restricted {
         let found = self.volumes().await?.into_iter().any(|v| v.name == name);
         match (found, force) {
             (true, _) => self.engine.remove_volume(name, force).await,
-            // As an engine: force is for what may not be there.
+            // As in an engine, force accepts a missing volume.
             (false, true) => Ok(()),
             (false, false) => Err(not_found(ErrorCode::VolumeNotFound, "volume", name)),
         }
@@ -316,7 +318,7 @@ impl Engine for Restricted {
 
     async fn volumes(&self) -> Result<Vec<VolumeInfo>> {
         let mut all = self.engine.volumes().await?;
-        all.retain(|v| self.mine(&v.labels));
+        all.retain(|v| self.has_our_label(&v.labels));
         Ok(all)
     }
 
@@ -325,19 +327,19 @@ impl Engine for Restricted {
         if self.foreign {
             return Ok(events);
         }
-        // After the subscription: what is made meanwhile is an event.
+        // Read after the subscription: an object created meanwhile gives an event.
         let wanted = |kind: &str| options.filters.get("type").is_none_or(|t| t.iter().any(|t| t == kind));
-        let mut known = Known {
+        let mut known = EventFilter {
             of: Self { engine: self.engine.clone(), app: self.app.clone(), foreign: false },
             networks: Vec::new(),
             volumes: HashSet::new(),
             images: self.engine.is_private().await?,
         };
         if wanted("network") {
-            known.look(EventKind::Network).await?;
+            known.reload(EventKind::Network).await?;
         }
         if wanted("volume") {
-            known.look(EventKind::Volume).await?;
+            known.reload(EventKind::Volume).await?;
         }
         let own = futures_util::stream::unfold((events, known), |(mut events, mut known)| async {
             loop {
@@ -354,7 +356,7 @@ impl Engine for Restricted {
         if self.foreign {
             return self.engine.prune(options).await;
         }
-        // No image carries the label, and on the application's own engine all are its.
+        // No image carries the label; on the application's own engine, all images are the application's.
         let images = PruneOptions { images: options.images, ..PruneOptions::default() };
         let others = PruneOptions { images: None, scope: Some(PruneScope::App), ..options.clone() };
         let (a, b) = (self.engine.prune(&others).await?, self.engine.prune(&images).await?);
@@ -368,22 +370,23 @@ impl Engine for Restricted {
     }
 }
 
-/// Whose an event is: of a container it says so itself, of a network or a volume nobody can be asked once it is gone.
-struct Known {
+/// Decides whose an event is. A container's event says so itself; about a network or a volume that is gone, nobody can be
+/// asked.
+struct EventFilter {
     of: Restricted,
-    /// Id and name: engines tell either.
+    /// Id and name: engines give either.
     networks: Vec<(String, String)>,
     volumes: HashSet<String>,
     images: bool,
 }
 
-impl Known {
-    async fn look(&mut self, kind: EventKind) -> Result<()> {
+impl EventFilter {
+    async fn reload(&mut self, kind: EventKind) -> Result<()> {
         if kind == EventKind::Volume {
             self.volumes.extend(self.of.volumes().await?.into_iter().map(|v| v.name));
         } else {
             let mut all = self.of.engine.networks().await?;
-            all.retain(|n| self.of.mine(&n.labels));
+            all.retain(|n| self.of.has_our_label(&n.labels));
             self.networks.extend(all.into_iter().map(|n| (n.id, n.name)));
         }
         Ok(())
@@ -395,8 +398,8 @@ impl Known {
             EventKind::Image => return self.images,
             EventKind::Network | EventKind::Volume => {}
         }
-        // Where nobody answers, it is nobody's.
-        if event.action == "create" && self.look(event.kind).await.is_err() {
+        // If the engine does not answer, the event is not passed on.
+        if event.action == "create" && self.reload(event.kind).await.is_err() {
             return false;
         }
         let gone = event.action == "destroy";

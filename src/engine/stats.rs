@@ -1,4 +1,4 @@
-//! Percentages out of counters.
+//! Percentages computed from counters.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{error::Result, mutex::Mutex};
 
-/// How far apart the two samples of a single call are taken.
-const GAP: Duration = Duration::from_millis(100);
-/// An earlier sample of this age still says how busy the container is now.
-const USABLE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(10);
+/// The time between the two samples of a single call.
+const SAMPLE_GAP: Duration = Duration::from_millis(100);
+/// An earlier sample of this age still shows how busy the container is now.
+const USABLE_AGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(10);
 
-/// The last sample of each container that somebody asked for.
+/// The last sample of each container that was asked for.
 #[derive(Default)]
 pub(super) struct StatsHistory(Mutex<HashMap<String, StatsSample>>);
 
@@ -29,24 +29,24 @@ impl StatsHistory {
             earlier
         } else {
             let first = now;
-            tokio::time::sleep_until((first.at + GAP).into()).await;
+            tokio::time::sleep_until((first.at + SAMPLE_GAP).into()).await;
             now = engine.sample(id).await?;
             first
         };
         let mut all = self.0.lock();
-        // Ids of containers long gone must not pile up.
-        all.retain(|_, s| now.at.duration_since(s.at) <= *USABLE.end());
+        // Entries of removed containers must not pile up.
+        all.retain(|_, s| now.at.duration_since(s.at) <= *USABLE_AGE.end());
         all.insert(id.to_owned(), now);
         Ok(between(&before, &now))
     }
 
     fn earlier(&self, id: &str, now: Instant) -> Option<StatsSample> {
         let all = self.0.lock();
-        all.get(id).copied().filter(|s| USABLE.contains(&now.duration_since(s.at)))
+        all.get(id).copied().filter(|s| USABLE_AGE.contains(&now.duration_since(s.at)))
     }
 }
 
-/// Each sample against the one before it.
+/// Compares each sample with the one before it.
 pub(super) fn of_samples(samples: BoxStream<StatsSample>) -> BoxStream<ContainerStats> {
     let mut last: Option<StatsSample> = None;
     samples
@@ -62,7 +62,7 @@ pub(super) fn of_samples(samples: BoxStream<StatsSample>) -> BoxStream<Container
 
 fn between(before: &StatsSample, now: &StatsSample) -> ContainerStats {
     let wall = now.at.duration_since(before.at).as_secs_f64();
-    // A restart sets the counter back: nothing is known about the time between.
+    // A restart resets the counter, so nothing is known about the time between.
     let used = now.cpu.saturating_sub(before.cpu).as_secs_f64();
     ContainerStats {
         cpu: if wall > 0.0 { used / wall * 100.0 } else { 0.0 },
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn one_full_core_is_100_percent() {
         let t = Instant::now();
-        let s = between(&sample(t, 500), &sample(t + GAP, 600));
+        let s = between(&sample(t, 500), &sample(t + SAMPLE_GAP, 600));
         assert!((s.cpu - 100.0).abs() < 0.01, "{s:?}");
         assert!((s.memory.percentage - 25.0).abs() < 0.01);
     }
@@ -106,6 +106,6 @@ mod tests {
     #[test]
     fn a_counter_set_back_by_a_restart_is_not_a_negative_load() {
         let t = Instant::now();
-        assert!(between(&sample(t, 500), &sample(t + GAP, 10)).cpu.abs() < f64::EPSILON);
+        assert!(between(&sample(t, 500), &sample(t + SAMPLE_GAP, 10)).cpu.abs() < f64::EPSILON);
     }
 }

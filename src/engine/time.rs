@@ -1,26 +1,26 @@
-//! Times as engines write them: RFC 3339 in answers, decimal seconds in queries, and the words of `docker ps`.
+//! Times as engines write them: RFC 3339 in answers, decimal seconds in queries, and the phrases of `docker ps`.
 
 use prost_types::Timestamp;
 
 use super::types::Millis;
 
-/// `2024-05-01T10:00:00.123456789Z`, also with an offset. None for what is no time, and for Go's zero time, which
+/// Parses `2024-05-01T10:00:00.123456789Z`, also with an offset. None for an invalid time, and for Go's zero time, which
 /// means "never".
 pub(super) fn parse(text: &str) -> Option<Millis> {
     i64::try_from(parse_nanos(text)?.div_euclid(1_000_000)).ok()
 }
 
-/// What a `Date` of JavaScript holds: 100 million days about 1970.
-const DATES: std::ops::RangeInclusive<Millis> = -8_640_000_000_000_000..=8_640_000_000_000_000;
+/// The range of a JavaScript `Date`: 100 million days before and after 1970.
+const DATE_RANGE: std::ops::RangeInclusive<Millis> = -8_640_000_000_000_000..=8_640_000_000_000_000;
 
-/// A time as an engine says it in seconds, brought within what a `Date` can hold.
+/// A time from an engine, limited to the range of a `Date`.
 pub(super) fn of_seconds(seconds: i64) -> Millis {
     of_millis(seconds.saturating_mul(1000))
 }
 
 /// As [`of_seconds`], in milliseconds.
 pub(super) fn of_millis(millis: i64) -> Millis {
-    millis.clamp(*DATES.start(), *DATES.end())
+    millis.clamp(*DATE_RANGE.start(), *DATE_RANGE.end())
 }
 
 /// As [`parse`], in nanoseconds.
@@ -34,12 +34,12 @@ pub(super) fn parse_nanos(text: &str) -> Option<i128> {
     Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanos))
 }
 
-/// Seconds with a fraction, as the API takes them. Microseconds are what a double can hold of today's times.
+/// Seconds with a fraction, as the API takes them. A double holds today's times to the microsecond.
 pub(super) fn query(seconds: f64) -> String {
     format!("{seconds:.6}")
 }
 
-/// As `docker ps` rounds: the units of go-units' `HumanDuration`.
+/// Rounded as by `docker ps`, with the units of go-units' `HumanDuration`.
 pub(super) fn human(millis: Millis) -> String {
     let seconds = millis.max(0) / 1000;
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
@@ -92,7 +92,7 @@ mod tests {
     fn no_number_is_no_date() {
         assert_eq!(of_seconds(5), 5000);
         for wild in [i64::MAX, i64::MIN, 8_640_000_000_001, -8_640_000_000_001] {
-            assert!(DATES.contains(&of_seconds(wild)), "{wild}");
+            assert!(DATE_RANGE.contains(&of_seconds(wild)), "{wild}");
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
 
         #[test]
         fn digits_in_the_right_places_do_not_overflow(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{0,12}[+-][0-9]{1,20}:[0-9]{1,20}") {
-            assert!(parse(&text).is_none_or(|t| DATES.contains(&t)));
+            assert!(parse(&text).is_none_or(|t| DATE_RANGE.contains(&t)));
         }
     }
 }

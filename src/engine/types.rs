@@ -194,7 +194,7 @@ pub struct ExecOptions {
     pub env: BTreeMap<String, String>,
     pub workdir: Option<String>,
     pub user: Option<String>,
-    /// Of programs that call this crate.
+    /// For programs that call this crate.
     #[serde(skip)]
     pub tty: bool,
     /// Bytes of standard output and standard error together.
@@ -210,11 +210,11 @@ pub struct EventOptions {
     pub filters: Filters,
 }
 
-/// Of an adapter for those who are not trusted.
+/// For an adapter whose callers are not trusted.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestrictedOptions {
-    /// What is not the application's, too.
+    /// Also what is not the application's.
     pub foreign: bool,
 }
 

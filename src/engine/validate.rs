@@ -1,4 +1,4 @@
-//! Checks of values, before any engine is asked. Each error names its field as the caller wrote it.
+//! Checks values before any engine is asked. Each error names its field as the caller wrote it.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use crate::{
     process,
 };
 
-/// Docker's rule for containers, networks and volumes, which is also nerdctl's: `[a-zA-Z0-9][a-zA-Z0-9_.-]` and at
-/// least two characters (docs/reference/nerdctl.md#names).
+/// Docker's rule for the names of containers, networks and volumes, which is also nerdctl's: `[a-zA-Z0-9][a-zA-Z0-9_.-]`
+/// and at least two characters (docs/reference/nerdctl.md#names).
 pub(super) fn object_name(field: &str, name: &str) -> Result<()> {
     let mut chars = name.chars();
     let ok = chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
@@ -34,7 +34,7 @@ pub(super) fn object_name(field: &str, name: &str) -> Result<()> {
     ))
 }
 
-/// The application's name: a label's value, and the last part of a directory.
+/// The application's name: it becomes a label's value and the last part of a directory.
 pub(crate) fn app_name(name: &str) -> Result<()> {
     let ok = !name.trim().is_empty()
         && name.len() <= 128
@@ -43,9 +43,9 @@ pub(crate) fn app_name(name: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::invalid("appName", format!("{} is not a directory's name", shown(name)))) }
 }
 
-/// An id, an id prefix or a name, in a place where anything else would be read as a path or a flag.
+/// An id, an id prefix or a name, for a place where anything else would be read as a path or a flag.
 pub(super) fn id_or_name(field: &str, id: &str) -> Result<()> {
-    // A leading slash is how Docker itself prints names.
+    // Docker itself prints names with a leading slash.
     let bare = id.strip_prefix('/').unwrap_or(id);
     let ok = bare.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
         && bare.len() <= 253
@@ -61,27 +61,27 @@ pub(super) fn reference_of_image<'a>(field: &str, image: &'a str) -> Result<Refe
     Reference::parse(image).map_err(|problem| Error::invalid(field, format!("{} {problem}", shown(image))))
 }
 
-/// The same, or an image's id. The beginning of an id reads as a reference.
+/// The same, or an image's id. The beginning of an id is parsed as a reference.
 pub(super) fn image(field: &str, image: &str) -> Result<()> {
     if reference::is_id(image) { Ok(()) } else { reference_of_image(field, image).map(drop) }
 }
 
-/// What an image may be called: a digest is not a name that one gives.
+/// A name to give to an image: that cannot be a digest.
 pub(super) fn tag(field: &str, target: &str) -> Result<()> {
     match reference_of_image(field, target)? {
         r if r.digest.is_some() => Err(Error::invalid(field, "a digest cannot be given to an image")),
-        // Docker's own rule: nobody could tell it from a digest.
+        // Docker's own rule: it could be mistaken for a digest.
         r if r.familiar_name() == "sha256" => Err(Error::invalid(field, "sha256 is no image's name")),
         _ => Ok(()),
     }
 }
 
 pub(super) fn seconds(field: &str, value: Option<f64>) -> Result<Option<u32>> {
-    value.map(|v| whole(field, v, 0, 86_400).map(|v| u32::try_from(v).unwrap_or(u32::MAX))).transpose()
+    value.map(|v| whole_number(field, v, 0, 86_400).map(|v| u32::try_from(v).unwrap_or(u32::MAX))).transpose()
 }
 
-/// A whole number of the range; fractions and NaN are refused, not rounded.
-fn whole(field: &str, value: f64, min: u64, max: u64) -> Result<u64> {
+/// A whole number in the range; fractions and NaN are errors and not rounded.
+fn whole_number(field: &str, value: f64, min: u64, max: u64) -> Result<u64> {
     if value.fract() == 0.0 && value >= min as f64 && value <= max as f64 {
         #[expect(
             clippy::cast_possible_truncation,
@@ -144,7 +144,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<()> {
     spec.platform.as_deref().map_or(Ok(()), |p| platform("platform", p))
 }
 
-/// Returns the most bytes that may come of it.
+/// Returns the limit of the output in bytes.
 pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<usize> {
     if argv.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("argv", "the program to run is missing"));
@@ -152,7 +152,7 @@ pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<usize> {
     arguments("argv", argv)?;
     env("env", &options.env)?;
     if let Some(dir) = &options.workdir {
-        text("workdir", dir, PATH)?;
+        text("workdir", dir, MAX_PATH_LENGTH)?;
         if !dir.starts_with('/') {
             return Err(Error::invalid("workdir", format!("{} is not an absolute path", shown(dir))));
         }
@@ -169,11 +169,11 @@ pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<usize> {
             ));
         }
     }
-    let most = options.max_output.map(|n| whole("maxOutput", n, 1, MAX_OUTPUT)).transpose()?;
+    let most = options.max_output.map(|n| whole_number("maxOutput", n, 1, MAX_OUTPUT)).transpose()?;
     Ok(most.and_then(|n| usize::try_from(n).ok()).unwrap_or(process::KEPT))
 }
 
-/// As much as a Buffer surely holds.
+/// A size that a Buffer can surely have.
 const MAX_OUTPUT: u64 = (1 << 31) - 1;
 
 fn env(field: &str, env: &BTreeMap<String, String>) -> Result<()> {
@@ -182,40 +182,42 @@ fn env(field: &str, env: &BTreeMap<String, String>) -> Result<()> {
         if k.is_empty() || k.contains(['=', '\0']) {
             return Err(Error::invalid(field, "a variable's name may not be empty, nor hold = or NUL"));
         }
-        // One string to the kernel: NAME=value.
+        // The kernel takes this as one string: NAME=value.
         let name = k.len() + 1;
-        if name > ARGUMENT {
+        if name > MAX_ARGUMENT_LENGTH {
             return Err(Error::invalid(field, format!("a name of {} bytes is too long", k.len())));
         }
-        text(&field, v, ARGUMENT - name)?;
+        text(&field, v, MAX_ARGUMENT_LENGTH - name)?;
     }
     total(field, env.iter().map(|(k, v)| k.len() + v.len() + 2))
 }
 
 fn arguments(field: &str, argv: &[String]) -> Result<()> {
     for (i, arg) in argv.iter().enumerate() {
-        text(&format!("{field}[{i}]"), arg, ARGUMENT)?;
+        text(&format!("{field}[{i}]"), arg, MAX_ARGUMENT_LENGTH)?;
     }
     total(field, argv.iter().map(|a| a.len() + 1))
 }
 
-/// What Linux takes of one argument or `NAME=value` (`MAX_ARG_STRLEN`, less the NUL), and of all of them by default (a
-/// quarter of an 8 MiB stack).
-const ARGUMENT: usize = 128 * 1024 - 1;
-const ARGUMENTS: usize = 2 * 1024 * 1024;
+/// Linux's limit for one argument or `NAME=value` (`MAX_ARG_STRLEN`, less the NUL), and the default limit for all of them
+/// together (a quarter of an 8 MiB stack).
+const MAX_ARGUMENT_LENGTH: usize = 128 * 1024 - 1;
+const MAX_ARGUMENTS_LENGTH: usize = 2 * 1024 * 1024;
 /// The kernel's `PATH_MAX`.
-const PATH: usize = 4096;
+const MAX_PATH_LENGTH: usize = 4096;
 /// Longer than any label or credential in use; the largest are tokens of cloud registries.
-const VALUE: usize = 64 * 1024;
+const MAX_VALUE_LENGTH: usize = 64 * 1024;
 
 fn total(field: &str, sizes: impl Iterator<Item = usize>) -> Result<()> {
     match sizes.sum::<usize>() {
-        n if n > ARGUMENTS => Err(Error::invalid(field, format!("{n} bytes in all are more than {ARGUMENTS}"))),
+        n if n > MAX_ARGUMENTS_LENGTH => {
+            Err(Error::invalid(field, format!("{n} bytes in all are more than {MAX_ARGUMENTS_LENGTH}")))
+        }
         _ => Ok(()),
     }
 }
 
-/// No NUL, which ends a string everywhere below us, and at most `max` bytes.
+/// At most `max` bytes and no NUL, which ends a string in every layer below.
 fn text(field: &str, text: &str, max: usize) -> Result<()> {
     if text.len() > max {
         return Err(Error::invalid(field, format!("{} bytes are more than {max}", text.len())));
@@ -223,9 +225,9 @@ fn text(field: &str, text: &str, max: usize) -> Result<()> {
     if text.contains('\0') { Err(Error::invalid(field, "holds a NUL character")) } else { Ok(()) }
 }
 
-/// A path on this machine of a file to be read.
+/// The path of a file on this machine to be read.
 pub(super) fn file(field: &str, path: &str) -> Result<()> {
-    if path.is_empty() { Err(Error::invalid(field, "a path is needed")) } else { text(field, path, PATH) }
+    if path.is_empty() { Err(Error::invalid(field, "a path is needed")) } else { text(field, path, MAX_PATH_LENGTH) }
 }
 
 /// A network's or volume's driver: `bridge`, `vieux/sshfs:latest`.
@@ -241,11 +243,11 @@ pub(super) fn driver(driver: Option<&str>) -> Result<()> {
     }
 }
 
-/// Beginnings of labels that an engine, or a program beside it, acts on: containerd's restart monitor runs what its labels
-/// say, nerdctl's hook writes files, `docker compose down` removes what carries its project. Docker keeps `com.docker.` for
-/// itself (docs/reference/docker.md#reserved-labels), and nerdctl's compose reads the same. One rule for all engines: a
-/// configuration means the same on each.
-const RESERVED: &[&str] = &[
+/// Prefixes of labels that an engine, or a program beside it, acts on: containerd's restart monitor runs what its labels
+/// say, nerdctl's hook writes files, `docker compose down` removes what carries its project. Docker reserves `com.docker.`
+/// (docs/reference/docker.md#reserved-labels), and nerdctl's compose reads the same. The rule is the same for all engines,
+/// so that a configuration means the same on each.
+const RESERVED_PREFIXES: &[&str] = &[
     "com.docker.",
     "containerd.io/",
     "io.containerd.",
@@ -255,12 +257,12 @@ const RESERVED: &[&str] = &[
     "nerdctl/",
 ];
 
-/// The reserved beginning that a label's name has.
+/// The reserved prefix that a label's name has.
 pub(super) fn reserved(key: &str) -> Option<&'static str> {
-    RESERVED.iter().copied().find(|prefix| key.starts_with(prefix))
+    RESERVED_PREFIXES.iter().copied().find(|prefix| key.starts_with(prefix))
 }
 
-/// Those a caller gives.
+/// Labels given by a caller.
 pub(super) fn labels(field: &str, labels: &Labels) -> Result<()> {
     for (k, v) in labels {
         let field = format!("{field}.{}", shown_key(k));
@@ -271,7 +273,7 @@ pub(super) fn labels(field: &str, labels: &Labels) -> Result<()> {
             return Err(Error::invalid(field, format!("labels that begin with {prefix} are the engine's own"))
                 .hint("Choose another name, for example com.example.tier."));
         }
-        text(&field, v, VALUE)?;
+        text(&field, v, MAX_VALUE_LENGTH)?;
     }
     total(field, labels.iter().map(|(k, v)| k.len() + v.len()))
 }
@@ -292,7 +294,7 @@ pub(super) fn platform(field: &str, platform: &str) -> Result<()> {
 pub(crate) struct PortMapping {
     pub container_port: u16,
     pub protocol: Protocol,
-    /// None: the backend's default.
+    /// None means the backend's default.
     pub host_ip: Option<std::net::IpAddr>,
     pub host_port: u16,
 }
@@ -326,8 +328,8 @@ fn port_number(field: &str, text: &str) -> Result<u16> {
 fn volume(i: usize, v: &VolumeMount) -> Result<()> {
     let host = format!("volumes[{i}].host");
     let container = format!("volumes[{i}].container");
-    text(&host, &v.host, PATH)?;
-    text(&container, &v.container, PATH)?;
+    text(&host, &v.host, MAX_PATH_LENGTH)?;
+    text(&container, &v.container, MAX_PATH_LENGTH)?;
     if !v.container.starts_with('/') || parts(&v.container, |c| c == '/').is_empty() {
         return Err(Error::invalid(
             container,
@@ -342,27 +344,28 @@ fn volume(i: usize, v: &VolumeMount) -> Result<()> {
     })
 }
 
-/// Docker's own socket, under both its names: `/var/run` is a link. As a volume's host it means the engine's API.
+/// Docker's own socket under both its names: `/var/run` is a link. As a volume's host path it means access to the engine's
+/// API.
 pub(super) fn is_docker_socket(path: &str) -> bool {
     matches!(path, "/var/run/docker.sock" | "/run/docker.sock")
 }
 
-/// A socket or pipe by its name, which no directory should have.
+/// Whether a name looks like a socket or pipe; no directory should be called so.
 pub(super) fn is_socket_name(path: &str) -> bool {
     let pipe = path.replace('\\', "/");
     std::path::Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("sock"))
         || ["//./pipe/", "//?/pipe/"].iter().any(|p| pipe.starts_with(p))
 }
 
-/// Networks every engine has of its own, or has a word for. None can be made or removed.
-const OWN_NETWORKS: [&str; 4] = ["bridge", "host", "none", DEFAULT_NETWORK];
-/// Docker's word for the network that a container gets when none is named.
+/// Networks that every engine has, or has a word for. They cannot be created or removed.
+const BUILT_IN_NETWORKS: [&str; 4] = ["bridge", "host", "none", DEFAULT_NETWORK];
+/// Docker's word for the network of a container that names none.
 pub(super) const DEFAULT_NETWORK: &str = "default";
 
-/// The name of a network to be made.
-pub(super) fn new_network(field: &str, name: &str) -> Result<()> {
+/// The name of a network to be created.
+pub(super) fn network_to_create(field: &str, name: &str) -> Result<()> {
     object_name(field, name)?;
-    if OWN_NETWORKS.contains(&name) {
+    if BUILT_IN_NETWORKS.contains(&name) {
         return Err(Error::new(ErrorCode::NameInUse, format!("{name} is a network of the engine's own"))
             .detail("field", field)
             .hint("Choose another name."));
@@ -371,23 +374,23 @@ pub(super) fn new_network(field: &str, name: &str) -> Result<()> {
 }
 
 /// The name or id of a network to be removed.
-pub(super) fn old_network(field: &str, id: &str) -> Result<()> {
+pub(super) fn network_to_remove(field: &str, id: &str) -> Result<()> {
     id_or_name(field, id)?;
-    if OWN_NETWORKS[..3].contains(&id) { Err(own_network(field, id)) } else { Ok(()) }
+    if BUILT_IN_NETWORKS[..3].contains(&id) { Err(own_network(field, id)) } else { Ok(()) }
 }
 
 pub(super) fn own_network(field: &str, id: &str) -> Error {
     Error::invalid(field, format!("{} is a network of the engine's own, and stays", shown(id)))
 }
 
-/// A path on the host, as against a volume's name.
+/// Whether it is a path on the host and not a volume's name.
 pub(crate) fn is_host_path(host: &str) -> bool {
     let drive = host.as_bytes().get(1) == Some(&b':') && matches!(host.as_bytes().get(2), Some(b'\\' | b'/'));
     host.starts_with('/') || (cfg!(windows) && (drive || host.starts_with(r"\\")))
 }
 
-/// The parts of an absolute path without `.` and `..`, by the letters alone, as docker, nerdctl and Go's `path.Clean` do it:
-/// what is compared is then what is mounted.
+/// The parts of an absolute path without `.` and `..`, by the text alone, as docker, nerdctl and Go's `path.Clean` do it:
+/// so what is compared is what is mounted.
 pub(super) fn parts(path: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str> {
     let mut parts = Vec::new();
     for part in path.split(is_separator) {
@@ -400,7 +403,7 @@ pub(super) fn parts(path: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str
     parts
 }
 
-/// A path of this machine so, with its drive or share.
+/// The same for a path of this machine, with its drive or share.
 pub(crate) fn clean_path(path: &str) -> String {
     let mut clean = PathBuf::new();
     clean.extend(Path::new(path).components().take_while(|c| matches!(c, Component::Prefix(_) | Component::RootDir)));
@@ -409,7 +412,7 @@ pub(crate) fn clean_path(path: &str) -> String {
     clean.display().to_string()
 }
 
-/// Milliseconds. Docker refuses intervals under one; a day is longer than any sensible one.
+/// Milliseconds. Docker refuses intervals under one; a day is longer than any useful one.
 const DAY: u64 = 86_400_000;
 
 fn healthcheck(h: &Healthcheck) -> Result<()> {
@@ -422,15 +425,15 @@ fn healthcheck(h: &Healthcheck) -> Result<()> {
         }
     }
     arguments("healthcheck.test", &h.test)?;
-    whole("healthcheck.interval", h.interval, 1, DAY)?;
-    whole("healthcheck.timeout", h.timeout, 1, DAY)?;
-    whole("healthcheck.retries", h.retries, 1, 1000)?;
-    h.start_period.map_or(Ok(()), |v| whole("healthcheck.startPeriod", v, 0, DAY).map(|_| ()))
+    whole_number("healthcheck.interval", h.interval, 1, DAY)?;
+    whole_number("healthcheck.timeout", h.timeout, 1, DAY)?;
+    whole_number("healthcheck.retries", h.retries, 1, 1000)?;
+    h.start_period.map_or(Ok(()), |v| whole_number("healthcheck.startPeriod", v, 0, DAY).map(|_| ()))
 }
 
 pub(super) fn log_options(o: &LogOptions) -> Result<()> {
     if let Some(tail) = o.tail {
-        whole("tail", tail, 0, 1 << 40)?;
+        whole_number("tail", tail, 0, 1 << 40)?;
     }
     if !o.stdout && !o.stderr {
         return Err(Error::invalid("stdout", "stdout and stderr are both off: nothing to read"));
@@ -453,13 +456,13 @@ fn unix_time(field: &str, value: Option<f64>) -> Result<()> {
     }
 }
 
-/// The filters of `GET /containers/json`, less what only a Swarm or Windows knows.
+/// The filters of `GET /containers/json`, except those of a Swarm or Windows.
 const CONTAINER_FILTERS: &[&str] = &[
     "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
     "volume",
 ];
 
-/// Filters whose values are words of Docker's own.
+/// Filters that take only some words of Docker's.
 const FILTER_WORDS: &[(&str, &[&str])] = &[
     ("health", &["starting", "healthy", "unhealthy", "none"]),
     ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
@@ -486,7 +489,7 @@ fn known_filters(field: &str, filters: &Filters, known: &[&str]) -> Result<()> {
     }
     for (k, values) in filters {
         for (i, v) in values.iter().enumerate() {
-            text(&format!("{field}.{k}[{i}]"), v, PATH)?;
+            text(&format!("{field}.{k}[{i}]"), v, MAX_PATH_LENGTH)?;
         }
     }
     Ok(())
@@ -498,12 +501,13 @@ pub(super) fn pull_options(o: &PullOptions) -> Result<()> {
     }
     match &o.auth {
         Some(a) if a.username.is_empty() => Err(Error::invalid("auth.username", "is empty")),
-        Some(a) => text("auth.username", &a.username, VALUE).and_then(|()| text("auth.password", &a.password, VALUE)),
+        Some(a) => text("auth.username", &a.username, MAX_VALUE_LENGTH)
+            .and_then(|()| text("auth.password", &a.password, MAX_VALUE_LENGTH)),
         None => Ok(()),
     }
 }
 
-/// Quoted, and short whatever was passed.
+/// Quoted, and shortened to 60 characters.
 fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {
@@ -540,14 +544,14 @@ mod tests {
     #[test]
     fn what_the_kernel_would_refuse_is_refused_before() {
         let argv = |n: usize| vec!["x".repeat(n)];
-        assert!(arguments("argv", &argv(ARGUMENT)).is_ok());
-        assert_eq!(field(arguments("argv", &argv(ARGUMENT + 1))), "argv[0]");
+        assert!(arguments("argv", &argv(MAX_ARGUMENT_LENGTH)).is_ok());
+        assert_eq!(field(arguments("argv", &argv(MAX_ARGUMENT_LENGTH + 1))), "argv[0]");
         assert_eq!(field(arguments("argv", &vec!["x".repeat(1000); 3000])), "argv");
         let one = |n: usize| BTreeMap::from([("A".to_owned(), "x".repeat(n))]);
-        assert!(env("env", &one(ARGUMENT - 2)).is_ok());
-        assert_eq!(field(env("env", &one(ARGUMENT - 1))), "env.A");
+        assert!(env("env", &one(MAX_ARGUMENT_LENGTH - 2)).is_ok());
+        assert_eq!(field(env("env", &one(MAX_ARGUMENT_LENGTH - 1))), "env.A");
         assert_eq!(
-            field(env("env", &BTreeMap::from([("K".repeat(ARGUMENT * 2), String::new())]))),
+            field(env("env", &BTreeMap::from([("K".repeat(MAX_ARGUMENT_LENGTH * 2), String::new())]))),
             format!("env.{}", "K".repeat(60))
         );
     }
@@ -616,11 +620,11 @@ mod tests {
 
     #[test]
     fn the_engines_own_networks_are_taken() {
-        for name in OWN_NETWORKS {
-            assert_eq!(new_network("name", name).unwrap_err().code(), ErrorCode::NameInUse);
+        for name in BUILT_IN_NETWORKS {
+            assert_eq!(network_to_create("name", name).unwrap_err().code(), ErrorCode::NameInUse);
         }
-        assert!(new_network("name", "bridges").is_ok());
-        assert_eq!(field(new_network("name", "-x")), "name");
+        assert!(network_to_create("name", "bridges").is_ok());
+        assert_eq!(field(network_to_create("name", "-x")), "name");
     }
 
     #[test]
