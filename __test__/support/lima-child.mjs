@@ -23,7 +23,7 @@ function manager(options) {
 /** Gives up after `ms`; 1 when the call ended by that, 0 when it had ended before. */
 async function abortedAfter(ms, call) {
   try {
-    await call({ signal: AbortSignal.timeout(ms) })
+    await call({ signal: AbortSignal.timeout(Math.round(ms)) })
     return 0
   } catch (error) {
     if (error.code !== 'ABORTED') throw error
