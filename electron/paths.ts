@@ -4,7 +4,7 @@ import { posix, win32 } from 'node:path'
 import { Refused } from './check'
 
 /** The path without `.` and `..`, by text alone; `undefined` when it is not absolute. */
-function absolute(path: string, platform: NodeJS.Platform = process.platform): string | undefined {
+export function absolute(path: string, platform: NodeJS.Platform = process.platform): string | undefined {
   if (path.includes('\0')) return undefined
   if (platform !== 'win32') return path.startsWith('/') ? posix.normalize(path) : undefined
   const clean = win32.normalize(path)
