@@ -11,7 +11,9 @@ mod windows;
 
 #[cfg(unix)]
 pub use child::spawn;
-pub(crate) use program::{BACKLOG, Collected, STRAGGLER_GRACE};
+#[cfg(unix)]
+pub(crate) use program::STRAGGLER_GRACE;
+pub(crate) use program::{BACKLOG, Collected};
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};
 #[cfg(windows)]
 pub use windows::spawn;

@@ -28,7 +28,7 @@ impl LimaRuntime {
         unsupported()
     }
 
-    pub fn adapter(&self, _: Option<&str>) -> Result<crate::engine::Adapter> {
+    pub fn adapter(&self) -> Result<crate::engine::Adapter> {
         unsupported()
     }
 
