@@ -198,7 +198,7 @@ export type Progress =
 export interface RuntimeProgress {
   phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
   /** The part it is about; absent for the whole. */
-  component?: 'lima' | 'image' | 'nerdctl' | 'containerd'
+  component?: 'lima' | 'image' | 'nerdctl' | 'containerd' | 'docker'
   /** English, ready to show. */
   message: string
   /** 0 to 100; never decreases within a phase. Absent when unknown. */
@@ -1246,13 +1246,14 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
 
 /**
  * Versions to download. Each must be in the manifest (else `INVALID_ARGUMENT`, listing those that are). Default: the
- * manifest's, Lima 2.2.0 and nerdctl 2.3.5; it also has 1.2.1 and 2.1.6, with a process warning, `OUTDATED_VERSION`. A
+ * manifest's, Lima 2.2.0, nerdctl 2.3.5 and Docker 29.8.1; it also has 1.2.1 and 2.1.6, with a process warning, `OUTDATED_VERSION`. A
  * version older than the one that made the VM is refused with `INVALID_STATE`.
  */
 export interface Versions {
   lima?: string
   /** Of nerdctl-full: nerdctl, containerd and what belongs to them. */
   nerdctl?: string
+  /** Of the Docker Engine. */
   docker?: string
 }
 
@@ -1261,6 +1262,12 @@ export interface Versions {
  * megabytes; `'server'` boots without a network.
  */
 export type ImageVariant = 'minimal' | 'server'
+
+/**
+ * What runs containers in the VM. `'docker'` is a real Docker Engine, for containers and programs that need Docker's API;
+ * `'containerd'` is containerd with nerdctl.
+ */
+export type UserEngine = 'containerd' | 'docker'
 
 /** Options of {@link LimaRuntimeManager}. */
 export interface LimaRuntimeOptions {
@@ -1319,6 +1326,12 @@ export interface LimaRuntimeOptions {
   instance?: string
   /** The VM's resources, until {@link LimaRuntimeManager.configure} changes them. */
   resources?: Partial<VmResources>
+  /**
+   * The engine in the VM. Default: `'containerd'`. Another one for an existing VM takes effect at the next
+   * {@link LimaRuntimeManager.start}, which restarts the VM; what the first engine made stays on the VM's disk, and is
+   * found again when the option changes back.
+   */
+  engine?: UserEngine
   /** A Lima template (YAML file) to use instead of this package's own; it names its own image and containerd. */
   template?: string
   /** containerd's socket in the VM, for a `template` that has it elsewhere. Default: `/run/containerd/containerd.sock`. */
@@ -1396,7 +1409,7 @@ export interface VmInfo {
 export interface DiagnosticCheck {
   /**
    * Stable: `'macos'`, `'architecture'`, `'virtualization'`, `'user'`, `'path-length'`, `'disk-space'`, `'proxy'`,
-   * `'installation'`, `'ports'`, `'instance'`, `'ssh'`, `'containerd'`, `'clock'` (the VM's against this computer's),
+   * `'installation'`, `'ports'`, `'instance'`, `'ssh'`, `'containerd'` or `'docker'`, `'clock'` (the VM's against this computer's),
    * `'dns'` (from the VM). Others may come.
    */
   id: string
@@ -1408,10 +1421,18 @@ export interface DiagnosticCheck {
   hint?: string
 }
 
-/** Options of {@link LimaRuntimeManager.execNerdctl}. */
+/** Options of {@link LimaRuntimeManager.execNerdctl} and {@link LimaRuntimeManager.execDocker}. */
 export interface NerdctlOptions extends CallOptions {
-  /** Written to nerdctl's standard input; bytes as they are now. */
+  /** Written to the program's standard input; bytes as they are now. */
   input?: string | Uint8Array
+}
+
+/** Options of {@link LimaRuntimeManager.registerDockerContext}. */
+export interface DockerContextOptions extends CallOptions {
+  /** Two or more letters, digits, `_`, `.`, `+` or `-`. Default: `appName`. */
+  name?: string
+  /** Whether `docker` uses it from now on. Default: false. */
+  use?: boolean
 }
 
 /** Events of {@link LimaRuntimeManager}. */
@@ -1504,16 +1525,17 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   getVMInfo(options?: CallOptions): Promise<VmInfo>
 
   /**
-   * Brings the VM to running from any state: installs what is missing (Lima, the guest image and containerd, downloaded
+   * Brings the VM to running from any state: installs what is missing (Lima, the guest image and the engine, downloaded
    * at once under one progress), creates the VM, boots it, joins a start under way, repairs what a crash left. Resolves
-   * when SSH works and containerd answers; at once when it runs already.
+   * when SSH works and the engine answers; at once when it runs already with that engine.
    *
    * Deadline: 30 minutes for a first boot, 3 minutes for a later one, without downloads, which have only idle timeouts;
    * `timeoutMs` replaces it, for everything together.
    *
    * @throws what {@link install} throws, `ROOT_USER`, `PATH_TOO_LONG`, `VM_START_FAILED`, `VM_BROKEN`,
    *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run;
-   *   `details.hostAgentLog`, `details.serialLog` and, for a VM without containerd, `details.guestLog` are the ends of
+   *   `ENGINE_UNREACHABLE` of a Docker Engine; `details.hostAgentLog`, `details.serialLog` and, for a VM without
+   *   containerd, `details.guestLog` are the ends of
    *   the VM's logs
    */
   start(progress?: Progress): Promise<void>
@@ -1558,8 +1580,8 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * `run -d -p …` resolves once the ports are open on this computer, or 10 s later with a process warning, code
    * `PORT_NOT_FORWARDED`, when the container is late.
    *
-   * @throws `ENGINE_ERROR` when nerdctl fails (`details.exitCode`, `details.stderr`), `VM_NOT_RUNNING` at
-   *   once, `PORT_IN_USE` when another program has a port that `run` is to publish
+   * @throws `NOT_INSTALLED` when the VM's engine is Docker, `ENGINE_ERROR` when nerdctl fails (`details.exitCode`,
+   *   `details.stderr`), `VM_NOT_RUNNING` at once, `PORT_IN_USE` when another program has a port that `run` is to publish
    * @example
    * ```ts
    * const ids = await lima.execNerdctl(['ps', '-q'])
@@ -1569,6 +1591,25 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   execNerdctl(args: string[], options?: NerdctlOptions): Promise<string>
 
   /**
+   * As {@link execNerdctl}, for docker as the VM's user. For a VM with `engine: 'docker'`.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is containerd; else as {@link execNerdctl}
+   */
+  execDocker(args: string[], options?: NerdctlOptions): Promise<string>
+
+  /**
+   * Writes a context for the docker CLI that leads to {@link getDockerSocketPath}; with `use`, makes it the current one.
+   * No other method writes to docker's settings.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is containerd, `NAME_IN_USE` when a context of that name leads elsewhere,
+   *   `INVALID_ARGUMENT`, `INVALID_STATE` when docker's `config.json` cannot be understood (it is left as it is)
+   */
+  registerDockerContext(options?: DockerContextOptions): Promise<void>
+
+  /** Removes that context, if it is ours, and no longer uses it. */
+  unregisterDockerContext(options?: Omit<DockerContextOptions, 'use'>): Promise<void>
+
+  /**
    * Everything that a support person would check, in any state of the VM. Only reads: changes, repairs and starts
    * nothing. Deadline: 60 s.
    */
@@ -1576,7 +1617,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
 
   /**
    * Writes a `.tar.gz` for a support person: the checks of {@link diagnose}, settings, and the last 256 KiB of each log
-   * of Lima, of the VM's boot and of containerd. Secrets, user and host names, home directories, e-mail and network
+   * of Lima, of the VM's boot and of its engine. Secrets, user and host names, home directories, e-mail and network
    * addresses (except loopback) are blanked. The file is readable by this user only, and written whole or not at all.
    * Deadline: 120 s.
    *
@@ -1609,4 +1650,16 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
 
   /** The absolute path to which containerd's socket is forwarded. */
   getContainerdSocketPath(): string
+
+  /**
+   * The absolute path of our own `docker` program, there with `engine: 'docker'`. It only ever touches this application's
+   * VM.
+   */
+  getDockerPath(): string
+
+  /**
+   * The absolute path of the Docker Engine's socket on this computer, for programs that speak Docker's API. With `engine:
+   * 'docker'` it is served from {@link start} on while the application lives, for this user alone.
+   */
+  getDockerSocketPath(): string
 }

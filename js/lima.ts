@@ -19,7 +19,9 @@ interface Paths {
   limactl: string
   lima: string
   nerdctl: string
+  docker: string
   containerdSocket: string
+  dockerSocket: string
 }
 
 /** The VM's state during a phase. */
@@ -122,8 +124,26 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
+    return this.#exec('containerd', args, options)
+  }
+
+  async execDocker(args: string[], options?: api.NerdctlOptions): Promise<string> {
+    return this.#exec('docker', args, options)
+  }
+
+  async #exec(engine: api.UserEngine, args: string[], options: api.NerdctlOptions | undefined): Promise<string> {
     const [input, rest] = apart('options', options, 'input')
-    return invokeAndWarn(rest, (call) => this.#native.execNerdctl(strings('args', args), inputBytes(input), call))
+    return invokeAndWarn(rest, (call) =>
+      this.#native.exec(JSON.stringify(engine), strings('args', args), inputBytes(input), call),
+    )
+  }
+
+  async registerDockerContext(options?: api.DockerContextOptions): Promise<void> {
+    await invoke(options, (call) => this.#native.registerDockerContext(call))
+  }
+
+  async unregisterDockerContext(options?: Omit<api.DockerContextOptions, 'use'>): Promise<void> {
+    await invoke(options, (call) => this.#native.unregisterDockerContext(call))
   }
 
   /** Runs a call that reports progress to its caller and to listeners, and may change the VM's state. */
@@ -183,6 +203,14 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
 
   getContainerdSocketPath(): string {
     return this.#path('containerdSocket')
+  }
+
+  getDockerPath(): string {
+    return this.#path('docker')
+  }
+
+  getDockerSocketPath(): string {
+    return this.#path('dockerSocket')
   }
 
   #path(name: keyof Paths): string {

@@ -31,6 +31,7 @@ pub enum Component {
     Image,
     Nerdctl,
     Containerd,
+    Docker,
 }
 
 /// One event of installing, starting or stopping a runtime. `message` is English, ready to show.

@@ -18,7 +18,10 @@ use lima_runtime::{
         platform::Platform,
         record::Inventory,
     },
-    manager::lima::{InstallOptions, LimaRuntime, UninstallOptions},
+    manager::{
+        lima::{InstallOptions, LimaRuntime, UninstallOptions},
+        payload::UserEngine,
+    },
     progress::{self, RuntimeProgress},
 };
 use releases::{Fault, Releases, lima_archive, sha256, tree};
@@ -75,7 +78,7 @@ impl Bench {
     }
 
     async fn install_for_boot(&self, sink: progress::Sink<RuntimeProgress>) -> Result<(), Error> {
-        self.runtime().install(InstallOptions::for_boot(), sink, &Call::default()).await
+        self.runtime().install(InstallOptions::for_boot(UserEngine::Containerd.payload()), sink, &Call::default()).await
     }
 
     /// Bytes of whole and begun downloads.
@@ -210,7 +213,10 @@ async fn a_first_boot_fetches_three_files_each_once_and_the_smaller_image() {
     fs::write(bench.dir.path().join("manifest.json"), manifest.to_string()).unwrap();
     let boot = async |more: serde_json::Value| {
         let runtime = bench.runtime_with(&more);
-        runtime.install(InstallOptions::for_boot(), progress::ignore(), &Call::default()).await.unwrap();
+        runtime
+            .install(InstallOptions::for_boot(UserEngine::Containerd.payload()), progress::ignore(), &Call::default())
+            .await
+            .unwrap();
         let (requests, sent) = bench.server.take();
         let mut paths: Vec<_> = requests.into_iter().map(|r| r.path).collect();
         paths.sort();
@@ -226,7 +232,10 @@ async fn a_first_boot_fetches_three_files_each_once_and_the_smaller_image() {
     bench.runtime().uninstall(UninstallOptions::default(), &Call::default()).await.unwrap();
     bench.server.remove("/minimal.img");
     let asked = bench.runtime_with(&json!({ "imageVariant": "minimal" }));
-    let e = asked.install(InstallOptions::for_boot(), progress::ignore(), &Call::default()).await.unwrap_err();
+    let e = asked
+        .install(InstallOptions::for_boot(UserEngine::Containerd.payload()), progress::ignore(), &Call::default())
+        .await
+        .unwrap_err();
     assert_eq!((e.code(), &e.details()["status"]), (ErrorCode::DownloadFailed, &json!(404)));
     assert!(!bench.server.take().0.iter().any(|r| r.path == "/server-image.img"));
     let (paths, _) = boot(json!({})).await;

@@ -16,9 +16,12 @@ use lima_runtime::{
         limactl::{Failure, Limactl},
         template::{self, Arch, BUILT_IN, Mount, Settings, VmType},
     },
-    manager::lima::{
-        machine::{Machine, Plan},
-        repair::State,
+    manager::{
+        lima::{
+            machine::{Machine, Plan},
+            repair::State,
+        },
+        payload::UserEngine,
     },
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
@@ -60,6 +63,7 @@ fn settings() -> Settings {
         nerdctl: vec![],
         ssh_port: 40022,
         rosetta: true,
+        containerd: true,
         ca_certificates: vec![],
     }
 }
@@ -121,8 +125,8 @@ async fn a_vm_boots_answers_is_repaired_and_stops() {
     let mount =
         Mount { location: shared.to_str().unwrap().into(), mount_point: Some("/mnt/shared".into()), writable: true };
     let settings = Settings { mounts: vec![mount], disk: 6 << 30, ..settings() };
-    let plan = Plan { base: base_template(), settings };
-    let machine = Machine::new(limactl, "default");
+    let plan = Plan { base: base_template(), settings, archive: None };
+    let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let instance = machine.instance().clone();
     let began = Instant::now();
     let seen = Arc::new(Mutex::new(Vec::<RuntimeProgress>::new()));
@@ -200,8 +204,9 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
     }
     let Some((dir, limactl)) = real() else { return };
     let rounds: usize = std::env::var("LIMA_RUNTIME_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let plan = Plan { base: base_template(), settings: Settings { mounts: vec![], disk: 6 << 30, ..settings() } };
-    let machine = Machine::new(limactl, "default");
+    let settings = Settings { mounts: vec![], disk: 6 << 30, ..settings() };
+    let plan = Plan { base: base_template(), settings, archive: None };
+    let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let began = Instant::now();
     let sink: Sink<RuntimeProgress> = Arc::new(move |event| {
         eprintln!("{:>7.1} {:?} {}", began.elapsed().as_secs_f32(), event.phase, event.message);

@@ -19,10 +19,13 @@ use lima_runtime::{
         limactl::Limactl,
         template::{Arch, BUILT_IN, Settings, VmType, ssh_port},
     },
-    manager::lima::{
-        LimaOptions, LimaRuntime,
-        machine::{Machine, Plan},
-        repair::State,
+    manager::{
+        lima::{
+            LimaOptions, LimaRuntime,
+            machine::{Machine, Plan},
+            repair::State,
+        },
+        payload::UserEngine,
     },
     process::{Command, identity::Identity},
     progress::{self, Phase, RuntimeProgress},
@@ -77,7 +80,8 @@ impl Rig {
         let socket = at("containerd.sock");
         let containerd = UnixListener::bind(&socket).unwrap();
         let limactl = Limactl::new(at("limactl"), at("vms").canonicalize().unwrap(), None, &[]);
-        let machine = Machine::new(limactl.clone(), "default").with_containerd_socket(socket.to_str().unwrap());
+        let machine =
+            Machine::new(limactl.clone(), "default", UserEngine::Containerd).with_socket(socket.to_str().unwrap());
         let settings = Settings {
             arch: Arch::X86_64,
             vm_type: VmType::Qemu,
@@ -88,16 +92,17 @@ impl Rig {
             images: vec![],
             nerdctl: vec![],
             ssh_port: 0,
+            containerd: true,
             rosetta: false,
             ca_certificates: vec![],
         };
-        let plan = Plan { base: BUILT_IN.into(), settings };
+        let plan = Plan { base: BUILT_IN.into(), settings, archive: None };
         Some(Self { dir, machine, plan, lock: Arc::default(), limactl, _containerd: containerd })
     }
 
     fn machine(&self) -> Machine {
-        Machine::new(self.limactl.clone(), "default")
-            .with_containerd_socket(self.path("containerd.sock").to_str().unwrap())
+        Machine::new(self.limactl.clone(), "default", UserEngine::Containerd)
+            .with_socket(self.path("containerd.sock").to_str().unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -542,8 +547,8 @@ async fn a_start_given_up_at_any_moment_can_be_repeated() {
         }
         let socket = rig.path("containerd.sock");
         let held: Arc<dyn std::any::Any + Send + Sync> = Arc::new(rig.lock.clone().lock_owned().await);
-        let machine =
-            Machine::new(rig.limactl.holding(held), "default").with_containerd_socket(socket.to_str().unwrap());
+        let machine = Machine::new(rig.limactl.holding(held), "default", UserEngine::Containerd)
+            .with_socket(socket.to_str().unwrap());
         let cut = whole * i / 10;
         let given_up = tokio::time::timeout(cut, machine.start(&rig.plan, &progress::ignore())).await;
         drop(machine);
@@ -589,7 +594,7 @@ fn runtime(rig: &Rig, options: &serde_json::Value) -> LimaRuntime {
     });
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let mut options: LimaOptions = serde_json::from_value(all).unwrap();
-    options.containerd_socket = Some(rig.path("containerd.sock").to_str().unwrap().into());
+    options.engine_socket = Some(rig.path("containerd.sock").to_str().unwrap().into());
     LimaRuntime::new(options).unwrap()
 }
 

@@ -16,7 +16,7 @@ test('a real VM, from an empty directory to a container that answers', { skip, t
   const began = Date.now()
   const say = (...words) => console.log(`# ${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s`, ...words)
   const rig = await limaRig(t, { archive: limaArchive() })
-  const { containerdSocket: _standIn, ...rest } = rig.options
+  const { engineSocket: _standIn, ...rest } = rig.options
   const resources = { cpus: 2, memory: '2GiB', disk: '6GiB', mounts: [] }
   const options = { ...rest, resources, ...(template && { template }) }
   const { QEMU_SYSTEM_X86_64 } = process.env

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  dockerUrl,
   imageUrl,
   LIMA_VERSION,
   limaFiles,
@@ -34,6 +35,7 @@ export async function serveLima(dir, archive) {
     lima: Object.entries(limas).map(([version, body]) => [version, limaUrl(PLATFORM, version), body]),
     image: [['24.04', imageUrl(), noise(300_000)]],
     'nerdctl-full': [['2.1.6', nerdctlUrl(), nerdctlFullArchive()]],
+    docker: [['29.8.1', dockerUrl(), noise(300_000, 'docker')]],
   }
   const components = {}
   for (const [part, releases] of Object.entries(bodies)) {

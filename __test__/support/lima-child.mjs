@@ -2,7 +2,7 @@
 // asked over IPC: `{ id, options, method, args, abortAfterMs? }`, answered with `{ id, value }` or `{ id, error }`.
 import { createRequire } from 'node:module'
 
-const { LimaRuntimeManager } = createRequire(import.meta.url)(process.argv[2])
+const { LimaContainerAdapter, LimaRuntimeManager } = createRequire(import.meta.url)(process.argv[2])
 const managers = new Map()
 const warnings = []
 process.on('warning', ({ name, code, message }) => warnings.push({ name, code, message }))
@@ -34,6 +34,7 @@ async function abortedAfter(ms, call) {
 const run = {
   events: (m) => m.events.splice(0),
   warnings: () => warnings.splice(0),
+  adapter: (m, [method, ...args]) => new LimaContainerAdapter(m.lima)[method](...args),
   progress: async (m, [method, options]) => {
     const events = []
     await m.lima[method]({ ...options, onProgress: (event) => events.push(event) })

@@ -72,7 +72,7 @@ export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_T
   const options = {
     dataDir: join(dir, 'd'),
     ...source,
-    containerdSocket,
+    engineSocket: containerdSocket,
     resources: { cpus: 1, memory: '512MiB', mounts: [] },
   }
 

@@ -98,6 +98,9 @@ export const limaUrl = (platform = PLATFORM, version = LIMA_VERSION) =>
 export const nerdctlUrl = (platform = PLATFORM, version = '2.1.6') =>
   `https://github.com/containerd/nerdctl/releases/download/v${version}/nerdctl-full-${version}-linux-${platform.endsWith('arm64') ? 'arm64' : 'amd64'}.tar.gz`
 
+export const dockerUrl = (platform = PLATFORM) =>
+  `https://download.docker.com/linux/static/stable/${platform.endsWith('arm64') ? 'aarch64' : 'x86_64'}/docker-29.8.1.tgz`
+
 export const imageUrl = (platform = PLATFORM) =>
   `https://cloud-images.ubuntu.com/releases/noble/release-20250704/ubuntu-24.04-server-cloudimg-${platform.endsWith('arm64') ? 'arm64' : 'amd64'}.img`
 

@@ -1,6 +1,11 @@
 use std::path::PathBuf;
 
-use lima_runtime::manager::lima::{InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions};
+use lima_runtime::manager::{
+    lima::{
+        ContextName, ContextOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions,
+    },
+    payload::UserEngine,
+};
 use napi::{Env, Result};
 use napi_derive::napi;
 
@@ -96,21 +101,22 @@ methods! {
             })
         }
 
-        /// What nerdctl printed, read as UTF-8.
+        /// The output of the engine's program, read as UTF-8.
         #[napi(
-            ts_args_type = "args: string[], input: Uint8Array | undefined, call: NativeCall",
+            ts_args_type = "engine: string, args: string[], input: Uint8Array | undefined, call: NativeCall",
             ts_return_type = "Promise<string>"
         )]
-        pub fn exec_nerdctl<'e>(
+        pub fn exec<'e>(
             &self,
             env: &'e Env,
+            engine: Json<UserEngine>,
             args: Vec<String>,
             input: Option<Copied>,
             call: NativeCall,
         ) -> Promised<'e> {
             let runtime = self.runtime.clone();
             promise(env, async move {
-                let out = runtime.exec_nerdctl(&args, input.map(|b| b.0), &call.0).await?;
+                let out = runtime.exec(engine.0, &args, input.map(|b| b.0), &call.0).await?;
                 Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
             })
         }
@@ -123,6 +129,18 @@ methods! {
                 let path = runtime.collect_diagnostics(path.as_ref(), &call.0).await?;
                 Ok(path.to_string_lossy().into_owned())
             })
+        }
+
+        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
+        pub fn register_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextOptions>) -> Promised<'e> {
+            let runtime = self.runtime.clone();
+            promise(env, async move { runtime.register_docker_context(call.1, &call.0).await })
+        }
+
+        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
+        pub fn unregister_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextName>) -> Promised<'e> {
+            let runtime = self.runtime.clone();
+            promise(env, async move { runtime.unregister_docker_context(call.1, &call.0).await })
         }
 
         #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]

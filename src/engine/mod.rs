@@ -8,6 +8,7 @@ mod credentials;
 pub mod docker;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod host;
 mod methods;
 mod platform;
 mod reference;

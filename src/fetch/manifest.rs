@@ -18,13 +18,15 @@ pub const SCHEMA: u32 = 2;
 const OLD_SCHEMA: u32 = 1;
 const MIB: u64 = 1 << 20;
 
-/// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, for a guest.
+/// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, and `docker` the
+/// static Docker Engine, for a guest.
 /// Another one is a name here and a row of [`Part::facts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     Lima,
     NerdctlFull,
+    Docker,
     Nerdctl,
     Image,
     WslRootfs,
@@ -44,13 +46,15 @@ struct Facts {
 }
 
 impl Part {
-    pub const ALL: [Part; 5] = [Self::Lima, Self::NerdctlFull, Self::Nerdctl, Self::Image, Self::WslRootfs];
+    pub const ALL: [Part; 6] =
+        [Self::Lima, Self::NerdctlFull, Self::Docker, Self::Nerdctl, Self::Image, Self::WslRootfs];
 
     #[rustfmt::skip]
     const fn facts(self) -> Facts {
         let (name, title, component, guest, version, most) = match self {
             Self::Lima => ("lima", "Lima", Component::Lima, false, Some("lima"), 256),
             Self::NerdctlFull => ("nerdctl-full", "containerd", Component::Nerdctl, true, Some("nerdctl"), 1024),
+            Self::Docker => ("docker", "Docker Engine", Component::Docker, true, Some("docker"), 512),
             Self::Nerdctl => ("nerdctl", "nerdctl", Component::Nerdctl, false, Some("nerdctl"), 256),
             Self::Image => ("image", "the guest image", Component::Image, true, None, 1024),
             Self::WslRootfs => ("wsl-rootfs", "the WSL root file system", Component::Image, true, None, 1024),
@@ -536,10 +540,12 @@ mod tests {
         assert_eq!(find(Part::Lima, Platform::DarwinArm64).version, "2.2.0");
         for host in [Platform::DarwinArm64, Platform::DarwinX64, Platform::LinuxX64, Platform::LinuxArm64] {
             assert!(find(Part::Lima, host).sources[0].url.path().ends_with(".tar.gz"));
-            for part in [Part::Image, Part::NerdctlFull] {
+            for part in [Part::Image, Part::NerdctlFull, Part::Docker] {
                 let wanted = find(part, host);
-                let arch = if host.guest() == Platform::LinuxArm64 { "arm64" } else { "amd64" };
-                assert!(wanted.sources.iter().all(|s| s.url.path().contains(arch)), "{part} on {host}");
+                let arch =
+                    if host.guest() == Platform::LinuxArm64 { ["arm64", "aarch64"] } else { ["amd64", "x86_64"] };
+                let fits = |s: &Source| arch.iter().any(|arch| s.url.path().contains(arch));
+                assert!(wanted.sources.iter().all(fits), "{part} on {host}");
                 assert_eq!(wanted.advice, None, "{part} is by default what should be used");
             }
         }
@@ -566,7 +572,9 @@ mod tests {
     /// what no file of its kind reaches; `scripts/update-manifest.mjs` fills the size in, and the file leaves this list.
     #[test]
     fn every_source_that_ships_has_a_digest_and_an_end() {
-        const NO_SIZE: [&str; 11] = [
+        const NO_SIZE: [&str; 13] = [
+            "docker-29.8.1.tgz",
+            "docker-29.8.1.tgz",
             "lima-1.2.1-Darwin-arm64.tar.gz",
             "lima-1.2.1-Darwin-x86_64.tar.gz",
             "lima-2.2.0-Linux-aarch64.tar.gz",
@@ -676,7 +684,7 @@ mod tests {
         };
         refuse(serde_json::json!({ "versions": { "lima": "9.9" } }), "versions.lima", "1.2.1, 2.2.0");
         refuse(serde_json::json!({ "versions": { "nerdctl": "" } }), "versions.nerdctl", "2.1.6, 2.3.5");
-        refuse(serde_json::json!({ "versions": { "docker": "28.0.0" } }), "versions.docker", "none");
+        refuse(serde_json::json!({ "versions": { "docker": "28.0.0" } }), "versions.docker", "29.8.1");
         // Known, but not for this machine.
         let old = choice(&serde_json::json!({ "versions": { "lima": "1.2.1" } }));
         let e = m.find(Part::Lima, Platform::LinuxX64, &old).unwrap_err();

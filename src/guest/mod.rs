@@ -39,7 +39,7 @@ pub(crate) const BEGAN: &str = r#"began() {
 /// container and waits, five rounds a second; false when some still live. A process counts as a container's when its
 /// control group names the container.
 pub(crate) const CONTAINERS: &str = r#"containers() {
-  for file in /run/containerd/io.containerd.runtime.v2.task/*/*/init.pid; do
+  for file in "${state:-/run/containerd}"/io.containerd.runtime.v2.task/*/*/init.pid; do
     [ -e "$file" ] || continue
     pid=$(cat "$file") id=${file%/init.pid}
     id=${id##*/}

@@ -107,6 +107,7 @@ const CONSOLES: [&str; 3] = ["serial.log", "serialp.log", "serialv.log"];
 const HOST_KEY_FILE: &str = "lima-runtime.hostkey";
 const NEWEST_LIMA_FILE: &str = "lima-runtime.lima";
 const PROCESSES_FILE: &str = "lima-runtime.processes.json";
+const ENGINE_FILE: &str = "lima-runtime.engine";
 pub const KNOWN_HOSTS_FILE: &str = "lima-runtime.known_hosts";
 /// The pid files of the agent and the drivers: vz runs in the agent, QEMU in its own process.
 const PID_FILES: [&str; 3] = ["ha.pid", "vz.pid", "qemu.pid"];
@@ -246,6 +247,15 @@ impl Instance {
     pub async fn record_lima(&self, version: &str) -> Result<()> {
         let newer = self.newest_lima().await.is_some_and(|newest| release(&newest) > release(version));
         if newer { Ok(()) } else { self.write(NEWEST_LIMA_FILE, version).await }
+    }
+
+    /// The name of the engine that ran in the guest last, if it was recorded.
+    pub async fn engine(&self) -> Option<String> {
+        Some(tokio::fs::read_to_string(self.path(ENGINE_FILE)).await.ok()?.trim().to_owned())
+    }
+
+    pub async fn record_engine(&self, name: &str) -> Result<()> {
+        self.write(ENGINE_FILE, name).await
     }
 
     /// The file with the guest's host key, in OpenSSH's format. It lies in the directory, so it goes with the VM.

@@ -88,6 +88,8 @@ pub struct Settings {
     /// Tried in order.
     pub images: Vec<Source>,
     pub nerdctl: Vec<Source>,
+    /// Lima installs and runs containerd. Otherwise we bring the engine.
+    pub containerd: bool,
     /// A free port of the host. Without one, Lima gives 60022 to any instance called `default`, which collides with the
     /// user's own (docs/reference/lima.md#ssh-port).
     pub ssh_port: u16,
@@ -120,9 +122,7 @@ pub fn render(base: &str, settings: &Settings) -> Result<String> {
     if root.get("images").and_then(Value::as_sequence).is_none_or(Vec::is_empty) {
         return Err(Error::invalid("template", "names no images"));
     }
-    if !settings.nerdctl.is_empty() {
-        set(section(&mut root, "containerd")?, "archives", &settings.nerdctl)?;
-    }
+    lay_engine(&mut root, settings)?;
     if settings.rosetta && settings.vm_type == VmType::Vz && settings.arch == Arch::Aarch64 {
         let rosetta = section(&mut root, "rosetta")?;
         set(rosetta, "enabled", true)?;
@@ -175,8 +175,8 @@ pub fn shape(document: &str) -> Option<Shape> {
 }
 
 /// `document` with the settings that may change in an existing VM: CPUs, memory, mounts, the containerd to install, a disk
-/// that grows, and UDP ports. The same text when nothing changes.
-pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
+/// that grows, UDP ports, and, when the engine changes, the boot scripts of `base`. The same text when nothing changes.
+pub fn with_settings(document: &str, base: &str, settings: &Settings) -> Result<String> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
     check_way_in("lima.yaml", &root)?;
@@ -190,9 +190,17 @@ pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     }
     set(&mut new, "mounts", &settings.mounts)?;
     forward_udp(&mut new)?;
-    if !settings.nerdctl.is_empty() {
-        set(section(&mut new, "containerd")?, "archives", &settings.nerdctl)?;
+    if has_containerd(&new) != settings.containerd {
+        let base: Mapping = serde_norway::from_str(base)
+            .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
+        for key in ["provision", "probes", "containerd"] {
+            match base.get(key) {
+                Some(said) => _ = new.insert(key.into(), said.clone()),
+                None => _ = new.remove(key),
+            }
+        }
     }
+    lay_engine(&mut new, settings)?;
     if new == root {
         return Ok(document.to_owned());
     }
@@ -251,6 +259,22 @@ fn forward_udp(root: &mut Mapping) -> Result<()> {
     let rule: Mapping = [("proto".into(), "udp".into())].into_iter().collect();
     rules.push(rule.into());
     set(root, "portForwards", rules)
+}
+
+fn has_containerd(root: &Mapping) -> bool {
+    root.get("containerd").and_then(|c| c.get("system")).and_then(Value::as_bool) == Some(true)
+}
+
+fn lay_engine(root: &mut Mapping, settings: &Settings) -> Result<()> {
+    if !settings.containerd {
+        // Also the user's own one, which Lima runs by default.
+        for whose in ["system", "user"] {
+            set(section(root, "containerd")?, whose, false)?;
+        }
+    } else if !settings.nerdctl.is_empty() {
+        set(section(root, "containerd")?, "archives", &settings.nerdctl)?;
+    }
+    Ok(())
 }
 
 fn set(map: &mut Mapping, key: &str, value: impl Serialize) -> Result<()> {
@@ -372,6 +396,7 @@ mod tests {
             nerdctl: vec![],
             ssh_port: 40022,
             rosetta: true,
+            containerd: true,
             ca_certificates: vec![],
         }
     }
@@ -507,8 +532,9 @@ mod tests {
         let mut old: Mapping = serde_norway::from_str(&rendered).unwrap();
         old.remove("portForwards");
         let old = serde_norway::to_string(&old).unwrap();
-        let new = with_settings(&old, &settings()).unwrap();
-        assert_eq!((udp(&old), udp(&new), udp(&with_settings(&new, &settings()).unwrap())), (0, 1, 1));
+        let new = with_settings(&old, BUILT_IN, &settings()).unwrap();
+        let again = with_settings(&new, BUILT_IN, &settings()).unwrap();
+        assert_eq!((udp(&old), udp(&new), udp(&again)), (0, 1, 1));
         for (rules, expected) in [
             ("", 1),
             ("[]", 1),
@@ -529,7 +555,7 @@ mod tests {
             let base = format!("images: [{{location: /a}}]\n{line}\n");
             let e = render(&base, &settings()).map(drop).unwrap_err();
             assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"template".into()), "{line}");
-            let e = with_settings(&base, &settings()).map(drop).unwrap_err();
+            let e = with_settings(&base, BUILT_IN, &settings()).map(drop).unwrap_err();
             assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"lima.yaml".into()), "{line}");
         }
         let base = "images: [{location: /a}]\nuser: {passwordlessSudo: true}\nplain: false\n";
@@ -551,7 +577,7 @@ mod tests {
     #[test]
     fn an_existing_vm_gets_what_may_change_and_keeps_the_rest() {
         let before = render(BUILT_IN, &settings()).unwrap();
-        assert_eq!(with_settings(&before, &settings()).unwrap(), before);
+        assert_eq!(with_settings(&before, BUILT_IN, &settings()).unwrap(), before);
         let file = Source { location: "/n.tgz".into(), arch: Arch::Aarch64, digest: None, kernel: None, initrd: None };
         let more = Settings {
             cpus: 6,
@@ -563,13 +589,13 @@ mod tests {
             ssh_port: 1,
             ..settings()
         };
-        let after = with_settings(&before, &more).unwrap();
+        let after = with_settings(&before, BUILT_IN, &more).unwrap();
         let shape = shape(&after).unwrap();
         assert_eq!((shape.cpus, shape.memory, shape.disk, shape.mounts.len()), (6, 6 << 30, 120 << 30, 0));
         assert_eq!((shape.arch.as_str(), shape.vm_type.as_str(), ssh_port(&after)), ("aarch64", "vz", Some(40022)));
         assert_eq!(parsed(&after)["containerd"]["archives"][0]["location"], "/n.tgz");
         // A disk never shrinks.
-        let less = with_settings(&after, &Settings { disk: 20 << 30, ..settings() }).unwrap();
+        let less = with_settings(&after, BUILT_IN, &Settings { disk: 20 << 30, ..settings() }).unwrap();
         assert_eq!(super::shape(&less).unwrap().disk, 120 << 30);
         for (text, expected) in
             [("4GiB", Some(4 << 30)), ("4g", Some(4 << 30)), ("512MB", Some(512 << 20)), ("x", None)]

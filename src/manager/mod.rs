@@ -4,3 +4,4 @@
 pub mod container;
 pub mod containerd;
 pub mod lima;
+pub mod payload;

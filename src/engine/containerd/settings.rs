@@ -1,11 +1,9 @@
-//! Where one containerd is, how its nerdctl is called, and what an engine in a guest must know of the host.
+//! Where one containerd is, and how its nerdctl is called.
 
-use std::{path::Path, sync::Arc};
-
-use async_trait::async_trait;
+use std::sync::Arc;
 
 use crate::{
-    engine::{types::*, validate},
+    engine::{host::Host, types::RuntimeType},
     env_vars,
     error::{Error, Result},
     guest::Guest,
@@ -73,33 +71,3 @@ impl Settings {
         Ok(all)
     }
 }
-
-/// What a guest's engine must know of the host.
-#[async_trait]
-pub trait Host: Send + Sync {
-    /// The host's directories that the guest sees, and where it sees them.
-    fn mounts(&self) -> Vec<(String, String)>;
-    /// The mount in which the guest sees a path of the host, and that path there. Reads links: not on the runtime's threads.
-    fn guest_path(&self, path: &str) -> Option<(String, String)> {
-        // `strip_prefix` goes by the letters: `..` would lead out of the mount, in the guest.
-        let path = validate::clean_path(path);
-        self.mounts().into_iter().find_map(|(from, to)| {
-            // Of a mount at a link (macOS's /tmp), the real place is the same one.
-            let rest = Path::new(&path).strip_prefix(&from).map(Path::to_owned).or_else(|e| {
-                let real = std::fs::canonicalize(&from).map_err(|_| e)?;
-                Path::new(&path).strip_prefix(real).map(Path::to_owned)
-            });
-            let path = Path::new(&to).join(rest.ok()?).display().to_string();
-            Some((to, path))
-        })
-    }
-    /// Whether ports of this protocol are forwarded at all.
-    fn forwards(&self, protocol: Protocol) -> bool;
-    /// `PORT_IN_USE` when a program of the host has one of these ports.
-    async fn check_ports(&self, ports: &[HostPort]) -> Result<()>;
-    /// Returns once these ports are forwarded, or some time later.
-    async fn await_ports(&self, ports: &[HostPort]) -> Result<()>;
-}
-
-/// A port of the host: TCP's and UDP's are apart.
-pub type HostPort = (Protocol, u16);

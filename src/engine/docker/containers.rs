@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     api::{self, Api, ApiVersion, bare},
+    endpoint::Endpoint,
     error::{Failure, ResultExt},
     events::{self, Event},
     networks,
@@ -34,7 +35,10 @@ struct Created {
 }
 
 pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
-    let mut spec = Cow::Borrowed(spec);
+    let mut spec = match api.endpoint() {
+        Endpoint::Guest(socket) => socket.in_guest(spec).await?,
+        _ => Cow::Borrowed(spec),
+    };
     if spec.volumes.iter().any(|v| validate::is_docker_socket(&v.host))
         && let Some(path) = socket::on_its_machine(&api).await?
     {
@@ -115,7 +119,14 @@ fn refuse_to_make(spec: &ContainerSpec, i: usize, version: ApiVersion) -> Result
 }
 
 pub(super) async fn start(api: Api, id: &str) -> Result<()> {
-    api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.about(About::Container(id))
+    api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.about(About::Container(id))?;
+    started(api, id).await
+}
+
+/// In a VM, a published port answers on this computer only some time after the start.
+async fn started(api: Api, id: &str) -> Result<()> {
+    let Endpoint::Guest(socket) = api.endpoint() else { return Ok(()) };
+    socket.await_ports(&inspect(api.clone(), id).await?).await
 }
 
 fn seconds(timeout: Option<u32>) -> Option<i32> {
@@ -129,7 +140,8 @@ pub(super) async fn stop(api: Api, id: &str, timeout: Option<u32>) -> Result<()>
 
 pub(super) async fn restart(api: Api, id: &str, timeout: Option<u32>) -> Result<()> {
     let options = q::RestartContainerOptions { signal: None, t: seconds(timeout) };
-    api.bollard().restart_container(bare(id), Some(options)).await.about(About::Container(id))
+    api.bollard().restart_container(bare(id), Some(options)).await.about(About::Container(id))?;
+    started(api, id).await
 }
 
 pub(super) async fn kill(api: Api, id: &str, signal: &str) -> Result<()> {

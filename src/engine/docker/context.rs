@@ -3,16 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{endpoint::Endpoint, tls::Tls};
 use crate::{
     env_vars,
-    error::{Error, Result},
+    error::{Error, ErrorCode, Result},
+    fetch::disk,
 };
 
 /// The context that is none: the engine is found without one.
 pub(super) const DEFAULT: &str = "default";
+
+/// In `config.json`.
+const CURRENT: &str = "currentContext";
 
 #[derive(Deserialize)]
 struct Config {
@@ -70,6 +75,103 @@ pub(super) fn endpoint(docker_dir: &Path, name: &str) -> Result<Endpoint> {
     Endpoint::parse(env_vars::DOCKER_CONTEXT, &docker.host, tls)
 }
 
+/// What `docker context ls` shows of ours.
+const DESCRIPTION: &str = "Docker Engine of lima-runtime";
+
+/// Describes the engine at the socket `path` under `name` for the docker CLI, with `current` as the one to use. `NAME_IN_USE`
+/// where another engine has the name, `INVALID_ARGUMENT name` for what is none.
+pub(super) fn register(docker_dir: &Path, name: &str, path: &Path, current: bool) -> Result<()> {
+    check_name(name)?;
+    let host = format!("unix://{}", path.display());
+    let file = meta_file(docker_dir, name);
+    match described(&file) {
+        Ok(Some(there)) if there != host => {
+            let text = format!("The docker context {name:?} leads to another engine: {there}");
+            return Err(Error::new(ErrorCode::NameInUse, text)
+                .hint("Choose another name, or remove it with `docker context rm`.")
+                .detail("name", name));
+        }
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            if let Some(dir) = file.parent() {
+                std::fs::create_dir_all(dir).map_err(|e| Error::io(e, "creating", dir))?;
+            }
+            let endpoint = json!({ "Host": host, "SkipTLSVerify": false });
+            let meta = json!({
+                "Name": name,
+                "Metadata": { "Description": DESCRIPTION },
+                "Endpoints": { "docker": endpoint },
+            });
+            disk::write_json(&file, &meta)?;
+        }
+        Err(e) => return Err(Error::io(e, "reading", &file)),
+    }
+    if current { set_current(docker_dir, Some(name), None) } else { Ok(()) }
+}
+
+/// Takes away what [`register`] made of that name for the socket `path`, and nothing else.
+pub(super) fn unregister(docker_dir: &Path, name: &str, path: &Path) -> Result<()> {
+    check_name(name)?;
+    let file = meta_file(docker_dir, name);
+    let host = format!("unix://{}", path.display());
+    if described(&file).is_ok_and(|there| there.is_some_and(|there| there == host)) {
+        // The CLI complains of a current context that is not there.
+        set_current(docker_dir, None, Some(name))?;
+        disk::remove(file.parent().unwrap_or(&file))?;
+    }
+    Ok(())
+}
+
+/// The docker CLI's rule (docs/reference/docker.md#contexts).
+fn check_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric();
+    let good = name.len() > 1
+        && name.len() <= 100
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|b| plain(b) || b"_.+-".contains(&b));
+    if good && name != DEFAULT {
+        return Ok(());
+    }
+    Err(Error::invalid("name", format!("{name:?} is no name of a docker context"))
+        .hint("Two or more letters, digits, '_', '.', '+' or '-', the first one a letter or a digit; not \"default\"."))
+}
+
+fn meta_file(docker_dir: &Path, name: &str) -> PathBuf {
+    docker_dir.join("contexts/meta").join(id(name)).join("meta.json")
+}
+
+/// Where a context leads; `None` where there is none of that name.
+fn described(file: &Path) -> std::io::Result<Option<String>> {
+    let text = match std::fs::read(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let meta: Option<Meta> = serde_json::from_slice(&text).ok();
+    Ok(Some(meta.and_then(|meta| meta.endpoints.docker).map(|docker| docker.host).unwrap_or_default()))
+}
+
+/// Changes one field of `config.json` and keeps the others: to `name`, or to none where it is `only`.
+fn set_current(docker_dir: &Path, name: Option<&str>, only: Option<&str>) -> Result<()> {
+    let path = docker_dir.join("config.json");
+    // Often a link to where a person keeps such files.
+    let path = std::fs::canonicalize(&path).unwrap_or(path);
+    let mut config = match std::fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Map::new(),
+        Err(e) => return Err(Error::io(e, "reading", &path)),
+        Ok(text) => serde_json::from_slice(&text).map_err(|e| {
+            let text = format!("{} cannot be understood, and is left as it is: {e}", path.display());
+            Error::new(ErrorCode::InvalidState, text).hint("Mend it, or choose the context by `docker context use`.")
+        })?,
+    };
+    let there = config.get(CURRENT).and_then(Value::as_str);
+    match (name, only) {
+        (Some(name), _) if there != Some(name) => _ = config.insert(CURRENT.to_owned(), name.into()),
+        (None, Some(only)) if there == Some(only) => _ = config.remove(CURRENT),
+        _ => return Ok(()),
+    }
+    disk::write_json(&path, &config)
+}
+
 fn id(name: &str) -> String {
     hex::encode(Sha256::digest(name))
 }
@@ -123,6 +225,40 @@ pub(super) mod tests {
         }
         std::fs::write(dir.path().join("config.json"), r#"{"auths":{},"currentContext":"colima"}"#).unwrap();
         assert_eq!(current(dir.path()).as_deref(), Some("colima"));
+    }
+
+    #[test]
+    fn ours_is_registered_beside_others_and_goes_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (docker, config) = (dir.path().join(".docker"), dir.path().join("dotfiles.json"));
+        std::fs::create_dir(&docker).unwrap();
+        std::fs::write(&config, r#"{"auths":{"x":{}},"credsStore":"osxkeychain"}"#).unwrap();
+        std::os::unix::fs::symlink(&config, docker.join("config.json")).unwrap();
+        let (ours, other) = (Path::new("/d/sock/docker.sock"), Path::new("/e/sock/docker.sock"));
+        register(&docker, "kai", ours, false).unwrap();
+        assert_eq!(current(&docker), None, "nobody asked for it");
+        assert_eq!(endpoint(&docker, "kai").unwrap(), Endpoint::Unix(ours.into()));
+        register(&docker, "kai", ours, true).unwrap();
+        assert_eq!(current(&docker).as_deref(), Some("kai"));
+        assert!(docker.join("config.json").is_symlink());
+        let kept: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+        assert_eq!((&kept["auths"], &kept["credsStore"]), (&json!({ "x": {} }), &"osxkeychain".into()));
+
+        assert_eq!(register(&docker, "kai", other, true).unwrap_err().code(), ErrorCode::NameInUse);
+        unregister(&docker, "kai", other).unwrap();
+        assert_eq!(current(&docker).as_deref(), Some("kai"), "it is not the other one's to remove");
+        unregister(&docker, "kai", ours).unwrap();
+        unregister(&docker, "kai", ours).unwrap();
+        assert_eq!(current(&docker), None);
+        assert!(endpoint(&docker, "kai").is_err());
+
+        std::fs::write(&config, "{").unwrap();
+        assert_eq!(register(&docker, "kai", ours, true).unwrap_err().code(), ErrorCode::InvalidState);
+        assert_eq!(std::fs::read(&config).unwrap(), b"{");
+        for name in ["", "k", "default", "a/b", "../x", "-k", "k x", "é1"] {
+            let e = register(&docker, name, ours, false).unwrap_err();
+            assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("name")), "{name}");
+        }
     }
 
     #[test]

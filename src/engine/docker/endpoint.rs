@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{ssh::SshTarget, tls::Tls};
+use super::{guest_socket::GuestSocket, ssh::SshTarget, tls::Tls};
 use crate::{
     address::bracketed,
     error::{Error, Result},
@@ -31,6 +31,7 @@ pub enum Endpoint {
         tls: Option<Tls>,
     },
     Ssh(SshTarget),
+    Guest(GuestSocket),
 }
 
 impl fmt::Display for Endpoint {
@@ -39,6 +40,7 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Npipe(path) => write!(f, "npipe://{}", path.replace('\\', "/")),
             Self::Tcp { host, port, prefix, .. } => write!(f, "tcp://{}:{port}{prefix}", bracketed(host)),
+            Self::Guest(socket) => write!(f, "{} in the VM", socket.path),
             Self::Ssh(SshTarget { user, host, port, socket }) => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {

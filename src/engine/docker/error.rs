@@ -171,7 +171,27 @@ fn way_out(endpoint: Option<&Endpoint>) -> &'static str {
     }
 }
 
+/// The word of a guest whose socket could not be opened. A VM does not tell a closed socket from one that nobody listens at.
+fn said_by_guest<'a>(e: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut next = Some(e);
+    while let Some(e) = next {
+        let io = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(guest) = io.and_then(|e| e.downcast_ref()).or_else(|| e.downcast_ref()) {
+            return Some(guest);
+        }
+        next = e.source();
+    }
+    None
+}
+
 fn connection(e: Box<dyn StdError + Send + Sync>, reached: bool, endpoint: Option<&Endpoint>) -> Error {
+    if let Some(guest) = said_by_guest(e.as_ref()).filter(|guest| guest.code() != ErrorCode::ContainerdNotReady) {
+        let error = Error::new(guest.code(), guest.message()).details_of(guest);
+        return match guest.hint_text() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+    }
     let at = endpoint.map_or_else(String::new, |e| format!(" at {e}"));
     let mut deepest: &(dyn StdError + 'static) = e.as_ref();
     let mut denied = false;

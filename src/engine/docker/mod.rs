@@ -3,7 +3,10 @@
 //! `search` finds the engine (with `context`), `transport` connects to its `endpoint` (with `proxy`, `tls` and `ssh`), `api`
 //! asks it, `error` says why a call failed and `refusal` what an engine's words mean; the other files hold a subject each.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +17,7 @@ use super::{
     Adapter, Attached, BoxStream, Engine, backend::ContainerMethods, methods::container_methods, types::*, validate,
 };
 use crate::{
-    error::{ErrorCode, Result},
+    error::{Error, ErrorCode, Result},
     progress::{PullProgress, Sink},
 };
 
@@ -27,6 +30,7 @@ mod endpoint;
 mod error;
 mod events;
 mod exec;
+mod guest_socket;
 mod images;
 mod logs;
 mod networks;
@@ -42,6 +46,7 @@ mod stats;
 mod system;
 mod tls;
 mod transport;
+mod vm;
 mod volumes;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -76,6 +81,7 @@ pub use endpoint::Endpoint;
 pub use search::{Probe, probe};
 pub use ssh::SshTarget;
 pub use tls::Tls;
+pub use vm::{Vm, ready};
 
 /// `new DockerAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -96,12 +102,42 @@ pub fn adapter(options: DockerOptions) -> Result<Adapter> {
     }
     let app: Arc<str> = options.app_name.as_deref().unwrap_or(APP).into();
     validate::app_name(&app)?;
-    let engine = DockerEngine { host: options.host, app: app.clone(), api: tokio::sync::Mutex::default() };
-    Ok(Adapter::new(Arc::new(engine), app))
+    Ok(Adapter::new(Arc::new(DockerEngine::new(Place::Found { host: options.host }, app.clone())), app))
+}
+
+/// The engine in a VM of ours, for the application of that name. Connects to nothing yet.
+pub fn adapter_in(vm: Vm, app: &str) -> Adapter {
+    let app: Arc<str> = app.into();
+    Adapter::new(Arc::new(DockerEngine::new(Place::Vm(vm), app.clone())), app)
+}
+
+/// Describes the engine at a socket of this computer for the docker CLI. Reads and writes files: not for an async thread.
+pub fn register_context(name: &str, socket: &Path, current: bool) -> Result<()> {
+    context::register(&docker_dir()?, name, socket, current)
+}
+
+/// Takes away what [`register_context`] made.
+pub fn unregister_context(name: &str, socket: &Path) -> Result<()> {
+    context::unregister(&docker_dir()?, name, socket)
+}
+
+fn docker_dir() -> Result<PathBuf> {
+    search::Surroundings::of_process().docker_dir().ok_or_else(|| {
+        Error::new(ErrorCode::InvalidState, "This user has no home directory for docker's settings")
+            .hint("Set DOCKER_CONFIG.")
+    })
+}
+
+enum Place {
+    /// Where the docker CLI would find it, or where the caller says.
+    Found {
+        host: Option<String>,
+    },
+    Vm(Vm),
 }
 
 struct DockerEngine {
-    host: Option<String>,
+    place: Place,
     app: Arc<str>,
     /// Where the engine was found; nothing after it was lost.
     api: tokio::sync::Mutex<Option<Api>>,
@@ -115,14 +151,27 @@ mod functions {
 type Work<'a, T> = Box<dyn Fn(Api) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a>;
 
 impl DockerEngine {
+    fn new(place: Place, app: Arc<str>) -> Self {
+        Self { place, app, api: tokio::sync::Mutex::default() }
+    }
+
+    fn vm(&self) -> Option<&Vm> {
+        if let Place::Vm(vm) = &self.place { Some(vm) } else { None }
+    }
+
     async fn api(&self) -> Result<Api> {
         // Held while it searches: callers at the same time share one search.
         let mut api = self.api.lock().await;
         if let Some(api) = api.as_ref() {
             return Ok(api.clone());
         }
-        let found =
-            search::find(search::candidates(self.host.as_deref(), &search::Surroundings::of_process())?).await?;
+        let found = match &self.place {
+            Place::Vm(vm) => vm.connect().await?,
+            Place::Found { host } => {
+                let around = search::Surroundings::of_process();
+                search::find(search::candidates(host.as_deref(), &around)?).await?
+            }
+        };
         tracing::debug!(endpoint = %found.endpoint(), version = ?found.version(), "found the engine");
         Ok(api.insert(found).clone())
     }
@@ -149,12 +198,13 @@ impl DockerEngine {
     }
 
     async fn without_retry<T, F: Future<Output = Result<T>>>(&self, work: impl FnOnce(Api) -> F) -> Result<T> {
-        let api = self.api().await?;
+        let explained = |e| if self.vm().is_some() { vm::explained(e) } else { e };
+        let api = self.api().await.map_err(explained)?;
         let outcome = work(api.clone()).await;
         if outcome.as_ref().is_err_and(|e| e.code() == ErrorCode::EngineUnreachable) {
             self.forget(&api).await;
         }
-        outcome
+        outcome.map_err(explained)
     }
 
     async fn forget(&self, api: &Api) {
@@ -213,12 +263,12 @@ methods! {
     events(options: &EventOptions) -> BoxStream<RuntimeEvent> = events::events;
     {
         fn runtime_type(&self) -> RuntimeType {
-            RuntimeType::Docker
+            self.vm().map_or(RuntimeType::Docker, |vm| vm.runtime_type)
         }
 
-        /// The user's.
+        /// Any other one is the user's.
         async fn is_private(&self) -> Result<bool> {
-            Ok(false)
+            Ok(self.vm().is_some())
         }
 
         async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
@@ -234,7 +284,8 @@ methods! {
         }
 
         async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
-            self.with(|api| prune::prune(api, options, &self.app)).await
+            let private = self.vm().is_some();
+            self.with(|api| prune::prune(api, options, &self.app, private)).await
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The removal of what nothing uses.
 //!
-//! On an engine that is not ours only what carries our label goes. Images cannot be given a label when they are
+//! On an engine that is not ours only what carries our label goes, unless all is asked for. Images cannot be given a label when they are
 //! pulled: in the scope `app` only dangling ones go that were built with it.
 
 use std::collections::HashSet;
@@ -14,9 +14,10 @@ use super::{
 };
 use crate::{engine::types::*, error::Result};
 
-pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str) -> Result<PruneResult> {
+pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str, private: bool) -> Result<PruneResult> {
     let filters = match options.scope {
         Some(PruneScope::Engine) => Filters::new(),
+        None if private => Filters::new(),
         Some(PruneScope::App) | None => Filters::from([("label".to_owned(), vec![format!("{APP_LABEL}={app}")])]),
     };
     let with = |key: &str, value: &str| {

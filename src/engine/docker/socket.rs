@@ -26,6 +26,7 @@ pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
             Some(kernel) => (path.display().to_string(), Some(kernel)),
             None => return Ok(None),
         },
+        Endpoint::Guest(socket) => return Ok(Some(socket.path.clone())),
         Endpoint::Ssh(SshTarget { socket: Some(path), .. }) => (path.clone(), None),
         _ => return Ok(None),
     };

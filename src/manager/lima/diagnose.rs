@@ -16,8 +16,9 @@ use crate::{
         platform::Platform,
         record::{Inventory, Look},
     },
-    guest::Guest,
+    guest::{Guest, ssh::SshGuest},
     lima::{instance::Instance, limactl::Limactl, paths, template},
+    manager::payload::UserEngine,
     process::Command,
     task,
 };
@@ -174,16 +175,30 @@ impl LimaRuntime {
             skipped("the VM is not running")
         };
         all.push(ssh.check("ssh", "SSH"));
-        let (containerd, clock, dns) = if let Some(guest) = &reached {
-            tokio::join!(containerd(guest), guest_clock(guest), self.guest_dns(guest))
+        let (engine, clock, dns) = if let Some(guest) = &reached {
+            tokio::join!(self.engine_check(guest), guest_clock(guest), self.guest_dns(guest))
         } else {
             let none = || skipped("the VM cannot be asked");
             (none(), none(), none())
         };
-        all.push(containerd.check("containerd", "containerd"));
+        let name = self.engine().as_str();
+        all.push(engine.check(name, if name == "docker" { "Docker Engine" } else { name }));
         all.push(clock.check("clock", "Clock"));
         all.push(dns.check("dns", "DNS"));
         all
+    }
+
+    async fn engine_check(&self, guest: &SshGuest) -> Finding {
+        if self.engine() == UserEngine::Containerd {
+            return containerd(guest).await;
+        }
+        let probe = self.payload().probe(guest, self.engine_socket());
+        match tokio::time::timeout(ANSWER_TIMEOUT, probe).await {
+            Ok(Ok(())) => ok("answers"),
+            Ok(Err(e)) if self.payload().is_silent(&e) => fail(e.message(), RESTART_DOCKER),
+            Ok(Err(e)) => e.into(),
+            Err(_) => fail("the Docker engine does not answer in time", RESTART_DOCKER),
+        }
     }
 
     async fn guest_dns(&self, guest: &impl Guest) -> Finding {
@@ -193,6 +208,8 @@ impl LimaRuntime {
         dns(looked_up.is_ok(), matches!(ours, Ok(Ok(_))), proxied)
     }
 }
+
+const RESTART_DOCKER: &str = "Call start(), which mends it, or restart the VM.";
 
 /// Standard output of a command that succeeded.
 async fn answer(guest: &impl Guest, command: Command) -> Result<String> {

@@ -74,7 +74,13 @@ impl LimaRuntime {
         unsupported()
     }
 
-    pub async fn exec_nerdctl(&self, _: &[String], _: Option<Bytes>, _: &Call) -> Result<Vec<u8>> {
+    pub async fn exec(
+        &self,
+        _: crate::manager::payload::UserEngine,
+        _: &[String],
+        _: Option<Bytes>,
+        _: &Call,
+    ) -> Result<Vec<u8>> {
         unsupported()
     }
 }

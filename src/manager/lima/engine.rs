@@ -8,11 +8,14 @@ use super::{LimaRuntime, MountOption};
 use crate::{
     engine::{
         Adapter, RuntimeType,
-        containerd::{Containerd, ContainerdEngine, Host, HostPort, Settings},
+        containerd::{Containerd, ContainerdEngine, Settings},
+        docker,
+        host::{Host, HostPort},
         types::Protocol,
         validate,
     },
     error::Result,
+    manager::payload::UserEngine,
 };
 
 /// The application's label when it has no name.
@@ -24,6 +27,17 @@ impl LimaRuntime {
     pub fn adapter(&self) -> Result<Adapter> {
         let app = self.options().app_name.as_deref().unwrap_or(DEFAULT_APP).to_owned();
         validate::app_name(&app)?;
+        if self.engine() == UserEngine::Docker {
+            return Ok(docker::adapter_in(
+                docker::Vm {
+                    guest: self.guest(),
+                    socket: self.engine_socket().to_owned(),
+                    runtime_type: RuntimeType::Lima,
+                    host: Arc::new(self.clone()),
+                },
+                &app,
+            ));
+        }
         let mut settings = Settings::system(self.guest(), RuntimeType::Lima, self.namespace(), &app);
         settings.private = true;
         settings.ca_certificates.clone_from(&self.options().network.ca_certificates);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     boot::{BootId, KeptConnection},
-    machine::{CONTAINERD_SOCKET, Machine},
+    machine::Machine,
     runtime::LimaRuntime,
 };
 use crate::{
@@ -116,6 +116,6 @@ impl Guest for LimaGuest {
     }
 
     fn containerd_socket(&self) -> &str {
-        self.0.options().containerd_socket.as_deref().unwrap_or(CONTAINERD_SOCKET)
+        self.0.engine_socket()
     }
 }

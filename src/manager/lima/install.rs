@@ -20,6 +20,7 @@ use crate::{
         progress::Meter,
         record::{Look, Record},
     },
+    manager::payload::Payload,
     progress::{Phase, RuntimeProgress, Sink},
     task,
 };
@@ -29,7 +30,7 @@ use crate::{
 pub struct InstallOptions {
     /// Read every byte of the installation, and replace what differs from the record.
     pub repair: bool,
-    /// Lima alone by default. A first boot also needs `image` and `nerdctl-full`.
+    /// Lima alone by default. A first boot also needs `image` and the engine's.
     #[serde(skip)]
     pub components: Vec<Part>,
 }
@@ -41,8 +42,8 @@ impl Default for InstallOptions {
 }
 
 impl InstallOptions {
-    pub fn for_boot() -> Self {
-        Self { components: vec![Part::Lima, Part::Image, Part::NerdctlFull], ..Self::default() }
+    pub fn for_boot(payload: &Payload) -> Self {
+        Self { components: vec![Part::Lima, Part::Image, payload.part], ..Self::default() }
     }
 }
 
@@ -225,7 +226,7 @@ impl LimaRuntime {
             }
             let dir = home.dir();
             // The record first: what an interruption leaves after that does not count as installed.
-            for name in ["install.json", "current", "bin", "share", "versions"] {
+            for name in ["install.json", "current", "bin", "share", "sock", "versions"] {
                 disk::remove(&dir.join(name))?;
             }
             if options.keep_data {

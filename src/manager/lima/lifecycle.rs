@@ -1,12 +1,13 @@
 //! What a caller does with the VM. One process at a time works in a data directory, with a deadline, and stops at once when
 //! its caller gives up; the next call continues from what is left.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
     machine::{Machine, Plan, refuse_root},
     resources::HostResources,
+    socket::{Served, serve},
 };
 use crate::{
     call::{CONTAINER_CALL, Call},
@@ -24,6 +25,7 @@ use crate::{
         paths,
         template::{self, Arch, BUILT_IN, BootFile, Kernel, Settings, Shape, Source, VmType},
     },
+    manager::payload::{UserEngine, docker::Archive},
     process::Command,
     progress::{RuntimeProgress, Sink, forward_only},
     task,
@@ -125,17 +127,18 @@ impl LimaRuntime {
             other => other?,
         };
         self.keep_connection(&machine, &guest).await;
+        self.serve_socket().await?;
         Ok(guest)
     }
 
-    /// A template names its own image and containerd. A VM with a disk needs no image, but containerd at each boot
-    /// (docs/reference/lima.md#archive-at-each-boot).
+    /// A template names its own image and containerd, but no Docker engine. A VM with a disk needs no image, but containerd
+    /// at each boot (docs/reference/lima.md#archive-at-each-boot).
     fn needed(&self, created: bool) -> InstallOptions {
         match (&self.options().template, created) {
-            (Some(_), _) => InstallOptions::default(),
-            (None, false) => InstallOptions::for_boot(),
-            (None, true) => {
-                InstallOptions { components: vec![Part::Lima, Part::NerdctlFull], ..InstallOptions::default() }
+            (Some(_), _) if self.engine() == UserEngine::Containerd => InstallOptions::default(),
+            (None, false) => InstallOptions::for_boot(self.payload()),
+            _ => {
+                InstallOptions { components: vec![Part::Lima, self.payload().part], ..InstallOptions::default() }
             }
         }
     }
@@ -241,6 +244,22 @@ impl LimaRuntime {
         }
     }
 
+    /// Serves the Docker socket from now on, if the engine is Docker.
+    async fn serve_socket(&self) -> Result<()> {
+        if self.engine() != UserEngine::Docker {
+            return Ok(());
+        }
+        let mut served = self.served.lock().await;
+        if served.as_ref().is_some_and(Served::is_there) {
+            return Ok(());
+        }
+        // A clone with the same handle would keep itself alive.
+        let runtime = LimaRuntime { served: Arc::default(), ..self.clone() };
+        let socket = self.engine_socket().to_owned();
+        *served = Some(serve(&self.paths().docker_socket, runtime.guest(), socket)?);
+        Ok(())
+    }
+
     /// Every limactl holds `lock`, so that one whose caller gave up keeps the next caller waiting.
     pub(super) fn machine(&self, lima_home: PathBuf, lock: Option<Lock>) -> Machine {
         let proxy = self.options().network.proxy.as_deref();
@@ -248,11 +267,7 @@ impl LimaRuntime {
         if let Some(lock) = lock {
             limactl = limactl.holding(std::sync::Arc::new(lock));
         }
-        let machine = Machine::new(limactl, self.instance());
-        match &self.options().containerd_socket {
-            Some(path) => machine.with_containerd_socket(path),
-            None => machine,
-        }
+        Machine::new(limactl, self.instance(), self.engine()).with_socket(self.engine_socket())
     }
 
     /// `LIMA_HOME` in use, or the one for a first start, short enough for Lima's sockets.
@@ -322,6 +337,13 @@ impl LimaRuntime {
         Ok(vec![source])
     }
 
+    /// What the guest gets from us. Verified when it was fetched.
+    async fn archive(&self) -> Result<Option<Archive>> {
+        let (home, part) = (self.home().clone(), self.payload().part);
+        let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
+        Ok(found.map(|(path, record)| Archive { path, sha256: record.sha256.to_string() }))
+    }
+
     async fn plan(&self) -> Result<Plan> {
         let options = self.options();
         let base = match &options.template {
@@ -338,7 +360,9 @@ impl LimaRuntime {
         let lima = task::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
         self.check_spaces(&resources, "resources.", lima.map(|record| record.version).as_deref())?;
         let images = self.local_file(Part::Image, arch).await?;
-        let nerdctl = self.local_file(Part::NerdctlFull, arch).await?;
+        let containerd = self.engine() == UserEngine::Containerd;
+        let nerdctl = if containerd { self.local_file(Part::NerdctlFull, arch).await? } else { Vec::new() };
+        let archive = if containerd { None } else { self.archive().await? };
         let settings = Settings {
             arch,
             vm_type: self.vm_type(),
@@ -348,11 +372,12 @@ impl LimaRuntime {
             mounts: resources.mounts.iter().map(Into::into).collect(),
             images,
             nerdctl,
+            containerd,
             ssh_port: 0,
             rosetta: options.rosetta.unwrap_or(true),
             ca_certificates: options.network.ca_certificates.clone(),
         };
-        Ok(Plan { base, settings })
+        Ok(Plan { base, settings, archive })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::owner,
     guest::{
-        BEGAN, CONTAINERS, Guest,
+        Guest,
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
@@ -21,6 +21,7 @@ use crate::{
         progress::StartProgress,
         template::{self, Settings},
     },
+    manager::payload::{self, Payload, UserEngine, docker::Archive},
     process::{Command, identity::Identity},
     progress::{Phase, RuntimeProgress, Sink},
     task,
@@ -33,17 +34,18 @@ pub struct Plan {
     pub base: String,
     /// `ssh_port` is replaced by a free one.
     pub settings: Settings,
+    /// What the guest gets over SSH; Lima brings containerd itself.
+    pub archive: Option<Archive>,
 }
 
 pub struct Machine {
     limactl: Limactl,
     instance: Instance,
-    containerd_socket: String,
+    payload: &'static Payload,
+    /// The engine's, in the guest.
+    socket: String,
     stall: Duration,
 }
-
-/// containerd's socket in a guest.
-pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// How long limactl waits for the guest's requirements; the call's own deadline also counts.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(25 * 60);
@@ -57,8 +59,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 const AGENT_SEARCH_TIME: Duration = Duration::from_secs(30);
 /// How often the guest's progress is read.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a silent containerd may still be starting; then it is restarted.
-const CONTAINERD_GRACE: Duration = Duration::from_secs(10);
+/// How long a silent engine may still be starting; then it is restarted.
+const ENGINE_GRACE: Duration = Duration::from_secs(10);
 /// How long a host agent may take to answer; its socket exists a second after its pid file.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,21 +75,10 @@ const MAX_STEPS: usize = 16;
 /// One boot, and one more after a repair.
 const MAX_BOOTS: usize = 2;
 
-/// Ends the containers before the VM. containerd is stopped first, so it does not see them end and starts them again at the
-/// next boot by their restart policies. A container's first process often ignores TERM and would delay the guest's shutdown
-/// by 90 s.
-const QUIESCE_SCRIPT: &str = r"
-systemctl stop containerd.service
-end TERM 50 || end KILL 10
-sync
-# The host's file shrinks by what the guest no longer uses.
-timeout 5 fstrim -a || true
-";
-
 impl Machine {
-    pub fn new(limactl: Limactl, name: &str) -> Self {
-        let instance = Instance::new(limactl.lima_home(), name);
-        Self { limactl, instance, containerd_socket: CONTAINERD_SOCKET.into(), stall: STALL_TIMEOUT }
+    pub fn new(limactl: Limactl, name: &str, engine: UserEngine) -> Self {
+        let (instance, payload) = (Instance::new(limactl.lima_home(), name), engine.payload());
+        Self { limactl, instance, payload, socket: payload.socket.into(), stall: STALL_TIMEOUT }
     }
 
     /// How long a booting guest may show no progress; for tests.
@@ -98,12 +89,17 @@ impl Machine {
 
     /// Another socket, for tests whose guest is this machine.
     #[must_use]
-    pub fn with_containerd_socket(self, path: impl Into<String>) -> Self {
-        Self { containerd_socket: path.into(), ..self }
+    pub fn with_socket(self, path: impl Into<String>) -> Self {
+        Self { socket: path.into(), ..self }
     }
 
     pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// The engine that ran in the guest last. A VM of an earlier version has no record: it ran containerd.
+    async fn engine(&self) -> UserEngine {
+        self.instance.engine().await.and_then(|name| UserEngine::parse(&name)).unwrap_or_default()
     }
 
     /// Reads only the directory and the host agent's socket.
@@ -174,7 +170,11 @@ impl Machine {
                         failure = Some(e);
                     }
                 }
-                Step::Verify => match self.wait_until_ready(boots > 0).await {
+                // The VM runs the other engine.
+                Step::Verify if boots == 0 && self.engine().await != self.payload.engine => {
+                    self.stop(sink).await?;
+                }
+                Step::Verify => match self.wait_until_ready(plan, boots > 0, sink).await {
                     // The VM ended meanwhile.
                     Ok(None) => {}
                     // Without Lima's agent in the guest, no published port is forwarded. A VM that already ran is left
@@ -182,6 +182,7 @@ impl Machine {
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
                         self.record_processes().await;
+                        self.instance.record_engine(self.payload.engine.as_str()).await?;
                         let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
                         event.percent = Some(100.0);
                         sink(event);
@@ -256,7 +257,7 @@ impl Machine {
             user: config.user,
             identity: config.identity,
             pin: self.instance.pin(),
-            containerd_socket: self.containerd_socket.clone(),
+            containerd_socket: self.socket.clone(),
             program: Some(SshProgram {
                 config: self.instance.path("ssh.config"),
                 host: self.instance.host(),
@@ -341,7 +342,7 @@ impl Machine {
         let path = self.instance.path("lima.yaml");
         let mut text = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
         if let Some(plan) = plan {
-            text = template::with_settings(&text, &plan.settings)?;
+            text = template::with_settings(&text, &plan.base, &plan.settings)?;
         }
         let taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
         if another_port || template::ssh_port(&text).is_none_or(taken) {
@@ -361,19 +362,32 @@ impl Machine {
         .await
     }
 
-    /// Waits until SSH works and containerd answers; also tells whether the VM is healthy. A silent containerd is restarted
+    /// Waits until SSH works and the engine answers; also tells whether the VM is healthy. A silent engine is restarted
     /// once. `None` when Lima no longer calls the VM running. After our own boot (`booted`) a guest may take as long as the
     /// caller waits and it shows progress; Lima's limits are shorter, so a VM it called degraded is healthy once its agent
     /// has answered.
-    async fn wait_until_ready(&self, booted: bool) -> Result<Option<(SshGuest, bool)>> {
+    async fn wait_until_ready(
+        &self,
+        plan: &Plan,
+        booted: bool,
+        sink: &Sink<RuntimeProgress>,
+    ) -> Result<Option<(SshGuest, bool)>> {
         let (ready, patience) =
-            if booted { (BOOTED_READY_TIMEOUT, READY_TIMEOUT) } else { (READY_TIMEOUT, CONTAINERD_GRACE) };
+            if booted { (BOOTED_READY_TIMEOUT, READY_TIMEOUT) } else { (READY_TIMEOUT, ENGINE_GRACE) };
         let guest = self.guest().await?;
         let (began, mut restarted) = (Instant::now(), false);
         let (mut asked, mut progress, mut moved) = (None::<Instant>, BootProgress::default(), Instant::now());
+        let mut brought = Err(Error::internal("nothing was brought yet"));
         loop {
-            let answer = tokio::time::timeout(READY_TIMEOUT, probe(&guest)).await;
-            let answer = answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT)));
+            if brought.is_err() {
+                brought = self.bring(&guest, plan, sink).await;
+            }
+            let answer = match &mut brought {
+                Ok(()) => tokio::time::timeout(READY_TIMEOUT, self.payload.probe(&guest, &self.socket))
+                    .await
+                    .unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT))),
+                Err(e) => Err(std::mem::replace(e, Error::internal("said already"))),
+            };
             let health = self.instance.health().await;
             if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
                 self.instance.cancel_agent_forward().await;
@@ -396,16 +410,28 @@ impl Machine {
             match answer {
                 Ok(()) if given_up => return Ok(Some((guest, false))),
                 Err(e) if given_up => return Err(e),
-                Err(e) if e.code() == ErrorCode::ContainerdNotReady && !restarted && began.elapsed() > patience => {
+                Err(e) if self.payload.is_silent(&e) && !restarted && began.elapsed() > patience => {
                     restarted = true;
-                    let restart = guest.run(Command::new(["systemctl", "restart", "containerd.service"]).root());
-                    _ = tokio::time::timeout(READY_TIMEOUT, restart).await;
+                    _ = tokio::time::timeout(READY_TIMEOUT, guest.run(self.payload.restart())).await;
                     moved = Instant::now();
                 }
                 _ => {}
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Installs an engine that Lima does not, and ends the other engine if it ran here before.
+    async fn bring(&self, guest: &SshGuest, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        if self.engine().await != self.payload.engine {
+            self.payload.take_over(guest).await?;
+        }
+        if self.payload.engine == UserEngine::Docker {
+            sink(RuntimeProgress::new(Phase::Provision, "Installing the Docker engine in the VM"));
+            let user = &self.instance.ssh_config().await?.user;
+            payload::docker::bring(guest, user, plan.archive.as_ref()).await?;
+        }
+        Ok(())
     }
 
     /// The guest's progress, by its consoles and the log of its boot scripts.
@@ -435,7 +461,7 @@ impl Machine {
     async fn quiesce(&self) {
         let work = async {
             let guest = self.guest().await?;
-            let out = guest.run(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, QUIESCE_SCRIPT].concat()]).root()).await;
+            let out = guest.run(self.engine().await.payload().quiesce()).await;
             guest.disconnect().await;
             out
         };
@@ -520,17 +546,6 @@ struct BootProgress {
 
 /// Prints `done` once Lima's boot scripts have ended, and how much cloud-init has logged.
 const PROGRESS_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
-
-/// Tests what commands need (sudo and containerd) and what the API needs (the socket).
-async fn probe(guest: &SshGuest) -> Result<()> {
-    drop(guest.connect(guest.containerd_socket()).await?);
-    let out = guest.run(Command::new(["ctr", "--address", guest.containerd_socket(), "version"]).root()).await?;
-    if out.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-    Err(Error::new(ErrorCode::ContainerdNotReady, "containerd in the VM does not answer").detail("stderr", stderr))
-}
 
 fn is_alive(facts: &Facts) -> bool {
     facts.answers || our_processes(facts).next().is_some()

@@ -1,7 +1,8 @@
-//! The Lima runtime: a VM of the application's own with containerd in it.
+//! The Lima runtime: a VM of the application's own with an engine in it.
 
 #[cfg(unix)]
 mod boot;
+mod context;
 #[cfg(unix)]
 pub(crate) mod diagnose;
 #[cfg(not(unix))]
@@ -16,20 +17,23 @@ mod lifecycle;
 #[cfg(unix)]
 pub mod machine;
 #[cfg(unix)]
-mod nerdctl;
-#[cfg(unix)]
 pub mod ports;
+#[cfg(unix)]
+mod program;
 #[cfg(unix)]
 pub mod repair;
 #[cfg(unix)]
 mod resources;
 mod runtime;
+#[cfg(unix)]
+mod socket;
 mod state;
 #[cfg(unix)]
 mod wrappers;
 
 #[cfg(unix)]
 pub use crate::lima::template::VmType;
+pub use context::{ContextName, ContextOptions};
 pub use install::{InstallOptions, UninstallOptions};
 #[cfg(unix)]
 pub use resources::Resources;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::LimaRuntime;
 use crate::{
     call,
-    engine::{containerd::HostPort, types::Protocol},
+    engine::{host::HostPort, types::Protocol},
     error::{Error, ErrorCode, Result},
     task,
 };

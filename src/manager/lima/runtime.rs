@@ -13,11 +13,13 @@ use super::state::{Resources, VmType};
 use super::{
     boot::{BootId, KeptConnection},
     resources::Resources,
+    socket::Served,
 };
 use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::install::Home,
+    manager::payload::{Payload, UserEngine},
 };
 #[cfg(unix)]
 use crate::{lima::template::VmType, mutex::Mutex};
@@ -47,8 +49,10 @@ crate::fetch::options_with_network! {
         pub namespace: Option<String>,
         pub vm_type: Option<VmType>,
         pub rosetta: Option<bool>,
-        /// containerd's socket, for tests whose guest is this machine. Not in the public API.
-        pub containerd_socket: Option<String>,
+        /// What runs containers in the VM.
+        pub engine: UserEngine,
+        /// The engine's socket in the guest, for tests whose guest is this machine. Not in the public API.
+        pub engine_socket: Option<String>,
     } with image_variant
 }
 
@@ -59,11 +63,14 @@ pub struct LimaRuntime {
     pub(super) home: Home,
     #[cfg(unix)]
     pub(super) kept: Arc<tokio::sync::Mutex<Option<KeptConnection>>>,
+    /// The Docker socket on the host.
+    #[cfg(unix)]
+    pub(super) served: Arc<tokio::sync::Mutex<Option<Served>>>,
     #[cfg(unix)]
     pub(super) unreachable: Arc<Mutex<Option<BootId>>>,
     /// Whether it was warned of a foreign `limaHome`.
     #[cfg(unix)]
-    warned: Arc<std::sync::atomic::AtomicBool>,
+    pub(super) warned: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The paths of the programs, installed or not.
@@ -75,8 +82,11 @@ pub struct LimaPaths {
     /// Our wrappers, which run a command or nerdctl in the VM.
     pub lima: PathBuf,
     pub nerdctl: PathBuf,
+    pub docker: PathBuf,
     /// On the host, while the VM runs.
     pub containerd_socket: PathBuf,
+    /// On the host, while the application lives.
+    pub docker_socket: PathBuf,
 }
 
 /// The contents of `<dataDir>/state.json`.
@@ -104,6 +114,8 @@ impl LimaRuntime {
             #[cfg(unix)]
             kept: Arc::default(),
             #[cfg(unix)]
+            served: Arc::default(),
+            #[cfg(unix)]
             unreachable: Arc::default(),
             #[cfg(unix)]
             warned: Arc::default(),
@@ -126,6 +138,32 @@ impl LimaRuntime {
 
     pub fn instance(&self) -> &str {
         self.options.instance.as_deref().unwrap_or(INSTANCE)
+    }
+
+    pub fn engine(&self) -> UserEngine {
+        self.options.engine
+    }
+
+    pub fn payload(&self) -> &'static Payload {
+        self.engine().payload()
+    }
+
+    /// `NOT_INSTALLED` when the VM has the other engine.
+    pub(super) fn must_have(&self, engine: UserEngine) -> Result<()> {
+        if engine == self.engine() {
+            return Ok(());
+        }
+        let (asked, is) = (engine.payload(), self.payload());
+        let text = format!("There is no {} in the VM: its engine is {}", asked.program, is.title);
+        let (option, instead) = (engine.as_str(), is.program);
+        Err(Error::new(ErrorCode::NotInstalled, text)
+            .hint(format!("Use the option engine: '{option}', or {instead}."))
+            .detail("engine", is.engine.as_str()))
+    }
+
+    /// The engine's socket in the guest.
+    pub(super) fn engine_socket(&self) -> &str {
+        self.options.engine_socket.as_deref().unwrap_or(self.payload().socket)
     }
 
     /// containerd's namespace.
@@ -167,7 +205,6 @@ impl LimaRuntime {
         crate::lima::paths::is_ours(lima_home, self.dir(), &user, self.app_name())
     }
 
-    #[cfg(unix)]
     pub(super) fn app_name(&self) -> &str {
         self.options.app_name.as_deref().unwrap_or(APP_NAME)
     }
@@ -183,6 +220,8 @@ impl LimaRuntime {
             limactl: bin.join("limactl"),
             lima: bin.join("lima"),
             nerdctl: bin.join("nerdctl"),
+            docker: bin.join("docker"),
+            docker_socket: self.dir().join("sock").join("docker.sock"),
             containerd_socket: self.lima_home().join(self.instance()).join("sock").join("containerd.sock"),
         }
     }

@@ -1,5 +1,5 @@
-//! `bin/lima` and `bin/nerdctl`, for people and programs that need not know about a VM. Each knows one VM by its path, asks
-//! nothing, and passes every argument on unchanged.
+//! `bin/lima`, and `bin/nerdctl` or `bin/docker`, for people and programs that need not know about a VM. Each knows one VM by
+//! its path, asks nothing, and passes every argument on unchanged.
 
 use std::path::Path;
 
@@ -53,8 +53,10 @@ impl LimaRuntime {
     pub(super) fn wrappers(&self) -> [(&'static str, Vec<u8>); 2] {
         let home = self.choose_lima_home().unwrap_or_else(|_| self.lima_home());
         let dir = home.join(self.instance());
-        let nerdctl = ["sudo", "-n", "--", "nerdctl", "--namespace", self.namespace()];
-        [("lima", script(&dir, self.instance(), &[])), ("nerdctl", script(&dir, self.instance(), &nerdctl))]
+        let payload = self.payload();
+        let sudo: &[&str] = if payload.root { &["sudo", "-n", "--"] } else { &[] };
+        let program = [sudo, &self.program()].concat();
+        [("lima", script(&dir, self.instance(), &[])), (payload.program, script(&dir, self.instance(), &program))]
     }
 }
 

@@ -15,11 +15,11 @@ use super::super::{
 };
 use super::{
     health, logger, mounts,
-    ports::{check_addresses, check_ports, free_ports, host_ports},
+    ports::{check_addresses, check_ports, free_ports},
     record,
     restart_policy::{monitored, policy_name},
 };
-use crate::call;
+use crate::{call, engine::host};
 
 pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
     let ours = our_labels(spec)?;
@@ -27,11 +27,7 @@ pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
     check_addresses(c, spec).await?;
     let args = arguments(c, spec, &ours).await?;
     if let Some(host) = &c.settings.host {
-        if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp") && !host.forwards(Protocol::Udp)) {
-            return Err(Error::invalid(format!("ports.{udp}"), "udp ports are not forwarded to this machine")
-                .hint("Publish a tcp port, or reach the container from another one on the same network."));
-        }
-        host.check_ports(&host_ports(spec)).await?;
+        host::check_published(host.as_ref(), spec).await?;
     }
     let create = async || c.nerdctl.write(About::Container(&spec.name), args.iter().map(String::as_str)).await;
     let created = match create().await {

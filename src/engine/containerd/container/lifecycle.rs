@@ -8,7 +8,6 @@ use super::super::{
     nerdctl::labels::{HEALTHCHECK, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
     network::attach,
     prelude::*,
-    settings::HostPort,
     source::containers::not_found,
 };
 use super::{
@@ -17,6 +16,7 @@ use super::{
     restart_policy::{monitored, policy, set_status, watched},
     signals::signal_number,
 };
+use crate::engine::host::HostPort;
 
 pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
     let (container, task) = find_with_task(c, id).await?;

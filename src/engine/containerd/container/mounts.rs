@@ -1,6 +1,7 @@
 //! `volumes` of a container to be made, as nerdctl takes them.
 
 use super::super::prelude::*;
+use crate::engine::host;
 
 pub(crate) async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     let field = || format!("volumes[{i}].host");
@@ -16,22 +17,7 @@ pub(crate) async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<
     }
     let mut path = v.host.clone();
     if let Some(host) = &c.settings.host {
-        let (guest, asked) = (host.clone(), v.host.clone());
-        if let Some((mount, found)) = task::blocking(move || Ok(guest.guest_path(&asked))).await? {
-            path = found;
-            // One that failed leaves an empty directory, and Lima says nothing of it (docs/reference/lima.md#mounts).
-            if !c.guest().run(c.command(["mountpoint", "-q", "--", &mount])).await?.success() {
-                let problem = format!("{:?} is not in the VM: {mount} is not mounted there", v.host);
-                return Err(
-                    Error::invalid(field(), problem).hint("Restart the VM. If that does not help, see diagnose().")
-                );
-            }
-        } else if !validate::is_socket_name(&v.host) {
-            let shown: Vec<_> = host.mounts().into_iter().map(|(from, _)| from).collect();
-            let shown = if shown.is_empty() { "no directory of this machine".to_owned() } else { shown.join(", ") };
-            return Err(Error::invalid(field(), format!("{:?} is not in the VM, which sees {shown}", v.host))
-                .hint("Move the files there, or add the directory: manager.configure({ mounts })."));
-        }
+        path = host::path_in_guest(host, c.guest(), c.settings.root, &field(), &v.host).await?;
     }
     let found = c.guest().run(c.command(["test", "-e", &path])).await?.success();
     if !found && validate::is_socket_name(&v.host) {
@@ -66,7 +52,7 @@ mod tests {
     struct Mounts(Vec<(String, String)>);
 
     #[async_trait::async_trait]
-    impl super::super::super::settings::Host for Mounts {
+    impl host::Host for Mounts {
         fn mounts(&self) -> Vec<(String, String)> {
             self.0.clone()
         }
@@ -75,11 +61,11 @@ mod tests {
             true
         }
 
-        async fn check_ports(&self, _: &[super::super::super::settings::HostPort]) -> Result<()> {
+        async fn check_ports(&self, _: &[host::HostPort]) -> Result<()> {
             Ok(())
         }
 
-        async fn await_ports(&self, _: &[super::super::super::settings::HostPort]) -> Result<()> {
+        async fn await_ports(&self, _: &[host::HostPort]) -> Result<()> {
             Ok(())
         }
     }

@@ -5,16 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::super::{prelude::*, settings::HostPort};
-use crate::guest::BEGAN;
-
-pub(crate) fn host_ports(spec: &ContainerSpec) -> Vec<HostPort> {
-    let port = |(container, host): (&String, &String)| {
-        let mapping = validate::port_mapping(container, host).ok()?;
-        Some((mapping.protocol, mapping.host_port))
-    };
-    spec.ports.iter().filter_map(port).collect()
-}
+use super::super::prelude::*;
+use crate::{engine::host, guest::BEGAN};
 
 /// Ports of an address that the engine's machine does not have would be published nowhere, and nobody told: nerdctl makes
 /// firewall rules of them.
@@ -104,7 +96,7 @@ exit 1
 /// nerdctl keeps the host ports of a container that ended (docs/reference/nerdctl.md#ports-kept). Frees those that
 /// stand in the way; whether there were any.
 pub(crate) async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<bool> {
-    let wanted = host_ports(spec);
+    let wanted = host::published(spec);
     let all = c.everything().await?;
     let kept = c.kept_of(&all, true).await?;
     let mut freed = false;

@@ -4,10 +4,15 @@ use std::{net::Ipv4Addr, net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::super::settings::{Host, HostPort, Settings};
+use super::super::settings::Settings;
 use super::options::ContainerdOptions;
 use crate::{
-    engine::{RuntimeType, types::Protocol, validate},
+    engine::{
+        RuntimeType,
+        host::{Host, HostPort},
+        types::Protocol,
+        validate,
+    },
     error::{Error, ErrorCode, Result},
     guest::wsl::{Wsl, WslGuest},
 };

@@ -37,7 +37,8 @@ const INSTANCE_FILES: [&str; 8] = [
     "serialv.log",
 ];
 /// Commands for a guest that answers.
-const GUEST_COMMANDS: [(&str, &str); 5] = [
+const GUEST_COMMANDS: [(&str, &str); 6] = [
+    ("docker.log", "journalctl -u docker --no-pager -n 1000"),
     ("containerd.log", "journalctl -u containerd --no-pager -n 1000"),
     ("boot.log", "tail -c 200000 /var/log/cloud-init-output.log"),
     ("services.txt", "systemctl --failed --no-pager"),

@@ -1,0 +1,81 @@
+//! The engine's socket in a guest, which the guest's own channel leads to, and what the engine there asks of the computer
+//! around it.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use crate::{
+    engine::{
+        host::{self, Host, HostPort},
+        types::{ContainerInfo, ContainerSpec, Port},
+        validate,
+    },
+    error::Result,
+    guest::{Guest, Socket},
+};
+
+/// A unix socket of a guest.
+#[derive(Clone)]
+pub struct GuestSocket {
+    guest: Arc<dyn Guest>,
+    pub(super) path: String,
+    host: Option<Arc<dyn Host>>,
+}
+
+impl GuestSocket {
+    pub(super) fn new(guest: Arc<dyn Guest>, path: &str, host: Option<Arc<dyn Host>>) -> Self {
+        Self { guest, path: path.to_owned(), host }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Socket> {
+        self.guest.connect(&self.path).await
+    }
+
+    /// `spec` in the guest's words, once its ports are seen to be free here: host paths are those of the guest, and a port
+    /// without an address is published on 127.0.0.1, for nobody else uses this engine.
+    pub(super) async fn in_guest<'a>(&self, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
+        let mut ours = Cow::Borrowed(spec);
+        let Some(host) = &self.host else { return Ok(ours) };
+        host::check_published(host.as_ref(), spec).await?;
+        if spec.ports.values().any(|host| !host.contains(':')) {
+            for host in ours.to_mut().ports.values_mut().filter(|host| !host.contains(':')) {
+                *host = format!("127.0.0.1:{host}");
+            }
+        }
+        for (i, volume) in spec.volumes.iter().enumerate() {
+            // The engine's own API socket is where it listens; volumes have names.
+            if validate::is_docker_socket(&volume.host) || !validate::is_host_path(&volume.host) {
+                continue;
+            }
+            let field = format!("volumes[{i}].host");
+            let path = host::path_in_guest(host, &self.guest, true, &field, &volume.host).await?;
+            if path != volume.host {
+                ours.to_mut().volumes[i].host = path;
+            }
+        }
+        Ok(ours)
+    }
+
+    /// Returns once what the container publishes answers on this computer, or some time later with a warning.
+    pub(super) async fn await_ports(&self, container: &ContainerInfo) -> Result<()> {
+        let port = |p: &Port| Some((p.protocol, p.host_port?));
+        let ports: Vec<HostPort> = container.ports.iter().filter_map(port).collect();
+        match &self.host {
+            Some(host) if !ports.is_empty() => host.await_ports(&ports).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for GuestSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GuestSocket({})", self.path)
+    }
+}
+
+impl PartialEq for GuestSocket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.guest, &other.guest) && self.path == other.path
+    }
+}
+
+impl Eq for GuestSocket {}

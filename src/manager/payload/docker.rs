@@ -1,0 +1,260 @@
+//! The Docker Engine in a guest with systemd: its static archive, handed over on a command's standard input, and what
+//! runs it (docs/reference/docker.md#static-archive).
+
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    error::{Error, ErrorCode, Result},
+    guest::Guest,
+    process::Command,
+};
+
+/// An archive of the cache, checked when it was fetched, and its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    pub path: std::path::PathBuf,
+    pub sha256: String,
+}
+
+/// For people in the guest, and our own wrapper.
+const CLI: &str = "/usr/local/bin/docker";
+/// What of an archive is read at once.
+const PIECE: usize = 256 << 10;
+/// The programs have a directory of their own: nerdctl-full, which may lie in /usr/local too, has a containerd and a runc of
+/// the same names.
+const PROGRAMS: &str = "/usr/local/lib/lima-runtime/docker";
+/// In it: the digest of the archive that they are from.
+const MARK: &str = "/usr/local/lib/lima-runtime/docker/sha256";
+
+/// Puts the programs of an archive in their place, all of them or none.
+const UNPACK: &str = r#"set -eu
+umask 022
+mkdir -p "${3%/*}" "${2%/*}"
+new=$(mktemp -d "$2.XXXXXX")
+trap 'rm -rf "$new"' EXIT
+chmod 755 "$new"
+tar -xzf - -C "$new" --no-same-owner --strip-components=1
+[ -x "$new/dockerd" ] || { echo 'the archive holds no dockerd' >&2; exit 1; }
+printf '%s\n' "$1" >"$new/sha256"
+sync
+rm -rf "$2.old"
+[ ! -e "$2" ] || mv -T "$2" "$2.old"
+mv -T "$new" "$2"
+rm -rf "$2.old"
+ln -sfn "$2/docker" "$3"
+"#;
+
+/// After the mark of new programs, if they are new, and pairs of a path and a text: writes what differs, and has the engine
+/// run as they say. Containers live on where the daemon is restarted.
+const PLACE: &str = r#"set -eu
+umask 022
+changed=$1
+shift
+while [ $# -gt 0 ]; do
+  if ! [ -f "$1" ] || [ "$(cat "$1"; echo x)" != "$2"x ]; then
+    mkdir -p "${1%/*}"
+    printf %s "$2" >"$1.new"
+    mv -f "$1.new" "$1"
+    changed=1
+  fi
+  shift 2
+done
+units='docker.socket docker.service'
+if [ -z "$changed" ] && systemctl is-active --quiet $units && systemctl is-enabled --quiet $units; then exit 0; fi
+systemctl unmask docker.socket docker.service >/dev/null 2>&1
+[ -z "$changed" ] || systemctl daemon-reload
+systemctl enable docker.socket docker.service >/dev/null 2>&1
+systemctl reset-failed docker.service >/dev/null 2>&1 || :
+systemctl start docker.socket
+if [ -n "$changed" ]; then systemctl restart docker.service; else systemctl start docker.service; fi
+"#;
+
+const SERVICE: &str = "[Unit]
+Description=Docker Engine of lima-runtime
+After=network-online.target docker.socket
+Wants=network-online.target
+Requires=docker.socket
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+EnvironmentFile=-/etc/environment
+Environment=PATH=/usr/local/lib/lima-runtime/docker:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# Of a run that was cut off: nobody else is the service's main process.
+ExecStartPre=/bin/rm -f /run/docker.pid
+ExecStart=/usr/local/lib/lima-runtime/docker/dockerd --host=fd://
+ExecReload=/bin/kill -s HUP $MAINPID
+TimeoutStartSec=0
+TimeoutStopSec=20
+Restart=always
+RestartSec=2
+LimitNOFILE=infinity
+LimitNPROC=infinity
+LimitCORE=infinity
+TasksMax=infinity
+OOMScoreAdjust=-500
+Delegate=yes
+KillMode=process
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Of the guest's user, who connects to it over SSH.
+fn socket_unit(user: &str) -> String {
+    format!(
+        "[Unit]
+Description=API socket of lima-runtime's Docker Engine
+
+[Socket]
+ListenStream=/run/docker.sock
+SocketMode=0660
+SocketUser={user}
+SocketGroup=root
+
+[Install]
+WantedBy=sockets.target
+"
+    )
+}
+
+fn daemon_json() -> String {
+    let settings = json!({
+        "features": { "containerd-snapshotter": true },
+        "live-restore": true,
+        "log-driver": "json-file",
+        "log-opts": { "max-size": "10m", "max-file": "3" },
+    });
+    format!("{settings:#}\n")
+}
+
+/// Path and text of each file.
+fn files(user: &str) -> [(&'static str, String); 3] {
+    [
+        ("/etc/docker/daemon.json", daemon_json()),
+        ("/etc/systemd/system/docker.socket", socket_unit(user)),
+        ("/etc/systemd/system/docker.service", SERVICE.to_owned()),
+    ]
+}
+
+/// Has the engine installed and running; at once where it is. `archive` is absent where the guest brings the engine itself.
+/// `CONTAINERD_NOT_READY`, which means either engine, with what the guest said.
+pub async fn bring(guest: &impl Guest, user: &str, archive: Option<&Archive>) -> Result<()> {
+    let mut new = "";
+    if let Some(archive) = archive {
+        let there = guest.read_files(&[MARK.to_owned()], false).await?.pop().flatten().unwrap_or_default();
+        if String::from_utf8_lossy(&there).trim() != archive.sha256 {
+            unpack(guest, archive).await?;
+            new = "new";
+        }
+    }
+    let files = files(user);
+    let words = ["sh", "-c", PLACE, "sh", new].into_iter();
+    let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
+    let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
+    if out.success() { Ok(()) } else { Err(failed("The Docker engine in the VM does not start", &out.stderr)) }
+}
+
+async fn unpack(guest: &impl Guest, archive: &Archive) -> Result<()> {
+    let reading = |e| Error::io(e, "reading", &archive.path);
+    let mut file = open(&archive.path).await?;
+    let mut tar = guest.spawn(Command::new(["sh", "-c", UNPACK, "sh", &archive.sha256, PROGRAMS, CLI]).root()).await?;
+    let input = tar.stdin.take();
+    let feed = async {
+        let Some(input) = input else { return Ok::<(), Error>(()) };
+        loop {
+            let mut piece = vec![0; PIECE];
+            let read = file.read(&mut piece).await.map_err(reading)?;
+            piece.truncate(read);
+            // One that has ended says why on its standard error.
+            if read == 0 || input.send(Bytes::from(piece)).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let (sent, out) = tokio::join!(feed, tar.output());
+    sent?;
+    let out = out?;
+    if out.success() { Ok(()) } else { Err(failed("The Docker engine cannot be unpacked in the VM", &out.stderr)) }
+}
+
+async fn open(path: &Path) -> Result<tokio::fs::File> {
+    tokio::fs::File::open(path).await.map_err(|e| Error::io(e, "opening", path))
+}
+
+fn failed(what: &str, stderr: &[u8]) -> Error {
+    let said = String::from_utf8_lossy(stderr).trim().to_owned();
+    if said.contains("No space left on device") {
+        let text = format!("{what}: the VM's disk is full");
+        return Error::new(ErrorCode::DiskFull, text).hint("Remove what nobody needs, or configure() a larger disk.");
+    }
+    Error::new(ErrorCode::ContainerdNotReady, what).detail("stderr", said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the script that unpacks, as the guest does.
+    fn unpacked(dir: &Path, digest: &str, archive: &[u8]) -> std::process::Output {
+        use std::io::Write;
+        let (programs, cli) = (dir.join("lib/docker"), dir.join("bin/docker"));
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", UNPACK, "sh", digest])
+            .args([&programs, &cli])
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that refuses it does not read to the end.
+        _ = shell.stdin.take().unwrap().write_all(archive);
+        shell.wait_with_output().unwrap()
+    }
+
+    fn archive(program: &str, text: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (name, text) in [(program, text), ("docker", "#!/bin/sh\n")] {
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o755);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, format!("docker/{name}"), text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn programs_are_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = |name: &str| std::fs::read_to_string(dir.path().join("lib/docker").join(name)).unwrap();
+        for version in ["one", "two"] {
+            let out = unpacked(dir.path(), version, &archive("dockerd", version));
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            assert_eq!((there("dockerd").as_str(), there("sha256").trim()), (version, version));
+            assert!(dir.path().join("bin/docker").exists());
+        }
+        let whole = archive("dockerd", "three");
+        for broken in [&whole[..whole.len() / 2], b"no archive", b"", &archive("something", "else")] {
+            assert!(!unpacked(dir.path(), "three", broken).status.success());
+            assert_eq!(there("sha256").trim(), "two");
+            let left: Vec<_> = std::fs::read_dir(dir.path().join("lib")).unwrap().flatten().collect();
+            assert_eq!(left.len(), 1, "{left:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_the_guests_users_and_there_before_the_service() {
+        let [(_, settings), (_, socket), (_, service)] = files("lima");
+        assert!(socket.contains("\nSocketUser=lima\n") && socket.contains("\nSocketMode=0660\n"));
+        assert!(service.contains("\nRequires=docker.socket\n") && service.contains("docker.socket\n"));
+        for line in ["Type=notify", "Delegate=yes", "KillMode=process", "Restart=always"] {
+            assert!(service.contains(&format!("\n{line}\n")), "{line}");
+        }
+        let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+        assert_eq!(settings["live-restore"], true);
+        assert_eq!(settings["features"]["containerd-snapshotter"], true);
+    }
+}

@@ -1,0 +1,156 @@
+//! What makes a guest an engine: an archive, units and files, a readiness question, what mends it, and its program. The
+//! lifecycles know this type, and no engine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, ErrorCode, Result},
+    fetch::manifest::Part,
+    guest::{BEGAN, CONTAINERS, Guest},
+    process::Command,
+};
+
+pub mod docker;
+
+/// `UserEngine` of the public API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserEngine {
+    #[default]
+    Containerd,
+    Docker,
+}
+
+/// The facts of one engine.
+#[derive(Debug)]
+pub struct Payload {
+    pub engine: UserEngine,
+    /// As a person calls it.
+    pub title: &'static str,
+    /// Its archive.
+    pub part: Part,
+    /// In a guest.
+    pub socket: &'static str,
+    /// Of its containerd: where the numbers of its containers' processes are.
+    pub state: &'static str,
+    /// What a person or a program runs there.
+    pub program: &'static str,
+    /// The socket belongs to the guest's user, who needs no sudo for the program.
+    pub root: bool,
+    /// What runs it, in the order of stopping.
+    pub units: &'static [&'static str],
+}
+
+const CONTAINERD: Payload = Payload {
+    engine: UserEngine::Containerd,
+    title: "containerd",
+    part: Part::NerdctlFull,
+    socket: "/run/containerd/containerd.sock",
+    state: "/run/containerd",
+    program: "nerdctl",
+    root: true,
+    units: &["stargz-snapshotter.service", "buildkit.service", "containerd.service"],
+};
+
+const DOCKER: Payload = Payload {
+    engine: UserEngine::Docker,
+    title: "the Docker engine",
+    part: Part::Docker,
+    socket: "/run/docker.sock",
+    state: "/run/docker/containerd/daemon",
+    program: "docker",
+    root: false,
+    units: &["docker.socket", "docker.service"],
+};
+
+impl UserEngine {
+    pub fn payload(self) -> &'static Payload {
+        match self {
+            Self::Containerd => &CONTAINERD,
+            Self::Docker => &DOCKER,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::Docker => "docker",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Containerd, Self::Docker].into_iter().find(|engine| engine.as_str() == text)
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Containerd => Self::Docker,
+            Self::Docker => Self::Containerd,
+        }
+    }
+}
+
+/// Stops what is named, and does not start it at the next boot; then ends what runs in containers. A unit that is not there
+/// is no error.
+const REST: &str = r#"
+for unit; do systemctl disable --now "$unit" >/dev/null 2>&1 || :; done
+end TERM 50 || end KILL 10
+"#;
+
+/// Stops the units named and ends what runs in containers: their restart policies stay as they are, for the daemon does not
+/// see them end. What does not heed TERM, like many a first process of a container, would hold the guest's shutdown up for
+/// 90 s.
+const QUIESCE: &str = r#"
+for unit; do systemctl stop "$unit" >/dev/null 2>&1 || :; done
+end TERM 50 || end KILL 10
+sync
+# The host's file shrinks by what the guest no longer uses.
+timeout 5 fstrim -a || true
+"#;
+
+impl Payload {
+    /// Whether the engine answers: both what commands need and what the API needs.
+    pub async fn probe<G: Guest + Clone>(&self, guest: &G, socket: &str) -> Result<()> {
+        match self.engine {
+            UserEngine::Containerd => {
+                drop(guest.connect(socket).await?);
+                let out = guest.run(Command::new(["ctr", "--address", socket, "version"]).root()).await?;
+                if out.success() {
+                    return Ok(());
+                }
+                let stderr = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+                let text = "containerd in the VM does not answer";
+                Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("stderr", stderr))
+            }
+            UserEngine::Docker => crate::engine::docker::ready(std::sync::Arc::new(guest.clone()), socket).await,
+        }
+    }
+
+    /// The engine says that it is not ready, and a restart may help.
+    pub fn is_silent(&self, e: &Error) -> bool {
+        matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::EngineUnreachable | ErrorCode::Timeout)
+    }
+
+    pub fn restart(&self) -> Command {
+        let service = self.units.last().copied().unwrap_or_default();
+        Command::new(["systemctl", "restart", service]).root()
+    }
+
+    /// What a VM is told before it ends.
+    pub fn quiesce(&self) -> Command {
+        self.script(QUIESCE)
+    }
+
+    /// Makes room for this engine where the other one ran. What it made stays on the disk.
+    pub async fn take_over(&self, guest: &impl Guest) -> Result<()> {
+        let other = self.engine.other().payload();
+        guest.run(other.script(REST)).await?.checked("systemctl").map(drop)
+    }
+
+    /// `work` on this engine's units and containers.
+    fn script(&self, work: &str) -> Command {
+        let text = [BEGAN, CONTAINERS, "state=$1\nshift\n", work].concat();
+        let words = ["sh", "-c", &text, "sh", self.state].into_iter();
+        Command::new(words.chain(self.units.iter().copied())).root()
+    }
+}
