@@ -1334,8 +1334,11 @@ export interface LimaRuntimeOptions {
   engine?: UserEngine
   /** A Lima template (YAML file) to use instead of this package's own; it names its own image and containerd. */
   template?: string
-  /** containerd's socket in the VM, for a `template` that has it elsewhere. Default: `/run/containerd/containerd.sock`. */
-  containerdSocket?: string
+  /**
+   * The engine's socket in the VM, for a `template` that has it elsewhere. Default: `/run/containerd/containerd.sock` or
+   * `/run/docker.sock`.
+   */
+  engineSocket?: string
   /** containerd's namespace for `execNerdctl()` and the `nerdctl` program. Default: `'default'`, as nerdctl's own. */
   namespace?: string
   /** Default: `'vz'` on macOS, `'qemu'` on Linux. For a new VM. */

@@ -114,7 +114,7 @@ export interface PruneResult {
 
 export interface RuntimeProgress {
   phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
-  component?: 'lima' | 'image' | 'nerdctl' | 'containerd'
+  component?: 'lima' | 'image' | 'nerdctl' | 'containerd' | 'docker'
   message: string
   percent?: number
   transferred?: number

@@ -22,6 +22,7 @@ import {
   type DiskUsageEntry,
   DockerAdapter,
   type DockerAdapterOptions,
+  type DockerContextOptions,
   type EventOptions,
   type ExecOptions,
   type ExecResult,
@@ -59,6 +60,7 @@ import {
   type RuntimeType,
   type SystemInfo,
   type UninstallOptions,
+  type UserEngine,
   type Versions,
   type VmInfo,
   type VmMount,
@@ -239,6 +241,14 @@ const { restartRequired } = await lima.configure({ memory: '4GiB', mounts: [] },
 if (restartRequired && (await lima.isRunning())) await lima.factoryReset(messages)
 const nerdctl: NerdctlOptions = { input: 'text', timeoutMs: 1000 }
 const printed: string = await lima.execNerdctl(['exec', '-i', 'web', 'cat'], nerdctl)
+const engine: UserEngine = 'docker'
+const dockers = new LimaRuntimeManager({ ...place, engine })
+const context: DockerContextOptions = { name: 'my-app', use: true }
+await dockers.registerDockerContext(context)
+const listed: string = await dockers.execDocker(['ps'], nerdctl)
+await dockers.unregisterDockerContext({ name: listed })
+const where: string[] = [dockers.getDockerPath(), dockers.getDockerSocketPath()]
+where.sort()
 const checks: DiagnosticCheck[] = await lima.diagnose(call)
 const bad = checks.find(({ status }) => status === 'fail')
 const sent: string = await lima.collectDiagnostics(bad?.hint ?? 'diagnostics.tar.gz')

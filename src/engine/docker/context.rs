@@ -227,6 +227,7 @@ pub(super) mod tests {
         assert_eq!(current(dir.path()).as_deref(), Some("colima"));
     }
 
+    #[cfg(unix)]
     #[test]
     fn ours_is_registered_beside_others_and_goes_alone() {
         let dir = tempfile::tempdir().unwrap();

@@ -137,9 +137,7 @@ impl LimaRuntime {
         match (&self.options().template, created) {
             (Some(_), _) if self.engine() == UserEngine::Containerd => InstallOptions::default(),
             (None, false) => InstallOptions::for_boot(self.payload()),
-            _ => {
-                InstallOptions { components: vec![Part::Lima, self.payload().part], ..InstallOptions::default() }
-            }
+            _ => InstallOptions { components: vec![Part::Lima, self.payload().part], ..InstallOptions::default() },
         }
     }
 

@@ -51,7 +51,7 @@ crate::fetch::options_with_network! {
         pub rosetta: Option<bool>,
         /// What runs containers in the VM.
         pub engine: UserEngine,
-        /// The engine's socket in the guest, for tests whose guest is this machine. Not in the public API.
+        /// The engine's socket in the guest, for a template that has it elsewhere.
         pub engine_socket: Option<String>,
     } with image_variant
 }
@@ -162,6 +162,7 @@ impl LimaRuntime {
     }
 
     /// The engine's socket in the guest.
+    #[cfg(unix)]
     pub(super) fn engine_socket(&self) -> &str {
         self.options.engine_socket.as_deref().unwrap_or(self.payload().socket)
     }
