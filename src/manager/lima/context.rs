@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::LimaRuntime;
+use super::runtime::LimaRuntime;
 use crate::{call::Call, engine::docker, error::Result, manager::payload::UserEngine, task};
 
 #[derive(Debug, Clone, Default, Deserialize)]
