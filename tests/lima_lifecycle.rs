@@ -370,7 +370,9 @@ async fn whole_life(version: &str) {
     assert_eq!(rig.machine.state().await.unwrap().0, State::Stopped);
     assert_eq!(guest.run(Command::new(["true"])).await.unwrap_err().code(), ErrorCode::VmNotRunning);
     let asked = std::fs::read_to_string(rig.path("guest.log")).unwrap();
-    assert!(asked.contains("systemctl stop containerd.service"), "the containers were not ended first: {asked}");
+    let stopped =
+        asked.contains("systemctl stop \"$unit\"") && asked.contains(" sh /run/containerd containerd.service\n");
+    assert!(stopped, "the containers were not ended first: {asked}");
     rig.machine.stop(&sink).await.unwrap();
 
     rig.start().await;

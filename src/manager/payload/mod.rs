@@ -37,8 +37,10 @@ pub struct Payload {
     pub program: &'static str,
     /// The socket belongs to the guest's user, who needs no sudo for the program.
     pub root: bool,
-    /// What runs it, in the order of stopping.
-    pub units: &'static [&'static str],
+    /// The units of its daemon, in the order of stopping.
+    pub daemon: &'static [&'static str],
+    /// Those beside them that an engine at rest does not need either.
+    pub beside: &'static [&'static str],
 }
 
 const CONTAINERD: Payload = Payload {
@@ -49,7 +51,8 @@ const CONTAINERD: Payload = Payload {
     state: "/run/containerd",
     program: "nerdctl",
     root: true,
-    units: &["stargz-snapshotter.service", "buildkit.service", "containerd.service"],
+    daemon: &["containerd.service"],
+    beside: &["stargz-snapshotter.service", "buildkit.service"],
 };
 
 const DOCKER: Payload = Payload {
@@ -60,7 +63,8 @@ const DOCKER: Payload = Payload {
     state: "/run/docker/containerd/daemon",
     program: "docker",
     root: false,
-    units: &["docker.socket", "docker.service"],
+    daemon: &["docker.socket", "docker.service"],
+    beside: &[],
 };
 
 impl UserEngine {
@@ -132,25 +136,25 @@ impl Payload {
     }
 
     pub fn restart(&self) -> Command {
-        let service = self.units.last().copied().unwrap_or_default();
+        let service = self.daemon.last().copied().unwrap_or_default();
         Command::new(["systemctl", "restart", service]).root()
     }
 
     /// What a VM is told before it ends.
     pub fn quiesce(&self) -> Command {
-        self.script(QUIESCE)
+        self.script(QUIESCE, &[])
     }
 
     /// Makes room for this engine where the other one ran. What it made stays on the disk.
     pub async fn take_over(&self, guest: &impl Guest) -> Result<()> {
         let other = self.engine.other().payload();
-        guest.run(other.script(REST)).await?.checked("systemctl").map(drop)
+        guest.run(other.script(REST, other.beside)).await?.checked("systemctl").map(drop)
     }
 
-    /// `work` on this engine's units and containers.
-    fn script(&self, work: &str) -> Command {
+    /// `work` on this engine's containers, its daemon and `more` units.
+    fn script(&self, work: &str, more: &[&str]) -> Command {
         let text = [BEGAN, CONTAINERS, "state=$1\nshift\n", work].concat();
         let words = ["sh", "-c", &text, "sh", self.state].into_iter();
-        Command::new(words.chain(self.units.iter().copied())).root()
+        Command::new(words.chain(self.daemon.iter().chain(more).copied())).root()
     }
 }
