@@ -1412,8 +1412,8 @@ export interface VmInfo {
 export interface DiagnosticCheck {
   /**
    * Stable: `'macos'`, `'architecture'`, `'virtualization'`, `'user'`, `'path-length'`, `'disk-space'`, `'proxy'`,
-   * `'installation'`, `'ports'`, `'instance'`, `'ssh'`, `'containerd'` or `'docker'`, `'clock'` (the VM's against this computer's),
-   * `'dns'` (from the VM). Others may come.
+   * `'installation'`, `'ports'`, `'instance'`, `'ssh'`, `'containerd'` (docker, with that engine), `'clock'` (the VM's
+   * against this computer's), `'dns'` (from the VM). Others may come.
    */
   id: string
   title: string
