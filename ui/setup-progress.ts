@@ -18,6 +18,7 @@ const PHASE_TEXTS: Partial<Record<Phase, Key>> = {
 }
 const COMPONENT_TEXTS: Record<string, Key> = {
   ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
+  docker: 'partDocker',
 }
 
 /** `<runtime-setup-progress>`; documented in index.d.mts. */

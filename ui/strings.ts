@@ -48,6 +48,7 @@ export const en = {
   partLima: 'Lima',
   partImage: 'the system image',
   partContainerd: 'containerd',
+  partDocker: 'the Docker Engine',
   partAll: 'the runtime',
 
   progressLabel: 'Progress of the set-up',
@@ -120,6 +121,7 @@ export const zhHant: Strings = {
   partLima: ' Lima',
   partImage: '系統映像檔',
   partContainerd: ' containerd',
+  partDocker: ' Docker Engine',
   partAll: '執行環境',
 
   progressLabel: '設定進度',

@@ -237,11 +237,11 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
         detail.bundled = runtime.has_pre_bundled(&call).await.unwrap_or(false);
     }
     if detail.state != State::Ready {
-        let home = runtime.home().clone();
+        let (home, engine) = (runtime.home().clone(), runtime.payload().part);
         let bundled = detail.bundled;
         let look = crate::task::blocking(move || {
             let absent = |part: &Part| !(bundled && *part == Part::Lima) && home.whole(*part, Look::Stat).is_none();
-            Ok([Part::Lima, Part::Image, Part::NerdctlFull].into_iter().filter(absent).collect::<Vec<_>>())
+            Ok([Part::Lima, Part::Image, engine].into_iter().filter(absent).collect::<Vec<_>>())
         });
         let missing = look.await.unwrap_or_default();
         detail.incomplete = !missing.is_empty();
