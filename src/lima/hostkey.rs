@@ -61,6 +61,24 @@ pub fn add_to(document: &mut Mapping) -> Result<String> {
     key.public_key().to_openssh().map_err(failed)
 }
 
+/// Takes the script with the host key out of a document.
+pub fn provision_of(document: &mut Mapping) -> Result<Option<Value>> {
+    if !document.contains_key("provision") {
+        return Ok(None);
+    }
+    let all = provisions(document)?;
+    let ours = |p: &Value| p.get("script").and_then(Value::as_str).is_some_and(|script| script.contains(MARK));
+    Ok(all.iter().position(ours).map(|at| all.remove(at)))
+}
+
+/// Puts it where [`add_to`] would.
+pub fn put_back(document: &mut Mapping, provision: Option<Value>) -> Result<()> {
+    if let Some(provision) = provision {
+        provisions(document)?.insert(0, provision);
+    }
+    Ok(())
+}
+
 fn provisions(document: &mut Mapping) -> Result<&mut Vec<Value>> {
     let value = document.entry("provision".into()).or_insert_with(|| Value::Sequence(Vec::new()));
     if value.is_null() {

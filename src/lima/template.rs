@@ -175,8 +175,8 @@ pub fn shape(document: &str) -> Option<Shape> {
 }
 
 /// `document` with the settings that may change in an existing VM: CPUs, memory, mounts, the containerd to install, a disk
-/// that grows, UDP ports, and, when the engine changes, the boot scripts of `base`. The same text when nothing changes.
-pub fn with_settings(document: &str, base: &str, settings: &Settings) -> Result<String> {
+/// that grows, and UDP ports. The same text when nothing changes.
+pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
     check_way_in("lima.yaml", &root)?;
@@ -190,21 +190,28 @@ pub fn with_settings(document: &str, base: &str, settings: &Settings) -> Result<
     }
     set(&mut new, "mounts", &settings.mounts)?;
     forward_udp(&mut new)?;
-    if has_containerd(&new) != settings.containerd {
-        let base: Mapping = serde_norway::from_str(base)
-            .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
-        for key in ["provision", "probes", "containerd"] {
-            match base.get(key) {
-                Some(said) => _ = new.insert(key.into(), said.clone()),
-                None => _ = new.remove(key),
-            }
-        }
-    }
     lay_engine(&mut new, settings)?;
     if new == root {
         return Ok(document.to_owned());
     }
     serde_norway::to_string(&new).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
+}
+
+/// `document` with the boot scripts and the containerd of `base`, for a VM that gets another engine. Its host key stays.
+pub fn with_boot_of(document: &str, base: &str) -> Result<String> {
+    let parsed = |field: &str, text: &str| -> Result<Mapping> {
+        serde_norway::from_str(text).map_err(|e| Error::invalid(field, format!("not a YAML mapping: {e}")).source(e))
+    };
+    let (mut root, base) = (parsed("lima.yaml", document)?, parsed("template", base)?);
+    let host_key = hostkey::provision_of(&mut root)?;
+    for key in ["provision", "probes", "containerd"] {
+        match base.get(key) {
+            Some(said) => _ = root.insert(key.into(), said.clone()),
+            None => _ = root.remove(key),
+        }
+    }
+    hostkey::put_back(&mut root, host_key)?;
+    serde_norway::to_string(&root).map_err(|e| Error::internal(format!("lima.yaml cannot be written: {e}")))
 }
 
 /// `document` with the host key it has or a new one, and that key's public half.
@@ -259,10 +266,6 @@ fn forward_udp(root: &mut Mapping) -> Result<()> {
     let rule: Mapping = [("proto".into(), "udp".into())].into_iter().collect();
     rules.push(rule.into());
     set(root, "portForwards", rules)
-}
-
-fn has_containerd(root: &Mapping) -> bool {
-    root.get("containerd").and_then(|c| c.get("system")).and_then(Value::as_bool) == Some(true)
 }
 
 fn lay_engine(root: &mut Mapping, settings: &Settings) -> Result<()> {
@@ -532,9 +535,8 @@ mod tests {
         let mut old: Mapping = serde_norway::from_str(&rendered).unwrap();
         old.remove("portForwards");
         let old = serde_norway::to_string(&old).unwrap();
-        let new = with_settings(&old, BUILT_IN, &settings()).unwrap();
-        let again = with_settings(&new, BUILT_IN, &settings()).unwrap();
-        assert_eq!((udp(&old), udp(&new), udp(&again)), (0, 1, 1));
+        let new = with_settings(&old, &settings()).unwrap();
+        assert_eq!((udp(&old), udp(&new), udp(&with_settings(&new, &settings()).unwrap())), (0, 1, 1));
         for (rules, expected) in [
             ("", 1),
             ("[]", 1),
@@ -555,7 +557,7 @@ mod tests {
             let base = format!("images: [{{location: /a}}]\n{line}\n");
             let e = render(&base, &settings()).map(drop).unwrap_err();
             assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"template".into()), "{line}");
-            let e = with_settings(&base, BUILT_IN, &settings()).map(drop).unwrap_err();
+            let e = with_settings(&base, &settings()).map(drop).unwrap_err();
             assert_eq!((e.code(), &e.details()["field"]), (ErrorCode::InvalidArgument, &"lima.yaml".into()), "{line}");
         }
         let base = "images: [{location: /a}]\nuser: {passwordlessSudo: true}\nplain: false\n";
@@ -577,7 +579,7 @@ mod tests {
     #[test]
     fn an_existing_vm_gets_what_may_change_and_keeps_the_rest() {
         let before = render(BUILT_IN, &settings()).unwrap();
-        assert_eq!(with_settings(&before, BUILT_IN, &settings()).unwrap(), before);
+        assert_eq!(with_settings(&before, &settings()).unwrap(), before);
         let file = Source { location: "/n.tgz".into(), arch: Arch::Aarch64, digest: None, kernel: None, initrd: None };
         let more = Settings {
             cpus: 6,
@@ -589,19 +591,35 @@ mod tests {
             ssh_port: 1,
             ..settings()
         };
-        let after = with_settings(&before, BUILT_IN, &more).unwrap();
+        let after = with_settings(&before, &more).unwrap();
         let shape = shape(&after).unwrap();
         assert_eq!((shape.cpus, shape.memory, shape.disk, shape.mounts.len()), (6, 6 << 30, 120 << 30, 0));
         assert_eq!((shape.arch.as_str(), shape.vm_type.as_str(), ssh_port(&after)), ("aarch64", "vz", Some(40022)));
         assert_eq!(parsed(&after)["containerd"]["archives"][0]["location"], "/n.tgz");
         // A disk never shrinks.
-        let less = with_settings(&after, BUILT_IN, &Settings { disk: 20 << 30, ..settings() }).unwrap();
+        let less = with_settings(&after, &Settings { disk: 20 << 30, ..settings() }).unwrap();
         assert_eq!(super::shape(&less).unwrap().disk, 120 << 30);
         for (text, expected) in
             [("4GiB", Some(4 << 30)), ("4g", Some(4 << 30)), ("512MB", Some(512 << 20)), ("x", None)]
         {
             assert_eq!(bytes(&text.into()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn another_engine_gets_its_boot_and_leaves_the_host_key_and_the_rest_alone() {
+        let before = render(BUILT_IN, &settings()).unwrap();
+        let (before, key) = with_host_key(&before).unwrap();
+        let docker = Settings { containerd: false, nerdctl: vec![], ..settings() };
+        let there = with_settings(&with_boot_of(&before, BUILT_IN).unwrap(), &docker).unwrap();
+        assert_eq!(parsed(&there)["containerd"]["system"], false);
+        assert_eq!(parsed(&there)["containerd"]["user"], false);
+        assert_eq!(with_host_key(&there).unwrap(), (there.clone(), key));
+        let back = with_settings(&with_boot_of(&there, BUILT_IN).unwrap(), &settings()).unwrap();
+        assert_eq!(parsed(&back), parsed(&before));
+        // One of ours that had no key, and a template of somebody's that says nothing of the boot.
+        let bare = with_boot_of("cpus: 1\nprobes: [x]\n", "images: []\n").unwrap();
+        assert_eq!(parsed(&bare), parsed("cpus: 1"));
     }
 
     proptest! {

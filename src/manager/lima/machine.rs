@@ -342,7 +342,10 @@ impl Machine {
         let path = self.instance.path("lima.yaml");
         let mut text = tokio::fs::read_to_string(&path).await.map_err(|e| Error::io(e, "reading", &path))?;
         if let Some(plan) = plan {
-            text = template::with_settings(&text, &plan.base, &plan.settings)?;
+            if self.engine().await != self.payload.engine {
+                text = template::with_boot_of(&text, &plan.base)?;
+            }
+            text = template::with_settings(&text, &plan.settings)?;
         }
         let taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
         if another_port || template::ssh_port(&text).is_none_or(taken) {
@@ -375,19 +378,19 @@ impl Machine {
         let (ready, patience) =
             if booted { (BOOTED_READY_TIMEOUT, READY_TIMEOUT) } else { (READY_TIMEOUT, ENGINE_GRACE) };
         let guest = self.guest().await?;
-        let (began, mut restarted) = (Instant::now(), false);
+        let (mut began, mut restarted) = (Instant::now(), false);
         let (mut asked, mut progress, mut moved) = (None::<Instant>, BootProgress::default(), Instant::now());
-        let mut brought = Err(Error::internal("nothing was brought yet"));
+        let mut brought = false;
         loop {
-            if brought.is_err() {
-                brought = self.bring(&guest, plan, sink).await;
-            }
-            let answer = match &mut brought {
-                Ok(()) => tokio::time::timeout(READY_TIMEOUT, self.payload.probe(&guest, &self.socket))
-                    .await
-                    .unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT))),
-                Err(e) => Err(std::mem::replace(e, Error::internal("said already"))),
+            let answer = async {
+                if !brought {
+                    self.bring(&guest, plan, sink).await?;
+                    // The engine has its time from here on, however long its archive took.
+                    (brought, began, moved) = (true, Instant::now(), Instant::now());
+                }
+                in_time(self.payload.probe(&guest, &self.socket)).await
             };
+            let answer = answer.await;
             let health = self.instance.health().await;
             if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
                 self.instance.cancel_agent_forward().await;
@@ -424,12 +427,18 @@ impl Machine {
     /// Installs an engine that Lima does not, and ends the other engine if it ran here before.
     async fn bring(&self, guest: &SshGuest, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<()> {
         if self.engine().await != self.payload.engine {
-            self.payload.take_over(guest).await?;
+            in_time(self.payload.take_over(guest)).await?;
         }
         if self.payload.engine == UserEngine::Docker {
-            sink(RuntimeProgress::new(Phase::Provision, "Installing the Docker engine in the VM"));
-            let user = &self.instance.ssh_config().await?.user;
-            payload::docker::bring(guest, user, plan.archive.as_ref()).await?;
+            if let Some(archive) = &plan.archive
+                && in_time(payload::docker::is_missing(guest, archive)).await?
+            {
+                sink(RuntimeProgress::new(Phase::Provision, "Installing the Docker engine in the VM"));
+                // It takes as long as the archive; a connection that is dead ends by itself.
+                payload::docker::unpack(guest, archive).await?;
+            }
+            let user = self.instance.ssh_config().await?.user;
+            in_time(payload::docker::place(guest, &user)).await?;
         }
         Ok(())
     }
@@ -522,12 +531,10 @@ impl Machine {
             text => text,
         };
         let error = error.detail("hostAgentLog", agent).detail("serialLog", serial);
-        if error.code() != ErrorCode::ContainerdNotReady {
+        if !self.payload.is_silent(&error) {
             return error;
         }
-        // Lima does not report failed boot scripts (docs/reference/lima.md#failed-boot-scripts).
-        let tail = Command::new(["tail", "-n", "50", "/var/log/cloud-init-output.log"]).root();
-        let guest = async { self.guest().await?.run(tail).await };
+        let guest = async { self.guest().await?.run(self.payload.log()).await };
         match tokio::time::timeout(AGENT_TIMEOUT, guest).await {
             Ok(Ok(out)) => error.detail("guestLog", String::from_utf8_lossy(&out.stdout)),
             _ => error,
@@ -546,6 +553,12 @@ struct BootProgress {
 
 /// Prints `done` once Lima's boot scripts have ended, and how much cloud-init has logged.
 const PROGRESS_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c %s /var/log/cloud-init-output.log";
+
+/// A question to the guest, which may hang.
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = tokio::time::timeout(READY_TIMEOUT, work).await;
+    answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT)))
+}
 
 fn is_alive(facts: &Facts) -> bool {
     facts.answers || our_processes(facts).next().is_some()

@@ -48,11 +48,13 @@ rm -rf "$2.old"
 ln -sfn "$2/docker" "$3"
 "#;
 
-/// After the mark of new programs, if they are new, and pairs of a path and a text: writes what differs, and has the engine
-/// run as they say. Containers live on where the daemon is restarted.
+/// Takes the mark of the programs and pairs of a path and a text: writes what differs, and has the engine run as they say, by
+/// these programs. Whether it does is asked over its socket. Containers live on where the daemon is restarted.
 const PLACE: &str = r#"set -eu
 umask 022
-changed=$1
+changed=
+# Programs that came after the daemon.
+if [ "$1" -nt /run/docker.pid ]; then changed=1; fi
 shift
 while [ $# -gt 0 ]; do
   if ! [ -f "$1" ] || [ "$(cat "$1"; echo x)" != "$2"x ]; then
@@ -69,8 +71,12 @@ systemctl unmask docker.socket docker.service >/dev/null 2>&1
 [ -z "$changed" ] || systemctl daemon-reload
 systemctl enable docker.socket docker.service >/dev/null 2>&1
 systemctl reset-failed docker.service >/dev/null 2>&1 || :
-systemctl start docker.socket
-if [ -n "$changed" ]; then systemctl restart docker.service; else systemctl start docker.service; fi
+# A socket is not made while its service runs. One that is there stays: containers have it mounted.
+if ! systemctl is-active --quiet docker.socket; then
+  systemctl stop docker.service
+  systemctl start docker.socket
+fi
+systemctl --no-block restart docker.service
 "#;
 
 const SERVICE: &str = "[Unit]
@@ -141,25 +147,24 @@ fn files(user: &str) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Has the engine installed and running; at once where it is. `archive` is absent where the guest brings the engine itself.
-/// `CONTAINERD_NOT_READY`, which means either engine, with what the guest said.
-pub async fn bring(guest: &impl Guest, user: &str, archive: Option<&Archive>) -> Result<()> {
-    let mut new = "";
-    if let Some(archive) = archive {
-        let there = guest.read_files(&[MARK.to_owned()], false).await?.pop().flatten().unwrap_or_default();
-        if String::from_utf8_lossy(&there).trim() != archive.sha256 {
-            unpack(guest, archive).await?;
-            new = "new";
-        }
-    }
+/// Whether the guest has other programs, or none.
+pub async fn is_missing(guest: &impl Guest, archive: &Archive) -> Result<bool> {
+    let there = guest.read_files(&[MARK.to_owned()], false).await?.pop().flatten().unwrap_or_default();
+    Ok(String::from_utf8_lossy(&there).trim() != archive.sha256)
+}
+
+/// Has the engine run, by the programs that are there, for the guest's `user`; at once where it does. `ENGINE_UNREACHABLE` with
+/// what the guest said.
+pub async fn place(guest: &impl Guest, user: &str) -> Result<()> {
     let files = files(user);
-    let words = ["sh", "-c", PLACE, "sh", new].into_iter();
+    let words = ["sh", "-c", PLACE, "sh", MARK].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
     if out.success() { Ok(()) } else { Err(failed("The Docker engine in the VM does not start", &out.stderr)) }
 }
 
-async fn unpack(guest: &impl Guest, archive: &Archive) -> Result<()> {
+/// Puts the archive's programs into the guest.
+pub async fn unpack(guest: &impl Guest, archive: &Archive) -> Result<()> {
     let reading = |e| Error::io(e, "reading", &archive.path);
     let mut file = open(&archive.path).await?;
     let mut tar = guest.spawn(Command::new(["sh", "-c", UNPACK, "sh", &archive.sha256, PROGRAMS, CLI]).root()).await?;
@@ -192,7 +197,7 @@ fn failed(what: &str, stderr: &[u8]) -> Error {
         let text = format!("{what}: the VM's disk is full");
         return Error::new(ErrorCode::DiskFull, text).hint("Remove what nobody needs, or configure() a larger disk.");
     }
-    Error::new(ErrorCode::ContainerdNotReady, what).detail("stderr", said)
+    Error::new(ErrorCode::EngineUnreachable, what).detail("stderr", said)
 }
 
 #[cfg(test)]

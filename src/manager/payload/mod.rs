@@ -135,6 +135,20 @@ impl Payload {
         matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::EngineUnreachable | ErrorCode::Timeout)
     }
 
+    /// What the guest has to say of an engine that does not come up. Lima does not report failed boot scripts
+    /// (docs/reference/lima.md#failed-boot-scripts), which install containerd.
+    pub fn log(&self) -> Command {
+        Command::new(
+            match self.engine {
+                UserEngine::Containerd => ["tail", "-n", "50", "/var/log/cloud-init-output.log"].as_slice(),
+                UserEngine::Docker => &["journalctl", "--no-pager", "-n", "50", "-u", "docker.service"],
+            }
+            .iter()
+            .copied(),
+        )
+        .root()
+    }
+
     pub fn restart(&self) -> Command {
         let service = self.daemon.last().copied().unwrap_or_default();
         Command::new(["systemctl", "restart", service]).root()
