@@ -8,7 +8,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { after, before, beforeEach, describe, it } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import { inspect } from 'node:util'
 import { DockerAdapter } from 'lima-runtime'
 import { startDockerd } from '../support/dockerd.mjs'
@@ -147,33 +147,33 @@ describe('tcp', { skip }, () => {
 })
 
 describe('a proxy', { skip }, () => {
-  const asked = []
-  const running = new Set()
-  let tunnels
-  let env
-  const keep = (connection) =>
-    running.add(connection.on('close', () => running.delete(connection)).on('error', () => {}))
   // The proxy alone knows where the engine of this name is.
   const far = 'tcp://engine.invalid:2375'
-  const proxy = createHttpServer(async (incoming, outgoing) => {
-    asked.push(`${incoming.method} ${incoming.url}`)
-    const { method, headers } = incoming
-    if (headers['proxy-authorization'] !== `Basic ${Buffer.from('me:secret').toString('base64')}`)
-      return outgoing.writeHead(407).end()
-    const path = incoming.url.replace(/^http:\/\/[^/]+/, '')
+
+  /** One for each test: what an adapter of another test still has to say is not asked of it. */
+  async function withProxy(t, { tunnels = true } = {}) {
+    const asked = []
+    const running = new Set()
+    const keep = (connection) =>
+      running.add(connection.on('close', () => running.delete(connection)).on('error', () => {}))
     const { socket } = sharedEngine()
-    const upstream = request({ socketPath: socket, method, path, headers, agent: false }, (answer) => {
-      outgoing.writeHead(answer.statusCode, answer.headers)
-      answer.on('error', () => outgoing.destroy()).pipe(outgoing)
+    const proxy = createHttpServer(async (incoming, outgoing) => {
+      asked.push(`${incoming.method} ${incoming.url}`)
+      const { method, headers } = incoming
+      if (headers['proxy-authorization'] !== `Basic ${Buffer.from('me:secret').toString('base64')}`)
+        return outgoing.writeHead(407).end()
+      const path = incoming.url.replace(/^http:\/\/[^/]+/, '')
+      const upstream = request({ socketPath: socket, method, path, headers, agent: false }, (answer) => {
+        outgoing.writeHead(answer.statusCode, answer.headers)
+        answer.on('error', () => outgoing.destroy()).pipe(outgoing)
+      })
+      outgoing.on('close', () => upstream.destroy())
+      upstream.on('error', () => outgoing.destroy()).end(Buffer.concat(await incoming.toArray()))
     })
-    outgoing.on('close', () => upstream.destroy())
-    upstream.on('error', () => outgoing.destroy()).end(Buffer.concat(await incoming.toArray()))
-  })
-  before(async () => {
     proxy.on('connection', keep).on('connect', ({ url }, client, head) => {
       asked.push(`CONNECT ${url}`)
       if (!tunnels) return client.end('HTTP/1.1 403 Forbidden\r\n\r\n')
-      const engine = connect({ path: sharedEngine().socket, allowHalfOpen: true })
+      const engine = connect({ path: socket, allowHalfOpen: true })
       keep(engine)
       client.allowHalfOpen = true
       client.write('HTTP/1.1 200 OK\r\n\r\n')
@@ -182,18 +182,16 @@ describe('a proxy', { skip }, () => {
       engine.on('close', () => client.destroy()).pipe(client)
     })
     await once(proxy.listen(0, '127.0.0.1'), 'listening')
-    env = { DOCKER_HOST: far, HTTP_PROXY: `http://me:secret@127.0.0.1:${proxy.address().port}` }
-  })
-  beforeEach(() => {
-    asked.length = 0
-    tunnels = true
-  })
-  after(() => {
-    for (const connection of running) connection.destroy()
-    proxy.close()
-  })
+    t.after(() => {
+      for (const connection of running) connection.destroy()
+      proxy.close()
+    })
+    const env = { DOCKER_HOST: far, HTTP_PROXY: `http://me:secret@127.0.0.1:${proxy.address().port}` }
+    return { asked, env }
+  }
 
-  it('of HTTP_PROXY stands before an engine at tcp://', async () => {
+  it('of HTTP_PROXY stands before an engine at tcp://', async (t) => {
+    const { asked, env } = await withProxy(t)
     await under(env, () => works(new DockerAdapter()))
     assert.equal(asked[0], 'GET http://engine.invalid:2375/_ping')
     assert.ok(asked.includes('CONNECT engine.invalid:2375'), asked.join('\n'))
@@ -201,8 +199,8 @@ describe('a proxy', { skip }, () => {
     assert.deepEqual(others, [])
   })
 
-  it('that opens no tunnel serves all but the connections of processes', async () => {
-    tunnels = false
+  it('that opens no tunnel serves all but the connections of processes', async (t) => {
+    const { env } = await withProxy(t, { tunnels: false })
     await under(env, async () => {
       const adapter = new DockerAdapter()
       const name = `proxied-${process.pid}`
@@ -219,7 +217,8 @@ describe('a proxy', { skip }, () => {
     })
   })
 
-  it('is passed by where nobody wants it, and its password is in no message', async () => {
+  it('is passed by where nobody wants it, and its password is in no message', async (t) => {
+    const { asked, env } = await withProxy(t)
     const look = (more) => under({ ...env, ...more }, () => assert.rejects(answers(), { code: 'ENGINE_UNREACHABLE' }))
     await look({ NO_PROXY: '*' })
     await look({ NO_PROXY: 'a.example,engine.invalid' })
