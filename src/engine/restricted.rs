@@ -359,14 +359,11 @@ impl Engine for Restricted {
         // No image carries the label; on the application's own engine, all images are the application's.
         let images = PruneOptions { images: options.images, ..PruneOptions::default() };
         let others = PruneOptions { images: None, scope: Some(PruneScope::App), ..options.clone() };
-        let (a, b) = (self.engine.prune(&others).await?, self.engine.prune(&images).await?);
-        Ok(PruneResult {
-            containers_deleted: a.containers_deleted,
-            images_deleted: b.images_deleted,
-            volumes_deleted: a.volumes_deleted,
-            networks_deleted: a.networks_deleted,
-            space_reclaimed: a.space_reclaimed + b.space_reclaimed,
-        })
+        let mut result = self.engine.prune(&others).await?;
+        let images = self.engine.prune(&images).await?;
+        result.images_deleted = images.images_deleted;
+        result.reclaim(images.space_reclaimed);
+        Ok(result)
     }
 }
 

@@ -429,6 +429,12 @@ pub struct PruneResult {
     pub space_reclaimed: u64,
 }
 
+impl PruneResult {
+    pub(super) fn reclaim(&mut self, bytes: u64) {
+        self.space_reclaimed = total([self.space_reclaimed, bytes]);
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DiskUsageEntry {
     pub count: u64,

@@ -29,7 +29,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
             let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
             if gone(lifecycle::remove(c, &container.id, false).await)? {
                 result.containers_deleted += 1;
-                result.space_reclaimed += size;
+                result.reclaim(size);
             }
         }
     }
@@ -51,7 +51,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
         for (volume, size) in unused.into_iter().zip(sizes) {
             if gone(volume::remove(c, &volume.name, false).await)? {
                 result.volumes_deleted += 1;
-                result.space_reclaimed += size;
+                result.reclaim(size);
             }
         }
     }
@@ -70,7 +70,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
                 }
                 result.images_deleted += 1;
             }
-            result.space_reclaimed += before.saturating_sub(system::stored(c).await?);
+            result.reclaim(before.saturating_sub(system::stored(c).await?));
         }
     }
     Ok(result)

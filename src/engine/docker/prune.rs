@@ -30,7 +30,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str, private: 
     if options.containers == Some(true) {
         let done = pruned(&api, "containers", &filters).await?;
         result.containers_deleted = count(done.containers_deleted);
-        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
+        result.reclaim(done.space_reclaimed);
     }
     if options.networks == Some(true) {
         result.networks_deleted = count(pruned(&api, "networks", &filters).await?.networks_deleted);
@@ -41,7 +41,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str, private: 
         let filters = if api.version() >= ApiVersion(1, 42) { with("all", "true") } else { filters.clone() };
         let done = pruned(&api, "volumes", &filters).await?;
         result.volumes_deleted = count(done.volumes_deleted);
-        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
+        result.reclaim(done.space_reclaimed);
     }
     if options.images == Some(true) {
         let filters = with("dangling", "true");
@@ -50,7 +50,7 @@ pub(super) async fn prune(api: Api, options: &PruneOptions, app: &str, private: 
         // The answer counts layers, too.
         let deleted = done.images_deleted.unwrap_or_default().into_iter().filter_map(|i| i.deleted);
         result.images_deleted = deleted.filter(|id| dangling.contains(id)).count() as u64;
-        result.space_reclaimed = result.space_reclaimed.saturating_add(done.space_reclaimed);
+        result.reclaim(done.space_reclaimed);
     }
     Ok(result)
 }

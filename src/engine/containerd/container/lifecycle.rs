@@ -14,7 +14,7 @@ use super::{
     find::{find, find_with_task, invalid_state, running},
     health, logger, record,
     restart_policy::{monitored, policy, set_status, watched},
-    signals::signal_number,
+    signals::{signal_number, signal_of_stop},
 };
 use crate::engine::host::HostPort;
 
@@ -179,9 +179,9 @@ async fn ask_to_end(c: &Containerd, container: &Container, timeout: StopTimeout)
         StopTimeout::Never => Duration::MAX,
     };
     let Some(task) = c.api.task(&container.id).await?.filter(|t| t.exit_code.is_none()) else { return Ok(true) };
-    let signal = container.labels.get(labels::STOP_SIGNAL).map_or("TERM", String::as_str);
+    let signal = signal_of_stop(container.labels.get(labels::STOP_SIGNAL).map(String::as_str));
     let end = async {
-        c.api.kill(&container.id, signal_number(signal)?).await?;
+        c.api.kill(&container.id, signal).await?;
         if task.state == ContainerState::Paused {
             // As nerdctl: a frozen process takes no notice of it.
             c.api.resume(&container.id).await?;

@@ -1,6 +1,9 @@
 //! Signals by name.
 
-use crate::error::{Error, Result};
+use crate::{
+    engine::validate,
+    error::{Error, Result},
+};
 
 /// By number, from 1 on (signal(7), of all architectures we are built for).
 const SIGNALS: [&str; 31] = [
@@ -9,26 +12,32 @@ const SIGNALS: [&str; 31] = [
     "PWR", "SYS",
 ];
 
-/// Checked by [`validate::signal`]: a number, or a name in capitals with or without SIG.
+/// By its number, or its name with or without SIG.
 pub(crate) fn signal_number(signal: &str) -> Result<u32> {
+    let signal = validate::signal("signal", Some(signal))?;
     if let Ok(number) = signal.parse() {
         return Ok(number);
     }
-    let bare = signal.strip_prefix("SIG").unwrap_or(signal);
-    let real_time = |from: u32, rest: &str| {
-        let offset: u32 = if rest.is_empty() { 0 } else { rest[1..].parse().ok()? };
-        if from == 34 { Some(from + offset) } else { from.checked_sub(offset) }
-    };
+    let bare = signal.strip_prefix("SIG").unwrap_or(&signal);
+    let offset = |rest: &str| rest.get(1..).and_then(|n| n.parse::<u32>().ok()).unwrap_or_default();
     let number = match bare {
         "IOT" => Some(6),
         "CLD" => Some(17),
         "POLL" => Some(29),
         "UNUSED" => Some(31),
-        _ if bare.starts_with("RTMIN") => real_time(34, &bare[5..]),
-        _ if bare.starts_with("RTMAX") => real_time(64, &bare[5..]),
-        _ => (1..).zip(SIGNALS).find(|(_, name)| *name == bare).map(|(n, _)| n),
+        _ => match (bare.strip_prefix("RTMIN"), bare.strip_prefix("RTMAX")) {
+            (Some(rest), _) => Some(34 + offset(rest)),
+            (_, Some(rest)) => Some(64 - offset(rest)),
+            _ => (1..).zip(SIGNALS).find(|(_, name)| *name == bare).map(|(n, _)| n),
+        },
     };
     number.ok_or_else(|| Error::invalid("signal", format!("{signal:?} is not a signal")))
+}
+
+/// The signal that asks a container to end, by its label. That is the image's text: where it is no signal, it must not keep the
+/// container from ending.
+pub(crate) fn signal_of_stop(label: Option<&str>) -> u32 {
+    label.and_then(|said| signal_number(said).ok()).unwrap_or(15)
 }
 
 #[cfg(test)]
@@ -49,5 +58,24 @@ mod tests {
         ] {
             assert_eq!(signal_number(name).unwrap(), number, "{name}");
         }
+    }
+
+    #[test]
+    fn a_record_may_name_any_signal() {
+        for (said, number) in [
+            ("SIGQUIT", 3),
+            ("sigint", 2),
+            ("rtmin+3", 37),
+            ("SIGRTMAX-1", 63),
+            ("3", 3),
+            ("", 15),
+            ("nonsense", 15),
+            ("99999", 15),
+            ("RTMINé", 15),
+            ("RTMIN+4294967295", 15),
+        ] {
+            assert_eq!(signal_of_stop(Some(said)), number, "{said}");
+        }
+        assert_eq!(signal_of_stop(None), 15);
     }
 }
