@@ -86,6 +86,14 @@ pub struct PullProgress {
     pub current: Option<u64>,
 }
 
+impl PullProgress {
+    /// `bytes` are those that are there and all of them, as far as any size is known.
+    pub(crate) fn of(status: String, progress: Option<f64>, (current, total): (u64, u64)) -> Self {
+        let known = total > 0;
+        Self { status, progress, total: known.then_some(total), current: known.then_some(current) }
+    }
+}
+
 /// Where progress goes. Must not block: the work waits for it.
 pub type Sink<P> = Arc<dyn Fn(P) + Send + Sync>;
 

@@ -11,7 +11,7 @@ use std::{
 use futures_util::StreamExt;
 use lima_runtime::{
     engine::{
-        ContainerState, Engine, EventOptions, RuntimeType,
+        ContainerState, EventOptions, LabelledMethods, RuntimeType,
         containerd::{Api, ContainerdEngine, Settings, answering},
     },
     error::ErrorCode,

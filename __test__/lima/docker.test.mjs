@@ -7,7 +7,7 @@ import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { IMAGES, sharedEngine } from '../support/engine.mjs'
-import { limaRig, missing, ordinaryUser } from '../support/lima.mjs'
+import { limaRig, missing, ordinaryUser, rejected } from '../support/lima.mjs'
 
 const skip = missing()
 
@@ -27,15 +27,6 @@ async function relay(t, path) {
   chmodSync(path, 0o777)
   t.after(() => server.close())
   return path
-}
-
-async function rejected(promise, code) {
-  const error = await promise.then(
-    () => assert.fail(`resolved instead of ${code}`),
-    (e) => e,
-  )
-  assert.equal(error.code, code, error.message)
-  return error
 }
 
 test('a Docker Engine in the VM: adapter, socket, program, context, and the way back to containerd', {

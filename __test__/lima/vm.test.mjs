@@ -9,22 +9,13 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
 import { random, rounds, snapshot } from '../support/installs.mjs'
-import { LIMAS, limaRig, missing } from '../support/lima.mjs'
+import { LIMAS, limaRig, missing, rejected } from '../support/lima.mjs'
 import { processesWith, signalWriterOf } from '../support/process.mjs'
 import { PLATFORM } from '../support/release-files.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 
 const skip = missing()
-
-async function rejected(promise, code) {
-  const error = await promise.then(
-    () => assert.fail(`resolved instead of ${code}`),
-    (e) => e,
-  )
-  assert.equal(error.code, code, error.message)
-  return error
-}
 
 function makeKey(dir) {
   const path = join(dir, 'another-key')

@@ -117,3 +117,13 @@ export async function limaRig(t, { archive, version = process.env.LIMA_RUNTIME_T
 
   return { dir, home, options, app, run, server, vm: join(options.dataDir, 'vms', 'default') }
 }
+
+/** The error, of this code, as it crossed from another process. */
+export async function rejected(promise, code) {
+  const error = await promise.then(
+    () => assert.fail(`resolved instead of ${code}`),
+    (e) => e,
+  )
+  assert.equal(error.code, code, error.message)
+  return error
+}

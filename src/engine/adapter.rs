@@ -81,7 +81,7 @@ impl Adapter {
                 }
                 let options =
                     PullOptions { platform: spec.platform.clone(), auth: None, credentials: spec.credentials };
-                self.engine.pull(&spec.image, &options, progress::ignore()).await?;
+                self.engine.pull(&spec.image, &options, &progress::ignore()).await?;
             }
             Ok(())
         })
@@ -261,7 +261,7 @@ impl Adapter {
         validate::reference_of_image("name", image)?;
         validate::pull_options(options)?;
         let progress = progress::pull_forward_only(progress);
-        call.run(None, self.engine.pull(image, options, progress)).await
+        call.run(None, self.engine.pull(image, options, &progress)).await
     }
 
     pub async fn image_exists(&self, image: &str, call: &Call) -> Result<bool> {

@@ -20,7 +20,9 @@ use serde_json::Value;
 use super::reference::{self, Reference};
 use crate::{
     engine::types::{PullOptions, RegistryAuth, StoredCredentials},
-    env_vars, process,
+    env_vars,
+    error::{Error, ErrorCode},
+    process,
 };
 
 /// Docker Hub's key in `config.json`.
@@ -197,6 +199,14 @@ pub(crate) async fn for_pull(options: &PullOptions, image: &str) -> (Option<Cred
                 (None, Some(why))
             }
         },
+    }
+}
+
+/// What refused a pull, and why there were no credentials for it.
+pub(crate) fn with_reason(refused: Error, why_none: Option<String>) -> Error {
+    match why_none {
+        Some(why) if refused.code() == ErrorCode::RegistryAuth => refused.detail("credentials", why),
+        _ => refused,
     }
 }
 

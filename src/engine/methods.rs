@@ -1,35 +1,82 @@
 //! Tables of the methods that are the same on every engine, one line each. Whoever implements them passes a macro, which
 //! makes its code from the rows.
 
-/// The methods about one container. Each takes the container's id first, and each engine has a function of its name.
+/// The methods about one container. As of the tables below, each engine has a function of the method's name.
 macro_rules! container_methods {
     ($then:ident) => {
         $then! {
-            start() -> ();
+            ContainerMethods:
+            start(id: &str) -> ();
             /// `timeout` is the time in seconds before the kill; if absent, the container's own (10 s by default).
-            stop(timeout: Option<u32>) -> ();
+            stop(id: &str, timeout: Option<u32>) -> ();
             /// How long a stop without a `timeout` waits.
-            stop_timeout() -> StopTimeout;
-            restart(timeout: Option<u32>) -> ();
-            kill(signal: &str) -> ();
-            remove(force: bool) -> ();
-            pause() -> ();
-            unpause() -> ();
-            wait() -> WaitResult;
-            inspect() -> ContainerInfo;
-            details() -> ContainerDetails;
-            logs(options: &LogOptions) -> BoxStream<OutputChunk>;
+            stop_timeout(id: &str) -> StopTimeout;
+            restart(id: &str, timeout: Option<u32>) -> ();
+            kill(id: &str, signal: &str) -> ();
+            remove(id: &str, force: bool) -> ();
+            pause(id: &str) -> ();
+            unpause(id: &str) -> ();
+            wait(id: &str) -> WaitResult;
+            inspect(id: &str) -> ContainerInfo;
+            details(id: &str) -> ContainerDetails;
+            logs(id: &str, options: &LogOptions) -> BoxStream<OutputChunk>;
             /// Reads the counters once.
-            sample() -> StatsSample;
+            sample(id: &str) -> StatsSample;
             /// Readings, about one a second, until the container stops.
-            samples() -> BoxStream<StatsSample>;
-            attach() -> Attached;
+            samples(id: &str) -> BoxStream<StatsSample>;
+            attach(id: &str) -> Attached;
             /// Starts `argv` in the container; returns the exec's id and its streams.
-            exec(argv: &[String], options: &ExecOptions) -> (String, Attached);
+            exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached);
         }
     };
 }
 pub(super) use container_methods;
+
+/// The methods about what carries no label: the engine itself, images, and an exec, whose id only those know who started it.
+macro_rules! unlabelled_methods {
+    ($then:ident) => {
+        $then! {
+            UnlabelledMethods:
+            /// Succeeds if the engine answers.
+            ping() -> ();
+            system_info() -> SystemInfo;
+            disk_usage() -> DiskUsage;
+            /// To be called once the output has ended.
+            exec_end(exec: &str) -> ExecEnd;
+            exec_resize(exec: &str, columns: u16, rows: u16) -> ();
+            pull(image: &str, options: &PullOptions, progress: &Sink<PullProgress>) -> ();
+            images() -> Vec<ImageInfo>;
+            /// With a `platform`: whether the image is present for that platform.
+            image_exists(image: &str, platform: Option<&str>) -> bool;
+            remove_image(image: &str, force: bool) -> ();
+            tag_image(image: &str, target: &str) -> ();
+            save_image(images: &[String]) -> BoxStream<Bytes>;
+        }
+    };
+}
+pub(super) use unlabelled_methods;
+
+/// The methods about what carries a label.
+macro_rules! labelled_methods {
+    ($then:ident) => {
+        $then! {
+            LabelledMethods:
+            /// Creates the container attached to all its networks, without starting it; returns the full id. On an error it
+            /// removes what it has created.
+            create(spec: &ContainerSpec) -> String;
+            list(options: &ListOptions) -> Vec<ContainerInfo>;
+            remove_network(id: &str) -> ();
+            networks() -> Vec<NetworkInfo>;
+            connect_network(container: &str, network: &str) -> ();
+            disconnect_network(container: &str, network: &str) -> ();
+            create_volume(name: &str, options: &VolumeOptions) -> String;
+            remove_volume(name: &str, force: bool) -> ();
+            volumes() -> Vec<VolumeInfo>;
+            events(options: &EventOptions) -> BoxStream<RuntimeEvent>;
+        }
+    };
+}
+pub(super) use labelled_methods;
 
 /// The methods of [`Adapter`](super::Adapter) that check their arguments and ask the engine once:
 /// `name = engine's name(argument: type, check as "the caller's name"; …) -> answer`.

@@ -21,5 +21,5 @@ pub mod types;
 pub(crate) mod validate;
 
 pub use adapter::Adapter;
-pub use backend::{Attached, BoxRead, BoxStream, ContainerMethods, Engine};
+pub use backend::{Attached, BoxRead, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods};
 pub use types::*;

@@ -3,7 +3,7 @@
 //! objects, and the engine is then asked by the full id, so that a rename cannot put another object in its place. Volumes
 //! have only names.
 //!
-//! A new method of [`Engine`] must be written here, too: there is no default.
+//! A new method about what carries a label must be written here, too: there is no default.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{
-    backend::{Attached, BoxStream, ContainerMethods, Engine},
-    methods::container_methods,
+    backend::{Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods},
+    methods::{container_methods, unlabelled_methods},
     types::*,
 };
 use crate::{
@@ -157,39 +157,32 @@ impl Restricted {
 }
 
 macro_rules! of_one_container {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+    ($trait:ident: $($(#[$doc:meta])* $name:ident($id:ident: &str $(, $arg:ident: $type:ty)*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl ContainerMethods for Restricted {$(
-            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
-                self.engine.$name(&self.container(id).await?, $($arg),*).await
+        impl $trait for Restricted {$(
+            async fn $name(&self, $id: &str, $($arg: $type),*) -> Result<$answer> {
+                self.engine.$name(&self.container($id).await?, $($arg),*).await
             }
         )*}
     };
 }
 container_methods!(of_one_container);
 
+// Images carry no label: whoever hands this engine out decides whether they may be changed.
+macro_rules! passed_on {
+    ($trait:ident: $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl $trait for Restricted {$(
+            async fn $name(&self, $($arg: $type),*) -> Result<$answer> {
+                self.engine.$name($($arg),*).await
+            }
+        )*}
+    };
+}
+unlabelled_methods!(passed_on);
+
 #[async_trait]
-impl Engine for Restricted {
-    fn runtime_type(&self) -> RuntimeType {
-        self.engine.runtime_type()
-    }
-
-    async fn is_private(&self) -> Result<bool> {
-        self.engine.is_private().await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.engine.ping().await
-    }
-
-    async fn system_info(&self) -> Result<SystemInfo> {
-        self.engine.system_info().await
-    }
-
-    async fn disk_usage(&self) -> Result<DiskUsage> {
-        self.engine.disk_usage().await
-    }
-
+impl LabelledMethods for Restricted {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let mut spec = ContainerSpec { labels: self.labelled(&spec.labels), ..spec.clone() };
         if !spec.networks.is_empty() {
@@ -218,56 +211,6 @@ impl Engine for Restricted {
             }
         }
         self.engine.list(&own).await
-    }
-
-    /// Only the one that started an exec knows its id.
-    async fn exec_end(&self, exec: &str) -> Result<ExecEnd> {
-        self.engine.exec_end(exec).await
-    }
-
-    async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
-        self.engine.exec_resize(exec, columns, rows).await
-    }
-
-    // Images carry no label: whoever hands this engine out decides whether they may be changed.
-
-    async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
-        self.engine.pull(image, options, progress).await
-    }
-
-    async fn images(&self) -> Result<Vec<ImageInfo>> {
-        self.engine.images().await
-    }
-
-    async fn image_exists(&self, image: &str, platform: Option<&str>) -> Result<bool> {
-        self.engine.image_exists(image, platform).await
-    }
-
-    async fn remove_image(&self, image: &str, force: bool) -> Result<()> {
-        self.engine.remove_image(image, force).await
-    }
-
-    async fn tag_image(&self, image: &str, target: &str) -> Result<()> {
-        self.engine.tag_image(image, target).await
-    }
-
-    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
-        self.engine.load_image(archive).await
-    }
-
-    async fn save_image(&self, images: &[String]) -> Result<BoxStream<Bytes>> {
-        self.engine.save_image(images).await
-    }
-
-    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
-        if let Some(driver) = options.driver.as_deref().filter(|d| *d != BRIDGE) {
-            return Err(denied("driver".into(), format!("driver: networks with the driver {driver} reach the host's")));
-        }
-        if SPECIAL_NETWORK_NAMES.contains(&name) {
-            return Err(Error::new(ErrorCode::NameInUse, format!("The name {name} has a meaning of its own"))
-                .detail("field", "name"));
-        }
-        self.engine.create_network(name, options).await
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
@@ -350,6 +293,32 @@ impl Engine for Restricted {
             }
         });
         Ok(own.boxed())
+    }
+}
+
+#[async_trait]
+impl Engine for Restricted {
+    fn runtime_type(&self) -> RuntimeType {
+        self.engine.runtime_type()
+    }
+
+    async fn is_private(&self) -> Result<bool> {
+        self.engine.is_private().await
+    }
+
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+        self.engine.load_image(archive).await
+    }
+
+    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
+        if let Some(driver) = options.driver.as_deref().filter(|d| *d != BRIDGE) {
+            return Err(denied("driver".into(), format!("driver: networks with the driver {driver} reach the host's")));
+        }
+        if SPECIAL_NETWORK_NAMES.contains(&name) {
+            return Err(Error::new(ErrorCode::NameInUse, format!("The name {name} has a meaning of its own"))
+                .detail("field", "name"));
+        }
+        self.engine.create_network(name, options).await
     }
 
     async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {

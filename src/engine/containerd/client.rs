@@ -137,15 +137,10 @@ impl Containerd {
         }
     }
 
-    pub(crate) async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {
-        // As long as somebody listens, restarts go on.
-        self.hub.events(options, self.clone()).await
-    }
-
     /// The events of one container, from now on.
     pub(crate) async fn events_of(&self, id: &str) -> Result<BoxStream<RuntimeEvent>> {
         let filters = Filters::from([("container".to_owned(), vec![id.to_owned()])]);
-        self.events(&EventOptions { since: None, filters }).await
+        events(self, &EventOptions { since: None, filters }).await
     }
 
     /// Writes a file where containerd is, in its place: a container may have it mounted, not its name.
@@ -153,4 +148,9 @@ impl Containerd {
         const WRITE: &str = r#"mkdir -p -- "${1%/*}" && cat >"$1""#;
         self.guest().run(self.inside(["sh", "-c", WRITE, "sh", path]).input(text)).await?.checked("sh").map(drop)
     }
+}
+
+pub(crate) async fn events(c: &Containerd, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {
+    // As long as somebody listens, restarts go on.
+    c.hub.events(options, c.clone()).await
 }

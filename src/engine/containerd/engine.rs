@@ -7,22 +7,46 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::{
-    container::{create, exec, health, list, restarts::Restarts},
-    image::{archive, images, pull},
-    network::{attach, networks},
+    container::{health, restarts::Restarts},
+    image::archive,
+    network::networks,
     prelude::*,
     prune,
     settings::Settings,
-    system, volume,
 };
 use crate::{
-    engine::{Attached, ContainerMethods, Engine, methods::container_methods},
+    engine::{
+        Attached, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
+        methods::{container_methods, labelled_methods, unlabelled_methods},
+    },
     progress::{PullProgress, Sink},
 };
 
-/// What [`container_methods`] calls.
+/// What each of the methods calls.
 mod functions {
-    pub(super) use super::super::container::{exec::*, inspect::*, lifecycle::*, logs::*, stats::*};
+    pub(super) use super::super::{
+        client::events,
+        container::{
+            create::create,
+            exec::{attach, end as exec_end, exec, resize as exec_resize},
+            inspect::*,
+            lifecycle::*,
+            list::list,
+            logs::logs,
+            stats::*,
+        },
+        image::{
+            archive::save as save_image,
+            images::{exists as image_exists, list as images, remove as remove_image, tag as tag_image},
+            pull::pull,
+        },
+        network::{
+            attach::{connect as connect_network, disconnect as disconnect_network},
+            networks::{list as networks, remove as remove_network},
+        },
+        system::{disk_usage, info as system_info, ping},
+        volume::{create as create_volume, list as volumes, remove as remove_volume},
+    };
 }
 
 /// One that does not answer is not found.
@@ -76,66 +100,39 @@ impl ContainerdEngine {
     }
 }
 
-macro_rules! of_one_container {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+macro_rules! by_functions {
+    ($trait:ident: $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl ContainerMethods for ContainerdEngine {$(
-            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
-                functions::$name(&self.at().await?, id, $($arg),*).await
+        impl $trait for ContainerdEngine {$(
+            async fn $name(&self, $($arg: $type),*) -> Result<$answer> {
+                functions::$name(&self.at().await?, $($arg),*).await
             }
         )*}
     };
 }
-container_methods!(of_one_container);
+container_methods!(by_functions);
+unlabelled_methods!(by_functions);
+labelled_methods!(by_functions);
 
-/// Each other method of the trait with the function that does it, of the containerd that was found; and the others.
-macro_rules! methods {
-    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
-        #[async_trait]
-        impl Engine for ContainerdEngine {
-            $(async fn $method(&self, $($name: $kind),*) -> Result<$answer> {
-                $work(&self.at().await?, $($name),*).await
-            })*
-            $($other)*
-        }
-    };
-}
+#[async_trait]
+impl Engine for ContainerdEngine {
+    fn runtime_type(&self) -> RuntimeType {
+        self.runtime_type
+    }
 
-methods! {
-    ping() -> () = system::ping;
-    system_info() -> SystemInfo = system::info;
-    disk_usage() -> DiskUsage = system::disk_usage;
-    create(spec: &ContainerSpec) -> String = create::create;
-    list(options: &ListOptions) -> Vec<ContainerInfo> = list::list;
-    exec_end(exec: &str) -> ExecEnd = exec::end;
-    pull(image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> () = pull::pull;
-    images() -> Vec<ImageInfo> = images::list;
-    image_exists(image: &str, platform: Option<&str>) -> bool = images::exists;
-    remove_image(image: &str, force: bool) -> () = images::remove;
-    tag_image(image: &str, target: &str) -> () = images::tag;
-    load_image(archive: BoxStream<Bytes>) -> Vec<String> = archive::load;
-    save_image(images: &[String]) -> BoxStream<Bytes> = archive::save;
-    create_network(name: &str, options: &NetworkOptions) -> String = networks::create;
-    remove_network(id: &str) -> () = networks::remove;
-    networks() -> Vec<NetworkInfo> = networks::list;
-    connect_network(container: &str, network: &str) -> () = attach::connect;
-    disconnect_network(container: &str, network: &str) -> () = attach::disconnect;
-    create_volume(name: &str, options: &VolumeOptions) -> String = volume::create;
-    remove_volume(name: &str, force: bool) -> () = volume::remove;
-    volumes() -> Vec<VolumeInfo> = volume::list;
-    events(options: &EventOptions) -> BoxStream<RuntimeEvent> = Containerd::events;
-    prune(options: &PruneOptions) -> PruneResult = prune::prune;
-    {
-        fn runtime_type(&self) -> RuntimeType {
-            self.runtime_type
-        }
+    async fn is_private(&self) -> Result<bool> {
+        Ok(self.at().await?.settings.private)
+    }
 
-        async fn is_private(&self) -> Result<bool> {
-            Ok(self.at().await?.settings.private)
-        }
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+        archive::load(&self.at().await?, archive).await
+    }
 
-        async fn exec_resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
-            exec::resize(&self.at().await?, exec, columns, rows)
-        }
+    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
+        networks::create(&self.at().await?, name, options).await
+    }
+
+    async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
+        prune::prune(&self.at().await?, options).await
     }
 }

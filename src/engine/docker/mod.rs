@@ -14,7 +14,10 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::{
-    Adapter, Attached, BoxStream, Engine, backend::ContainerMethods, methods::container_methods, types::*, validate,
+    Adapter, Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
+    methods::{container_methods, labelled_methods, unlabelled_methods},
+    types::*,
+    validate,
 };
 use crate::{
     error::{Error, ErrorCode, Result},
@@ -143,9 +146,24 @@ struct DockerEngine {
     api: tokio::sync::Mutex<Option<Api>>,
 }
 
-/// What [`container_methods`] calls.
+/// What each of the methods calls.
 mod functions {
-    pub(super) use super::{containers::*, exec::*, logs::*, stats::*};
+    pub(super) use super::{
+        containers::*,
+        events::events,
+        exec::{attach, end as exec_end, exec, resize as exec_resize},
+        images::{
+            exists as image_exists, list as images, remove as remove_image, save as save_image, tag as tag_image,
+        },
+        logs::logs,
+        networks::{
+            connect as connect_network, disconnect as disconnect_network, list as networks, remove as remove_network,
+        },
+        pull::pull,
+        stats::{sample, samples},
+        system::{disk_usage, info as system_info, ping},
+        volumes::{create as create_volume, list as volumes, remove as remove_volume},
+    };
 }
 
 type Work<'a, T> = Box<dyn Fn(Api) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a>;
@@ -215,77 +233,41 @@ impl DockerEngine {
     }
 }
 
-macro_rules! of_one_container {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+macro_rules! by_functions {
+    ($trait:ident: $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl ContainerMethods for DockerEngine {$(
-            async fn $name(&self, id: &str, $($arg: $type),*) -> Result<$answer> {
-                self.with(|api| functions::$name(api, id, $($arg),*)).await
+        impl $trait for DockerEngine {$(
+            async fn $name(&self, $($arg: $type),*) -> Result<$answer> {
+                self.with(|api| functions::$name(api, $($arg),*)).await
             }
         )*}
     };
 }
-container_methods!(of_one_container);
+container_methods!(by_functions);
+unlabelled_methods!(by_functions);
+labelled_methods!(by_functions);
 
-/// Each other method of the trait with the function that does it, asked of the engine that was found; and the others.
-macro_rules! methods {
-    ($($method:ident($($name:ident: $kind:ty),*) -> $answer:ty = $work:path;)* { $($other:tt)* }) => {
-        #[async_trait]
-        impl Engine for DockerEngine {
-            $(async fn $method(&self, $($name: $kind),*) -> Result<$answer> {
-                self.with(|api| $work(api, $($name),*)).await
-            })*
-            $($other)*
-        }
-    };
-}
+#[async_trait]
+impl Engine for DockerEngine {
+    fn runtime_type(&self) -> RuntimeType {
+        self.vm().map_or(RuntimeType::Docker, |vm| vm.runtime_type)
+    }
 
-methods! {
-    ping() -> () = system::ping;
-    system_info() -> SystemInfo = system::info;
-    disk_usage() -> DiskUsage = system::disk_usage;
-    create(spec: &ContainerSpec) -> String = containers::create;
-    list(options: &ListOptions) -> Vec<ContainerInfo> = containers::list;
-    exec_end(exec: &str) -> ExecEnd = exec::end;
-    exec_resize(exec: &str, columns: u16, rows: u16) -> () = exec::resize;
-    images() -> Vec<ImageInfo> = images::list;
-    image_exists(image: &str, platform: Option<&str>) -> bool = images::exists;
-    remove_image(image: &str, force: bool) -> () = images::remove;
-    tag_image(image: &str, target: &str) -> () = images::tag;
-    save_image(images: &[String]) -> BoxStream<Bytes> = images::save;
-    remove_network(id: &str) -> () = networks::remove;
-    networks() -> Vec<NetworkInfo> = networks::list;
-    connect_network(container: &str, network: &str) -> () = networks::connect;
-    disconnect_network(container: &str, network: &str) -> () = networks::disconnect;
-    create_volume(name: &str, options: &VolumeOptions) -> String = volumes::create;
-    remove_volume(name: &str, force: bool) -> () = volumes::remove;
-    volumes() -> Vec<VolumeInfo> = volumes::list;
-    events(options: &EventOptions) -> BoxStream<RuntimeEvent> = events::events;
-    {
-        fn runtime_type(&self) -> RuntimeType {
-            self.vm().map_or(RuntimeType::Docker, |vm| vm.runtime_type)
-        }
+    /// Any other one is the user's.
+    async fn is_private(&self) -> Result<bool> {
+        Ok(self.vm().is_some())
+    }
 
-        /// Any other one is the user's.
-        async fn is_private(&self) -> Result<bool> {
-            Ok(self.vm().is_some())
-        }
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+        self.without_retry(|api| images::load(api, archive)).await
+    }
 
-        async fn pull(&self, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
-            self.with(|api| pull::pull(api, image, options, progress.clone())).await
-        }
+    async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
+        self.with(|api| networks::create(api, name, options, &self.app)).await
+    }
 
-        async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
-            self.without_retry(|api| images::load(api, archive)).await
-        }
-
-        async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
-            self.with(|api| networks::create(api, name, options, &self.app)).await
-        }
-
-        async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
-            let private = self.vm().is_some();
-            self.with(|api| prune::prune(api, options, &self.app, private)).await
-        }
+    async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {
+        let private = self.vm().is_some();
+        self.with(|api| prune::prune(api, options, &self.app, private)).await
     }
 }

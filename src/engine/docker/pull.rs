@@ -18,7 +18,7 @@ use crate::{
         types::{PullOptions, total},
         validate,
     },
-    error::{Error, ErrorCode, Result},
+    error::{Error, Result},
     progress::{PullProgress, Sink, Throttle},
 };
 
@@ -40,16 +40,10 @@ struct Detail {
     total: Option<u64>,
 }
 
-pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress: Sink<PullProgress>) -> Result<()> {
+pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress: &Sink<PullProgress>) -> Result<()> {
     let (credentials, why_none) = credentials::for_pull(options, image).await;
     let outcome = stream(&api, image, options.platform.as_deref(), credentials.as_ref(), progress, call::IDLE).await;
-    match why_none {
-        Some(why) => outcome.map_err(|e| match e.code() {
-            ErrorCode::RegistryAuth => e.detail("credentials", why),
-            _ => e,
-        }),
-        None => outcome,
-    }
+    outcome.map_err(|e| credentials::with_reason(e, why_none))
 }
 
 /// Without a tag the engine would pull every one there is (docs/reference/docker.md#pull-without-a-tag). The "tag" may be a digest.
@@ -65,7 +59,7 @@ async fn stream(
     image: &str,
     platform: Option<&str>,
     credentials: Option<&Credentials>,
-    progress: Sink<PullProgress>,
+    progress: &Sink<PullProgress>,
     idle: Duration,
 ) -> Result<()> {
     let about = About::Pull(image);
@@ -77,7 +71,7 @@ async fn stream(
     }
     let answer = within(idle, image, api.send(request)).await?.about(about)?;
     let mut lines = api::json_lines::<Line>(api::SMALL, answer);
-    let throttle = Throttle::new(progress);
+    let throttle = Throttle::new(progress.clone());
     let mut layers = Layers::default();
     while let Some(line) = within(idle, image, lines.next()).await? {
         let line = line.about(about)?;
@@ -150,22 +144,16 @@ impl Layers {
         let (current, total) = self.bytes();
         // Layers whose size is not known yet are taken for as large as the others.
         let known = || self.all.values().filter(|l| l.total.is_some()).count() as f64 / self.all.len() as f64;
-        PullProgress {
-            status: line.status.clone(),
-            progress: (total > 0).then(|| current as f64 / total as f64 * 100.0 * known()),
-            total: (total > 0).then_some(total),
-            current: (total > 0).then_some(current),
-        }
+        PullProgress::of(
+            line.status.clone(),
+            (total > 0).then(|| current as f64 / total as f64 * 100.0 * known()),
+            (current, total),
+        )
     }
 
     fn done(&self, image: &str) -> PullProgress {
         let (current, total) = self.bytes();
-        PullProgress {
-            status: format!("Pulled {image}"),
-            progress: Some(100.0),
-            total: (total > 0).then_some(total),
-            current: (total > 0).then_some(current),
-        }
+        PullProgress::of(format!("Pulled {image}"), Some(100.0), (current, total))
     }
 }
 

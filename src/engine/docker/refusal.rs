@@ -345,6 +345,9 @@ mod tests {
         .unwrap()
     }
 
+    const C1: About<'_> = About::Container("c1");
+    const CONNECT: About<'_> = About::Connect { container: "c1", network: "n1" };
+
     /// The call, the answer, the code, and the field where an argument is to blame or the id where something is missing.
     type Row<'a> = (About<'a>, u16, &'a str, ErrorCode, Option<&'a str>);
 
@@ -364,8 +367,6 @@ mod tests {
     fn what_dockerd_says() {
         let spec = spec();
         let create = About::Create(&spec);
-        let c1 = About::Container("c1");
-        let connect = About::Connect { container: "c1", network: "n1" };
         judge(&[
             // ---- to make something
             (create, 404, "No such image: busybox:latest", ImageNotFound, Some("busybox:latest")),
@@ -395,28 +396,28 @@ mod tests {
             (About::CreateVolume, 409, "a volume with the name v1 already exists with the local driver. Choose a different volume name", NameInUse, None),
             (About::CreateVolume, 404, "something new", EngineError, None),
             // ---- of what is there, or not
-            (c1, 404, "No such container: c1", ContainerNotFound, Some("c1")),
-            (c1, 404, "network nosuch not found", NetworkNotFound, Some("nosuch")),
-            (c1, 404, "No such exec instance: 8f2", ContainerNotFound, Some("c1")),
-            (c1, 409, "Container 13b3 is not running", InvalidState, None),
-            (c1, 500, "Container 13b3 is not paused", InvalidState, None),
-            (c1, 409, "Container 13b3 is already paused", InvalidState, None),
-            (c1, 409, "Container c1 is paused, unpause the container before exec", InvalidState, None),
-            (c1, 409, "Cannot kill container: c1: Container 13b3 is not running", InvalidState, None),
-            (c1, 409, "removal of container c1 is already in progress", InvalidState, None),
-            (c1, 409, "You cannot remove a running container 13b3. Stop the container before attempting removal or force remove", InUse, None),
-            (c1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("signal")),
+            (C1, 404, "No such container: c1", ContainerNotFound, Some("c1")),
+            (C1, 404, "network nosuch not found", NetworkNotFound, Some("nosuch")),
+            (C1, 404, "No such exec instance: 8f2", ContainerNotFound, Some("c1")),
+            (C1, 409, "Container 13b3 is not running", InvalidState, None),
+            (C1, 500, "Container 13b3 is not paused", InvalidState, None),
+            (C1, 409, "Container 13b3 is already paused", InvalidState, None),
+            (C1, 409, "Container c1 is paused, unpause the container before exec", InvalidState, None),
+            (C1, 409, "Cannot kill container: c1: Container 13b3 is not running", InvalidState, None),
+            (C1, 409, "removal of container c1 is already in progress", InvalidState, None),
+            (C1, 409, "You cannot remove a running container 13b3. Stop the container before attempting removal or force remove", InUse, None),
+            (C1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("signal")),
             // The call itself is not known, not the container.
-            (c1, 404, "page not found", EngineError, None),
+            (C1, 404, "page not found", EngineError, None),
             (About::Network("n1"), 404, "network n1 not found", NetworkNotFound, Some("n1")),
             (About::Network("n1"), 403, "error while removing network: network n1 id cae8 has active endpoints", InUse, None),
             (About::Network("bridge"), 403, "bridge is a pre-defined network and cannot be removed", InvalidArgument, Some("id")),
-            (connect, 404, "No such container: c1", ContainerNotFound, Some("c1")),
-            (connect, 404, "network n1 not found", NetworkNotFound, Some("n1")),
-            (connect, 403, "endpoint with name c1 already exists in network n1", InvalidState, None),
-            (connect, 500, "container 13b3 is not connected to network n1", InvalidState, None),
-            (connect, 400, "container cannot be disconnected from host network or connected to host network", InvalidArgument, Some("networkId")),
-            (connect, 404, "something new", EngineError, None),
+            (CONNECT, 404, "No such container: c1", ContainerNotFound, Some("c1")),
+            (CONNECT, 404, "network n1 not found", NetworkNotFound, Some("n1")),
+            (CONNECT, 403, "endpoint with name c1 already exists in network n1", InvalidState, None),
+            (CONNECT, 500, "container 13b3 is not connected to network n1", InvalidState, None),
+            (CONNECT, 400, "container cannot be disconnected from host network or connected to host network", InvalidArgument, Some("networkId")),
+            (CONNECT, 404, "something new", EngineError, None),
             (About::Volume("v1"), 404, "get v1: no such volume", VolumeNotFound, Some("v1")),
             (About::Volume("v1"), 409, "remove v1: volume is in use - [0af]", InUse, None),
             (About::Image("a"), 404, "No such image: a:latest", ImageNotFound, Some("a")),
@@ -444,8 +445,6 @@ mod tests {
     fn what_podman_says() {
         let spec = spec();
         let create = About::Create(&spec);
-        let c1 = About::Container("c1");
-        let connect = About::Connect { container: "c1", network: "n1" };
         judge(&[
             (create, 500, "container create: creating container storage: the container name \"c1\" is already in use by fea8. You have to remove that container to be able to reuse that name: that name is already in use", NameInUse, None),
             (create, 404, "no such image: docker.io/library/busybox:latest: image not known", ImageNotFound, Some("busybox:latest")),
@@ -457,17 +456,17 @@ mod tests {
             (About::CreateNetwork, 500, "cannot create network with name \"bridge\" because it conflicts with a valid network mode", NameInUse, None),
             (About::CreateNetwork, 500, "unsupported driver nosuchdrv: invalid argument", InvalidArgument, Some("driver")),
             (About::CreateVolume, 500, "volume v2 uses volume plugin nosuchdrv but it could not be retrieved: no volume plugin with name nosuchdrv available: required plugin missing", InvalidArgument, Some("driver")),
-            (c1, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
-            (c1, 404, "no exec session with ID 8f2 found: no such exec session", ContainerNotFound, Some("c1")),
-            (c1, 500, "\"created\" is not running, can't pause: container state improper", InvalidState, None),
-            (c1, 500, "can only kill running containers. fea8 is in state created: container state improper", InvalidState, None),
-            (c1, 500, "can only create exec sessions on running containers: container state improper", InvalidState, None),
-            (c1, 500, "cannot remove container fea8 as it is running - running or paused containers cannot be removed without force: container state improper", InUse, None),
+            (C1, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
+            (C1, 404, "no exec session with ID 8f2 found: no such exec session", ContainerNotFound, Some("c1")),
+            (C1, 500, "\"created\" is not running, can't pause: container state improper", InvalidState, None),
+            (C1, 500, "can only kill running containers. fea8 is in state created: container state improper", InvalidState, None),
+            (C1, 500, "can only create exec sessions on running containers: container state improper", InvalidState, None),
+            (C1, 500, "cannot remove container fea8 as it is running - running or paused containers cannot be removed without force: container state improper", InUse, None),
             (About::Network("n1"), 404, "network not found", NetworkNotFound, Some("n1")),
             (About::Network("n1"), 500, "\"n1\" has associated containers with it. Use -f to forcibly delete containers and pods: network is being used", InUse, None),
             (About::Network("podman"), 500, "default network podman cannot be removed", InvalidArgument, Some("id")),
-            (connect, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
-            (connect, 500, "container fea8 is already connected to network \"n1\": network already exists", InvalidState, None),
+            (CONNECT, 404, "no container with name or ID \"c1\" found: no such container", ContainerNotFound, Some("c1")),
+            (CONNECT, 500, "container fea8 is already connected to network \"n1\": network already exists", InvalidState, None),
             (About::Volume("v1"), 404, "no volume with name \"v1\" found: no such volume", VolumeNotFound, Some("v1")),
             (About::Image("a"), 404, "failed to find image a: docker.io/library/a: No such image", ImageNotFound, Some("a")),
             (About::Image("a"), 500, "docker.io/library/a: image not known", ImageNotFound, Some("a")),

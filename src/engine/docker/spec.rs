@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::api::ApiVersion;
 use crate::{
     engine::{
-        types::{ContainerSpec, Healthcheck, RestartPolicy},
+        types::{ContainerSpec, Healthcheck},
         validate,
     },
     error::Result,
@@ -58,7 +58,7 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
     }
     let mut host_config = json!({ "PortBindings": bindings, "Mounts": mounts, "Binds": binds });
     if let Some(policy) = spec.restart {
-        host_config["RestartPolicy"] = json!({ "Name": restart_name(policy) });
+        host_config["RestartPolicy"] = json!({ "Name": policy });
     }
     let mut body = json!({
         "Image": spec.image,
@@ -108,15 +108,6 @@ fn nanoseconds(millis: f64) -> u64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated: whole and in range")]
 fn whole(value: f64) -> u64 {
     value as u64
-}
-
-fn restart_name(policy: RestartPolicy) -> &'static str {
-    match policy {
-        RestartPolicy::No => "no",
-        RestartPolicy::Always => "always",
-        RestartPolicy::OnFailure => "on-failure",
-        RestartPolicy::UnlessStopped => "unless-stopped",
-    }
 }
 
 /// `over` wins; objects are joined key by key.

@@ -231,7 +231,7 @@ pub(crate) async fn end(c: &Containerd, exec: &str) -> Result<ExecEnd> {
 }
 
 /// nerdctl's client is no terminal: it has no size to pass on (docs/reference/nerdctl.md#signals-to-exec).
-pub(crate) fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
+pub(crate) async fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
     let known = c.execs.codes.lock().contains_key(exec);
     if known { Ok(()) } else { Err(Error::new(ErrorCode::InvalidState, "The process has ended").detail("exec", exec)) }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn pull(
     c: &Containerd,
     image: &str,
     options: &PullOptions,
-    progress: Sink<PullProgress>,
+    progress: &Sink<PullProgress>,
 ) -> Result<()> {
     let name = full(image);
     let turn = {
@@ -94,14 +94,7 @@ pub(crate) async fn pull(
     let _turn = turn.lock().await;
     let (credentials, why_none) = credentials::for_pull(options, image).await;
     let command = command(c, &name, options, credentials.as_ref())?;
-    let outcome = run(c, image, &name, command, progress).await;
-    match why_none {
-        Some(why) => outcome.map_err(|e| match e.code() {
-            ErrorCode::RegistryAuth => e.detail("credentials", why),
-            _ => e,
-        }),
-        None => outcome,
-    }
+    run(c, image, &name, command, progress).await.map_err(|e| credentials::with_reason(e, why_none))
 }
 
 fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Option<&Credentials>) -> Result<Command> {
@@ -137,9 +130,9 @@ fn command(c: &Containerd, name: &str, options: &PullOptions, credentials: Optio
     Ok(Command { argv: whole, input: format!("{config}\n{variables}\n{certificates}").into(), ..command })
 }
 
-async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress: Sink<PullProgress>) -> Result<()> {
+async fn run(c: &Containerd, image: &str, name: &str, command: Command, progress: &Sink<PullProgress>) -> Result<()> {
     let mut running = Running::start(c, command).await?;
-    let throttle = Throttle::new(progress);
+    let throttle = Throttle::new(progress.clone());
     let (mut stdout, mut said) = (String::new(), Collected::up_to(LARGEST_WORDS));
     let mut transfer = Transfer::default();
     throttle.always(transfer.progress(format!("Resolving {image}")));

@@ -238,12 +238,7 @@ impl Transfer {
     pub(crate) fn progress(&mut self, status: String) -> PullProgress {
         let (current, total) = self.bytes();
         self.said |= total > 0;
-        PullProgress {
-            status,
-            progress: (total > 0).then(|| current as f64 / total as f64 * 100.0),
-            total: (total > 0).then_some(total),
-            current: (total > 0).then_some(current),
-        }
+        PullProgress::of(status, (total > 0).then(|| current as f64 / total as f64 * 100.0), (current, total))
     }
 
     /// What to say while it is unpacked: a layer that is done has a name in the snapshotter.
@@ -265,12 +260,7 @@ impl Transfer {
 
     pub(crate) fn done(&mut self, image: &str) -> PullProgress {
         let (_, total) = self.bytes();
-        PullProgress {
-            status: format!("Pulled {image}"),
-            progress: Some(100.0),
-            total: (total > 0).then_some(total),
-            current: (total > 0).then_some(total),
-        }
+        PullProgress::of(format!("Pulled {image}"), Some(100.0), (total, total))
     }
 }
 
