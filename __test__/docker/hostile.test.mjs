@@ -144,10 +144,9 @@ describe('an engine that sends what it likes', { skip: process.platform === 'win
       figures.length > 4 && figures.every((figure) => Number.isFinite(Number(figure.slice(1)))),
       JSON.stringify(stats),
     )
-    reply = ({ url }, response) => response.end(url.includes('images/json') ? '[]' : `{"SpaceReclaimed":${top}}`)
+    reply = (url, response) => response.end(url.startsWith('/images/json') ? '[]' : `{"SpaceReclaimed":${top}}`)
     const all = { containers: true, images: true, volumes: true, networks: true }
-    for (const one of [adapter, adapter.restricted()])
-      assert.equal((await one.prune(all)).spaceReclaimed, Number(top))
+    assert.equal((await adapter.prune(all)).spaceReclaimed, Number(top))
     for (const offset of ['+9223372036854775807:00', '+99:99', 'Z']) {
       const State = {
         Status: 'exited',
