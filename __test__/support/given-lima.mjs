@@ -25,17 +25,17 @@ export function limaThatRuns(argv, before = '') {
 }
 
 /**
- * Serves `archive` as Lima, with an image and an archive of containerd that are none; `dir` is for the manifest. Archives by
- * their version are several Limas, of which the last is the default.
+ * Serves `archive` as Lima, with an image and archives of engines that are none, unless `docker` is one; `dir` is for the
+ * manifest. Archives by their version are several Limas, of which the last is the default.
  */
-export async function serveLima(dir, archive) {
+export async function serveLima(dir, archive, { docker = noise(300_000, 'docker') } = {}) {
   const server = await startReleaseServer()
   const limas = archive instanceof Uint8Array ? { [LIMA_VERSION]: archive } : archive
   const bodies = {
     lima: Object.entries(limas).map(([version, body]) => [version, limaUrl(PLATFORM, version), body]),
     image: [['24.04', imageUrl(), noise(300_000)]],
     'nerdctl-full': [['2.1.6', nerdctlUrl(), nerdctlFullArchive()]],
-    docker: [['29.8.1', dockerUrl(), noise(300_000, 'docker')]],
+    docker: [['29.8.1', dockerUrl(), docker]],
   }
   const components = {}
   for (const [part, releases] of Object.entries(bodies)) {

@@ -2,19 +2,27 @@
 // here, `LIMA_RUNTIME_TEST_BOOT=1` asks for it. Minutes where the processor virtualizes, half an hour where it is emulated:
 // `LIMA_RUNTIME_TEST_VM` names a directory whose VM is used, made when there is none, and left running.
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { serveLima } from './given-lima.mjs'
 import { missing, ordinaryUser, USER } from './lima.mjs'
 import { makeOwned } from './owned.mjs'
 
-const { LIMA_RUNTIME_TEST_LIMACTL: limactl, LIMA_RUNTIME_TEST_TEMPLATE: template } = process.env
+const {
+  LIMA_RUNTIME_TEST_LIMACTL: limactl,
+  LIMA_RUNTIME_TEST_TEMPLATE: template,
+  LIMA_RUNTIME_TEST_DOCKER: dockerArchive,
+} = process.env
 
 /** Why there is none, or undefined. */
 export function noRealLima() {
   const unasked = !limactl || !process.env.LIMA_RUNTIME_TEST_BOOT
   return missing() ?? (unasked ? 'LIMA_RUNTIME_TEST_LIMACTL and LIMA_RUNTIME_TEST_BOOT are not set' : undefined)
 }
+
+/** Why there is none with the Docker Engine, or undefined. */
+export const noRealDocker = () =>
+  noRealLima() ?? (dockerArchive ? undefined : 'LIMA_RUNTIME_TEST_DOCKER names no archive of the Docker Engine')
 
 /** This machine, as the guest sees it. */
 export const HOST = '192.168.5.2'
@@ -50,7 +58,7 @@ function becomeOrdinary() {
  * are archives by their version, of which `versions.lima` makes the VM.
  * @param {new (options: object) => import('lima-runtime').LimaRuntimeManager} Manager
  */
-export async function startRealLima(Manager, { limas = limaArchive(), versions } = {}) {
+export async function startRealLima(Manager, { limas = limaArchive(), versions, engine } = {}) {
   const kept = process.env.LIMA_RUNTIME_TEST_VM
   becomeOrdinary()
   const dir = kept ?? makeOwned('vm')
@@ -59,14 +67,24 @@ export async function startRealLima(Manager, { limas = limaArchive(), versions }
   process.env.HOME = home
   // What tests lay in temporary directories for a container, the guest must see.
   process.env.TMPDIR = shared
-  const { server, options: source } = await serveLima(dir, limas)
+  const { server, options: source } = await serveLima(
+    dir,
+    limas,
+    dockerArchive && { docker: readFileSync(dockerArchive) },
+  )
   const resources = {
     cpus: 2,
     memory: '2GiB',
     disk: '8GiB',
     mounts: [{ location: shared, writable: true }],
   }
-  const options = { dataDir: join(dir, 'd'), ...source, resources, ...(template && { template }) }
+  const options = {
+    dataDir: join(dir, 'd'),
+    ...source,
+    resources,
+    ...(template && { template }),
+    ...(engine && { engine }),
+  }
   const manager = new Manager({ ...options, ...(versions && { versions }) })
   const said = new Set()
   const onProgress = ({ phase, message }) => {

@@ -61,33 +61,7 @@ export function dockerBackend() {
       return { adapter: new DockerAdapter({ host: `unix://${hung.path}` }), close: hung.stop }
     },
 
-    outside: {
-      create: (name, argv, { stopTimeout } = {}) =>
-        api('POST', `/containers/create?name=${name}`, { Image: backend.image, Cmd: argv, StopTimeout: stopTimeout }),
-      kill: (id) => api('POST', `/containers/${id}/kill`),
-      remove: (id) => api('DELETE', `/containers/${id}?force=1&v=1`),
-      removeImage: (reference) => api('DELETE', `/images/${encodeURIComponent(reference)}?force=1`),
-      createVolume: (name) => api('POST', '/volumes/create', { Name: name }),
-      removeVolume: (name) => api('DELETE', `/volumes/${name}`),
-      createNetwork: (name) => api('POST', '/networks/create', { Name: name, Driver: 'bridge' }),
-      removeNetwork: (name) => api('DELETE', `/networks/${name}`),
-      async networkFlags(name) {
-        const { Internal, Attachable } = await api('GET', `/networks/${name}`)
-        return { internal: Internal, attachable: Attachable }
-      },
-      /** An image without a tag; returns its id. */
-      async danglingImage() {
-        await loadArchive(
-          engine,
-          busyboxArchive({ tags: ['dangling:latest'], files: { '/big': Buffer.alloc(3 << 20, 'dangling') } }),
-        )
-        const { Id } = await api('GET', '/images/dangling:latest/json')
-        // Another image takes the tag: the first is left without one.
-        await api('POST', `/images/${encodeURIComponent(backend.image)}/tag?repo=dangling&tag=latest`)
-        await api('DELETE', '/images/dangling:latest')
-        return Id
-      },
-    },
+    outside: outside({ api, load: (archive) => loadArchive(engine, archive) }, 'busybox:latest'),
 
     engine: {
       kill: () => engine.halt('SIGKILL'),
@@ -96,4 +70,37 @@ export function dockerBackend() {
     },
   }
   return backend
+}
+
+/**
+ * Somebody else at the engine.
+ * @param {object} engine
+ * @param {(method: string, path: string, body?: unknown) => Promise<any>} engine.api
+ * @param {(archive: Buffer) => Promise<unknown>} engine.load
+ */
+export function outside({ api, load }, image) {
+  return {
+    create: (name, argv, { stopTimeout } = {}) =>
+      api('POST', `/containers/create?name=${name}`, { Image: image, Cmd: argv, StopTimeout: stopTimeout }),
+    kill: (id) => api('POST', `/containers/${id}/kill`),
+    remove: (id) => api('DELETE', `/containers/${id}?force=1&v=1`),
+    removeImage: (reference) => api('DELETE', `/images/${encodeURIComponent(reference)}?force=1`),
+    createVolume: (name) => api('POST', '/volumes/create', { Name: name }),
+    removeVolume: (name) => api('DELETE', `/volumes/${name}`),
+    createNetwork: (name) => api('POST', '/networks/create', { Name: name, Driver: 'bridge' }),
+    removeNetwork: (name) => api('DELETE', `/networks/${name}`),
+    async networkFlags(name) {
+      const { Internal, Attachable } = await api('GET', `/networks/${name}`)
+      return { internal: Internal, attachable: Attachable }
+    },
+    /** An image without a tag; returns its id. */
+    async danglingImage() {
+      await load(busyboxArchive({ tags: ['dangling:latest'], files: { '/big': Buffer.alloc(3 << 20, 'dangling') } }))
+      const { Id } = await api('GET', '/images/dangling:latest/json')
+      // Another image takes the tag: the first is left without one.
+      await api('POST', `/images/${encodeURIComponent(image)}/tag?repo=dangling&tag=latest`)
+      await api('DELETE', '/images/dangling:latest')
+      return Id
+    },
+  }
 }

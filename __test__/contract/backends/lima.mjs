@@ -1,74 +1,131 @@
 import { join } from 'node:path'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
-import { busyboxArchive } from '../../support/images.mjs'
+import { engineApi } from '../../support/http.mjs'
+import { busyboxArchive, loadArchive } from '../../support/images.mjs'
 import { HOST, SLOWNESS, startRealLima } from '../../support/real-lima.mjs'
-import { outside, serveImages } from './nerdctl.mjs'
+import { outside as besideDocker } from './docker.mjs'
+import { outside as besideNerdctl, serveImages } from './nerdctl.mjs'
 
-/** containerd in a VM of a real Lima. */
-export function limaBackend() {
-  let vm
+/** What is the same of both engines in a VM of a real Lima. */
+function inVm(engine) {
   const running = []
-  const image = 'busybox:latest'
-  const nerdctl = (...args) => vm.nerdctl(args)
-  const load = (archive) => vm.nerdctl(['load'], archive)
-  const ctr = (...args) => vm.root('exec ctr -n default "$@"', ...args)
-
   const backend = {
-    name: 'Lima',
     type: 'lima',
-    image,
+    image: 'busybox:latest',
     slowness: SLOWNESS,
     defaultHostIp: '127.0.0.1',
     pruneScope: 'engine',
-    goneCode: 'CONTAINERD_NOT_READY',
     deadCode: 'VM_NOT_RUNNING',
-    differs: {
-      dockerSocket: 'this engine has no Docker socket',
-      deadInitialize: 'initialize() makes the VM that is not there',
-    },
-    adapter: (options) => patient(new LimaContainerAdapter({ ...vm.options, ...options })),
-    deadAdapter: () => new LimaContainerAdapter({ ...vm.options, dataDir: join(vm.dir, 'nothing') }),
+    adapter: (options) => patient(new LimaContainerAdapter({ ...backend.vm.options, ...options })),
+    deadAdapter: () => new LimaContainerAdapter({ ...backend.vm.options, dataDir: join(backend.vm.dir, 'nothing') }),
     unseenPath: () => '/usr/share',
-
-    async start() {
-      vm = await startRealLima(LimaRuntimeManager)
+    /** The VM with the image, and what serves others; gives the ports of the registries. */
+    async bring(before, load) {
+      const vm = await startRealLima(LimaRuntimeManager, { engine })
+      backend.vm = vm
       running.push(vm)
-      await vm.root(
-        // Of an earlier run that was killed, too.
-        'systemctl start containerd; nerdctl ps -aq | xargs -r nerdctl rm -f; nerdctl network prune -f; rm -rf /etc/containerd/certs.d',
-      )
+      // Of an earlier run that was killed, too.
+      await vm.root(before)
       await load(busyboxArchive())
       const parts = await serveImages(backend, (port) => `${HOST}:${port}`)
       running.push(...parts)
-      const trust =
-        'for p; do d=/etc/containerd/certs.d/$p; mkdir -p "$d"; echo "server = \\"http://$p\\"" >"$d/hosts.toml"; done'
-      await vm.root(trust, ...parts.map(({ port }) => `${HOST}:${port}`))
+      return parts.map(({ port }) => port)
     },
-
     async stop() {
       for (const part of running.reverse()) await part.stop()
     },
+  }
+  return backend
+}
+
+/** The Docker Engine there. */
+export function limaDockerBackend() {
+  const backend = inVm('docker')
+  const root = (...args) => backend.vm.root(...args)
+  const api = (...args) => engineApi(backend.vm.manager.getDockerSocketPath())(...args)
+  const load = (archive) => loadArchive({ api }, archive)
+  return Object.assign(backend, {
+    name: 'Docker in Lima',
+    goneCode: 'ENGINE_UNREACHABLE',
+    differs: {
+      noDockerSocket: 'this engine has a Docker socket',
+      deadInitialize: 'initialize() makes the VM that is not there',
+    },
+    dockerSocket: () => '/run/docker.sock',
+
+    async start() {
+      await backend.bring('docker ps -aq | xargs -r docker rm -f; docker network prune -f', load)
+      const path = '/etc/docker/daemon.json'
+      const settings = { ...JSON.parse(await root('cat "$1"', path)), 'insecure-registries': [`${HOST}/32`] }
+      await root('printf %s "$2" >"$1"; systemctl reload docker', path, JSON.stringify(settings))
+    },
 
     async hungAdapter() {
-      const signal = (name) => vm.root('kill -s "$1" "$(systemctl show -p MainPID --value containerd)"', name)
+      const signal = (name) => root('kill -s "$1" "$(systemctl show -p MainPID --value docker)"', name)
       await signal('STOP')
       return { adapter: backend.adapter(), close: () => signal('CONT') }
     },
 
-    outside: outside({ nerdctl, ctr, load }, image),
+    outside: besideDocker({ api, load }, backend.image),
+
+    engine: {
+      // The socket would start it again at the next call, and with the socket the service goes, whoever started it.
+      kill: () => root(`${stayDown('docker')}; systemctl kill -s KILL docker; systemctl stop docker.socket docker`),
+      stop: () => root('systemctl stop docker.socket docker'),
+      start: () =>
+        root(
+          `rm -f ${dropIn('docker')}; systemctl daemon-reload; systemctl reset-failed docker; systemctl start docker.socket docker`,
+        ),
+    },
+  })
+}
+
+/** containerd there. */
+export function limaBackend() {
+  const backend = inVm('containerd')
+  const root = (...args) => backend.vm.root(...args)
+  const nerdctl = (...args) => backend.vm.nerdctl(args)
+  const load = (archive) => backend.vm.nerdctl(['load'], archive)
+  const ctr = (...args) => root('exec ctr -n default "$@"', ...args)
+  return Object.assign(backend, {
+    name: 'Lima',
+    goneCode: 'CONTAINERD_NOT_READY',
+    differs: {
+      dockerSocket: 'this engine has no Docker socket',
+      deadInitialize: 'initialize() makes the VM that is not there',
+    },
+
+    async start() {
+      const ports = await backend.bring(
+        'systemctl start containerd; nerdctl ps -aq | xargs -r nerdctl rm -f; nerdctl network prune -f; rm -rf /etc/containerd/certs.d',
+        load,
+      )
+      const trust =
+        'for p; do d=/etc/containerd/certs.d/$p; mkdir -p "$d"; echo "server = \\"http://$p\\"" >"$d/hosts.toml"; done'
+      await root(trust, ...ports.map((port) => `${HOST}:${port}`))
+    },
+
+    async hungAdapter() {
+      const signal = (name) => root('kill -s "$1" "$(systemctl show -p MainPID --value containerd)"', name)
+      await signal('STOP')
+      return { adapter: backend.adapter(), close: () => signal('CONT') }
+    },
+
+    outside: besideNerdctl({ nerdctl, ctr, load }, backend.image),
 
     engine: {
       // Its unit would start it again at once.
       kill: () =>
-        vm.root(`${STAY_DOWN}; systemctl kill -s KILL containerd; while systemctl is-active -q containerd; do :; done`),
-      stop: () => vm.root('systemctl stop containerd'),
+        root(
+          `${stayDown('containerd')}; systemctl kill -s KILL containerd; while systemctl is-active -q containerd; do :; done`,
+        ),
+      stop: () => root('systemctl stop containerd'),
       start: () =>
-        vm.root(
-          `rm -f ${DROP_IN}; systemctl daemon-reload; systemctl reset-failed containerd; systemctl start containerd`,
+        root(
+          `rm -f ${dropIn('containerd')}; systemctl daemon-reload; systemctl reset-failed containerd; systemctl start containerd`,
         ),
     },
-  }
-  return backend
+  })
 }
 
 /** Where each method that has a deadline of its own takes its options. */
@@ -119,5 +176,6 @@ function patient(adapter) {
   })
 }
 
-const DROP_IN = '/run/systemd/system/containerd.service.d/90-contract.conf'
-const STAY_DOWN = `mkdir -p "$(dirname ${DROP_IN})"; printf '[Service]\\nRestart=no\\n' >${DROP_IN}; systemctl daemon-reload`
+const dropIn = (unit) => `/run/systemd/system/${unit}.service.d/90-contract.conf`
+const stayDown = (unit) =>
+  `mkdir -p "$(dirname ${dropIn(unit)})"; printf '[Service]\\nRestart=no\\n' >${dropIn(unit)}; systemctl daemon-reload`
