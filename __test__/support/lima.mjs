@@ -1,4 +1,5 @@
 // A VM without a VM: the limactl stand-in with a real sshd as its guest, used through the facade by an ordinary user.
+import assert from 'node:assert/strict'
 import { execFileSync, fork, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
