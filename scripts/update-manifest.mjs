@@ -3,14 +3,18 @@
 //   node scripts/update-manifest.mjs lima 2.2.1
 //   node scripts/update-manifest.mjs nerdctl 2.3.6            (nerdctl-full and the Windows program)
 //   node scripts/update-manifest.mjs image 20260926           (both variants of the guest's image, of the builds last before)
+//   node scripts/update-manifest.mjs docker 29.8.2 --also https://mirror.example/docker-ce
 //   … --keep                  the release beside the ones that are there; the default stays
 //   … --contents              what is in the archives, too: fetches them, with the command in dist/
 //   … --mirror <url>          https://host/path is read from <url>/host/path
 //   … --manifest <file>       another one than templates/manifest.json
 //
 // GitHub says of each file its size and digest, the release's own SHA256SUMS its digest; both must say the same. Ubuntu's
-// index of images says both. Everything is read and checked before the file is replaced.
+// index of images says both. The publisher of Docker's static archives gives no checksums: they are fetched and measured, and
+// must be the same at another place (`--also`: what lies at https://download.docker.com, elsewhere), or as they were when the
+// manifest got them. Everything is read and checked before the file is replaced.
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -47,6 +51,14 @@ const RELEASES = {
   },
 }
 
+/** The static archives of Docker, by component (docs/reference/docker.md#static-archive). */
+const DOCKER = 'https://download.docker.com'
+const STATICS = {
+  docker: (v) => `docker-${v}.tgz`,
+  'docker-rootless': (v) => `docker-rootless-extras-${v}.tgz`,
+}
+const MACHINES = { 'linux-arm64': 'aarch64', 'linux-x64': 'x86_64' }
+
 /** Ubuntu's index of released images, by variant, and its product of each platform's. */
 const IMAGES = {
   minimal: 'https://cloud-images.ubuntu.com/minimal/releases/',
@@ -65,10 +77,17 @@ export function parseSums(text) {
   return sums
 }
 
-/** Returns `manifest` with `release` at `version`; `read` fetches a text by its address. */
-export async function update(manifest, release, version, read, { keep = false } = {}) {
+/**
+ * Returns `manifest` with `release` at `version`. `read` fetches a text by its address, `measure` a file's size and digest;
+ * `also` is another place for what the publisher gives no checksums of.
+ */
+export async function update(manifest, release, version, { read, measure }, { keep = false, also } = {}) {
   if (manifest.schema !== 2) throw new Error(`the manifest is of schema ${manifest.schema}, not 2`)
-  const found = release === 'image' ? await images(version, read) : await archives(release, version, read)
+  const ways = {
+    image: () => images(version, read),
+    docker: () => statics(manifest.components, version, measure, also),
+  }
+  const found = await (ways[release] ?? (() => archives(release, version, read)))()
   const components = { ...manifest.components }
   for (const [component, { version: name, ...rest }] of Object.entries(found)) {
     const before = components[component]
@@ -82,9 +101,8 @@ const without = (versions = {}, name) => Object.fromEntries(Object.entries(versi
 
 async function archives(release, version, read) {
   const known = RELEASES[release]
-  if (!known) throw new Error(`${release}: one of ${[...Object.keys(RELEASES), 'image'].join(', ')}`)
-  if (!/^\d+\.\d+\.\d+(-[a-z0-9.]+)?$/.test(version ?? ''))
-    throw new Error(`${version}: a version like 1.2.3, without a v`)
+  if (!known) throw new Error(`${release}: one of ${[...Object.keys(RELEASES), 'image', 'docker'].join(', ')}`)
+  checkVersion(version)
   const base = `https://github.com/${known.repository}/releases/download/v${version}`
   const api = `https://api.github.com/repos/${known.repository}/releases/tags/v${version}`
   const sums = parseSums(await read(`${base}/SHA256SUMS`))
@@ -101,6 +119,39 @@ async function archives(release, version, read) {
       if (asset.digest !== `sha256:${sha256}`)
         throw new Error(`${file}: GitHub says ${asset.digest}, the release's SHA256SUMS sha256:${sha256}`)
       platforms[platform] = { sources: [{ url: `${base}/${file}`, sha256, size: sized(file, asset.size) }] }
+    }
+    found[component] = { version, platforms }
+  }
+  return found
+}
+
+function checkVersion(version) {
+  if (!/^\d+\.\d+\.\d+(-[a-z0-9.]+)?$/.test(version ?? ''))
+    throw new Error(`${version}: a version like 1.2.3, without a v`)
+}
+
+/** Docker's archives, which two places, or the manifest and the publisher, have the same. */
+async function statics(components, version, measure, also) {
+  checkVersion(version)
+  const found = {}
+  for (const [component, name] of Object.entries(STATICS)) {
+    const platforms = {}
+    for (const [platform, machine] of Object.entries(MACHINES)) {
+      const path = `/linux/static/stable/${machine}/${name(version)}`
+      const url = DOCKER + path
+      const { sha256, size } = await measure(url)
+      const agrees = (where, digest) => {
+        if (digest !== sha256) throw new Error(`${url} has sha256 ${sha256}, ${where} ${digest}`)
+      }
+      const [pinned] = components[component]?.versions?.[version]?.platforms?.[platform]?.sources ?? []
+      if (pinned) agrees('the manifest', pinned.sha256)
+      if (also) {
+        const elsewhere = also.replace(/\/+$/, '') + path
+        agrees(elsewhere, (await measure(elsewhere)).sha256)
+      } else if (!pinned) {
+        throw new Error(`${url}: its publisher gives no checksums; name another place that has it, with --also <url>`)
+      }
+      platforms[platform] = { sources: [{ url, sha256, size: sized(path, size) }] }
     }
     found[component] = { version, platforms }
   }
@@ -173,17 +224,29 @@ async function main() {
       mirror: { type: 'string' },
       keep: { type: 'boolean' },
       contents: { type: 'boolean' },
+      also: { type: 'string' },
       manifest: { type: 'string', default: fileURLToPath(new URL('../templates/manifest.json', import.meta.url)) },
     },
   })
   const [release, version] = positionals
   const mirrored = (url) => (values.mirror ? url.replace(/^https:\//, values.mirror.replace(/\/+$/, '')) : url)
-  const read = async (url) => {
+  const got = async (url) => {
     const response = await fetch(mirrored(url))
     if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`)
-    return response.text()
+    return response
   }
-  const next = await update(JSON.parse(readFileSync(values.manifest, 'utf8')), release, version, read, values)
+  const read = async (url) => (await got(url)).text()
+  const measure = async (url) => {
+    const [hash, { body }] = [createHash('sha256'), await got(url)]
+    let size = 0
+    for await (const piece of body) {
+      hash.update(piece)
+      size += piece.length
+    }
+    return { sha256: hash.digest('hex'), size }
+  }
+  const before = JSON.parse(readFileSync(values.manifest, 'utf8'))
+  const next = await update(before, release, version, { read, measure }, values)
   if (values.contents && release === 'lima') withContents(next, version, values.mirror)
   writeFileSync(`${values.manifest}.new`, `${JSON.stringify(next, null, 2)}\n`)
   renameSync(`${values.manifest}.new`, values.manifest)

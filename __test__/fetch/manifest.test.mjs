@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { limaArchive, sha256 } from '../support/release-files.mjs'
+import { limaArchive, noise, sha256 } from '../support/release-files.mjs'
 import { startReleaseServer } from '../support/release-server.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 
@@ -89,7 +89,7 @@ test('what is not said, or said twice and differently, is not written', async (t
   await assert.rejects(update('lima', '2.3.6'), /does not name lima-2\.3\.6-Darwin-arm64/)
   await assert.rejects(update('lima', '9.9.9'), /404/)
   await assert.rejects(update('lima', '../1'), /a version like/)
-  await assert.rejects(update('soup', '1.0.0'), /lima, nerdctl, image/)
+  await assert.rejects(update('soup', '1.0.0'), /lima, nerdctl, image, docker/)
   assert.deepEqual(manifest(), before)
 })
 
@@ -148,4 +148,53 @@ test("the image's builds come from Ubuntu's index, each variant's last one of th
   assert.deepEqual(others, same)
   await assert.rejects(update('image', '20250101'), /no minimal image for arm64 of 20250101/)
   await assert.rejects(update('image', 'today'), /a date like/)
+})
+
+test("Docker's archives, of which nobody publishes a digest, are measured and must be the same elsewhere", async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const before = manifest()
+  const [official, other] = ['/download.docker.com', '/mirror.example/docker-ce']
+  const also = ['--also', 'https://mirror.example/docker-ce/']
+  const names = (version) =>
+    ['x86_64', 'aarch64'].flatMap((machine) =>
+      ['docker', 'docker-rootless-extras'].map((n) => `/linux/static/stable/${machine}/${n}-${version}.tgz`),
+    )
+  const publish = (version, at, change = () => '') => {
+    for (const name of names(version)) server.file(at + name, { body: noise(5000, name + change(name)) })
+  }
+  publish('30.1.2', official)
+  await assert.rejects(update('docker', '30.1.2'), /gives no checksums; name another place .* --also/)
+  await assert.rejects(update('docker', '30.1.2', ...also), /mirror\.example.*404/)
+  publish('30.1.2', other, (name) => (name.includes('aarch64/docker-rootless') ? 'x' : ''))
+  await assert.rejects(update('docker', '30.1.2', ...also), /aarch64\/docker-rootless.* has sha256 .*mirror\.example/)
+  await assert.rejects(update('docker', '../1', ...also), /a version like/)
+  assert.deepEqual(manifest(), before, 'nothing was written')
+
+  publish('30.1.2', other)
+  await update('docker', '30.1.2', ...also, '--keep')
+  const { docker, 'docker-rootless': extras, ...others } = manifest().components
+  const { docker: old, 'docker-rootless': _, ...same } = before.components
+  assert.deepEqual(others, same)
+  assert.equal(docker.default, old.default)
+  assert.deepEqual(docker.versions[old.default], old.versions[old.default])
+  for (const [component, name] of [
+    [docker, 'docker'],
+    [extras, 'docker-rootless-extras'],
+  ]) {
+    for (const [platform, machine] of [
+      ['linux-x64', 'x86_64'],
+      ['linux-arm64', 'aarch64'],
+    ]) {
+      const path = `/linux/static/stable/${machine}/${name}-30.1.2.tgz`
+      const source = { url: `https:/${official}${path}`, sha256: sha256(noise(5000, path)), size: 5000 }
+      assert.deepEqual(component.versions['30.1.2'].platforms[platform].sources, [source])
+    }
+  }
+  // What is pinned stays what it is, and needs no second place.
+  await update('docker', '30.1.2', '--keep')
+  publish('30.1.2', official, () => 'another')
+  const pinned = manifest()
+  await assert.rejects(update('docker', '30.1.2', '--keep'), /has sha256 .*, the manifest [0-9a-f]{64}/)
+  await assert.rejects(update('docker', '30.1.2', ...also), /has sha256 .*, the manifest/)
+  assert.deepEqual(manifest(), pinned)
 })
