@@ -1083,7 +1083,12 @@ export interface ContainerManagerOptions {
   appDir?: string
   docker?: DockerAdapterOptions
   containerd?: ContainerdAdapterOptions
-  /** `appName` and `appDir` default to those above. */
+  /**
+   * The engine of a runtime of the application's own, which the screens call User mode. Default: `'containerd'`. Takes
+   * effect as in {@link LimaRuntimeOptions}.
+   */
+  engine?: UserEngine
+  /** `appName`, `appDir` and `engine` default to those above. */
   lima?: LimaRuntimeOptions
 }
 
@@ -1099,8 +1104,12 @@ export interface RuntimeDetail {
   reason?: string
   /** What would make it available. */
   hint?: string
+  /** What runs containers in a runtime of the application's own. Absent for an engine of the user's. */
+  engine?: UserEngine
   /** Bytes still to download before it can be used. Absent when there are none, or their number is unknown. */
   downloadBytes?: number
+  /** Its parts, by the names that {@link RuntimeProgress} has for them; `bytes` is absent where unknown. */
+  downloads?: { component: NonNullable<RuntimeProgress['component']>; bytes?: number }[]
   /** True when a VM's start still needs a download, even of unknown size. */
   incomplete?: boolean
   /** The most bytes of memory and disk it takes while it runs, if known (for a VM). */
@@ -1140,6 +1149,8 @@ export interface ManagerStatus {
   explanation?: string
   /** The runtime that is being started. */
   target?: RuntimeType
+  /** The engine of what is in use or being started, where that is the application's own. */
+  engine?: UserEngine
   /** The last progress event of a start. */
   progress?: RuntimeProgress
   /** Why it `'failed'`. */

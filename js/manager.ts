@@ -24,6 +24,8 @@ interface PendingStart {
 /** One kind of runtime, as the manager sees it. */
 interface Backend {
   type: api.RuntimeType
+  /** Absent for an engine of the user's. */
+  engine?: api.UserEngine
   runtime: ContainerAdapter
   /** Starts it; `may` asks whether missing files may be downloaded. */
   start(mayDownload: () => Promise<boolean>, p: Steps): Promise<void>
@@ -110,12 +112,14 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         this.#emitSafely('progress', event)
       },
     }
-    const { explanation: _, error: __, progress: ___, target: ____, ...rest } = before
+    const { explanation: _, error: __, progress: ___, target: ____, engine: _____, ...rest } = before
     this.#set({ ...rest, state: 'starting' })
     try {
       const { type, install, explanation } = await this.#select(target, signal)
       this.#set({ ...this.#status, target: type }, false)
       const backend = await this.#backend(type, signal)
+      const engine = backend.engine && { engine: backend.engine }
+      this.#set({ ...this.#status, ...engine }, false)
       if (backend.stop) this.#started.add(backend)
       const began = performance.now()
       let allowed = false
@@ -141,14 +145,14 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       const from = this.#current
       this.#current = backend
       this.#initialized = true
-      this.#set({ state: 'ready', runtime: type, ...(explanation && { explanation }) })
+      this.#set({ state: 'ready', runtime: type, ...engine, ...(explanation && { explanation }) })
       if (from !== backend) this.#emitSafely('runtime-changed', await changeEvent(from, backend, this.#label()))
     } catch (cause) {
       const error = signal.aborted ? new RuntimeError('ABORTED', 'The operation was aborted', { cause }) : cause
       const runtime = this.getRuntimeType()
       // A switch that fails leaves the old runtime in use.
       if (target !== undefined && this.#current && target !== runtime) {
-        this.#set({ ...rest, state: before.state })
+        this.#set({ ...rest, ...(before.engine && { engine: before.engine }), state: before.state })
         throw error
       }
       this.#initialized = false
@@ -253,7 +257,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   async #make(type: api.RuntimeType, signal: AbortSignal): Promise<Backend> {
-    const { appName, appDir, docker, containerd, lima } = this.#options
+    const { appName, appDir, docker, containerd, engine, lima } = this.#options
     const app = { ...(appName && { appName }), ...(appDir && { appDir }) }
     if (type === 'docker') {
       const runtime = new DockerAdapter({ appName: this.#label(), ...docker })
@@ -276,6 +280,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       const runtime = new ContainerdAdapter({ ...named, ...own.getAdapterOptions() })
       return {
         type,
+        engine: 'containerd',
         runtime,
         async start(mayDownload, p) {
           await ensureInstalled(mayDownload, own, 'containerd', p)
@@ -285,10 +290,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         stop: (p) => own.stopDaemon(progress(p).options),
       }
     }
-    const manager = new LimaRuntimeManager({ ...app, ...lima })
+    const manager = new LimaRuntimeManager({ ...app, ...(engine && { engine }), ...lima })
     const runtime = new LimaContainerAdapter(manager)
     return {
       type,
+      engine: lima?.engine ?? engine ?? 'containerd',
       runtime,
       async start(mayDownload, p) {
         await ensureInstalled(mayDownload, manager, 'Lima', p)

@@ -6,6 +6,7 @@
  */
 
 export type RuntimeType = 'docker' | 'containerd' | 'lima'
+export type UserEngine = 'containerd' | 'docker'
 
 /** One runtime, as `detectAvailableRuntimes()` reports it. */
 export interface RuntimeDetail {
@@ -17,8 +18,12 @@ export interface RuntimeDetail {
   reason?: string
   /** What would make it available; shown after the reason. */
   hint?: string
+  /** What runs containers in it, where it is the application's own. */
+  engine?: UserEngine
   /** Bytes to download before it can be used. */
   downloadBytes?: number
+  /** The parts of that, which are named. */
+  downloads?: { component: string; bytes?: number }[]
   /** The most bytes it takes while it runs. */
   memoryBytes?: number
   diskBytes?: number
@@ -94,7 +99,8 @@ export function createSetupSession(
 ): SetupSession
 
 /**
- * `<runtime-mode-selector>`: user mode (Lima, or containerd where there is no Lima) or development mode (Docker).
+ * `<runtime-mode-selector>`: user mode (Lima, or containerd where there is no Lima) or development mode (Docker). It says
+ * which engine user mode has, and what is still to be downloaded for each.
  * A mode that cannot be used stays reachable by keyboard, and its reason is read out.
  *
  * Events: `runtime-change` (`detail: { runtime }`), when the person chooses.
@@ -114,7 +120,8 @@ export class RuntimeModeSelector extends HTMLElement {
 /**
  * `<runtime-setup-progress>`: the first start, step by step, with cancel, retry and the details of an error.
  *
- * Attributes: `runtime` (which one is set up, for the steps; default: `lima`); `docker-available` offers "Use Docker
+ * Attributes: `runtime` (which one is set up, for the steps; default: `lima`); `engine` (which one it has, for their names;
+ * default: `containerd`); `docker-available` offers "Use Docker
  * instead" after a failure, `open-logs` "Open the logs".
  * Events: `runtime-ready`; `runtime-use-docker`; `runtime-open-logs` (`detail: { error }`).
  * Slots: the default one, above the steps; `actions`, beside the buttons after a failure or a cancel; `ready`, below the

@@ -1,6 +1,6 @@
 import { define, facts, h, RuntimeElement } from './element'
 import type { Detection, RuntimeDetail, RuntimeType } from './index.mjs'
-import { bytes, duration, number, text } from './strings'
+import { bytes, duration, list, number, part, text } from './strings'
 
 interface Option {
   runtime: RuntimeType
@@ -72,7 +72,7 @@ export class RuntimeModeSelector extends RuntimeElement {
     const unusable = detail?.state === 'unavailable' || !detail
     const reason = unusable ? text('notFound', { reason: detail?.reason ?? text('unknownReason') }) : ''
     const why = [reason, unusable && detail?.hint].filter(Boolean).join('. ')
-    const { version, downloadBytes, memoryBytes, diskBytes, lastStartMs } = detail ?? {}
+    const { version, memoryBytes, diskBytes, lastStartMs } = detail ?? {}
     const input = h('input', {
       type: 'radio',
       name: 'mode',
@@ -113,7 +113,7 @@ export class RuntimeModeSelector extends RuntimeElement {
         ...facts(
           ' ',
           version && text('found', { version }),
-          detail?.state === 'installable' && downloadBytes && text('willDownload', { size: bytes(downloadBytes) }),
+          fetched(detail),
           memoryBytes && diskBytes && text('uses', { memory: bytes(memoryBytes, 1024), disk: bytes(diskBytes, 1024) }),
           lastStartMs && text('lastStart', { time: duration(lastStartMs / 1000) }),
           runtime === 'docker' && text('dockerLicence'),
@@ -123,11 +123,26 @@ export class RuntimeModeSelector extends RuntimeElement {
   }
 }
 
+/** What a start still fetches, also of a runtime that is there but for its engine. */
+function fetched(detail: RuntimeDetail | undefined): string | undefined {
+  if (!detail || detail.state === 'unavailable') return undefined
+  const { type, state, downloadBytes, downloads } = detail
+  if (!downloadBytes) return type === 'docker' || state === 'ready' ? text('noDownload') : undefined
+  const size = bytes(downloadBytes)
+  if (!downloads?.length) return text('willDownload', { size })
+  return text('willDownloadParts', { size, parts: list(downloads.map(({ component }) => part(component))) })
+}
+
 /** containerd where it runs without a VM; Lima on macOS. */
 function userRuntime(detection: Detection): RuntimeType {
   const usable = (type: RuntimeType) => detection.details.some((d) => d.type === type && d.state !== 'unavailable')
   return usable('containerd') && !(usable('lima') && detection.current === 'lima') ? 'containerd' : 'lima'
 }
+
+const DESCRIPTIONS = {
+  lima: { containerd: 'modeUserLima', docker: 'modeUserLimaDocker' },
+  plain: { containerd: 'modeUserContainerd', docker: 'modeUserDocker' },
+} as const
 
 function choices(detection: Detection): Option[] {
   const detail = (type: RuntimeType) => detection.details.find((d) => d.type === type)
@@ -136,7 +151,7 @@ function choices(detection: Detection): Option[] {
     {
       runtime: user,
       label: text('modeUser'),
-      description: text(user === 'lima' ? 'modeUserLima' : 'modeUserContainerd'),
+      description: text(DESCRIPTIONS[user === 'lima' ? 'lima' : 'plain'][detail(user)?.engine ?? 'containerd']),
       recommended: true,
       detail: detail(user),
     },

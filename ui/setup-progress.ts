@@ -1,6 +1,6 @@
 import { button, define, facts, h, RuntimeElement } from './element'
 import type { RuntimeType, SetupError, SetupProgress, SetupSession, SetupState } from './index.mjs'
-import { bytes, duration, errorText, percent, type Strings, text } from './strings'
+import { bytes, duration, errorText, part, percent, type Strings, text } from './strings'
 
 type Phase = SetupProgress['phase']
 type Key = Exclude<keyof Strings, `error.${string}`>
@@ -16,14 +16,10 @@ const PHASE_TEXTS: Partial<Record<Phase, Key>> = {
   ...{ resolve: 'doResolve', download: 'doDownload', verify: 'doVerify', extract: 'doExtract' },
   ...{ create: 'doCreate', boot: 'doBoot', provision: 'doProvision' },
 }
-const COMPONENT_TEXTS: Record<string, Key> = {
-  ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
-  docker: 'partDocker',
-}
 
 /** `<runtime-setup-progress>`; documented in index.d.mts. */
 export class RuntimeSetupProgress extends RuntimeElement {
-  static readonly observedAttributes = ['docker-available', 'open-logs', 'runtime']
+  static readonly observedAttributes = ['docker-available', 'engine', 'open-logs', 'runtime']
 
   #session: SetupSession | undefined
   #unsubscribe: (() => void) | undefined
@@ -164,7 +160,7 @@ export class RuntimeSetupProgress extends RuntimeElement {
   ): HTMLElement {
     const { code, message, hint, details } = error
     const tail = details?.logTail
-    const translated = errorText(code)
+    const translated = errorText(code, this.getAttribute('runtime') !== 'docker')
     const log = [
       // With a translation, the original text still helps support.
       ...(translated ? [message, hint] : []),
@@ -260,6 +256,10 @@ export class RuntimeSetupProgress extends RuntimeElement {
     return STAGES[this.getAttribute('runtime') as RuntimeType] ?? STAGES.lima
   }
 
+  #name(stage: Key): string {
+    return text(stage, { engine: part(this.getAttribute('engine') ?? 'containerd') })
+  }
+
   #update(state: SetupState): void {
     const parts = this.#parts
     if (!parts || state.status !== 'running') return
@@ -267,8 +267,7 @@ export class RuntimeSetupProgress extends RuntimeElement {
     // An unknown phase comes before all stages.
     const stage = Math.max(0, p ? this.#stages().findIndex(([, ...phases]) => phases.includes(p.phase)) : 0)
     const doing = p && PHASE_TEXTS[p.phase]
-    const part = text(COMPONENT_TEXTS[p?.component ?? ''] ?? 'partAll')
-    const message = doing ? text(doing, { message: p.message, part }) : (p?.message ?? '')
+    const message = doing ? text(doing, { message: p.message, part: part(p.component) }) : (p?.message ?? '')
     if (stage !== this.#stage) {
       this.#stage = stage
       const steps = this.#stages().map(([key], i) =>
@@ -278,7 +277,7 @@ export class RuntimeSetupProgress extends RuntimeElement {
           h(
             'span',
             { class: 'step' },
-            text(key),
+            this.#name(key),
             i < stage && h('span', { class: 'hidden' }, ` (${text('stageDone')})`),
           ),
           i === stage && parts.now,
@@ -290,7 +289,7 @@ export class RuntimeSetupProgress extends RuntimeElement {
     if (p && stage !== this.#announcedStage) {
       this.#announcedStage = stage
       const [name] = this.#stages()[stage] as Stage
-      this.announce(`${text(name)}: ${message}`)
+      this.announce(`${this.#name(name)}: ${message}`)
     }
     parts.message.textContent = message
     const amount =

@@ -5,13 +5,18 @@ export const en = {
   modeDevelopmentText: 'Uses the Docker you already have. For people who work with containers themselves.',
   modeUser: 'User mode',
   modeUserLima: 'A small private Linux machine with containerd, installed and kept for you. Nothing else is needed.',
+  modeUserLimaDocker:
+    'A small private Linux machine with a Docker Engine, installed and kept for you. Nothing else is needed.',
   modeUserContainerd: 'Private containerd, installed and kept for you. Nothing else is needed.',
+  modeUserDocker: 'A private Docker Engine, installed and kept for you. Nothing else is needed.',
   recommended: 'Recommended',
   current: 'In use now',
   found: 'Found: version {version}',
   notFound: 'Not available: {reason}',
   unknownReason: 'it was not found',
   willDownload: 'To download once: {size}',
+  willDownloadParts: 'To download once: {size} ({parts})',
+  noDownload: 'Nothing to download.',
   uses: 'Uses up to {memory} of memory and {disk} of disk',
   lastStart: 'Last start took {time}',
   dockerLicence: 'Docker Desktop needs a paid licence in larger companies.',
@@ -32,8 +37,8 @@ export const en = {
   stageDownload: 'Download',
   stageCreate: 'Create the virtual machine',
   stageBoot: 'Start the virtual machine',
-  stageProvision: 'Set up containers',
-  stageStart: 'Start containerd',
+  stageProvision: 'Set up {engine}',
+  stageStart: 'Start {engine}',
   stageConnect: 'Connect to Docker',
   stageDone: 'done',
 
@@ -71,7 +76,10 @@ export const en = {
   askCancelNo: 'Go on',
 }
 
-/** `error.<code>` replaces an error's own message, which is English. */
+/**
+ * `error.<code>` replaces an error's own message, which is English; `error.<code>.own` where the engine is the application's
+ * own, so that nobody looks for another one.
+ */
 export type Strings = { [K in keyof typeof en]: string } & { [code: `error.${string}`]: string }
 
 export const zhHant: Strings = {
@@ -80,13 +88,17 @@ export const zhHant: Strings = {
   modeDevelopmentText: '使用您已安裝的 Docker。適合自行操作容器的人。',
   modeUser: '使用者模式',
   modeUserLima: '一台小型、專用的 Linux 虛擬機器，內含 containerd，由本程式安裝並維護，不需要其他軟體。',
+  modeUserLimaDocker: '一台小型、專用的 Linux 虛擬機器，內含 Docker Engine，由本程式安裝並維護，不需要其他軟體。',
   modeUserContainerd: '專用的 containerd，由本程式安裝並維護，不需要其他軟體。',
+  modeUserDocker: '專用的 Docker Engine，由本程式安裝並維護，不需要其他軟體。',
   recommended: '建議',
   current: '目前使用中',
   found: '已找到：版本 {version}',
   notFound: '無法使用：{reason}',
   unknownReason: '找不到',
   willDownload: '需下載一次：{size}',
+  willDownloadParts: '需下載一次：{size}（{parts}）',
+  noDownload: '不需要下載。',
   uses: '最多使用 {memory} 記憶體與 {disk} 磁碟空間',
   lastStart: '上次啟動花了 {time}',
   dockerLicence: '較大型的公司使用 Docker Desktop 需要付費授權。',
@@ -106,8 +118,8 @@ export const zhHant: Strings = {
   stageDownload: '下載',
   stageCreate: '建立虛擬機器',
   stageBoot: '啟動虛擬機器',
-  stageProvision: '設定容器',
-  stageStart: '啟動 containerd',
+  stageProvision: '設定{engine}',
+  stageStart: '啟動{engine}',
   stageConnect: '連線至 Docker',
   stageDone: '完成',
 
@@ -152,6 +164,7 @@ export const zhHant: Strings = {
   'error.VM_BROKEN': '虛擬機器已損壞。',
   'error.CONTAINERD_NOT_READY': 'containerd 沒有回應。',
   'error.ENGINE_UNREACHABLE': '無法連線至 Docker。請確認 Docker 已啟動。',
+  'error.ENGINE_UNREACHABLE.own': 'Docker Engine 沒有回應。',
   'error.PERMISSION_DENIED': '沒有足夠的權限。',
   'error.NOT_INSTALLED': '尚未安裝可用的容器執行環境。',
   'error.UNSUPPORTED_PLATFORM': '這台電腦不支援此執行環境。',
@@ -181,8 +194,23 @@ export function text(key: keyof typeof en, values: Record<string, string> = {}):
 }
 
 /** The text for an error's code, if the table has one. */
-export function errorText(code: string | undefined): string | undefined {
-  return table[`error.${code}`]
+export function errorText(code: string | undefined, own: boolean): string | undefined {
+  return (own && table[`error.${code}.own`]) || table[`error.${code}`]
+}
+
+const PARTS: Record<string, keyof typeof en> = {
+  ...{ lima: 'partLima', image: 'partImage', nerdctl: 'partContainerd', containerd: 'partContainerd' },
+  docker: 'partDocker',
+}
+
+/** The name of a part of a runtime, for the middle of a sentence. */
+export function part(component: string | undefined): string {
+  return text(PARTS[component ?? ''] ?? 'partAll')
+}
+
+/** Of names that {@link part} has. */
+export function list(names: string[]): string {
+  return new Intl.ListFormat(language, { style: 'long', type: 'conjunction' }).format(names.map((name) => name.trim()))
 }
 
 const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']

@@ -17,6 +17,7 @@ import { busyboxArchive } from '../support/images.mjs'
 import { makeOwned, orphans } from '../support/owned.mjs'
 import { killWhoLivesAt, runAsRoot } from '../support/process.mjs'
 import {
+  dockerUrl,
   imageUrl,
   limaFiles,
   limaUrl,
@@ -102,10 +103,10 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
       ...limaFiles({ payload: 6_000_000 }),
       'bin/limactl': { bytes: limactl, mode: 0o755 },
     })
-    const [image, nerdctl] = [noise(300_000, 'image'), nerdctlFullArchive()]
-    const urls = [limaUrl(), imageUrl(GUEST), nerdctlUrl(GUEST)]
+    const [image, nerdctl, docker] = [noise(300_000, 'image'), nerdctlFullArchive(), noise(2_000_000, 'docker')]
+    const urls = [limaUrl(), imageUrl(GUEST), nerdctlUrl(GUEST), dockerUrl(GUEST)]
     const put = (rate) => {
-      for (const [i, body] of [lima, image, nerdctl].entries())
+      for (const [i, body] of [lima, image, nerdctl, docker].entries())
         server.file(mirrored(urls[i]), { body, etag: `"${i}"`, ...(i === 0 && rate && { rate }) })
     }
     put(SLOW)
@@ -113,6 +114,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
       lima: { [PLATFORM]: [{ url: urls[0], body: lima }] },
       image: { [GUEST]: [{ url: urls[1], body: image }] },
       'nerdctl-full': { [GUEST]: [{ url: urls[2], body: nerdctl }] },
+      docker: { [GUEST]: [{ url: urls[3], body: docker }] },
     })
     const manifest = join(dir, 'manifest.json')
     writeFileSync(manifest, JSON.stringify(parts), { mode: 0o644 })
@@ -120,7 +122,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
   }
 
   /** Starts the app; resolves with the address of its page. */
-  async function launch(dir, manifest) {
+  async function launch(dir, manifest, more = {}) {
     const { DOCKER_CONTEXT: _, KAI_CONTAINER_RUNTIME: __, ...env } = process.env
     const child = spawn(process.execPath, [join(root, 'examples/electron-app/browser/run.mjs')], {
       ...ordinary(),
@@ -131,6 +133,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
         ...{ LIMA_RUNTIME_MANIFEST: manifest, LIMA_RUNTIME_MIRROR: server.url },
         // None, so that User mode is Lima here as on a Mac.
         CONTAINERD_ADDRESS: join(dir, 'containerd.sock'),
+        ...more,
       },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
@@ -293,7 +296,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
 
       const requests = server.requests().length
       await by.press('button', 'Try again')
-      await page.getByText('Running on lima.').waitFor({ timeout: 180_000 })
+      await page.getByText('Running on lima, with containerd.').waitFor({ timeout: 180_000 })
       assert.equal(server.requests().length, requests, 'nothing is fetched twice')
       await accessible(page)
 
@@ -340,7 +343,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
       await quit(second, 'quit during a start')
       const third = await launch(dir, release.manifest)
       const later = await open(third.url)
-      await later.page.getByText('Running on lima.').waitFor({ timeout: 180_000 })
+      await later.page.getByText('Running on lima, with containerd.').waitFor({ timeout: 180_000 })
       await driver(later.page).press('button', 'Change…')
       await later.page.getByText(/Uses up to .* of memory and .* of disk/).waitFor()
       await later.page.getByText('Last start took').waitFor()
@@ -348,6 +351,31 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
       await quit(third, 'quit while it runs')
     })
   }
+
+  test('User mode with a Docker Engine: both screens say so, and fetch it alone', async (t) => {
+    const dir = home(t)
+    const release = publish(dir)
+    server.reset()
+    release.fast()
+    const app = await launch(dir, release.manifest, { EXAMPLE_ENGINE: 'docker' })
+    const { page, errors, close } = await open(app.url)
+    const by = pointer(page)
+    await page.getByText('Linux machine with a Docker Engine').waitFor()
+    await page.getByText(/To download once: .* \(Lima, the system image, and the Docker Engine\)/).waitFor()
+    await accessible(page)
+    await by.choose('User mode')
+    await by.press('button', 'Continue')
+    // This machine starts no VM.
+    await page.getByRole('alert').filter({ hasText: 'Error code' }).waitFor({ timeout: 180_000 })
+    await accessible(page)
+    assert.equal(server.requests(mirrored(dockerUrl(GUEST))).length, 1)
+    assert.equal(server.requests(mirrored(nerdctlUrl(GUEST))).length, 0)
+    await by.press('button', 'Try again')
+    await page.getByText('Set up the Docker Engine').waitFor()
+    assert.deepEqual(errors, [])
+    await close()
+    assert.equal(await app.quit(), 0)
+  })
 
   test('Docker in the place of a VM that does not start', async (t) => {
     const dir = home(t)

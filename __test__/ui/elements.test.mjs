@@ -70,6 +70,20 @@ describe('runtime elements', { skip: existsSync(CHROMIUM) ? false : `no Chromium
     return { page, errors, close: () => context.close() }
   }
 
+  /** User mode with this engine, of which Lima and the image are there already. */
+  const withEngine = (engine, rest = {}) => ({
+    ...DETECTION,
+    details: [
+      { type: 'lima', engine, state: 'installable', ...rest },
+      { type: 'docker', state: 'ready', version: '28.2.2' },
+    ],
+  })
+  const PARTS = [
+    { component: 'lima', bytes: 40e6 },
+    { component: 'image', bytes: 200e6 },
+    { component: 'docker', bytes: 86e6 },
+  ]
+
   const selector = (page, detection = DETECTION) =>
     page.evaluate((detection) => {
       const element = document.createElement('runtime-mode-selector')
@@ -152,6 +166,63 @@ describe('runtime elements', { skip: existsSync(CHROMIUM) ? false : `no Chromium
     await close()
   })
 
+  test('the selector says which engine User mode has, and what is fetched for each mode', async () => {
+    const { page, close } = await open()
+    await selector(page, withEngine('docker', { downloadBytes: 326e6, downloads: PARTS }))
+    const shown = () => page.locator('runtime-mode-selector fieldset').innerText()
+    assert.match(await shown(), /Linux machine with a Docker Engine/)
+    assert.match(await shown(), /To download once: 326 MB \(Lima, the system image, and the Docker Engine\)/)
+    assert.match(await shown(), /version 28\.2\.2\s+Nothing to download\./)
+    await accessible(page)
+    const now = (detection) =>
+      page.evaluate((d) => Object.assign(document.querySelector('runtime-mode-selector'), { detection: d }), detection)
+    // A VM that is there for the other engine.
+    await now(withEngine('docker', { state: 'stopped', downloadBytes: 86e6, downloads: PARTS.slice(2) }))
+    assert.match(await shown(), /To download once: 86 MB \(the Docker Engine\)/)
+    await now(withEngine('containerd', { state: 'ready' }))
+    assert.match(await shown(), /Linux machine with containerd/)
+    assert.doesNotMatch(await shown(), /To download/)
+    // Without a VM.
+    const plain = { type: 'containerd', engine: 'docker', state: 'stopped' }
+    await now({ ...DETECTION, details: [plain] })
+    assert.match(await shown(), /A private Docker Engine/)
+    await page.evaluate(() => window.ui.setStrings(window.ui.zhHant, 'zh-TW'))
+    await now(withEngine('docker', { downloadBytes: 326e6, downloads: PARTS }))
+    assert.match(await shown(), /內含 Docker Engine/)
+    assert.match(await shown(), /326 MB（Lima、系統映像檔和 ?Docker Engine）/)
+    await accessible(page)
+    await close()
+  })
+
+  test('the steps of the set-up name the engine', async () => {
+    const { page, close } = await open()
+    await setup(page)
+    const set = (attributes) =>
+      page.evaluate((all) => {
+        const element = document.querySelector('runtime-setup-progress')
+        for (const [name, value] of Object.entries(all)) element.setAttribute(name, value)
+      }, attributes)
+    await set({ engine: 'docker' })
+    await page.evaluate(() => window.session.start())
+    await page.waitForFunction(() => window.runs.length === 1)
+    await progress(page, { ...DOWNLOAD, phase: 'provision', component: 'docker' })
+    await page.getByText('Set up the Docker Engine', { exact: true }).waitFor()
+    assert.match(
+      await page.locator('runtime-setup-progress [aria-live=polite]').innerText(),
+      /^Set up the Docker Engine: /,
+    )
+    await accessible(page)
+    await set({ runtime: 'containerd' })
+    await page.getByText('Start the Docker Engine', { exact: true }).waitFor()
+    // Nobody is sent to look for a Docker of their own.
+    await page.evaluate(() => window.ui.setStrings(window.ui.zhHant, 'zh-TW'))
+    await page.evaluate(() => window.runs[0].reject({ code: 'ENGINE_UNREACHABLE', message: 'It does not answer' }))
+    await page.getByRole('alert').waitFor()
+    assert.match(await page.getByRole('alert').innerText(), /Docker Engine 沒有回應。/)
+    await accessible(page)
+    await close()
+  })
+
   test('the keyboard alone chooses a mode', async () => {
     const { page, close } = await open()
     await selector(page, {
@@ -230,7 +301,7 @@ describe('runtime elements', { skip: existsSync(CHROMIUM) ? false : `no Chromium
     const steps = () => page.locator('runtime-setup-progress li .step').allInnerTexts()
     assert.deepEqual(
       (await steps()).map((step) => step.replace(/\s+/g, ' ')),
-      ['Download (done)', 'Create the virtual machine (done)', 'Start the virtual machine', 'Set up containers'],
+      ['Download (done)', 'Create the virtual machine (done)', 'Start the virtual machine', 'Set up containerd'],
     )
     await page.evaluate(() => document.querySelector('runtime-setup-progress').setAttribute('runtime', 'containerd'))
     await page.getByText('Start containerd', { exact: true }).waitFor()

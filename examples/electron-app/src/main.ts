@@ -3,17 +3,19 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { app, BrowserWindow, ipcMain, powerMonitor } from 'electron'
-import { ContainerManager } from 'lima-runtime'
+import { ContainerManager, type UserEngine } from 'lima-runtime'
 import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
 
 const appDir = app.getPath('userData')
 const page = join(__dirname, 'index.html')
-// The variable of containerd's own clients; without it the system's, or one of the app's own.
-const { CONTAINERD_ADDRESS: address } = process.env
+// The variable of containerd's own clients; without it the system's, or one of the app's own. The engine of User mode is the
+// application's choice: Docker's where a container, or a program that it ships, speaks Docker's API.
+const { CONTAINERD_ADDRESS: address, EXAMPLE_ENGINE: engine } = process.env
 const manager = new ContainerManager({
   appName: 'lima-runtime-example',
   appDir,
   ...(address && { containerd: { address } }),
+  ...(engine && { engine: engine as UserEngine }),
 })
 
 registerRuntimeIpc(ipcMain, manager, {

@@ -6,6 +6,7 @@ import {
   type RuntimeModeSelector,
   type RuntimeSetupProgress,
   type RuntimeType,
+  type UserEngine,
 } from 'lima-runtime/ui'
 
 declare global {
@@ -52,6 +53,12 @@ async function choose(): Promise<void> {
   selector.detection = detection
 }
 
+/** Names the steps after what is set up. */
+function name(runtime: RuntimeType, engine: UserEngine | undefined): void {
+  for (const [attribute, value] of Object.entries({ runtime, engine: engine ?? 'containerd' }))
+    if (progress.getAttribute(attribute) !== value) progress.setAttribute(attribute, value)
+}
+
 /** After a failure: offers Docker as soon as it answers, since the person may start it meanwhile. */
 async function offerDocker(): Promise<void> {
   const { docker } = await kai.runtime.detect()
@@ -59,9 +66,9 @@ async function offerDocker(): Promise<void> {
   if (!docker && session.state.status === 'failed') setTimeout(offerDocker, 2_000)
 }
 
-function setUp(runtime: RuntimeType | undefined, shown = runtime): void {
+function setUp(runtime: RuntimeType | undefined): void {
   wanted = runtime
-  progress.setAttribute('runtime', shown ?? 'lima')
+  if (runtime) name(runtime, selector.detection?.details.find((detail) => detail.type === runtime)?.engine)
   show('setup')
   session.start()
 }
@@ -79,12 +86,16 @@ session.subscribe(() => {
   if (session.state.status === 'failed') void offerDocker()
 })
 
+const ENGINES: Record<UserEngine, string> = { containerd: 'containerd', docker: 'a Docker Engine' }
+
 /** Another window, or the app's launch, may be ahead of this one. */
-function follow({ state, runtime, target, explanation }: ApiStatus): void {
+function follow({ state, runtime, target, engine, explanation }: ApiStatus): void {
+  const place = engine && engine !== runtime ? `${runtime}, with ${ENGINES[engine]}` : runtime
   find('#runtime').textContent =
-    state === 'ready' ? [`Running on ${runtime}.`, explanation].filter(Boolean).join(' ') : ''
+    state === 'ready' ? [`Running on ${place}.`, explanation].filter(Boolean).join(' ') : ''
+  if (state === 'starting' && target) name(target, engine)
   if (state === 'ready') show('app')
-  else if (state === 'starting' && session.state.status !== 'running' && screen !== 'app') setUp(undefined, target)
+  else if (state === 'starting' && session.state.status !== 'running' && screen !== 'app') setUp(undefined)
   else if (screen === undefined && state !== 'starting') void choose()
 }
 

@@ -10,7 +10,9 @@ use crate::{
         docker::{self, Endpoint, Probe},
         types::RuntimeType,
     },
-    manager::{containerd::BundledRuntime, lima::LimaRuntime},
+    fetch::{Network, manifest::Part, platform::Platform},
+    manager::{containerd::BundledRuntime, lima::LimaRuntime, payload::UserEngine},
+    progress::Component,
 };
 
 /// Slightly more than Docker's own probe spends on a socket that hangs; detection shall take less than 300 ms.
@@ -46,6 +48,14 @@ pub struct Tried {
     pub reason: Option<String>,
 }
 
+/// A part that is still to be downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Download {
+    pub component: Component,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
 /// `RuntimeDetail` of the public API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,9 +73,15 @@ pub struct Detail {
     /// What would make it available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Of a runtime of the application's own: what runs containers in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<UserEngine>,
     /// How much is still to be downloaded; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download_bytes: Option<u64>,
+    /// The parts of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
     /// Installed, but its start needs more files.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
@@ -96,7 +112,9 @@ impl Detail {
             endpoint: None,
             reason: None,
             hint: None,
+            engine: None,
             download_bytes: None,
+            downloads: Vec::new(),
             incomplete: false,
             memory_bytes: None,
             disk_bytes: None,
@@ -109,6 +127,18 @@ impl Detail {
 
     fn unavailable(runtime: RuntimeType, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..Self::new(runtime, State::Unavailable) }
+    }
+
+    /// Notes what a start still fetches, by a manifest that needs no network. The file is small, so it is read in place.
+    fn must_fetch(&mut self, network: &Network, parts: &[Part]) {
+        let manifest = network.manifest_here().zip(Platform::current().ok());
+        let bytes = |part: Part| {
+            let (manifest, platform) = manifest.as_ref()?;
+            manifest.find(part, *platform, &network.choice).ok()?.size()
+        };
+        self.downloads = parts.iter().map(|p| Download { component: p.component(), bytes: bytes(*p) }).collect();
+        let sum = self.downloads.iter().map(|download| download.bytes).sum::<Option<u64>>();
+        self.download_bytes = sum.filter(|sum| *sum > 0);
     }
 
     /// Usable without a download.
@@ -208,16 +238,18 @@ async fn docker(options: &ContainerOptions) -> Detail {
 
 #[cfg(unix)]
 async fn lima(runtime: &LimaRuntime) -> Detail {
-    use crate::{call::Call, fetch::manifest::Part, fetch::record::Look, manager::lima::repair};
+    use crate::{call::Call, fetch::record::Look, manager::lima::repair};
 
     let lima = RuntimeType::Lima;
+    let engine = Some(runtime.engine());
     if rustix::process::geteuid().is_root() {
         let hint = Some("Run the application as an ordinary user.".to_owned());
-        return Detail { hint, ..Detail::unavailable(lima, "Lima refuses to run as root") };
+        return Detail { hint, engine, ..Detail::unavailable(lima, "Lima refuses to run as root") };
     }
     let call = Call::default();
     let installed = runtime.is_installed(&call).await.unwrap_or(false);
-    let mut detail = Detail::new(lima, if installed { State::Stopped } else { State::Installable });
+    let state = if installed { State::Stopped } else { State::Installable };
+    let mut detail = Detail { engine, ..Detail::new(lima, state) };
     detail.endpoint = Some(runtime.dir().display().to_string());
     if let Ok(resources) = runtime.resources() {
         (detail.memory_bytes, detail.disk_bytes) = (Some(resources.memory), Some(resources.disk));
@@ -237,15 +269,15 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
         detail.bundled = runtime.has_pre_bundled(&call).await.unwrap_or(false);
     }
     if detail.state != State::Ready {
-        let (home, engine) = (runtime.home().clone(), runtime.payload().part);
+        let (home, archive) = (runtime.home().clone(), runtime.payload().part);
         let bundled = detail.bundled;
         let look = crate::task::blocking(move || {
             let absent = |part: &Part| !(bundled && *part == Part::Lima) && home.whole(*part, Look::Stat).is_none();
-            Ok([Part::Lima, Part::Image, engine].into_iter().filter(absent).collect::<Vec<_>>())
+            Ok([Part::Lima, Part::Image, archive].into_iter().filter(absent).collect::<Vec<_>>())
         });
         let missing = look.await.unwrap_or_default();
         detail.incomplete = !missing.is_empty();
-        detail.download_bytes = size(&runtime.options().network, &missing);
+        detail.must_fetch(&runtime.options().network, &missing);
     }
     detail
 }
@@ -253,13 +285,6 @@ async fn lima(runtime: &LimaRuntime) -> Detail {
 #[cfg(not(unix))]
 async fn lima(_: &LimaRuntime) -> Detail {
     Detail::unavailable(RuntimeType::Lima, "Lima runs on macOS and Linux")
-}
-
-/// The size of `parts` by a manifest that needs no network. The file is small, so it is read in place.
-fn size(network: &crate::fetch::Network, parts: &[crate::fetch::manifest::Part]) -> Option<u64> {
-    let (manifest, platform) = (network.manifest_here()?, crate::fetch::platform::Platform::current().ok()?);
-    let sizes = parts.iter().map(|part| manifest.find(*part, platform, &network.choice).ok()?.size());
-    sizes.sum::<Option<u64>>().filter(|sum| *sum > 0)
 }
 
 /// The system's containerd or the one that an address names; without one, the application's own.
@@ -274,11 +299,12 @@ pub(super) async fn containerd(options: &ContainerOptions, own: &BundledRuntime)
 
 #[cfg(target_os = "linux")]
 async fn own_containerd(own: &BundledRuntime) -> Detail {
-    use crate::{call::Call, fetch::manifest::Part};
+    use crate::call::Call;
 
     let call = Call::default();
     let endpoint = Some(format!("unix://{}", own.paths().address.display()));
-    let detail = Detail { own: true, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    let engine = Some(UserEngine::Containerd);
+    let detail = Detail { own: true, engine, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
     if own.is_running().await {
         return detail;
     }
@@ -291,8 +317,11 @@ async fn own_containerd(own: &BundledRuntime) -> Detail {
         return Detail { state: State::Stopped, ..detail };
     }
     let bundled = own.has_pre_bundled(&call).await.unwrap_or(false);
-    let download_bytes = if bundled { None } else { size(&own.options().network, &[Part::NerdctlFull]) };
-    Detail { state: State::Installable, bundled, download_bytes, ..detail }
+    let mut detail = Detail { state: State::Installable, bundled, ..detail };
+    if !bundled {
+        detail.must_fetch(&own.options().network, &[Part::NerdctlFull]);
+    }
+    detail
 }
 
 #[cfg(target_os = "linux")]
@@ -351,14 +380,18 @@ pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> De
 
     let wsl = own.wsl();
     let endpoint = Some(format!("{} in the WSL distribution {}", SOCKET, wsl.distribution()));
-    let detail = Detail { own: true, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    let engine = Some(UserEngine::Containerd);
+    let detail = Detail { own: true, engine, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
     match wsl.state(PROBE_TIMEOUT).await {
         WslState::Ready(version) => Detail { version: Some(version), ..detail },
         WslState::Stopped => Detail { state: State::Stopped, ..detail },
         WslState::Installable => {
             let bundled = wsl.has_pre_bundled();
-            let download_bytes = if bundled { None } else { size(&own.options().network, &PARTS) };
-            Detail { state: State::Installable, bundled, download_bytes, ..detail }
+            let mut detail = Detail { state: State::Installable, bundled, ..detail };
+            if !bundled {
+                detail.must_fetch(&own.options().network, &PARTS);
+            }
+            detail
         }
         WslState::Unavailable(e) => Detail {
             state: State::Unavailable,

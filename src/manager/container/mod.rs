@@ -41,6 +41,7 @@ impl ContainerManager {
             lima.app_dir = Some(app_dir.clone());
             lima.app_name.clone_from(&options.app_name);
         }
+        lima.engine = lima.engine.or(options.engine);
         let own = BundledRuntime::new(BundledOptions {
             app_dir: Some(app_dir.clone()),
             bundled_dir: lima.bundled_dir.clone(),

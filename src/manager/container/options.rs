@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{docker::DockerOptions, types::RuntimeType},
-    manager::lima::LimaOptions,
+    manager::{lima::LimaOptions, payload::{UserEngine, given}},
 };
 
 /// `ContainerManagerOptions` of the public API.
@@ -19,7 +19,10 @@ pub struct ContainerOptions {
     pub app_dir: Option<PathBuf>,
     pub docker: DockerOptions,
     pub containerd: crate::engine::containerd::ContainerdOptions,
-    /// Absent, its `appName` and `appDir` are those above.
+    /// What runs containers in a runtime of the application's own.
+    #[serde(deserialize_with = "given")]
+    pub engine: Option<UserEngine>,
+    /// Absent, its `appName`, `appDir` and `engine` are those above.
     pub lima: LimaOptions,
 }
 

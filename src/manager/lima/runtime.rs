@@ -50,7 +50,8 @@ crate::fetch::options_with_network! {
         pub vm_type: Option<VmType>,
         pub rosetta: Option<bool>,
         /// What runs containers in the VM.
-        pub engine: UserEngine,
+        #[serde(deserialize_with = "crate::manager::payload::given")]
+        pub engine: Option<UserEngine>,
         /// The engine's socket in the guest, for a template that has it elsewhere.
         pub engine_socket: Option<String>,
     } with image_variant
@@ -141,7 +142,7 @@ impl LimaRuntime {
     }
 
     pub fn engine(&self) -> UserEngine {
-        self.options.engine
+        self.options.engine.unwrap_or_default()
     }
 
     pub fn payload(&self) -> &'static Payload {

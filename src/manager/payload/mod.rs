@@ -21,6 +21,11 @@ pub enum UserEngine {
     Docker,
 }
 
+/// For an option: its absence is the default, `null` is none.
+pub fn given<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<UserEngine>, D::Error> {
+    UserEngine::deserialize(from).map(Some)
+}
+
 /// The facts of one engine.
 #[derive(Debug)]
 pub struct Payload {
