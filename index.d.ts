@@ -1161,7 +1161,10 @@ export interface ManagerStatus {
 export interface RuntimeChange {
   from: RuntimeType | 'none'
   to: RuntimeType
-  /** The application's containers that stay in the old runtime, as they are. */
+  /**
+   * The application's containers that stay in the old runtime, as they are; and those of the engine that a VM had before its
+   * `engine` was changed, as {@link LimaStatus} has them.
+   */
   left: ContainerInfo[]
 }
 
@@ -1339,8 +1342,9 @@ export interface LimaRuntimeOptions {
   resources?: Partial<VmResources>
   /**
    * The engine in the VM. Default: `'containerd'`. Another one for an existing VM takes effect at the next
-   * {@link LimaRuntimeManager.start}, which restarts the VM; what the first engine made stays on the VM's disk, and is
-   * found again when the option changes back.
+   * {@link LimaRuntimeManager.start}, which restarts the VM. What the first engine made stays on the VM's disk: its
+   * containers end, `left` of {@link LimaRuntimeManager.getStatus} lists them, and all of it is found again when the option
+   * changes back. The two share the disk's space, and no images.
    */
   engine?: UserEngine
   /** A Lima template (YAML file) to use instead of this package's own; it names its own image and containerd. */
@@ -1397,6 +1401,12 @@ export interface LimaStatus {
   resources?: VmResources
   /** On 127.0.0.1, while the VM runs. */
   sshPort?: number
+  /**
+   * Containers of the engine that the VM had before its `engine` was changed, as they were when that engine was put to rest,
+   * and ended since; `own` ones carry this application's label. At most 1,000, and none of an engine that did not answer then:
+   * what it holds is there all the same. Absent when there are none.
+   */
+  left?: (ContainerInfo & { own: boolean })[]
 }
 
 /** Answer of {@link LimaRuntimeManager.getVMInfo}. */
@@ -1659,21 +1669,33 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   /** The absolute path of our own `lima` program, which touches only this application's VM. */
   getLimaPath(): string
 
-  /** The absolute path of our own `nerdctl` program, which talks to this application's containerd and never prompts. */
+  /**
+   * The absolute path of our own `nerdctl` program, which talks to this application's containerd and never prompts.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is Docker
+   */
   getNerdctlPath(): string
 
-  /** The absolute path to which containerd's socket is forwarded. */
+  /**
+   * The absolute path to which containerd's socket is forwarded.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is Docker
+   */
   getContainerdSocketPath(): string
 
   /**
    * The absolute path of our own `docker` program, there with `engine: 'docker'`. It only ever touches this application's
    * VM.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is containerd
    */
   getDockerPath(): string
 
   /**
    * The absolute path of the Docker Engine's socket on this computer, for programs that speak Docker's API. With `engine:
    * 'docker'` it is served from {@link start} on while the application lives, for this user alone.
+   *
+   * @throws `NOT_INSTALLED` when the VM's engine is containerd
    */
   getDockerSocketPath(): string
 }

@@ -3,6 +3,7 @@ import type * as api from '../index'
 import {
   apart,
   callback,
+  dated,
   flag,
   inputBytes,
   invoke,
@@ -272,8 +273,4 @@ export class LimaContainerAdapter extends ContainerAdapter implements api.LimaCo
     await this.#manager.start(p)
     await super.initialize(p)
   }
-}
-
-function dated<T extends { created: unknown }>(value: T): T & { created: Date } {
-  return Object.assign(value, { created: new Date(value.created as number) })
 }

@@ -118,6 +118,11 @@ export function callback<P>(field: string, f: ((event: P) => void) | undefined):
   }
 }
 
+/** What crossed as milliseconds, or went through JSON. */
+export function dated<T extends { created: unknown }>(value: T): T & { created: Date } {
+  return Object.assign(value, { created: new Date(value.created as number | string) })
+}
+
 /** Checks JavaScript types; the core checks values. `field` is what the caller wrote. */
 export function string(field: string, value: unknown): string {
   if (typeof value !== 'string') throw invalid(field, `must be a string, not ${kind(value)}`)

@@ -3,6 +3,7 @@ import type * as api from '../index'
 import {
   apart,
   callback,
+  dated,
   inputBytes,
   invoke,
   invokeAndWarn,
@@ -40,6 +41,11 @@ export function engineOf(manager: LimaRuntimeManager): Adapter {
   return (natives.get(manager) as LimaManager).adapter()
 }
 
+function withDates(status: api.LimaStatus): api.LimaStatus {
+  status.left?.map(dated)
+  return status
+}
+
 /** Documented in index.d.ts. */
 export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> implements api.LimaRuntimeManager {
   readonly #native: LimaManager
@@ -64,7 +70,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async getStatus(options?: api.CallOptions): Promise<api.LimaStatus> {
-    return JSON.parse(await invoke(options, (call) => this.#native.status(call)))
+    return withDates(JSON.parse(await invoke(options, (call) => this.#native.status(call))))
   }
 
   async getVMInfo(options?: api.CallOptions): Promise<api.VmInfo> {
@@ -175,7 +181,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   async #refreshState(): Promise<void> {
     if (this.listenerCount('state') === 0) return
     const status = await this.getStatus().catch(() => undefined)
-    if (status) callback<api.LimaStatus>('state', (s) => this.#emitState(s))?.(JSON.stringify(status))
+    if (status) callback<api.LimaStatus>('state', (s) => this.#emitState(withDates(s)))?.(JSON.stringify(status))
   }
 
   #emitState(status: api.LimaStatus): void {
@@ -198,22 +204,23 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   getNerdctlPath(): string {
-    return this.#path('nerdctl')
+    return this.#path('nerdctl', 'containerd')
   }
 
   getContainerdSocketPath(): string {
-    return this.#path('containerdSocket')
+    return this.#path('containerdSocket', 'containerd')
   }
 
   getDockerPath(): string {
-    return this.#path('docker')
+    return this.#path('docker', 'docker')
   }
 
   getDockerSocketPath(): string {
-    return this.#path('dockerSocket')
+    return this.#path('dockerSocket', 'docker')
   }
 
-  #path(name: keyof Paths): string {
+  #path(name: keyof Paths, engine?: api.UserEngine): string {
+    if (engine) callSync(() => this.#native.mustHave(JSON.stringify(engine)))
     return (JSON.parse(callSync(() => this.#native.paths())) as Paths)[name]
   }
 }

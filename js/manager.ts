@@ -31,6 +31,8 @@ interface Backend {
   start(mayDownload: () => Promise<boolean>, p: Steps): Promise<void>
   /** Absent where the engine is not ours to stop. */
   stop?(p: api.Progress | undefined): Promise<void>
+  /** The application's containers in an engine that this one replaced. */
+  left?(): Promise<api.ContainerInfo[]>
   suspend?(): void
   resume?(): Promise<void>
 }
@@ -301,6 +303,10 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         await runtime.initialize(p)
       },
       stop: (p) => manager.stop(p),
+      async left() {
+        const { left = [] } = await manager.getStatus()
+        return left.filter(({ own }) => own).map(({ own: _, ...container }) => container)
+      },
       suspend: () => manager.notifySuspend(),
       resume: () => manager.notifyResume(),
     }
@@ -340,9 +346,10 @@ function notInstalled(name: string): RuntimeError {
 
 /** The result of a switch: the old engine's containers stay where they are. */
 async function changeEvent(from: Backend | undefined, to: Backend, label: string): Promise<api.RuntimeChange> {
-  if (!from) return { from: 'none', to: to.type, left: [] }
+  const resting = (await to.left?.().catch(() => [])) ?? []
+  if (!from) return { from: 'none', to: to.type, left: resting }
   const ours = { all: true, filters: { label: [`lima-runtime.app=${label}`] }, timeoutMs: LIST_TIMEOUT_MS }
   // An engine that no longer answers has nothing to list.
   const left = await from.runtime.listContainers(ours).catch(() => [])
-  return { from: from.type, to: to.type, left }
+  return { from: from.type, to: to.type, left: [...left, ...resting] }
 }

@@ -2,31 +2,52 @@
 // listens in this guest. What Lima and root would do in it (unpacking, systemd) is made up; tests with a real VM do that.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { chmodSync, existsSync, readFileSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { IMAGES, sharedEngine } from '../support/engine.mjs'
 import { limaRig, missing, ordinaryUser, rejected } from '../support/lima.mjs'
+import { waitFor } from '../support/wait.mjs'
 
 const skip = missing()
 
-/** The shared dockerd's socket, for a user who may not open that. */
+/** The shared dockerd's socket, for a user who may not open that. It can hang, or be gone, as a daemon that has failed. */
 async function relay(t, path) {
-  const server = createServer({ allowHalfOpen: true }, (client) => {
-    const engine = connect({ path: sharedEngine().socket, allowHalfOpen: true })
-    for (const [from, to] of [
-      [client, engine],
-      [engine, client],
-    ]) {
-      from.pipe(to)
-      from.on('error', () => to.destroy())
-    }
-  })
-  await new Promise((resolve) => server.listen(path, resolve))
-  chmodSync(path, 0o777)
-  t.after(() => server.close())
-  return path
+  let [server, hangs] = [undefined, false]
+  const clients = new Set()
+  const close = async () => {
+    const closed = new Promise((resolve) => server.close(resolve))
+    for (const client of clients) client.destroy()
+    await closed
+  }
+  const open = async () => {
+    server = createServer({ allowHalfOpen: true }, (client) => {
+      clients.add(client)
+      client.on('close', () => clients.delete(client))
+      client.on('error', () => {})
+      if (hangs) return client.resume()
+      const engine = connect({ path: sharedEngine().socket, allowHalfOpen: true })
+      for (const [from, to] of [
+        [client, engine],
+        [engine, client],
+      ]) {
+        from.pipe(to)
+        from.on('error', () => to.destroy())
+      }
+      client.on('close', () => engine.destroy())
+    })
+    await new Promise((resolve) => server.listen(path, resolve))
+    chmodSync(path, 0o777)
+  }
+  await open()
+  t.after(close)
+  /** A daemon that ends, closes what it had. */
+  const hang = (yes) => {
+    hangs = yes
+    for (const client of yes ? [] : clients) client.destroy()
+  }
+  return { path, close, open, hang }
 }
 
 test('a Docker Engine in the VM: adapter, socket, program, context, and the way back to containerd', {
@@ -34,7 +55,7 @@ test('a Docker Engine in the VM: adapter, socket, program, context, and the way 
   timeout: 300_000,
 }, async (t) => {
   const rig = await limaRig(t)
-  const engineSocket = await relay(t, join(rig.dir, 'engine.sock'))
+  const { path: engineSocket } = await relay(t, join(rig.dir, 'engine.sock'))
   const options = { ...rig.options, engine: 'docker', engineSocket }
   const { ask } = rig.app()
   const call = (method, ...args) => ask({ options, method, args })
@@ -80,7 +101,10 @@ test('a Docker Engine in the VM: adapter, socket, program, context, and the way 
   const curl = (path) => run('curl', '-sS', '--max-time', '30', '--unix-socket', socket, `http://d${path}`)
   const pong = await curl('/_ping')
   assert.equal(pong.stdout, 'OK', pong.stderr)
-  await rejected(call('execNerdctl', ['ps']), 'NOT_INSTALLED')
+  for (const [method, ...args] of [['execNerdctl', ['ps']], ['getNerdctlPath'], ['getContainerdSocketPath']]) {
+    const { message } = await rejected(call(method, ...args), 'NOT_INSTALLED')
+    assert.match(message, /There is no nerdctl in the VM: its engine is the Docker engine/)
+  }
   assert.match(await call('execDocker', ['--version']), /^Docker version /)
   assert.match((await run(await call('getDockerPath'), '--version')).stdout, /^Docker version /)
 
@@ -98,19 +122,125 @@ test('a Docker Engine in the VM: adapter, socket, program, context, and the way 
   await rejected(adapter('listContainers'), 'VM_NOT_RUNNING')
   assert.notEqual((await curl('/_ping')).status, 0)
 
-  // The other engine: the VM is restarted with it, and told to let the first one rest.
+  // The other engine: the VM is restarted with it, and told to let the first one rest. What that holds is listed.
   await call('start')
+  const [own, other] = ['own', 'other'].map((name) => `left-${name}-${process.pid}`)
+  const { api } = sharedEngine()
+  t.after(() => Promise.all([own, other].map((name) => api('DELETE', `/containers/${name}?force=1`).catch(() => {}))))
+  await adapter('startContainer', { name: own, image: IMAGES.busybox, command: ['sleep', '1000'] })
+  await call('execDocker', [
+    '-H',
+    `unix://${engineSocket}`,
+    'create',
+    '--name',
+    other,
+    '--label',
+    'a="b\\c"',
+    IMAGES.busybox,
+    'true',
+  ])
+  assert.equal((await call('getStatus')).left, undefined)
+  const bin = (name) => existsSync(join(rig.options.dataDir, 'bin', name))
+  assert.deepEqual([bin('docker'), bin('nerdctl')], [true, false])
   const back = { ...rig.options }
   await ask({ options: back, method: 'start' })
+  assert.deepEqual([bin('docker'), bin('nerdctl')], [false, true])
   assert.match(yaml(), /containerd:\n(?: {2}.*\n)* {2}system: true\n/)
   const said = readFileSync(join(rig.options.dataDir, 'guest.log'), 'utf8')
   assert.match(said, /disable --now[\s\S]*docker\.socket docker\.service/)
-  await rejected(ask({ options: back, method: 'execDocker', args: [['ps']] }), 'NOT_INSTALLED')
+  const { left } = await ask({ options: back, method: 'getStatus' })
+  const kept = (name) => left.find((container) => container.name === name)
+  assert.deepEqual([kept(own).own, kept(own).state, kept(own).image], [true, 'exited', IMAGES.busybox])
+  assert.ok(kept(own).created instanceof Date)
+  assert.equal(kept(other).own, false)
+  for (const [method, ...args] of [['execDocker', ['ps']], ['getDockerPath'], ['getDockerSocketPath']]) {
+    const { message } = await rejected(ask({ options: back, method, args }), 'NOT_INSTALLED')
+    assert.match(message, /There is no docker in the VM: its engine is containerd/)
+  }
   await rejected(ask({ options: back, method: 'registerDockerContext' }), 'NOT_INSTALLED')
 
-  await ask({ options: back, method: 'delete' })
+  // And back: there it is again.
+  await ask({ options: back, method: 'stop' })
+  await call('start')
+  assert.equal((await call('getStatus')).left, undefined)
+  assert.ok((await adapter('listContainers', { all: true })).some(({ name }) => name === own))
+
+  // A manager of runtimes tells of the application's own. There is no containerd in this guest that could have held them.
+  const noted = join(rig.vm, 'lima-runtime.left.json')
+  writeFileSync(noted, readFileSync(noted, 'utf8').replace('"engine":"docker"', '"engine":"containerd"'))
+  const { engine, ...lima } = options
+  const { said: changes, status } = await ask({ method: 'changes', args: [{ preferred: 'lima', engine, lima }] })
+  assert.equal(status.engine, 'docker')
+  const [{ from, to, left: ours }] = changes
+  assert.deepEqual([from, to], ['none', 'lima'])
+  assert.ok(ours.some(({ name }) => name === own) && !ours.some(({ name }) => name === other))
+  assert.ok(!('own' in ours[0]))
+
+  await call('delete')
   await call('uninstall')
   assert.ok(!existsSync(socket))
+})
+
+test('a daemon that is dead, that hangs, or that has no room: mended without another boot, or named', {
+  skip,
+  timeout: 600_000,
+}, async (t) => {
+  const rig = await limaRig(t)
+  const daemon = await relay(t, join(rig.dir, 'engine.sock'))
+  const options = { ...rig.options, engine: 'docker', engineSocket: daemon.path }
+  const { ask } = rig.app()
+  const call = (method, ...args) => ask({ options, method, args })
+  const at = (name) => join(rig.options.dataDir, name)
+  const boots = () => readFileSync(at('boots'), 'utf8').trim().split('\n').length
+  const restarts = () => readFileSync(at('guest.log'), 'utf8').split('systemctl restart docker.service').length - 1
+  const finding = async () => (await call('diagnose')).find(({ id }) => id === 'docker')
+  await call('start')
+  assert.deepEqual([boots(), restarts()], [1, 0])
+  assert.equal((await finding()).status, 'ok')
+
+  const faults = {
+    dead: { breaks: daemon.close, mends: daemon.open },
+    hangs: { breaks: () => daemon.hang(true), mends: () => daemon.hang(false) },
+  }
+  for (const [name, { breaks, mends }] of Object.entries(faults)) {
+    const before = restarts()
+    await breaks()
+    const found = await finding()
+    assert.equal(found.status, 'fail', name)
+    assert.match(found.detail, /docker\.service: masked, masked, inactive, dead/, name)
+    assert.match(found.hint, /start\(\)/, name)
+    const started = call('start')
+    await waitFor(`a restart of the daemon that ${name}`, () => restarts() > before, { timeoutMs: 180_000 })
+    await mends()
+    await started
+    assert.equal(boots(), 1, name)
+    assert.equal((await finding()).status, 'ok', name)
+  }
+
+  // No room for what it writes: said at once, with what to do, and the VM is left as it is.
+  writeFileSync(at('guest-full'), '')
+  const full = await rejected(call('start'), 'DISK_FULL')
+  assert.match(full.message, /the VM's disk is full/)
+  assert.equal(boots(), 1)
+  await daemon.close()
+  const found = await finding()
+  assert.match(found.detail, /the VM's disk is full/)
+  assert.match(found.hint, /configure\(\)/)
+  rmSync(at('guest-full'))
+  await daemon.open()
+  await call('start')
+  assert.equal(boots(), 1)
+
+  // What is collected names the engine and has its log.
+  const archive = await call('collectDiagnostics', join(rig.home, 'diagnostics.tar.gz'))
+  const held = (name) =>
+    rig.run('tar', ['-xzOf', archive, `lima-runtime-diagnostics/${name}`], { encoding: 'utf8' }).stdout
+  assert.equal(JSON.parse(held('about.json')).engine, 'docker')
+  assert.match(held('guest/docker.log'), /dockerd: what it said last/)
+
+  // The daemon first, so that restart policies stay as they are; then the containers.
+  await call('stop')
+  assert.match(readFileSync(at('guest.log'), 'utf8'), /systemctl stop[\s\S]*docker\.socket docker\.service\n$/)
 })
 
 const rejectable = () => ({ name: `not-made-${process.pid}`, image: IMAGES.busybox })
@@ -124,5 +254,24 @@ test('an engine that there is not is refused, and nothing is touched', { skip },
       (e) => e,
     )
     assert.equal(error?.code, 'INVALID_ARGUMENT', `${engine}`)
+    assert.equal(error.details.field, 'engine', `${engine}`)
   }
+  assert.ok(!existsSync(rig.options.dataDir))
+})
+
+test('a data directory too long for the socket is refused before anything is there', { skip }, async (t) => {
+  const rig = await limaRig(t)
+  const { ask } = rig.app()
+  const dataDir = join(rig.dir, 'd'.repeat(100))
+  for (const method of ['install', 'initialize', 'start']) {
+    const error = await rejected(
+      ask({ options: { ...rig.options, engine: 'docker', dataDir }, method }),
+      'PATH_TOO_LONG',
+    )
+    assert.equal(error.details.path, join(dataDir, 'sock', 'docker.sock'))
+    assert.equal(error.details.limit, 107)
+    assert.match(error.message, /a socket's path at most 107/)
+  }
+  assert.ok(!existsSync(dataDir))
+  assert.equal(rig.server.requests().length, 0)
 })

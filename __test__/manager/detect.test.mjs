@@ -51,6 +51,25 @@ const answered = (found, type) => found[type] && found
 const unix = (path) => `unix://${path}`
 const nowhere = () => ({ address: join(tempDir('none'), 'containerd.sock') })
 
+test('the engine of User mode, and what would be fetched for it', async () => {
+  for (const engine of ['containerd', 'docker']) {
+    const lima = (await look({ engine, containerd: nowhere() })).of('lima')
+    assert.equal(lima.engine, engine)
+    // Root gets no VM.
+    if (process.getuid() === 0) continue
+    const archive = engine === 'docker' ? 'docker' : 'nerdctl'
+    assert.deepEqual(lima.downloads.map(({ component }) => component).sort(), ['image', 'lima', archive].sort())
+  }
+  assert.equal((await look({ containerd: nowhere() })).of('lima').engine, 'containerd')
+  // The VM's own option is the closer one.
+  assert.equal((await look({ engine: 'docker', lima: { engine: 'containerd' } })).of('lima').engine, 'containerd')
+  assert.equal((await look({ containerd: nowhere() })).of('docker').engine, undefined)
+  for (const engine of ['podman', '', null, 7]) {
+    assert.throws(() => new ContainerManager({ engine }), { code: 'INVALID_ARGUMENT', details: { field: 'engine' } })
+    assert.throws(() => new ContainerManager({ lima: { engine } }), { code: 'INVALID_ARGUMENT' })
+  }
+})
+
 test('a docker socket that hangs', async (t) => {
   const path = await hung(t, join(tempDir('hung'), 'docker.sock'))
   const found = await look({ docker: { host: unix(path) }, containerd: nowhere() })

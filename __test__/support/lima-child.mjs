@@ -2,7 +2,7 @@
 // asked over IPC: `{ id, options, method, args, abortAfterMs? }`, answered with `{ id, value }` or `{ id, error }`.
 import { createRequire } from 'node:module'
 
-const { LimaContainerAdapter, LimaRuntimeManager } = createRequire(import.meta.url)(process.argv[2])
+const { ContainerManager, LimaContainerAdapter, LimaRuntimeManager } = createRequire(import.meta.url)(process.argv[2])
 const managers = new Map()
 const warnings = []
 process.on('warning', ({ name, code, message }) => warnings.push({ name, code, message }))
@@ -35,6 +35,13 @@ const run = {
   events: (m) => m.events.splice(0),
   warnings: () => warnings.splice(0),
   adapter: (m, [method, ...args]) => new LimaContainerAdapter(m.lima)[method](...args),
+  /** What a manager of runtimes says when it comes to this VM. */
+  changes: async (_, [options]) => {
+    const [manager, said] = [new ContainerManager(options), []]
+    manager.on('runtime-changed', (change) => said.push(change))
+    await manager.initialize()
+    return { said, status: manager.getStatus() }
+  },
   progress: async (m, [method, options]) => {
     const events = []
     await m.lima[method]({ ...options, onProgress: (event) => events.push(event) })

@@ -109,7 +109,14 @@ export const mirrored = (url) => url.replace(/^https?:\//, '')
 
 /** Manifest text of one version each: `{ lima: { 'linux-x64': [{ url, body? , sha256?, size? }] } }`. */
 export function manifestOf(components, versions = {}) {
-  const version = { lima: LIMA_VERSION, 'nerdctl-full': '2.1.6', nerdctl: '2.1.6', docker: '29.8.1', image: '24.04', ...versions }
+  const version = {
+    lima: LIMA_VERSION,
+    'nerdctl-full': '2.1.6',
+    nerdctl: '2.1.6',
+    docker: '29.8.1',
+    image: '24.04',
+    ...versions,
+  }
   const source = ({ body, ...rest }) => (body ? { sha256: sha256(body), size: body.length, ...rest } : rest)
   return {
     schema: 1,

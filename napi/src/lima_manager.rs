@@ -149,6 +149,12 @@ methods! {
             promise(env, async move { runtime.uninstall(call.1, &call.0).await })
         }
 
+        /// Throws where the VM has another engine.
+        #[napi(ts_args_type = "engine: string")]
+        pub fn must_have(&self, engine: Json<UserEngine>) -> Result<()> {
+            self.runtime.must_have(engine.0).or_throw()
+        }
+
         #[napi(ts_return_type = "string")]
         pub fn paths(&self) -> Json<LimaPaths> {
             Json(self.runtime.paths())

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{endpoint::Endpoint, tls::Tls};
 use crate::{
+    engine::types::APP_LABEL,
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::disk,
@@ -29,6 +30,8 @@ struct Config {
 #[serde(rename_all = "PascalCase")]
 struct Meta {
     endpoints: Endpoints,
+    #[serde(default)]
+    metadata: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -78,35 +81,37 @@ pub(super) fn endpoint(docker_dir: &Path, name: &str) -> Result<Endpoint> {
 /// What `docker context ls` shows of ours.
 const DESCRIPTION: &str = "Docker Engine of lima-runtime";
 
-/// Describes the engine at the socket `path` under `name` for the docker CLI, with `current` as the one to use. `NAME_IN_USE`
-/// where another engine has the name, `INVALID_ARGUMENT name` for what is none.
-pub(super) fn register(docker_dir: &Path, name: &str, path: &Path, current: bool) -> Result<()> {
+/// Describes the engine at the socket `path` under `name` for the docker CLI, with `current` as the one to use. A context of
+/// the application `app` whose socket has gone is led here. `NAME_IN_USE` where another engine has the name, `INVALID_ARGUMENT
+/// name` for what is none, `INVALID_STATE` for files that cannot be changed safely; then nothing is.
+pub(super) fn register(docker_dir: &Path, name: &str, path: &Path, app: &str, current: bool) -> Result<()> {
     check_name(name)?;
     let host = format!("unix://{}", path.display());
     let file = meta_file(docker_dir, name);
-    match described(&file) {
-        Ok(Some(there)) if there != host => {
-            let text = format!("The docker context {name:?} leads to another engine: {there}");
-            return Err(Error::new(ErrorCode::NameInUse, text)
-                .hint("Choose another name, or remove it with `docker context rm`.")
-                .detail("name", name));
-        }
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            if let Some(dir) = file.parent() {
-                std::fs::create_dir_all(dir).map_err(|e| Error::io(e, "creating", dir))?;
-            }
-            let endpoint = json!({ "Host": host, "SkipTLSVerify": false });
-            let meta = json!({
-                "Name": name,
-                "Metadata": { "Description": DESCRIPTION },
-                "Endpoints": { "docker": endpoint },
-            });
-            disk::write_json(&file, &meta)?;
-        }
-        Err(e) => return Err(Error::io(e, "reading", &file)),
+    let config = if current { with_current(docker_dir, Some(name), None)? } else { None };
+    let there = described(&file)?;
+    let ours = there.as_ref().is_some_and(|there| {
+        let stale = there.host.strip_prefix("unix://").is_some_and(|old| std::fs::symlink_metadata(old).is_err());
+        there.host == host || (stale && there.app.as_deref() == Some(app))
+    });
+    if let Some(there) = there.as_ref().filter(|_| !ours) {
+        let text = format!("The docker context {name:?} leads to another engine: {:?}", there.host);
+        return Err(Error::new(ErrorCode::NameInUse, text)
+            .hint("Choose another name, or remove it with `docker context rm`.")
+            .detail("name", name));
     }
-    if current { set_current(docker_dir, Some(name), None) } else { Ok(()) }
+    if there.is_none_or(|there| there.host != host) {
+        if let Some(dir) = file.parent() {
+            std::fs::create_dir_all(dir).map_err(|e| Error::io(e, "creating", dir))?;
+        }
+        let meta = json!({
+            "Name": name,
+            "Metadata": { "Description": DESCRIPTION, APP_LABEL: app },
+            "Endpoints": { "docker": { "Host": host, "SkipTLSVerify": false } },
+        });
+        disk::write_json(&file, &meta)?;
+    }
+    config.map_or(Ok(()), |(path, config)| disk::write_json(&path, &config))
 }
 
 /// Takes away what [`register`] made of that name for the socket `path`, and nothing else.
@@ -114,9 +119,11 @@ pub(super) fn unregister(docker_dir: &Path, name: &str, path: &Path) -> Result<(
     check_name(name)?;
     let file = meta_file(docker_dir, name);
     let host = format!("unix://{}", path.display());
-    if described(&file).is_ok_and(|there| there.is_some_and(|there| there == host)) {
+    if described(&file)?.is_some_and(|there| there.host == host) {
         // The CLI complains of a current context that is not there.
-        set_current(docker_dir, None, Some(name))?;
+        if let Some((path, config)) = with_current(docker_dir, None, Some(name))? {
+            disk::write_json(&path, &config)?;
+        }
         disk::remove(file.parent().unwrap_or(&file))?;
     }
     Ok(())
@@ -140,36 +147,64 @@ fn meta_file(docker_dir: &Path, name: &str) -> PathBuf {
     docker_dir.join("contexts/meta").join(id(name)).join("meta.json")
 }
 
-/// Where a context leads; `None` where there is none of that name.
-fn described(file: &Path) -> std::io::Result<Option<String>> {
-    let text = match std::fs::read(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let meta: Option<Meta> = serde_json::from_slice(&text).ok();
-    Ok(Some(meta.and_then(|meta| meta.endpoints.docker).map(|docker| docker.host).unwrap_or_default()))
+/// A context of somebody's.
+struct There {
+    host: String,
+    /// The application that had it written.
+    app: Option<String>,
 }
 
-/// Changes one field of `config.json` and keeps the others: to `name`, or to none where it is `only`.
-fn set_current(docker_dir: &Path, name: Option<&str>, only: Option<&str>) -> Result<()> {
+/// `None` where there is none in that file.
+fn described(file: &Path) -> Result<Option<There>> {
+    let Some((_, text)) = contents(file)? else { return Ok(None) };
+    let meta: Option<Meta> = serde_json::from_slice(&text).ok();
+    let app = meta.as_ref().and_then(|meta| meta.metadata.get(APP_LABEL)?.as_str().map(Into::into));
+    let host = meta.and_then(|meta| meta.endpoints.docker).map(|docker| docker.host).unwrap_or_default();
+    Ok(Some(There { host, app }))
+}
+
+/// What a file of docker's holds, and where it really is: often where a person keeps such files, with a link to it. A link
+/// that leads nowhere is refused: a file in its place would hide the one that a disk, not mounted now, has.
+fn contents(path: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match std::fs::read(&real) {
+        Ok(text) => Ok(Some((real, text))),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "reading", &real)),
+        Err(_) if std::fs::symlink_metadata(path).is_err() => Ok(None),
+        Err(_) => {
+            let text = format!("{} is a link to a file that is not there", path.display());
+            Err(Error::new(ErrorCode::InvalidState, text)
+                .hint("Bring the file back, or remove the link.")
+                .detail("path", path.display().to_string()))
+        }
+    }
+}
+
+/// `config.json` with one field changed and the others kept: to `name`, or to none where it is `only`. `None` where it is so.
+fn with_current(
+    docker_dir: &Path,
+    name: Option<&str>,
+    only: Option<&str>,
+) -> Result<Option<(PathBuf, Map<String, Value>)>> {
     let path = docker_dir.join("config.json");
-    // Often a link to where a person keeps such files.
-    let path = std::fs::canonicalize(&path).unwrap_or(path);
-    let mut config = match std::fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Map::new(),
-        Err(e) => return Err(Error::io(e, "reading", &path)),
-        Ok(text) => serde_json::from_slice(&text).map_err(|e| {
-            let text = format!("{} cannot be understood, and is left as it is: {e}", path.display());
-            Error::new(ErrorCode::InvalidState, text).hint("Mend it, or choose the context by `docker context use`.")
-        })?,
+    let (path, mut config) = match contents(&path)? {
+        None => (path, Map::new()),
+        Some((path, text)) => match serde_json::from_slice(&text) {
+            Ok(config) => (path, config),
+            Err(e) => {
+                let text = format!("{} cannot be understood, and is left as it is: {e}", path.display());
+                return Err(Error::new(ErrorCode::InvalidState, text)
+                    .hint("Mend it, or choose the context by `docker context use`."));
+            }
+        },
     };
     let there = config.get(CURRENT).and_then(Value::as_str);
     match (name, only) {
         (Some(name), _) if there != Some(name) => _ = config.insert(CURRENT.to_owned(), name.into()),
         (None, Some(only)) if there == Some(only) => _ = config.remove(CURRENT),
-        _ => return Ok(()),
+        _ => return Ok(None),
     }
-    disk::write_json(&path, &config)
+    Ok(Some((path, config)))
 }
 
 fn id(name: &str) -> String {
@@ -236,16 +271,16 @@ pub(super) mod tests {
         std::fs::write(&config, r#"{"auths":{"x":{}},"credsStore":"osxkeychain"}"#).unwrap();
         std::os::unix::fs::symlink(&config, docker.join("config.json")).unwrap();
         let (ours, other) = (Path::new("/d/sock/docker.sock"), Path::new("/e/sock/docker.sock"));
-        register(&docker, "kai", ours, false).unwrap();
+        register(&docker, "kai", ours, "app", false).unwrap();
         assert_eq!(current(&docker), None, "nobody asked for it");
         assert_eq!(endpoint(&docker, "kai").unwrap(), Endpoint::Unix(ours.into()));
-        register(&docker, "kai", ours, true).unwrap();
+        register(&docker, "kai", ours, "app", true).unwrap();
         assert_eq!(current(&docker).as_deref(), Some("kai"));
         assert!(docker.join("config.json").is_symlink());
         let kept: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
         assert_eq!((&kept["auths"], &kept["credsStore"]), (&json!({ "x": {} }), &"osxkeychain".into()));
 
-        assert_eq!(register(&docker, "kai", other, true).unwrap_err().code(), ErrorCode::NameInUse);
+        assert_eq!(register(&docker, "kai", other, "another app", true).unwrap_err().code(), ErrorCode::NameInUse);
         unregister(&docker, "kai", other).unwrap();
         assert_eq!(current(&docker).as_deref(), Some("kai"), "it is not the other one's to remove");
         unregister(&docker, "kai", ours).unwrap();
@@ -254,12 +289,65 @@ pub(super) mod tests {
         assert!(endpoint(&docker, "kai").is_err());
 
         std::fs::write(&config, "{").unwrap();
-        assert_eq!(register(&docker, "kai", ours, true).unwrap_err().code(), ErrorCode::InvalidState);
+        assert_eq!(register(&docker, "kai", ours, "app", true).unwrap_err().code(), ErrorCode::InvalidState);
         assert_eq!(std::fs::read(&config).unwrap(), b"{");
         for name in ["", "k", "default", "a/b", "../x", "-k", "k x", "é1"] {
-            let e = register(&docker, name, ours, false).unwrap_err();
+            let e = register(&docker, name, ours, "app", false).unwrap_err();
             assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("name")), "{name}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_context_of_this_application_is_led_to_its_new_place_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (docker, place) = (dir.path().join(".docker"), dir.path().join("old.sock"));
+        let new = Path::new("/new/sock/docker.sock");
+        let leads_to = |name: &str| endpoint(&docker, name).unwrap();
+        register(&docker, "kai", &place, "app", true).unwrap();
+        let refused = |app: &str, name: &str| {
+            let before = std::fs::read(meta_file(&docker, name)).unwrap();
+            assert_eq!(register(&docker, name, new, app, true).unwrap_err().code(), ErrorCode::NameInUse);
+            assert_eq!(std::fs::read(meta_file(&docker, name)).unwrap(), before);
+            assert_eq!(current(&docker).as_deref(), Some("kai"));
+        };
+        refused("another app", "kai");
+        // Another VM of this application is served there.
+        let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
+        refused("app", "kai");
+        drop(listener);
+        std::fs::remove_file(&place).unwrap();
+        register(&docker, "kai", new, "app", false).unwrap();
+        assert_eq!(leads_to("kai"), Endpoint::Unix(new.into()));
+        // Of a person's making, and what cannot be understood.
+        write_context(&docker, "mine", r#"{"Host":"unix:///gone.sock"}"#);
+        refused("app", "mine");
+        std::fs::write(meta_file(&docker, "mine"), "{").unwrap();
+        refused("app", "mine");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_left_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (docker, away) = (dir.path().join(".docker"), dir.path().join("unmounted/config.json"));
+        std::fs::create_dir(&docker).unwrap();
+        let (ours, config) = (Path::new("/d/sock/docker.sock"), docker.join("config.json"));
+        std::os::unix::fs::symlink(&away, &config).unwrap();
+        assert_eq!(register(&docker, "kai", ours, "app", true).unwrap_err().code(), ErrorCode::InvalidState);
+        assert_eq!(std::fs::read_link(&config).unwrap(), away);
+        assert!(endpoint(&docker, "kai").is_err(), "half of it was done");
+        // Nobody asked for the current one to change.
+        register(&docker, "kai", ours, "app", false).unwrap();
+        assert!(unregister(&docker, "kai", ours).is_err());
+        std::fs::remove_file(&config).unwrap();
+        unregister(&docker, "kai", ours).unwrap();
+        // The context's own file.
+        let meta = meta_file(&docker, "kai");
+        std::fs::create_dir_all(meta.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&away, &meta).unwrap();
+        assert_eq!(register(&docker, "kai", ours, "app", false).unwrap_err().code(), ErrorCode::InvalidState);
+        assert!(meta.is_symlink());
     }
 
     #[test]

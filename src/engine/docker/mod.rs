@@ -84,7 +84,7 @@ pub use endpoint::Endpoint;
 pub use search::{Probe, probe};
 pub use ssh::SshTarget;
 pub use tls::Tls;
-pub use vm::{Vm, ready};
+pub use vm::{Vm, containers_in, ready};
 
 /// `new DockerAdapter(options)`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -115,8 +115,8 @@ pub fn adapter_in(vm: Vm, app: &str) -> Adapter {
 }
 
 /// Describes the engine at a socket of this computer for the docker CLI. Reads and writes files: not for an async thread.
-pub fn register_context(name: &str, socket: &Path, current: bool) -> Result<()> {
-    context::register(&docker_dir()?, name, socket, current)
+pub fn register_context(name: &str, socket: &Path, app: &str, current: bool) -> Result<()> {
+    context::register(&docker_dir()?, name, socket, app, current)
 }
 
 /// Takes away what [`register_context`] made.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{api::Api, endpoint::Endpoint, guest_socket::GuestSocket, system};
+use super::{api::Api, containers, endpoint::Endpoint, guest_socket::GuestSocket, system};
 use crate::{
-    engine::{host::Host, types::RuntimeType},
+    engine::{
+        host::Host,
+        types::{ContainerInfo, ListOptions, RuntimeType},
+    },
     error::{Error, ErrorCode, Result},
     guest::Guest,
 };
@@ -30,6 +33,11 @@ impl Vm {
 pub async fn ready(guest: Arc<dyn Guest>, socket: &str) -> Result<()> {
     let api = Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await.map_err(explained)?;
     system::info(api).await.map(drop).map_err(explained)
+}
+
+/// What the engine behind a guest's socket holds.
+pub async fn containers_in(guest: Arc<dyn Guest>, socket: &str, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
+    containers::list(Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await?, options).await
 }
 
 /// What to do about an engine in the VM that does not answer. The hints of an engine of the user's lead elsewhere.

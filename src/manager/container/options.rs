@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{docker::DockerOptions, types::RuntimeType},
-    manager::{lima::LimaOptions, payload::{UserEngine, given}},
+    manager::{
+        lima::LimaOptions,
+        payload::{UserEngine, given},
+    },
 };
 
 /// `ContainerManagerOptions` of the public API.

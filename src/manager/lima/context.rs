@@ -28,7 +28,8 @@ impl LimaRuntime {
     pub async fn register_docker_context(&self, options: ContextOptions, call: &Call) -> Result<()> {
         self.must_have(UserEngine::Docker)?;
         let (name, socket) = (self.context_name(options.name), self.paths().docker_socket);
-        call.run(None, task::blocking(move || docker::register_context(&name, &socket, options.current))).await
+        let app = self.app_name().to_owned();
+        call.run(None, task::blocking(move || docker::register_context(&name, &socket, &app, options.current))).await
     }
 
     /// Takes it away; a context of that name that leads elsewhere stays.

@@ -18,7 +18,7 @@ use crate::{
     },
     guest::{Guest, ssh::SshGuest},
     lima::{instance::Instance, limactl::Limactl, paths, template},
-    manager::payload::UserEngine,
+    manager::payload::{self, UserEngine},
     process::Command,
     task,
 };
@@ -189,16 +189,33 @@ impl LimaRuntime {
     }
 
     async fn engine_check(&self, guest: &SshGuest) -> Finding {
-        if self.engine() == UserEngine::Containerd {
-            return containerd(guest).await;
+        let found = match self.engine() {
+            UserEngine::Containerd => containerd(guest).await,
+            UserEngine::Docker => self.docker(guest).await,
+        };
+        if found.0 == Verdict::Fail
+            && matches!(tokio::time::timeout(ANSWER_TIMEOUT, payload::is_full(guest)).await, Ok(true))
+        {
+            return payload::disk_full(&found.1).into();
         }
+        found
+    }
+
+    async fn docker(&self, guest: &SshGuest) -> Finding {
         let probe = self.payload().probe(guest, self.engine_socket());
-        match tokio::time::timeout(ANSWER_TIMEOUT, probe).await {
-            Ok(Ok(())) => ok("answers"),
-            Ok(Err(e)) if self.payload().is_silent(&e) => fail(e.message(), RESTART_DOCKER),
-            Ok(Err(e)) => e.into(),
-            Err(_) => fail("the Docker engine does not answer in time", RESTART_DOCKER),
-        }
+        let silent = match tokio::time::timeout(ANSWER_TIMEOUT, probe).await {
+            Ok(Ok(())) => return ok("answers"),
+            Ok(Err(e)) if self.payload().is_silent(&e) => e.message().to_owned(),
+            Ok(Err(e)) => return e.into(),
+            Err(_) => "the Docker engine does not answer in time".to_owned(),
+        };
+        // What systemd knows of it, such as `masked`.
+        let unit = self.payload().daemon.last().copied().unwrap_or_default();
+        let show = ["systemctl", "show", "--value", "-p", "LoadState,UnitFileState,ActiveState,SubState", unit];
+        let known = answer(guest, Command::new(show).root()).await.unwrap_or_default();
+        let words: Vec<&str> = known.split_whitespace().collect();
+        let state = if words.is_empty() { String::new() } else { format!(" ({unit}: {})", words.join(", ")) };
+        fail(format!("{silent}{state}"), RESTART_DOCKER)
     }
 
     async fn guest_dns(&self, guest: &impl Guest) -> Finding {

@@ -22,10 +22,15 @@ use crate::{
 const DEFAULT_APP: &str = "kai";
 
 impl LimaRuntime {
+    /// The value of the application's label.
+    pub(super) fn label(&self) -> &str {
+        self.options().app_name.as_deref().unwrap_or(DEFAULT_APP)
+    }
+
     /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
     /// every call fails with `VM_NOT_RUNNING`.
     pub fn adapter(&self) -> Result<Adapter> {
-        let app = self.options().app_name.as_deref().unwrap_or(DEFAULT_APP).to_owned();
+        let app = self.label().to_owned();
         validate::app_name(&app)?;
         if self.engine() == UserEngine::Docker {
             return Ok(docker::adapter_in(

@@ -97,6 +97,8 @@ impl LimaRuntime {
         let call = &call.in_steps();
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, LOOKING);
+        #[cfg(unix)]
+        self.check_socket()?;
         let mut survey = Survey::default();
         // A repair reads every byte, but only once.
         if !options.repair {

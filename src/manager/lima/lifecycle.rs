@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
+    left,
     machine::{Machine, Plan, refuse_root},
     resources::HostResources,
-    socket::{Served, serve},
+    socket::{self, Served, serve},
 };
 use crate::{
     call::{CONTAINER_CALL, Call},
@@ -74,7 +75,8 @@ impl LimaRuntime {
                     }
                 }
                 let resources = machine.shape().await.map(VmResources::from).or_else(|| self.resources().ok());
-                Ok(Status { state, reason: reason.map(Into::into), lima_version, resources, ssh_port })
+                let left = left::read(instance, self.engine()).await;
+                Ok(Status { state, reason: reason.map(Into::into), lima_version, resources, ssh_port, left })
             }),
         )
         .await
@@ -113,6 +115,7 @@ impl LimaRuntime {
         // Refuses wrong settings before anything is changed.
         refuse_root()?;
         self.check_spaces(&self.resources()?, "resources.", None)?;
+        self.check_socket()?;
         let lima_home = self.choose_lima_home()?;
         let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
         self.remember_lima_home(&lima_home)?;
@@ -242,6 +245,11 @@ impl LimaRuntime {
         }
     }
 
+    /// `PATH_TOO_LONG` for a Docker socket that cannot be.
+    pub(super) fn check_socket(&self) -> Result<()> {
+        if self.engine() == UserEngine::Docker { socket::check(&self.paths().docker_socket) } else { Ok(()) }
+    }
+
     /// Serves the Docker socket from now on, if the engine is Docker.
     async fn serve_socket(&self) -> Result<()> {
         if self.engine() != UserEngine::Docker {
@@ -265,7 +273,9 @@ impl LimaRuntime {
         if let Some(lock) = lock {
             limactl = limactl.holding(std::sync::Arc::new(lock));
         }
-        Machine::new(limactl, self.instance(), self.engine()).with_socket(self.engine_socket())
+        Machine::new(limactl, self.instance(), self.engine())
+            .with_socket(self.engine_socket())
+            .of_app(self.label(), self.namespace())
     }
 
     /// `LIMA_HOME` in use, or the one for a first start, short enough for Lima's sockets.

@@ -7,7 +7,10 @@ use std::{
 
 use rustix::process::{Signal, geteuid};
 
-use super::repair::{State, Step, next_step, state};
+use super::{
+    left,
+    repair::{State, Step, next_step, state},
+};
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::owner,
@@ -44,6 +47,8 @@ pub struct Machine {
     payload: &'static Payload,
     /// The engine's, in the guest.
     socket: String,
+    /// The application's label, and containerd's namespace.
+    owner: (String, String),
     stall: Duration,
 }
 
@@ -61,6 +66,8 @@ const AGENT_SEARCH_TIME: Duration = Duration::from_secs(30);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a silent engine may still be starting; then it is restarted.
 const ENGINE_GRACE: Duration = Duration::from_secs(10);
+/// For one question to the engine: a daemon that hangs takes the connection and says nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host agent may take to answer; its socket exists a second after its pid file.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,7 +85,8 @@ const MAX_BOOTS: usize = 2;
 impl Machine {
     pub fn new(limactl: Limactl, name: &str, engine: UserEngine) -> Self {
         let (instance, payload) = (Instance::new(limactl.lima_home(), name), engine.payload());
-        Self { limactl, instance, payload, socket: payload.socket.into(), stall: STALL_TIMEOUT }
+        let (socket, owner) = (payload.socket.into(), Default::default());
+        Self { limactl, instance, payload, socket, owner, stall: STALL_TIMEOUT }
     }
 
     /// How long a booting guest may show no progress; for tests.
@@ -93,13 +101,27 @@ impl Machine {
         Self { socket: path.into(), ..self }
     }
 
+    /// Whose containers are noted when the engine is changed.
+    #[must_use]
+    pub fn of_app(self, label: &str, namespace: &str) -> Self {
+        Self { owner: (label.to_owned(), namespace.to_owned()), ..self }
+    }
+
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
 
     /// The engine that ran in the guest last. A VM of an earlier version has no record: it ran containerd.
     async fn engine(&self) -> UserEngine {
-        self.instance.engine().await.and_then(|name| UserEngine::parse(&name)).unwrap_or_default()
+        self.ran().await.0
+    }
+
+    /// That engine, and its socket.
+    async fn ran(&self) -> (UserEngine, String) {
+        let record = self.instance.engine().await.unwrap_or_default();
+        let (name, socket) = record.split_once(' ').unwrap_or((&record, ""));
+        let engine = UserEngine::parse(name).unwrap_or_default();
+        (engine, if socket.is_empty() { engine.payload().socket.to_owned() } else { socket.to_owned() })
     }
 
     /// Reads only the directory and the host agent's socket.
@@ -182,13 +204,17 @@ impl Machine {
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
                         self.record_processes().await;
-                        self.instance.record_engine(self.payload.engine.as_str()).await?;
+                        let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
+                        self.instance.record_engine(&ran).await?;
                         let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
                         event.percent = Some(100.0);
                         sink(event);
                         return Ok(guest);
                     }
-                    Err(e) if boots == MAX_BOOTS => return Err(self.with_logs(e).await),
+                    // Another boot makes no room.
+                    Err(e) if boots == MAX_BOOTS || e.code() == ErrorCode::DiskFull => {
+                        return Err(self.with_logs(e).await);
+                    }
                     Err(e) => {
                         failure = Some(self.with_logs(e).await);
                         self.stop(sink).await?;
@@ -242,6 +268,11 @@ impl Machine {
 
     /// The guest by Lima's `ssh.config`; not connected yet.
     pub async fn guest(&self) -> Result<SshGuest> {
+        self.guest_with(&self.socket).await
+    }
+
+    /// Another connection, which takes `socket` for the engine's.
+    async fn guest_with(&self, socket: &str) -> Result<SshGuest> {
         // The ssh program obeys its configuration, so nobody else may have written it.
         owner::check(&self.instance.dir)?;
         let config = self.instance.ssh_config().await?;
@@ -257,7 +288,7 @@ impl Machine {
             user: config.user,
             identity: config.identity,
             pin: self.instance.pin(),
-            containerd_socket: self.socket.clone(),
+            containerd_socket: socket.to_owned(),
             program: Some(SshProgram {
                 config: self.instance.path("ssh.config"),
                 host: self.instance.host(),
@@ -388,7 +419,7 @@ impl Machine {
                     // The engine has its time from here on, however long its archive took.
                     (brought, began, moved) = (true, Instant::now(), Instant::now());
                 }
-                in_time(self.payload.probe(&guest, &self.socket)).await
+                within(PROBE_TIMEOUT, self.payload.probe(&guest, &self.socket)).await
             };
             let answer = answer.await;
             let health = self.instance.health().await;
@@ -412,11 +443,15 @@ impl Machine {
             let given_up = began.elapsed() > ready || (booted && moved.elapsed() > limit);
             match answer {
                 Ok(()) if given_up => return Ok(Some((guest, false))),
-                Err(e) if given_up => return Err(e),
+                Err(e) if given_up || e.code() == ErrorCode::DiskFull => return Err(e),
                 Err(e) if self.payload.is_silent(&e) && !restarted && began.elapsed() > patience => {
                     restarted = true;
+                    if matches!(within(AGENT_TIMEOUT, async { Ok(payload::is_full(&guest).await) }).await, Ok(true)) {
+                        return Err(payload::disk_full(e.message()));
+                    }
                     _ = tokio::time::timeout(READY_TIMEOUT, guest.run(self.payload.restart())).await;
-                    moved = Instant::now();
+                    // It has its time again.
+                    (began, moved) = (Instant::now(), Instant::now());
                 }
                 _ => {}
             }
@@ -426,7 +461,13 @@ impl Machine {
 
     /// Installs an engine that Lima does not, and ends the other engine if it ran here before.
     async fn bring(&self, guest: &SshGuest, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<()> {
-        if self.engine().await != self.payload.engine {
+        let (ran, socket) = self.ran().await;
+        if ran != self.payload.engine {
+            // Of an engine that does not answer, nothing is listed; it holds it all the same.
+            let noted = tokio::time::timeout(left::PATIENCE, self.note_left(ran, &socket)).await;
+            if !matches!(noted, Ok(Ok(()))) {
+                tracing::warn!(?noted, "what the other engine holds is not known");
+            }
             in_time(self.payload.take_over(guest)).await?;
         }
         if self.payload.engine == UserEngine::Docker {
@@ -441,6 +482,13 @@ impl Machine {
             in_time(payload::docker::place(guest, &user)).await?;
         }
         Ok(())
+    }
+
+    async fn note_left(&self, ran: UserEngine, socket: &str) -> Result<()> {
+        let (guest, (app, namespace)) = (self.guest_with(socket).await?, &self.owner);
+        let noted = left::note(&self.instance, ran.payload(), (&guest, socket), (app, namespace)).await;
+        guest.disconnect().await;
+        noted
     }
 
     /// The guest's progress, by its consoles and the log of its boot scripts.
@@ -556,8 +604,11 @@ const PROGRESS_SCRIPT: &str = "[ -e /run/lima-boot-done ] && echo done; stat -c 
 
 /// A question to the guest, which may hang.
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let answer = tokio::time::timeout(READY_TIMEOUT, work).await;
-    answer.unwrap_or_else(|_| Err(crate::call::timed_out(READY_TIMEOUT)))
+    within(READY_TIMEOUT, work).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(crate::call::timed_out(limit)))
 }
 
 fn is_alive(facts: &Facts) -> bool {

@@ -13,6 +13,8 @@ mod engine;
 mod guest;
 mod install;
 #[cfg(unix)]
+mod left;
+#[cfg(unix)]
 mod lifecycle;
 #[cfg(unix)]
 pub mod machine;

@@ -24,7 +24,7 @@ impl LimaRuntime {
             let publishing = Publishing::of(args).unwrap_or_default();
             let ssh = self.ssh().await?;
             self.check_host_ports(&publishing.ports).await?;
-            let words = self.program().into_iter().chain(args.iter().map(String::as_str));
+            let words = self.program(engine).into_iter().chain(args.iter().map(String::as_str));
             let command = Command { root: payload.root, ..Command::new(words) };
             let out = ssh.run(command.input(input.unwrap_or_default())).await;
             let out = self.note_answer(out)?.checked(payload.program)?;
@@ -37,11 +37,11 @@ impl LimaRuntime {
     }
 
     /// The program and the words that belong before every caller's.
-    pub(super) fn program(&self) -> Vec<&str> {
-        let payload = self.payload();
-        match payload.engine {
-            UserEngine::Containerd => vec![payload.program, "--namespace", self.namespace()],
-            UserEngine::Docker => vec![payload.program],
+    pub(super) fn program(&self, engine: UserEngine) -> Vec<&str> {
+        let program = engine.payload().program;
+        match engine {
+            UserEngine::Containerd => vec![program, "--namespace", self.namespace()],
+            UserEngine::Docker => vec![program],
         }
     }
 }

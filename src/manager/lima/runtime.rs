@@ -150,7 +150,7 @@ impl LimaRuntime {
     }
 
     /// `NOT_INSTALLED` when the VM has the other engine.
-    pub(super) fn must_have(&self, engine: UserEngine) -> Result<()> {
+    pub fn must_have(&self, engine: UserEngine) -> Result<()> {
         if engine == self.engine() {
             return Ok(());
         }

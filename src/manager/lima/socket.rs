@@ -47,15 +47,22 @@ impl Served {
     }
 }
 
+/// `PATH_TOO_LONG` where no socket can have that path.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let length = path.as_os_str().as_bytes().len();
+    if length <= LONGEST {
+        return Ok(());
+    }
+    let text = format!("{} has {length} bytes, and a socket's path at most {LONGEST}", path.display());
+    Err(Error::new(ErrorCode::PathTooLong, text)
+        .hint(format!("Choose a dataDir that is {} bytes shorter.", length - LONGEST))
+        .detail("path", path.display().to_string())
+        .detail("limit", LONGEST))
+}
+
 /// Serves the socket `socket` of a guest at `path`. `PATH_TOO_LONG` where no socket can have that path.
 pub(super) fn serve(path: &Path, guest: Arc<dyn Guest>, socket: String) -> Result<Served> {
-    let length = path.as_os_str().as_bytes().len();
-    if length > LONGEST {
-        let text = format!("{} is {} bytes too long for a socket", path.display(), length - LONGEST);
-        return Err(Error::new(ErrorCode::PathTooLong, text)
-            .hint("Choose a shorter dataDir.")
-            .detail("path", path.display().to_string()));
-    }
+    check(path)?;
     let dir = path.parent().unwrap_or(path);
     // Nobody else reaches the socket before it has its mode.
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {

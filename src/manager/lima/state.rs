@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::types::ContainerInfo;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -34,11 +36,23 @@ pub struct Status {
     /// While the VM runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_port: Option<u16>,
+    /// What the engine holds that the VM had before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftContainer>,
+}
+
+/// A container of an engine that rests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftContainer {
+    #[serde(flatten)]
+    pub info: ContainerInfo,
+    /// It carries the application's label.
+    pub own: bool,
 }
 
 impl From<State> for Status {
     fn from(state: State) -> Self {
-        Self { state, reason: None, lima_version: None, resources: None, ssh_port: None }
+        Self { state, reason: None, lima_version: None, resources: None, ssh_port: None, left: Vec::new() }
     }
 }
 

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use super::runtime::LimaRuntime;
-use crate::{error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS_FILE, shell};
+use crate::{
+    error::Result, fetch::disk, guest::ssh::strict, lima::instance::KNOWN_HOSTS_FILE, manager::payload::UserEngine,
+    shell,
+};
 
 /// For any POSIX shell. Placeholders in angle brackets become quoted words. With the `C` locale each byte is a character,
 /// so every argument can be quoted. No shared connection is used: one that died during the host's sleep would hang. Only a
@@ -48,15 +51,21 @@ cd "$dir" || exit 255
 exec ssh -F "$dir/ssh.config" <strict>-o ControlPath=none -o BatchMode=yes -o LogLevel=ERROR "$@"
 "#;
 
+/// A program's name and text.
+type Wrapper = (&'static str, Vec<u8>);
+
 impl LimaRuntime {
-    /// The name and text of each wrapper.
-    pub(super) fn wrappers(&self) -> [(&'static str, Vec<u8>); 2] {
+    /// The name and text of each wrapper, and of the one that this VM had for its other engine.
+    pub(super) fn wrappers(&self) -> ([Wrapper; 2], Wrapper) {
         let home = self.choose_lima_home().unwrap_or_else(|_| self.lima_home());
         let dir = home.join(self.instance());
-        let payload = self.payload();
-        let sudo: &[&str] = if payload.root { &["sudo", "-n", "--"] } else { &[] };
-        let program = [sudo, &self.program()].concat();
-        [("lima", script(&dir, self.instance(), &[])), (payload.program, script(&dir, self.instance(), &program))]
+        let of = |engine: UserEngine| {
+            let payload = engine.payload();
+            let sudo: &[&str] = if payload.root { &["sudo", "-n", "--"] } else { &[] };
+            (payload.program, script(&dir, self.instance(), &[sudo, &self.program(engine)].concat()))
+        };
+        let engine = self.engine();
+        ([("lima", script(&dir, self.instance(), &[])), of(engine)], of(engine.other()))
     }
 }
 
@@ -86,13 +95,19 @@ fn script(dir: &Path, instance: &str, command: &[&str]) -> Vec<u8> {
     text
 }
 
-/// Whether the wrappers are up to date. One that we may not write counts as it is.
-pub(super) fn up_to_date(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> bool {
+/// Whether the wrappers are up to date, and the `stale` one is not there. One that we may not write counts as it is.
+pub(super) fn up_to_date(bin: &Path, (wrappers, stale): &([Wrapper; 2], Wrapper)) -> bool {
     let writable = rustix::fs::access(bin, rustix::fs::Access::WRITE_OK).is_ok();
-    wrappers.iter().all(|(name, text)| std::fs::read(bin.join(name)).is_ok_and(|there| there == *text || !writable))
+    let there = |name: &str| std::fs::read(bin.join(name));
+    wrappers.iter().all(|(name, text)| there(name).is_ok_and(|there| there == *text || !writable))
+        && (!writable || !there(stale.0).is_ok_and(|there| there == stale.1))
 }
 
-pub(super) fn write(bin: &Path, wrappers: &[(&str, Vec<u8>)]) -> Result<()> {
+/// One of another VM's stays, whatever its engine.
+pub(super) fn write(bin: &Path, (wrappers, stale): &([Wrapper; 2], Wrapper)) -> Result<()> {
+    if std::fs::read(bin.join(stale.0)).is_ok_and(|there| there == stale.1) {
+        disk::remove(&bin.join(stale.0))?;
+    }
     wrappers.iter().try_for_each(|(name, text)| disk::write_program(&bin.join(name), text))
 }
 
@@ -113,7 +128,9 @@ mod tests {
         std::fs::write(dir.join("ssh.config"), "").unwrap();
         let ssh = "#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n";
         disk::write_program(&dir.join("bin/ssh"), ssh.as_bytes()).unwrap();
-        write(&dir.join("bin"), &[("nerdctl", script(&dir, "default", &["printf", "%s\\0"]))]).unwrap();
+        let [lima, nerdctl, docker] =
+            ["lima", "nerdctl", "docker"].map(|n| (n, script(&dir, "default", &["printf", "%s\\0"])));
+        write(&dir.join("bin"), &([lima, nerdctl], docker)).unwrap();
         (home, dir)
     }
 

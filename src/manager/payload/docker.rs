@@ -68,6 +68,8 @@ done
 units='docker.socket docker.service'
 if [ -z "$changed" ] && systemctl is-active --quiet $units && systemctl is-enabled --quiet $units; then exit 0; fi
 systemctl unmask docker.socket docker.service >/dev/null 2>&1
+# Of an engine with the image store of before: dockerd keeps them, and does not show them.
+grep -lE '"Driver":"(overlay2|overlay|vfs|aufs|devicemapper)"' /var/lib/docker/containers/*/config.v2.json 2>/dev/null || :
 [ -z "$changed" ] || systemctl daemon-reload
 systemctl enable docker.socket docker.service >/dev/null 2>&1
 systemctl reset-failed docker.service >/dev/null 2>&1 || :
@@ -160,7 +162,20 @@ pub async fn place(guest: &impl Guest, user: &str) -> Result<()> {
     let words = ["sh", "-c", PLACE, "sh", MARK].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
-    if out.success() { Ok(()) } else { Err(failed("The Docker engine in the VM does not start", &out.stderr)) }
+    if !out.success() {
+        return Err(failed("The Docker engine in the VM does not start", &out.stderr));
+    }
+    let hidden = String::from_utf8_lossy(&out.stdout).lines().count();
+    if hidden > 0 {
+        let text = format!(
+            "/var/lib/docker in the VM holds containers of an older Docker Engine with another image store, {hidden} of them: \
+             they stay there, and are not listed"
+        );
+        let hint =
+            "Bring over what they hold with the engine that made them: images by save and load, data by volumes.";
+        crate::call::warn(Error::new(ErrorCode::EngineWarning, text).hint(hint));
+    }
+    Ok(())
 }
 
 /// Puts the archive's programs into the guest.
@@ -194,8 +209,7 @@ async fn open(path: &Path) -> Result<tokio::fs::File> {
 fn failed(what: &str, stderr: &[u8]) -> Error {
     let said = String::from_utf8_lossy(stderr).trim().to_owned();
     if said.contains("No space left on device") {
-        let text = format!("{what}: the VM's disk is full");
-        return Error::new(ErrorCode::DiskFull, text).hint("Remove what nobody needs, or configure() a larger disk.");
+        return super::disk_full(what);
     }
     Error::new(ErrorCode::EngineUnreachable, what).detail("stderr", said)
 }
@@ -250,12 +264,75 @@ mod tests {
         }
     }
 
+    /// Runs the script that places `unit` and has the engine run, with a systemctl that writes down what it is asked to do.
+    fn placed(dir: &Path, unit: &Path) -> Vec<String> {
+        let log = dir.join("log");
+        _ = std::fs::remove_file(&log);
+        let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
+        let out = std::process::Command::new("sh")
+            .args(["-c", PLACE, "sh", MARK])
+            .args([unit.to_str().unwrap(), "as it should be\n"])
+            .env("PATH", path)
+            .env("DIR", dir)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(std::fs::read_to_string(unit).unwrap(), "as it should be\n");
+        std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_daemon_that_was_masked_disabled_stopped_or_changed_runs_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (unit, state) = (dir.path().join("etc/docker.service"), |name: &str| dir.path().join(name));
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        let systemctl = "#!/bin/sh\necho \"$*\" >>\"$DIR/log\"\ncase \"$1 $3\" in\n'is-active docker.socket') [ -e \"$DIR/active\" ] ;;\n'is-enabled docker.socket') [ -e \"$DIR/enabled\" ] ;;\nesac\n";
+        crate::fetch::disk::write_program(&state("bin/systemctl"), systemctl.as_bytes()).unwrap();
+        for name in ["active", "enabled"] {
+            std::fs::write(state(name), "").unwrap();
+        }
+        let restart = "--no-block restart docker.service";
+        let asks = |said: &[String], word: &str| said.iter().any(|line| line == word);
+        assert!(asks(&placed(dir.path(), &unit), restart), "its file was not there");
+        let said = placed(dir.path(), &unit);
+        assert!(said.iter().all(|line| line.starts_with("is-")), "it runs: {said:?}");
+        let broken: [(&str, &dyn Fn()); 5] = [
+            ("masked", &|| {
+                std::fs::remove_file(&unit).unwrap();
+                std::os::unix::fs::symlink("/dev/null", &unit).unwrap();
+            }),
+            ("disabled", &|| std::fs::remove_file(state("enabled")).unwrap()),
+            ("stopped", &|| std::fs::remove_file(state("active")).unwrap()),
+            ("emptied", &|| std::fs::write(&unit, "").unwrap()),
+            ("gone", &|| std::fs::remove_file(&unit).unwrap()),
+        ];
+        for (name, breaks) in broken {
+            breaks();
+            let said = placed(dir.path(), &unit);
+            for word in ["unmask docker.socket docker.service", "enable docker.socket docker.service", restart] {
+                assert!(asks(&said, word), "{name}: {said:?}");
+            }
+            // A socket that is there stays: containers have it mounted.
+            assert_eq!(asks(&said, "start docker.socket"), name == "stopped", "{name}: {said:?}");
+            for name in ["active", "enabled"] {
+                std::fs::write(state(name), "").unwrap();
+            }
+        }
+    }
+
     #[test]
     fn a_socket_is_the_guests_users_and_there_before_the_service() {
         let [(_, settings), (_, socket), (_, service)] = files("lima");
         assert!(socket.contains("\nSocketUser=lima\n") && socket.contains("\nSocketMode=0660\n"));
         assert!(service.contains("\nRequires=docker.socket\n") && service.contains("docker.socket\n"));
-        for line in ["Type=notify", "Delegate=yes", "KillMode=process", "Restart=always"] {
+        for line in [
+            "Type=notify",
+            "Delegate=yes",
+            "KillMode=process",
+            "Restart=always",
+            "ExecStartPre=/bin/rm -f /run/docker.pid",
+            "StartLimitIntervalSec=0",
+        ] {
             assert!(service.contains(&format!("\n{line}\n")), "{line}");
         }
         let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();

@@ -1,9 +1,16 @@
 //! What makes a guest an engine: an archive, units and files, a readiness question, what mends it, and its program. The
 //! lifecycles know this type, and no engine.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    engine::{
+        LabelledMethods, RuntimeType,
+        containerd::{Containerd, ContainerdEngine, Settings},
+        types::{ContainerInfo, ListOptions},
+    },
     error::{Error, ErrorCode, Result},
     fetch::manifest::Part,
     guest::{BEGAN, CONTAINERS, Guest},
@@ -91,7 +98,8 @@ impl UserEngine {
         [Self::Containerd, Self::Docker].into_iter().find(|engine| engine.as_str() == text)
     }
 
-    fn other(self) -> Self {
+    #[must_use]
+    pub fn other(self) -> Self {
         match self {
             Self::Containerd => Self::Docker,
             Self::Docker => Self::Containerd,
@@ -117,6 +125,28 @@ sync
 timeout 5 fstrim -a || true
 "#;
 
+/// Free blocks, all inodes and free ones, where the engines keep what they have. File systems that make inodes as they go have
+/// none.
+const FREE: [&str; 5] = ["stat", "-f", "-c", "%f %c %d", "/var/lib"];
+
+/// Whether the guest's disk has no room for what an engine writes as it starts.
+pub async fn is_full(guest: &impl Guest) -> bool {
+    let Ok(out) = guest.run(Command::new(FREE).root()).await else { return false };
+    has_no_room(&String::from_utf8_lossy(&out.stdout))
+}
+
+fn has_no_room(said: &str) -> bool {
+    let numbers: Vec<u64> = said.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    // A mebibyte.
+    matches!(numbers[..], [blocks, inodes, free] if blocks < 256 || (inodes > 0 && free == 0))
+}
+
+/// What to do about that: the engine that would remove things does not run.
+pub fn disk_full(what: &str) -> Error {
+    Error::new(ErrorCode::DiskFull, format!("{what}: the VM's disk is full"))
+        .hint("Give it a larger disk with configure(), then restart() it.")
+}
+
 impl Payload {
     /// Whether the engine answers: both what commands need and what the API needs.
     pub async fn probe<G: Guest + Clone>(&self, guest: &G, socket: &str) -> Result<()> {
@@ -132,6 +162,27 @@ impl Payload {
                 Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("stderr", stderr))
             }
             UserEngine::Docker => crate::engine::docker::ready(std::sync::Arc::new(guest.clone()), socket).await,
+        }
+    }
+
+    /// What the engine holds. `socket` is also the one that `guest` has for it.
+    pub async fn containers(
+        &self,
+        guest: Arc<dyn Guest>,
+        socket: &str,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Result<Vec<ContainerInfo>> {
+        match self.engine {
+            UserEngine::Docker => crate::engine::docker::containers_in(guest, socket, options).await,
+            UserEngine::Containerd => {
+                let settings = Settings::system(guest, RuntimeType::Lima, namespace, "");
+                let find = move || -> crate::engine::containerd::Finding {
+                    let settings = settings.clone();
+                    Box::pin(async { Containerd::new(settings) })
+                };
+                ContainerdEngine::new(RuntimeType::Lima, Box::new(find)).list(options).await
+            }
         }
     }
 
@@ -175,5 +226,28 @@ impl Payload {
         let text = [BEGAN, CONTAINERS, "state=$1\nshift\n", work].concat();
         let words = ["sh", "-c", &text, "sh", self.state].into_iter();
         Command::new(words.chain(self.daemon.iter().chain(more).copied())).root()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_what_is_free() {
+        let rows = [
+            ("0 1000 500\n", true),
+            ("255 1000 500", true),
+            ("256 1000 500", false),
+            ("90000 1000 0", true),
+            // btrfs.
+            ("90000 0 0", false),
+            ("", false),
+            ("x", false),
+            ("0 1", false),
+        ];
+        for (said, full) in rows {
+            assert_eq!(has_no_room(said), full, "{said:?}");
+        }
     }
 }

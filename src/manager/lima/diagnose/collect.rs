@@ -79,6 +79,7 @@ impl LimaRuntime {
             "dataDir": self.dir(),
             "limaHome": self.lima_home(),
             "instance": self.instance(),
+            "engine": self.engine(),
             "ownTemplate": options.template.is_some(),
             "rosetta": options.rosetta,
             "ownProxy": options.network.proxy.is_some(),
