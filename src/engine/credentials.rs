@@ -445,15 +445,6 @@ mod tests {
         assert_eq!(look_up(Path::new("/nonexistent"), "r", HELPER_TIMEOUT).await, Ok(None));
     }
 
-    proptest::proptest! {
-        #[test]
-        fn no_file_makes_it_panic(text in "\\PC*", auth in "\\PC*") {
-            let _ = Config::read(text.as_bytes());
-            let _ = of_entry(&Entry { auth, ..Entry::default() }, "r");
-            let _ = host(&text);
-        }
-    }
-
     #[test]
     fn the_header_is_json_in_base64_that_a_header_can_hold() {
         let auth = RegistryAuth { username: "u".into(), password: "p\n\u{ff}?>".into() };

@@ -231,13 +231,4 @@ mod tests {
         let e = Error::new(ErrorCode::EngineError, "unable to find user nosuch: no matching entries in passwd file");
         assert_eq!(field(&exec(e, &options)), "user");
     }
-
-    proptest::proptest! {
-        #[test]
-        fn no_words_make_it_panic(said in "\\PC*") {
-            let spec = spec(r#"{"name":"web","image":"i","ports":{"80":"1.2.3.4:80"},"volumes":[{"host":"/a","container":"/b"}]}"#);
-            let _ = start(Error::new(ErrorCode::EngineError, said.as_str()), &spec);
-            let _ = result_of_unstarted_exec(126, said.into_bytes(), &ExecOptions::default());
-        }
-    }
 }

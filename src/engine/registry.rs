@@ -179,11 +179,4 @@ mod tests {
         assert_eq!((e.code(), &e.details()["exitCode"]), (RegistryAuth, &1.into()));
         assert_eq!(explain("a", Error::new(DiskFull, "denied")).code(), DiskFull);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn no_words_make_it_panic(image in "\\PC*", said in "\\PC*") {
-            let _ = refused(&image, &said);
-        }
-    }
 }

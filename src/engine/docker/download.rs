@@ -289,12 +289,6 @@ mod tests {
         }
 
         #[test]
-        fn garbage_ends_with_an_error_not_a_panic(raw in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&raw, CHUNKS);
-            let _ = take_head(&mut BytesMut::from(&raw[..]));
-        }
-
-        #[test]
         fn a_cut_is_told_from_an_end(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 1..4), at in 0.0..1.0) {
             let raw = chunked(&parts);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the length")]

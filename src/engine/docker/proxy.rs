@@ -16,11 +16,12 @@ use tower_service::Service;
 
 use super::{
     endpoint::Endpoint,
-    tls::{Duplex, Tls, secured},
+    tls::{Tls, secured},
 };
 use crate::{
     address::{bracketed, is_loopback},
     env_vars,
+    guest::Duplex,
 };
 
 #[derive(Debug, Clone)]

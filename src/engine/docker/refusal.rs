@@ -502,15 +502,4 @@ mod tests {
             assert_eq!(refusal(status, message, about).message(), said);
         }
     }
-
-    proptest::proptest! {
-        #[test]
-        fn no_message_makes_it_panic(status in 400u16..600, message in "\\PC*") {
-            let spec = spec();
-            for about in [About::Container("c"), About::Create(&spec), About::CreateNetwork, About::Pull("i"), About::Engine] {
-                let _ = refusal(status, &message, about);
-            }
-            let _ = refusal(status, &format!("Bind for {message} failed: port is already allocated"), About::Engine);
-        }
-    }
 }

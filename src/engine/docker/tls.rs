@@ -7,10 +7,8 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+use crate::guest::Duplex;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {

@@ -18,13 +18,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    endpoint::Endpoint,
-    proxy::Proxy,
-    ssh,
-    tls::{Duplex, secured},
-};
-use crate::{env_vars, mutex::Mutex};
+use super::{endpoint::Endpoint, proxy::Proxy, ssh, tls::secured};
+use crate::{env_vars, guest::Duplex, mutex::Mutex};
 
 /// A connection to an engine.
 pub(super) struct Stream {
