@@ -13,7 +13,7 @@ mod windows;
 pub use child::spawn;
 #[cfg(unix)]
 pub(crate) use program::STRAGGLER_GRACE;
-pub(crate) use program::{BACKLOG, Collected};
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};
+pub(crate) use program::{Collected, Driver};
 #[cfg(windows)]
 pub use windows::spawn;

@@ -12,15 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
-use tokio::{
-    net::unix::pipe,
-    sync::{mpsc, oneshot},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::net::unix::pipe;
 
 use super::{
     pipes::{self, Pipes},
-    program::{BACKLOG, Chunk, Exit, Hold, Process, TERM_GRACE, could_not_start},
+    program::{Driver, Exit, Hold, Process, TERM_GRACE, could_not_start},
 };
 use crate::{
     error::{Error, Result},
@@ -36,17 +32,13 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
         .await
         .map_err(|e| Error::internal("starting a program failed").source(e))?
         .map_err(|e| could_not_start(&program, e))?;
-    let (stdin, more_input) = mpsc::channel(BACKLOG);
-    let (chunks, output) = mpsc::channel(BACKLOG);
-    let (ended, exit) = oneshot::channel();
-    let cancel = CancellationToken::new();
-    let kill = cancel.clone().drop_guard();
+    let (process, driver, ended) = Process::driven();
     task::spawn(async move {
-        let exit = drive(group, input, more_input, chunks, cancel).await;
+        let exit = drive(group, input, driver).await;
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));
     });
-    Ok(Process { stdin: Some(stdin), output, exit, kill })
+    Ok(process)
 }
 
 /// The leader of a process group. Its number is not reused until it is reaped.
@@ -83,13 +75,8 @@ impl Drop for Group {
     }
 }
 
-async fn drive(
-    mut group: Group,
-    input: Bytes,
-    more_input: mpsc::Receiver<Bytes>,
-    chunks: mpsc::Sender<Chunk>,
-    cancel: CancellationToken,
-) -> io::Result<Exit> {
+async fn drive(mut group: Group, input: Bytes, driver: Driver) -> io::Result<Exit> {
+    let cancel = driver.cancel.clone();
     let pipes = (group.0.stdin.take(), group.0.stdout.take(), group.0.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("a stream is missing")) };
     let stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
@@ -125,7 +112,7 @@ async fn drive(
             }
         }
     };
-    pipes::carry(Pipes { stdin, stdout, stderr }, input, more_input, &chunks, exited).await;
+    pipes::carry(Pipes { stdin, stdout, stderr }, input, driver, exited).await;
     // The waiting thread and the signals have finished: no other owner is left.
     let mut group = std::sync::Arc::into_inner(group).ok_or_else(|| io::Error::other("the child is still in use"))?;
     let status = group.0.wait()?;

@@ -7,7 +7,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::program::{Chunk, STRAGGLER_GRACE};
+use super::program::{Chunk, Driver, STRAGGLER_GRACE};
 
 pub(super) struct Pipes<I, O, E> {
     pub(super) stdin: I,
@@ -19,8 +19,7 @@ pub(super) struct Pipes<I, O, E> {
 pub(super) async fn carry<T>(
     pipes: Pipes<impl AsyncWrite + Unpin, impl AsyncRead + Unpin, impl AsyncRead + Unpin>,
     input: Bytes,
-    mut more_input: mpsc::Receiver<Bytes>,
-    chunks: &mpsc::Sender<Chunk>,
+    Driver { input: mut more_input, chunks, .. }: Driver,
     exited: impl Future<Output = T>,
 ) -> T {
     let Pipes { mut stdin, stdout, stderr } = pipes;
@@ -41,8 +40,8 @@ pub(super) async fn carry<T>(
         gone.cancel();
         done
     };
-    let out = pump(stdout, Chunk::Stdout, chunks, &gone);
-    let work = async { tokio::join!(exited, out, pump(stderr, Chunk::Stderr, chunks, &gone)).0 };
+    let out = pump(stdout, Chunk::Stdout, &chunks, &gone);
+    let work = async { tokio::join!(exited, out, pump(stderr, Chunk::Stderr, &chunks, &gone)).0 };
     tokio::pin!(feed, work);
     let mut input_done = false;
     loop {

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::{sync::DropGuard, task::AbortOnDropHandle};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 use crate::{
     error::{Error, ErrorCode, Result},
@@ -169,8 +172,16 @@ pub struct Process {
     /// Dropping it ends the input.
     pub stdin: Option<mpsc::Sender<Bytes>>,
     pub(crate) output: mpsc::Receiver<Chunk>,
-    pub(crate) exit: oneshot::Receiver<Result<Exit>>,
-    pub(crate) kill: DropGuard,
+    exit: oneshot::Receiver<Result<Exit>>,
+    kill: DropGuard,
+}
+
+/// The other ends of a [`Process`]'s channels, for the task that drives it.
+pub(crate) struct Driver {
+    pub(crate) input: mpsc::Receiver<Bytes>,
+    pub(crate) chunks: mpsc::Sender<Chunk>,
+    /// Cancelled when the program shall end.
+    pub(crate) cancel: CancellationToken,
 }
 
 /// How long a program may take to end after TERM.
@@ -178,7 +189,7 @@ pub const TERM_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// A program can end while its child still holds its output: how long we then wait for a byte.
 pub(crate) const STRAGGLER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Chunks (32 KiB at most) between the program and a slow reader.
-pub(crate) const BACKLOG: usize = 16;
+const BACKLOG: usize = 16;
 
 pub(super) fn could_not_start(program: &str, e: std::io::Error) -> Error {
     let code = match e.kind() {
@@ -190,6 +201,16 @@ pub(super) fn could_not_start(program: &str, e: std::io::Error) -> Error {
 }
 
 impl Process {
+    /// The sender is for the exit.
+    pub(crate) fn driven() -> (Self, Driver, oneshot::Sender<Result<Exit>>) {
+        let (stdin, input) = mpsc::channel(BACKLOG);
+        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (ended, exit) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let kill = cancel.clone().drop_guard();
+        (Self { stdin: Some(stdin), output, exit, kill }, Driver { input, chunks, cancel }, ended)
+    }
+
     /// The next chunk of output; `None` at the end. A slow reader makes the program wait.
     pub async fn next(&mut self) -> Option<Chunk> {
         self.output.recv().await

@@ -3,15 +3,11 @@
 use std::{io, process::Stdio};
 
 use bytes::Bytes;
-use tokio::{
-    process::Child,
-    sync::{mpsc, oneshot},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::process::Child;
 
 use super::{
     pipes::{self, Pipes},
-    program::{BACKLOG, Chunk, Exit, Hold, Process, could_not_start},
+    program::{Driver, Exit, Hold, Process, could_not_start},
 };
 use crate::{
     error::{Error, Result},
@@ -28,26 +24,17 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     let program = command.get_program().to_string_lossy().into_owned();
     let child =
         tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(|e| could_not_start(&program, e))?;
-    let (stdin, more_input) = mpsc::channel(BACKLOG);
-    let (chunks, output) = mpsc::channel(BACKLOG);
-    let (ended, exit) = oneshot::channel();
-    let cancel = CancellationToken::new();
-    let kill = cancel.clone().drop_guard();
+    let (process, driver, ended) = Process::driven();
     task::spawn(async move {
-        let exit = drive(child, input, more_input, chunks, cancel).await;
+        let exit = drive(child, input, driver).await;
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));
     });
-    Ok(Process { stdin: Some(stdin), output, exit, kill })
+    Ok(process)
 }
 
-async fn drive(
-    mut child: Child,
-    input: Bytes,
-    more_input: mpsc::Receiver<Bytes>,
-    chunks: mpsc::Sender<Chunk>,
-    cancel: CancellationToken,
-) -> io::Result<Exit> {
+async fn drive(mut child: Child, input: Bytes, driver: Driver) -> io::Result<Exit> {
+    let cancel = driver.cancel.clone();
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("a stream is missing")) };
     let exited = async {
@@ -58,6 +45,6 @@ async fn drive(
         child.start_kill()?;
         child.wait().await
     };
-    let status = pipes::carry(Pipes { stdin, stdout, stderr }, input, more_input, &chunks, exited).await?;
+    let status = pipes::carry(Pipes { stdin, stdout, stderr }, input, driver, exited).await?;
     Ok(status.code().map_or_else(|| Exit::Signal("KILL".into()), Exit::Code))
 }

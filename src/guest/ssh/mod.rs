@@ -7,14 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use russh::{ChannelMsg, Disconnect, Sig};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{Guest, Leader, Socket};
 use crate::{
     error::{Error, ErrorCode, Result},
-    process::{BACKLOG, Chunk, Command, Exit, Output, Process, STRAGGLER_GRACE, TERM_GRACE},
+    process::{Chunk, Command, Driver, Exit, Output, Process, STRAGGLER_GRACE, TERM_GRACE},
     task,
 };
 
@@ -94,18 +93,14 @@ impl SshGuest {
             let permit = self.0.session(own_connection).await;
             return program.start(&line, command.input, self.0.sudo(command.root), permit).await;
         }
-        let (stdin, more_input) = mpsc::channel(BACKLOG);
-        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (process, driver, ended) = Process::driven();
         let (started, answer) = oneshot::channel();
-        let (ended, exit) = oneshot::channel();
-        let cancel = CancellationToken::new();
-        let kill = cancel.clone().drop_guard();
         let guest = self.0.clone();
         // In a task: dropping this future must not leave a session open.
         task::spawn(async move {
             let permit = tokio::select! {
                 permit = guest.session(own_connection) => permit,
-                () = cancel.cancelled() => return,
+                () = driver.cancel.cancelled() => return,
             };
             // Not cancelled half-way: a session that opens after everybody left would stay open.
             let (handle, channel) = match guest.open(&line, own_connection).await {
@@ -117,7 +112,7 @@ impl SshGuest {
             };
             _ = started.send(Ok(()));
             let session = Session { guest: &guest, handle: &handle, channel, root: command.root };
-            let exit = session.drive(command.input, more_input, chunks, cancel).await;
+            let exit = session.drive(command.input, driver).await;
             if own_connection {
                 _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
             }
@@ -125,7 +120,7 @@ impl SshGuest {
             _ = ended.send(exit);
         });
         answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
-        Ok(Process { stdin: Some(stdin), output, exit, kill })
+        Ok(process)
     }
 }
 
@@ -214,13 +209,8 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn drive(
-        self,
-        input: Bytes,
-        mut more_input: mpsc::Receiver<Bytes>,
-        chunks: mpsc::Sender<Chunk>,
-        cancel: CancellationToken,
-    ) -> Result<Exit> {
+    async fn drive(self, input: Bytes, driver: Driver) -> Result<Exit> {
+        let Driver { input: mut more_input, chunks, cancel } = driver;
         let Self { guest, handle, channel, root } = self;
         let (mut read, write) = channel.split();
         let write = &write;

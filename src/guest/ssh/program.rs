@@ -12,15 +12,14 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     net::UnixStream,
-    sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{Mutex, OwnedSemaphorePermit, mpsc, watch},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{link::CONNECT_TIMEOUT, quote, target::SshProgram};
 use crate::{
     error::{Error, ErrorCode, Result},
     guest::{Leader, Socket},
-    process::{self, BACKLOG, Chunk, Exit, Process},
+    process::{self, Chunk, Driver, Exit, Process},
     task,
 };
 
@@ -93,11 +92,8 @@ impl SshProgram {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Process> {
         let mut ssh = self.run(line, input).await?;
-        let stdin = ssh.stdin.take();
-        let (chunks, output) = mpsc::channel(BACKLOG);
-        let (ended, exit) = oneshot::channel();
-        let cancel = CancellationToken::new();
-        let kill = cancel.clone().drop_guard();
+        let (mut process, Driver { chunks, cancel, .. }, ended) = Process::driven();
+        process.stdin = ssh.stdin.take();
         let this = self.clone();
         task::spawn(async move {
             let _permit = permit;
@@ -135,7 +131,7 @@ impl SshProgram {
             };
             _ = ended.send(exit);
         });
-        Ok(Process { stdin, output, exit, kill })
+        Ok(process)
     }
 
     /// Ending ssh here does not end the command there: a second command ends its process group.

@@ -7,13 +7,12 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use super::{Guest, Leader, Socket, bridge};
 use crate::{
     error::{Error, ErrorCode, Result},
-    process::{BACKLOG, Chunk, Command, Exit, Output, Process, TERM_GRACE},
+    process::{Chunk, Command, Driver, Exit, Output, Process, TERM_GRACE},
     task,
 };
 
@@ -75,17 +74,13 @@ impl WslGuest {
         let mark = frame::mark();
         let shell = ["/bin/sh", "-c", frame::SCRIPT, &mark];
         let child = self.0.wsl.start(self.0.wsl.inside(&self.0.distribution, shell)).await?;
-        let (stdin, more_input) = mpsc::channel(BACKLOG);
-        let (chunks, output) = mpsc::channel(BACKLOG);
+        let (process, driver, ended) = Process::driven();
         let (started, answer) = oneshot::channel();
-        let (ended, exit) = oneshot::channel();
-        let cancel = CancellationToken::new();
-        let kill = cancel.clone().drop_guard();
-        let session = Session { guest: self.0.clone(), child, filter: frame::Filter::new(&mark), chunks, cancel };
+        let session = Session { guest: self.0.clone(), child, filter: frame::Filter::new(&mark) };
         // In a task: dropping this future must not leave a command running.
-        task::spawn(session.drive(line, command.input, more_input, started, ended));
+        task::spawn(session.drive(line, command.input, driver, started, ended));
         answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
-        Ok(Process { stdin: Some(stdin), output, exit, kill })
+        Ok(process)
     }
 }
 
@@ -116,8 +111,6 @@ struct Session {
     guest: Arc<Inner>,
     child: Process,
     filter: frame::Filter,
-    chunks: mpsc::Sender<Chunk>,
-    cancel: CancellationToken,
 }
 
 impl Session {
@@ -125,22 +118,21 @@ impl Session {
         mut self,
         line: Bytes,
         input: Bytes,
-        more_input: mpsc::Receiver<Bytes>,
+        driver: Driver,
         started: oneshot::Sender<Result<()>>,
         ended: oneshot::Sender<Result<Exit>>,
     ) {
-        let cancel = self.cancel.clone();
         let begun = tokio::select! {
             begun = self.wait_for_leader() => begun,
             // The guest's shell has no command yet; without its line it ends.
-            () = cancel.cancelled() => return,
+            () = driver.cancel.cancelled() => return,
         };
         match begun {
             Ok(leader) => {
                 _ = started.send(Ok(()));
                 let guest = self.guest.clone();
                 guest.live.fetch_add(1, Ordering::Relaxed);
-                let exit = self.run_command(leader, line, input, more_input).await;
+                let exit = self.run_command(leader, line, input, driver).await;
                 guest.live.fetch_sub(1, Ordering::Relaxed);
                 _ = ended.send(exit);
             }
@@ -172,13 +164,8 @@ impl Session {
         }
     }
 
-    async fn run_command(
-        mut self,
-        leader: Leader,
-        line: Bytes,
-        input: Bytes,
-        mut more_input: mpsc::Receiver<Bytes>,
-    ) -> Result<Exit> {
+    async fn run_command(mut self, leader: Leader, line: Bytes, input: Bytes, driver: Driver) -> Result<Exit> {
+        let Driver { input: mut more_input, chunks, cancel } = driver;
         let stdin = self.child.stdin.take();
         let feed = async move {
             let Some(stdin) = stdin else { return };
@@ -207,17 +194,17 @@ impl Session {
             };
             tokio::select! {
                 chunk = self.child.next() => match chunk {
-                    Some(Chunk::Stdout(data)) => _ = self.chunks.send(Chunk::Stdout(data)).await,
+                    Some(Chunk::Stdout(data)) => _ = chunks.send(Chunk::Stdout(data)).await,
                     Some(Chunk::Stderr(data)) => {
                         let data = self.filter.pass(&data);
                         if !data.is_empty() {
-                            _ = self.chunks.send(Chunk::Stderr(data)).await;
+                            _ = chunks.send(Chunk::Stderr(data)).await;
                         }
                     }
                     None => break,
                 },
                 () = &mut feed, if !input_done => input_done = true,
-                () = self.cancel.cancelled(), if !asked => {
+                () = cancel.cancelled(), if !asked => {
                     ending = Some(task::spawn(end_group(self.guest.clone(), leader, true)));
                 }
                 // Whatever is left of the command, we can end wsl.exe.
@@ -226,7 +213,7 @@ impl Session {
         }
         let rest = self.filter.rest();
         if !rest.is_empty() {
-            _ = self.chunks.send(Chunk::Stderr(rest)).await;
+            _ = chunks.send(Chunk::Stderr(rest)).await;
         }
         if let Some(exit) = self.filter.exit {
             return Ok(exit);
