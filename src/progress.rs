@@ -69,6 +69,10 @@ impl RuntimeProgress {
             eta_seconds: None,
         }
     }
+
+    pub fn ready(message: &str) -> Self {
+        Self { percent: Some(100.0), ..Self::new(Phase::Ready, message) }
+    }
 }
 
 /// One event of an image pull.

@@ -293,9 +293,8 @@ async fn download_into(
     let lock = Lock::acquire(&out.join(".lock"), |_| Ok(()), call, None).await?;
     let work = out.join(".download");
     let items = {
-        let (out, work, lock) = (out.clone(), work.clone(), lock.clone());
-        task::blocking(move || {
-            let _held = lock;
+        let (out, work) = (out.clone(), work.clone());
+        lock.blocking(move || {
             disk::create_dir(&work)?;
             disk::remove_leftovers(&work)?;
             for item in &mut items {

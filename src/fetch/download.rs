@@ -38,7 +38,6 @@ use crate::{
     call,
     error::{Error, ErrorCode, Result},
     progress::Phase,
-    task,
 };
 
 /// Pieces under way between two threads. A piece is what the connection gave at once, up to some 400 KiB.
@@ -294,15 +293,14 @@ impl Transfer<'_> {
 
     /// Beside this future: it waits for the disk, and an abort must not.
     async fn write_note(&self, note: Note) -> Result<()> {
-        let (path, held) = (self.note.clone(), self.job.lock.clone());
-        task::blocking(move || {
-            let _held = held;
+        let path = self.note.clone();
+        let write = move || {
             if let Some(dir) = path.parent() {
                 disk::create_dir(dir)?;
             }
             disk::write_json(&path, &note)
-        })
-        .await
+        };
+        self.job.lock.blocking(write).await
     }
 
     /// The file's length is known: tells the progress, and compares the free space with what is still to come.

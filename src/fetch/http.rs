@@ -31,9 +31,9 @@ pub struct HttpOptions {
     pub proxy: Option<String>,
     /// PEM texts, or paths of PEM files: trusted beside the system's.
     pub ca_certificates: Vec<String>,
-    /// How long no byte may come; [`call::IDLE`] by default.
+    /// How long a download may go without a byte; [`call::IDLE`] by default.
     pub idle: Option<Duration>,
-    /// [`retry::RETRIES`] by default.
+    /// How often it is tried again without a new byte in between; [`retry::RETRIES`] by default.
     pub retries: Option<u32>,
 }
 

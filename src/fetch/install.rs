@@ -21,7 +21,7 @@ use super::{
     progress::{Meter, Share},
     record::{Content, FileRecord, Inventory, Look, Record, damaged},
 };
-use crate::{call::Call, error::Result, progress::Phase, task};
+use crate::{call::Call, error::Result, progress::Phase};
 
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -98,11 +98,9 @@ impl Home {
             return Ok(());
         }
         let (versions, cache) = (self.versions(), self.cache());
-        let held = lock.clone();
         {
             let (versions, cache) = (versions.clone(), cache.clone());
-            task::blocking(move || {
-                let _held = held;
+            lock.blocking(move || {
                 disk::create_dir(&versions)?;
                 disk::create_dir(&cache)?;
                 disk::remove_leftovers(&versions)
@@ -115,12 +113,8 @@ impl Home {
             match bundle {
                 Some(bundle) if bundle.has(request) => {
                     meter.say(Phase::Extract, Some(request.part), format!("Copying {}", request.part.title()));
-                    let (home, bundle, held) = (self.clone(), bundle.clone(), lock.clone());
-                    let copied = task::blocking(move || {
-                        let _held = held;
-                        home.copy_from(&bundle, request)
-                    });
-                    match copied.await {
+                    let (home, bundle) = (self.clone(), bundle.clone());
+                    match lock.blocking(move || home.copy_from(&bundle, request)).await {
                         Ok(copy) => ready.push(copy),
                         Err(e) if e.code() == crate::error::ErrorCode::ChecksumMismatch => {
                             tracing::warn!(error = %e, "the bundle is damaged");
@@ -163,13 +157,9 @@ impl Home {
             let (part, version) = (one.request.part, &one.record.version);
             meter.say(Phase::Extract, Some(part), format!("Installing {} {version}", part.title()));
         }
-        let (home, held) = (self.clone(), lock.clone());
+        let home = self.clone();
         // Not to be interrupted half-way by an abort; it takes milliseconds.
-        task::blocking(move || {
-            let _held = held;
-            home.commit(ready, platform)
-        })
-        .await
+        lock.blocking(move || home.commit(ready, platform)).await
     }
 
     fn commit(&self, ready: Vec<Ready>, platform: Platform) -> Result<()> {
@@ -226,6 +216,17 @@ impl Home {
     /// Relative to our directory.
     fn cached_dir(&self, sha256: &str) -> PathBuf {
         self.cache().strip_prefix(&self.dir).unwrap_or(Path::new("")).join(sha256)
+    }
+
+    /// For an uninstall: removes what is in the directory under these names, and itself when nothing else is in it.
+    pub fn remove(&self, names: &[&str], lock: &Lock) -> Result<()> {
+        for name in names {
+            disk::remove(&self.dir.join(name))?;
+        }
+        disk::remove_leftovers(&self.dir)?;
+        lock.remove_file()?;
+        let _ = std::fs::remove_dir(&self.dir);
+        Ok(())
     }
 
     /// Removes versions nobody runs, and cached files that neither the record nor `used` needs.

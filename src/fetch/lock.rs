@@ -16,6 +16,7 @@ use crate::{
     call::Call,
     error::{Error, ErrorCode, Result},
     mutex::Mutex,
+    task,
 };
 
 /// Held until the last clone is gone: background work that outlives an aborted call keeps its clone.
@@ -39,6 +40,16 @@ impl Lock {
             })?;
         }
         found.unwrap_or_else(|| Err(Error::internal(ENDED)))
+    }
+
+    /// As [`task::blocking`]; the lock is held until `work` has ended, even when its caller has left.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let held = self.clone();
+        task::blocking(move || {
+            let _held = held;
+            work()
+        })
+        .await
     }
 
     /// Removes the lock's own file, for an uninstall; those who wait see that it is another one and start again.

@@ -18,7 +18,7 @@ pub mod record;
 pub mod retry;
 pub mod unpack;
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     address::is_loopback,
@@ -36,13 +36,7 @@ pub struct Network {
     /// Path or address of a manifest in place of the built-in one.
     pub manifest: Option<String>,
     pub mirror: Option<String>,
-    pub proxy: Option<String>,
-    /// PEM texts or paths of PEM files.
-    pub ca_certificates: Vec<String>,
-    /// How long a download may go without a byte; 60,000 by default.
-    pub idle_timeout_ms: Option<u64>,
-    /// How often a download is tried again without a new byte in between; 7 by default.
-    pub retries: Option<u32>,
+    pub http: http::HttpOptions,
     /// Versions and the image's variant, in place of the manifest's defaults.
     pub choice: Choice,
 }
@@ -86,10 +80,12 @@ macro_rules! options_with_network {
                     network: $crate::fetch::Network {
                         manifest: w.manifest,
                         mirror: w.mirror,
-                        proxy: w.proxy,
-                        ca_certificates: w.ca_certificates,
-                        idle_timeout_ms: w.idle_timeout_ms,
-                        retries: w.retries,
+                        http: $crate::fetch::http::HttpOptions {
+                            proxy: w.proxy,
+                            ca_certificates: w.ca_certificates,
+                            idle: w.idle_timeout_ms.map(std::time::Duration::from_millis),
+                            retries: w.retries,
+                        },
                         choice,
                     },
                 }
@@ -113,13 +109,7 @@ const MANIFEST_LIMIT: usize = 1 << 20;
 impl Network {
     pub async fn open(&self) -> Result<Remote> {
         let origin = Origin::new(self.manifest.as_deref(), self.mirror.as_deref())?;
-        let http = http::Http::new(http::HttpOptions {
-            proxy: self.proxy.clone(),
-            ca_certificates: self.ca_certificates.clone(),
-            idle: self.idle_timeout_ms.map(Duration::from_millis),
-            retries: self.retries,
-        })
-        .await?;
+        let http = http::Http::new(self.http.clone()).await?;
         let manifest = match &origin.manifest {
             Some(at) if is_address(at) => {
                 let url = url::Url::parse(at).map_err(|e| Error::invalid("manifest", format!("{at:?}: {e}")))?;

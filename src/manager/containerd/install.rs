@@ -1,7 +1,5 @@
 //! Installs nerdctl-full on this machine.
 
-use std::fs;
-
 use super::BundledRuntime;
 use crate::{
     call::{CONTAINER_CALL, Call},
@@ -92,9 +90,8 @@ impl BundledRuntime {
         self.home
             .bring(&[Request { part: PART, unpacked: true }], platform, bundle.as_ref(), open, &meter, lock)
             .await?;
-        let (home, held) = (self.home.clone(), lock.clone());
-        task::blocking(move || {
-            let _held = held;
+        let home = self.home.clone();
+        lock.blocking(move || {
             // Containers hold the path of the nerdctl that made them, so old versions stay while there may be containers
             // (docs/reference/nerdctl.md#environment-of-the-caller). The archive is not needed any more.
             home.prune(home.dir().join("root").exists(), |_| false)?;
@@ -123,20 +120,10 @@ impl BundledRuntime {
         call.run(None, async {
             self.stop_under(&lock).await?;
             self.remove_data().await?;
-            let (home, lock) = (self.home.clone(), lock.clone());
-            task::blocking(move || {
-                let dir = home.dir();
-                // The record first: what an interruption leaves after that does not count as installed.
-                for name in ["install.json", "current", "bin", "versions", "cache"] {
-                    disk::remove(&dir.join(name))?;
-                }
-                disk::remove_leftovers(dir)?;
-                lock.remove_file()?;
-                // Only when nothing else is in it.
-                let _ = fs::remove_dir(dir);
-                Ok(())
-            })
-            .await
+            let (home, held) = (self.home.clone(), lock.clone());
+            // The record first: what an interruption leaves after that does not count as installed.
+            let all = ["install.json", "current", "bin", "versions", "cache"];
+            lock.blocking(move || home.remove(&all, &held)).await
         })
         .await
     }

@@ -50,6 +50,19 @@ impl BundledOptions {
     }
 }
 
+/// Reports when a daemon that we started ends. Nobody else waits for it, and as a zombie it would look alive to others: a
+/// thread of its own waits, as long as the daemon lives.
+fn end_of(mut daemon: std::process::Child) -> Result<tokio::sync::oneshot::Receiver<()>> {
+    let (send, ended) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        let _ = daemon.wait();
+        let _ = send.send(());
+    };
+    let thread = std::thread::Builder::new().name("lima-runtime-containerd".into());
+    thread.spawn(wait).map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
+    Ok(ended)
+}
+
 pub struct BundledRuntime {
     options: BundledOptions,
     home: Home,

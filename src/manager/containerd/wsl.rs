@@ -264,10 +264,9 @@ impl WslRuntime {
         // The configuration is read at the next start.
         self.wsl.terminate(&self.distribution).await?;
         let made = DistributionRecord { distribution: self.distribution.clone(), rootfs, nerdctl };
-        let (path, cache, held) = (self.record(), self.home.dir().join("cache"), lock.clone());
+        let (path, cache) = (self.record(), self.home.dir().join("cache"));
         let wrapper = (self.wrapper(), self.wrapper_text());
-        task::blocking(move || {
-            let _held = held;
+        lock.blocking(move || {
             disk::create_dir(wrapper.0.parent().unwrap_or(Path::new("")))?;
             disk::write_program(&wrapper.0, wrapper.1.as_bytes())?;
             disk::write_json(&path, &made)?;
@@ -380,11 +379,7 @@ impl WslRuntime {
                 .detail("distribution", self.distribution.clone())
                 .hint("Call initialize() or install() first."));
         }
-        let ready = || {
-            let mut event = RuntimeProgress::new(Phase::Ready, "containerd is ready");
-            event.percent = Some(100.0);
-            sink(event);
-        };
+        let ready = || sink(RuntimeProgress::ready("containerd is ready"));
         if self.is_running().await {
             ready();
             return Ok(());
@@ -431,20 +426,10 @@ impl WslRuntime {
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().map_err(|e| {
+        let child = command.spawn().map_err(|e| {
             Error::new(ErrorCode::ContainerdNotReady, format!("wsl.exe could not be started: {e}")).source(e)
         })?;
-        let (send, ended) = tokio::sync::oneshot::channel();
-        // Waits on its own thread, as long as containerd lives.
-        let wait = move || {
-            let _ = child.wait();
-            let _ = send.send(());
-        };
-        std::thread::Builder::new()
-            .name("lima-runtime-wsl".into())
-            .spawn(wait)
-            .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
-        Ok(ended)
+        super::end_of(child)
     }
 
     async fn failed(&self) -> Error {
@@ -494,18 +479,9 @@ impl WslRuntime {
         call.run(None, async {
             self.stop_under().await?;
             self.remove_distribution().await?;
-            let (home, lock) = (self.home.clone(), lock.clone());
-            task::blocking(move || {
-                let dir = home.dir();
-                for name in ["wsl.json", "install.json", "wsl", "bin", "versions", "cache"] {
-                    disk::remove(&dir.join(name))?;
-                }
-                lock.remove_file()?;
-                // Ours when nothing else is in it.
-                let _ = std::fs::remove_dir(dir);
-                Ok(())
-            })
-            .await
+            let (home, held) = (self.home.clone(), lock.clone());
+            let all = ["wsl.json", "install.json", "wsl", "bin", "versions", "cache"];
+            lock.blocking(move || home.remove(&all, &held)).await
         })
         .await
     }

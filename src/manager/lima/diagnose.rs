@@ -99,7 +99,7 @@ impl LimaRuntime {
             user(system).check("user", "User"),
             self.path_length().check("path-length", "Path length"),
             space(system.available(self.dir()), self.dir()).check("disk-space", "Free disk space"),
-            proxy(&system.proxies(self.options().network.proxy.as_deref())).check("proxy", "Proxy"),
+            proxy(&system.proxies(self.options().network.http.proxy.as_deref())).check("proxy", "Proxy"),
         ]
     }
 
@@ -221,7 +221,7 @@ impl LimaRuntime {
     async fn guest_dns(&self, guest: &impl Guest) -> Finding {
         let looked_up = answer(guest, Command::new(["getent", "hosts", REGISTRY])).await;
         let ours = tokio::time::timeout(ANSWER_TIMEOUT, tokio::net::lookup_host((REGISTRY, 443))).await;
-        let proxied = !RealSystem.proxies(self.options().network.proxy.as_deref()).is_empty();
+        let proxied = !RealSystem.proxies(self.options().network.http.proxy.as_deref()).is_empty();
         dns(looked_up.is_ok(), matches!(ours, Ok(Ok(_))), proxied)
     }
 }

@@ -45,7 +45,7 @@ impl LimaRuntime {
         }
         let mut settings = Settings::system(self.guest(), RuntimeType::Lima, self.namespace(), &app);
         settings.private = true;
-        settings.ca_certificates.clone_from(&self.options().network.ca_certificates);
+        settings.ca_certificates.clone_from(&self.options().network.http.ca_certificates);
         settings.host = Some(Arc::new(self.clone()));
         // Made by the first call: a connection needs a runtime, which a constructor does not have.
         let find = move || -> crate::engine::containerd::Finding {

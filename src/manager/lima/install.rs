@@ -76,16 +76,6 @@ impl LimaRuntime {
         }
     }
 
-    /// The version of `part` that an installation installs: the application's, else the manifest's by the options.
-    pub async fn wanted_version(&self, part: Part) -> Result<String> {
-        let (dirs, network, platform) = (self.bundle_dirs(), self.options.network.clone(), Platform::current()?);
-        let bundled = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
-        match bundled.as_ref().and_then(|b| b.record(part).ok()) {
-            Some(record) => Ok(record.version.clone()),
-            None => Ok(self.options.network.open().await?.wanted(part, platform)?.version),
-        }
-    }
-
     /// Only one process at a time works in `<dataDir>`.
     pub async fn lock(&self, call: &Call, deadline: impl Into<Option<Duration>> + Send) -> Result<Lock> {
         self.home.lock(call, deadline).await
@@ -141,9 +131,8 @@ impl LimaRuntime {
         };
         let changed = !requests.is_empty();
         self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await?;
-        let (this, home, homes, held) = (self.clone(), self.home.clone(), self.instance_homes(), lock.clone());
-        task::blocking(move || {
-            let _held = held;
+        let (this, home, homes) = (self.clone(), self.home.clone(), self.instance_homes());
+        lock.blocking(move || {
             this.write_programs()?;
             if changed {
                 let used = named_by_instances(&homes);
@@ -241,11 +230,7 @@ impl LimaRuntime {
                 }
                 disk::remove(&dir.join("state.json"))?;
             }
-            disk::remove_leftovers(dir)?;
-            lock.remove_file()?;
-            // Only when nothing else is in it.
-            let _ = fs::remove_dir(dir);
-            Ok(())
+            home.remove(&[], &lock)
         });
         call.run(None, work).await
     }

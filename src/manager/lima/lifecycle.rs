@@ -200,11 +200,7 @@ impl LimaRuntime {
             }
             let home = self.dir().join("state.json");
             let state = LimaState { resources: resources.clone().over(&state.resources), ..state };
-            task::blocking(move || {
-                let _held = lock;
-                disk::write_json(&home, &state)
-            })
-            .await?;
+            lock.blocking(move || disk::write_json(&home, &state)).await?;
             let alive = matches!(machine.state().await?.0, State::Starting | State::Running);
             let changed = shape.is_some_and(|shape| {
                 let disk = wanted.disk.max(shape.disk);
@@ -268,7 +264,7 @@ impl LimaRuntime {
 
     /// Every limactl holds `lock`, so that one whose caller gave up keeps the next caller waiting.
     pub(super) fn machine(&self, lima_home: PathBuf, lock: Option<Lock>) -> Machine {
-        let proxy = self.options().network.proxy.as_deref();
+        let proxy = self.options().network.http.proxy.as_deref();
         let mut limactl = Limactl::new(self.paths().limactl, lima_home, proxy, &[]);
         if let Some(lock) = lock {
             limactl = limactl.holding(std::sync::Arc::new(lock));
@@ -383,7 +379,7 @@ impl LimaRuntime {
             containerd,
             ssh_port: 0,
             rosetta: options.rosetta.unwrap_or(true),
-            ca_certificates: options.network.ca_certificates.clone(),
+            ca_certificates: options.network.http.ca_certificates.clone(),
         };
         Ok(Plan { base, settings, archive })
     }

@@ -206,9 +206,7 @@ impl Machine {
                         self.record_processes().await;
                         let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
                         self.instance.record_engine(&ran).await?;
-                        let mut event = RuntimeProgress::new(Phase::Ready, "The VM is ready");
-                        event.percent = Some(100.0);
-                        sink(event);
+                        sink(RuntimeProgress::ready("The VM is ready"));
                         return Ok(guest);
                     }
                     // Another boot makes no room.

@@ -59,7 +59,7 @@ impl LimaRuntime {
                 files.extend(self.guest_files().await);
             }
             let instance = Instance::new(&self.lima_home(), self.instance());
-            let (dir, proxy) = (self.dir().to_owned(), self.options().network.proxy.clone());
+            let (dir, proxy) = (self.dir().to_owned(), self.options().network.http.proxy.clone());
             task::blocking(move || {
                 files.extend(host_files(&dir, &instance));
                 write(&path, files, &Scrubber::of_this_machine(proxy.as_deref()))?;
@@ -82,8 +82,8 @@ impl LimaRuntime {
             "engine": self.engine(),
             "ownTemplate": options.template.is_some(),
             "rosetta": options.rosetta,
-            "ownProxy": options.network.proxy.is_some(),
-            "ownCertificates": options.network.ca_certificates.len(),
+            "ownProxy": options.network.http.proxy.is_some(),
+            "ownCertificates": options.network.http.ca_certificates.len(),
             "ownManifest": options.network.manifest.is_some(),
             "mirror": options.network.mirror.is_some(),
         })
@@ -240,9 +240,8 @@ mod tests {
         std::os::unix::fs::symlink("theirs", data.join("state.json")).unwrap();
         fs::remove_file(&pipe).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let network =
-            crate::fetch::Network { proxy: Some(format!("http://me:{SECRET}@proxy:1")), ..Default::default() };
-        let options = LimaOptions { data_dir: Some(data.clone()), network, ..Default::default() };
+        let mut options = LimaOptions { data_dir: Some(data.clone()), ..Default::default() };
+        options.network.http.proxy = Some(format!("http://me:{SECRET}@proxy:1"));
         let runtime = LimaRuntime::new(options).unwrap();
         let path = dir.path().join("out.tar.gz");
         let made = runtime.collect_diagnostics(&path, &Call::default()).await.unwrap();
