@@ -45,9 +45,9 @@ export const containers = subject('containers', (ctx, test) => {
   test('arguments, variables and labels pass literally', async () => {
     const text = Object.fromEntries(LITERAL.map((value, i) => [`V${i}`, value]))
     const script =
-      'for a; do printf "%s\\0" "$a"; done; i=0; while [ $i -lt $# ]; do eval "printf \'%s\\0\' \\"\\$V$i\\""; i=$((i+1)); done'
-    const id = await ctx.ran('', { command: ['sh', '-c', script, 'sh', ...LITERAL], env: text, labels: text })
-    assert.deepEqual((await ctx.log(id)).split('\0').slice(0, -1), [...LITERAL, ...LITERAL])
+      'for a; do printf "%s\\0" "$a"; done; i=0; while [ $i -lt $# ]; do eval "printf \'%s\\0\' \\"\\$V$i\\""; i=$((i+1)); done; echo'
+    const printed = [...LITERAL, ...LITERAL, '\n'].join('\0')
+    const id = await ctx.printed(printed, script, { argv: LITERAL, env: text, labels: text })
     const { labels, env } = await ctx.adapter.getContainerDetails(id)
     for (const [key, value] of Object.entries(text)) {
       assert.equal(labels[key], value)

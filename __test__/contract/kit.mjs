@@ -118,6 +118,22 @@ export class Context {
     return id
   }
 
+  /**
+   * A container that has printed `text`, by `script`, and runs on: of what one says that ends, some loggers lose the end
+   * (docs/reference/nerdctl.md#logger-loses-the-end).
+   */
+  async printed(text, script, { argv = [], ...config } = {}) {
+    const command = ['sh', '-c', `${script}; trap "exit 0" TERM; sleep 86400 & wait`, 'sh', ...argv]
+    const id = await this.start({ command, ...config })
+    const [expected, said] = [Buffer.from(text), []]
+    for await (const chunk of await this.adapter.getContainerLogs(id, { follow: true })) {
+      said.push(chunk)
+      if (Buffer.concat(said).length >= expected.length) break
+    }
+    assert.ok(Buffer.concat(said).equals(expected), `it has printed ${Buffer.concat(said).subarray(0, 4096)}`)
+    return id
+  }
+
   async network(options) {
     const name = this.name('net')
     const id = await this.adapter.createNetwork(name, options)

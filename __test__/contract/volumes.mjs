@@ -21,7 +21,7 @@ export const volumes = subject('volumes', (ctx, test) => {
     const mount = { volumes: [{ host: name, container: '/data' }] }
     await ctx.ran('echo kept >/data/file', mount)
     assert.equal(await ctx.adapter.createVolume(name), name)
-    assert.equal(await ctx.log(await ctx.ran('cat /data/file', mount)), 'kept\n')
+    assert.equal(await ctx.exec(await ctx.start(mount), 'cat', '/data/file'), 'kept\n')
     assert.equal((await ctx.adapter.listVolumes()).filter((v) => v.name === name).length, 1)
   })
 
@@ -31,7 +31,7 @@ export const volumes = subject('volumes', (ctx, test) => {
     const first = await ctx.ran('echo kept >/data/file', mount)
     await fails(ctx.adapter.removeVolume(name), 'IN_USE', { naming: name })
     await ctx.adapter.removeContainer(first)
-    assert.equal(await ctx.log(await ctx.ran('cat /data/file', mount)), 'kept\n')
+    assert.equal(await ctx.exec(await ctx.start(mount), 'cat', '/data/file'), 'kept\n')
     await ctx.clean()
   })
 
@@ -51,8 +51,8 @@ export const volumes = subject('volumes', (ctx, test) => {
       { host: dir, container: '/rw' },
       { host: dir, container: '/ro', readOnly: true },
     ]
-    const id = await ctx.ran(script, { volumes })
-    assert.equal(await ctx.log(id), 'from the host')
+    const id = await ctx.start({ volumes })
+    assert.equal(await ctx.exec(id, 'sh', '-c', script), 'from the host')
     assert.equal(readFileSync(join(dir, 'out'), 'utf8'), 'from the container\n')
     const { mounts } = await ctx.adapter.getContainerDetails(id)
     assert.deepEqual(
@@ -67,10 +67,8 @@ export const volumes = subject('volumes', (ctx, test) => {
   test('one file of the host', async () => {
     const file = join(tempDir('contract'), 'conf')
     writeFileSync(file, 'setting')
-    assert.equal(
-      await ctx.log(await ctx.ran('cat /etc/conf', { volumes: [{ host: file, container: '/etc/conf' }] })),
-      'setting',
-    )
+    const id = await ctx.start({ volumes: [{ host: file, container: '/etc/conf' }] })
+    assert.equal(await ctx.exec(id, 'cat', '/etc/conf'), 'setting')
   })
 
   for (const odd of ['with a space', 'colon:ro', 'comma,readonly', 'quote\'"$(x)', 'ünï']) {
@@ -82,16 +80,13 @@ export const volumes = subject('volumes', (ctx, test) => {
       const volumes = [{ host, container: '/in here' }]
       let id
       try {
-        id = await ctx.start({ volumes, command: ['cat', '/in here/file'] })
+        id = await ctx.start({ volumes })
       } catch (error) {
         assert.equal(error.code, 'INVALID_ARGUMENT', error.message)
         assert.equal(error.details.field, 'volumes[0].host')
         assert.ok(odd !== 'with a space', 'a space must work')
       }
-      if (id) {
-        await ctx.adapter.waitContainer(id)
-        assert.equal(await ctx.log(id), odd)
-      }
+      if (id) assert.equal(await ctx.exec(id, 'cat', '/in here/file'), odd)
       assert.deepEqual(readdirSync(parent), [odd], 'no other directory was made')
     })
   }
@@ -123,14 +118,13 @@ export const volumes = subject('volumes', (ctx, test) => {
       const script = `cat /there/file; touch '${container}/made' /there/made`
       let id
       try {
-        id = await ctx.start({ volumes, command: ['sh', '-c', script] })
+        id = await ctx.start({ volumes })
       } catch (error) {
         assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', 'volumes[1].container'], error.message)
         assert.ok(container.includes(':'), 'without a colon it must work')
         continue
       }
-      await ctx.adapter.waitContainer(id)
-      assert.equal(await ctx.log(id), 'whole')
+      assert.equal(await ctx.exec(id, 'sh', '-c', script), 'whole')
       const { mounts } = await ctx.adapter.getContainerDetails(id)
       assert.deepEqual(
         mounts.map((m) => [m.type, m.source, m.destination, m.readOnly]).sort(),
@@ -146,12 +140,12 @@ export const volumes = subject('volumes', (ctx, test) => {
     const name = await ctx.volume()
     let id
     try {
-      id = await ctx.ran("touch '/data:ro/made'; ls -d /data*", { volumes: [{ host: name, container: '/data:ro' }] })
+      id = await ctx.start({ volumes: [{ host: name, container: '/data:ro' }] })
     } catch (error) {
       assert.deepEqual([error.code, error.details.field], ['INVALID_ARGUMENT', 'volumes[0].container'], error.message)
       return
     }
-    assert.equal(await ctx.log(id), '/data:ro\n')
+    assert.equal(await ctx.exec(id, 'sh', '-c', "touch '/data:ro/made'; ls -d /data*"), '/data:ro\n')
     const { mounts } = await ctx.adapter.getContainerDetails(id)
     assert.deepEqual(mounts, [{ type: 'volume', source: name, destination: '/data:ro', readOnly: false }])
   })

@@ -1,6 +1,6 @@
 // A private containerd with the real nerdctl: own socket, root, state, namespace, bridge, nerdctl data and CNI
 // configuration, all in one directory.
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash, randomInt } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -24,6 +24,12 @@ export function noContainerd() {
   if (process.getuid() !== 0) return 'needs root: a private containerd'
   if (!CNI) return 'no CNI plugins; run `node scripts/setup.mjs test`'
   return undefined
+}
+
+/** Whether the logger of the nerdctl to test with may lose the end (docs/reference/nerdctl.md#logger-loses-the-end). */
+export function losesLastWords() {
+  const nerdctl = process.env[NERDCTL_VARIABLE]
+  return Boolean(nerdctl) && / v?2\.(1|2|3\.[0-3])\b/.test(execFileSync(nerdctl, ['--version'], { encoding: 'utf8' }))
 }
 
 /**

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ContainerdAdapter } from 'lima-runtime'
 import { TEST_USER } from '../../../scripts/setup.mjs'
-import { startContainerd } from '../../support/containerd.mjs'
+import { losesLastWords, startContainerd } from '../../support/containerd.mjs'
 import { startHung } from '../../support/hung.mjs'
 import { busyboxArchive } from '../../support/images.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
@@ -36,6 +36,7 @@ export function containerdBackend({ bridged = false } = {}) {
     differs: {
       dockerSocket: 'this engine has no Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
+      ...(losesLastWords() && { lastWords: "nerdctl's logger before 2.3.4 loses what it has read" }),
     },
     adapter(options) {
       const adapter = new ContainerdAdapter({ ...engine.options, ...options })
