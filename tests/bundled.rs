@@ -324,6 +324,10 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
     site.runtime.initialize(ignore(), &call).await.unwrap();
     let port = site.serve("first");
     assert_eq!(get(port), "first");
+    let id = nerdctl_full::real_nerdctl().map(|_| site.nerdctl_ok(&["ps", "-q", "--no-trunc"]));
+    let rules = || Command::new("iptables").args(["-w", "-t", "nat", "-S"]).output().unwrap().stdout;
+    let has_rules = |id: &String| String::from_utf8_lossy(&rules()).contains(id);
+    assert!(id.as_ref().is_none_or(has_rules));
     kill(site.daemon());
     let began = Instant::now();
     while site.runtime.is_running().await {
@@ -345,6 +349,7 @@ async fn a_daemon_that_was_killed_is_started_again_and_its_containers_do_not_sta
     assert!(other.try_wait().unwrap().is_none(), "a process that is not ours was ended");
     other.kill().unwrap();
     other.wait().unwrap();
+    assert!(!id.as_ref().is_some_and(has_rules), "rules of the container stay on this machine");
     site.assert_nothing_runs();
     assert!(!site.containerd().exists());
 }

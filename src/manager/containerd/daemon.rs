@@ -17,7 +17,7 @@ use tokio::net::{UnixDatagram, UnixStream};
 use super::{
     BundledRuntime, network,
     processes::{Service, has_mark},
-    rootless,
+    rootless, rules,
 };
 use crate::{
     call::Call,
@@ -123,11 +123,7 @@ impl BundledRuntime {
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
-        let ready = || {
-            let mut event = RuntimeProgress::new(Phase::Ready, "containerd is ready");
-            event.percent = Some(100.0);
-            sink(event);
-        };
+        let ready = || sink(RuntimeProgress::ready("containerd is ready"));
         if self.is_running().await {
             ready();
             return Ok(());
@@ -154,6 +150,7 @@ impl BundledRuntime {
         // End what a killed daemon left, its containers included: two daemons must not write the same files.
         if let Some(before) = self.started() {
             self.end_processes(lock, before.service).await?;
+            self.remove_rules().await?;
         }
         let made = self.prepare(rootless)?;
         let mark = mark()?;
@@ -210,6 +207,7 @@ impl BundledRuntime {
             }
             self.end_processes(lock, service.clone()).await?;
         }
+        self.remove_rules().await?;
         if geteuid().is_root() {
             let networks = self.paths().networks;
             let idle = task::blocking(move || Ok(network::idle_bridges(&networks))).await?;
@@ -250,34 +248,53 @@ impl BundledRuntime {
         LocalGuest::new("").run(Command::new(argv)).await?.checked("rootlesskit").map(drop)
     }
 
+    /// What a daemon that was killed could not take back: its containers' rules on this machine. A rootless one's are in
+    /// its own network namespace.
+    async fn remove_rules(&self) -> Result<()> {
+        let data_root = self.paths().data_root;
+        let ours = task::blocking(move || Ok(rules::containers(&data_root))).await?;
+        if geteuid().is_root() && !ours.is_empty() {
+            rules::remove(&ours).await;
+        }
+        Ok(())
+    }
+
     /// Ends each container's process with TERM, then KILL, and deletes its task, which removes its network. Restart
-    /// policies stay for the next start.
+    /// policies stay for the next start. What does not end is left to [`Self::end_processes`].
     async fn end_containers(&self) {
         let tasks = self.run_dir().join("state/io.containerd.runtime.v2.task");
+        let mut left: Vec<(String, String)> = Vec::new();
         // Repeated: a restart policy may have started a container again.
         for _ in 0..3 {
-            let found: Vec<(String, String)> = disk::entries(&tasks)
+            let mut found: Vec<(String, String)> = disk::entries(&tasks)
                 .iter()
                 .flat_map(|ns| disk::entries(ns).into_iter().map(|t| (name(ns), name(&t))))
                 .collect();
+            found.retain(|task| !left.contains(task));
             if found.is_empty() {
                 return;
             }
-            let ends = found.iter().map(|(namespace, id)| async move {
-                if let Err(e) = self.end_container(namespace, id).await {
-                    tracing::warn!(error = %e, namespace, id, "a container does not end");
-                }
+            let ends = found.iter().map(async |(namespace, id)| {
+                let ended = self.end_container(namespace, id).await;
+                ended.inspect_err(|e| tracing::warn!(error = %e, namespace, id, "a container does not end")).is_ok()
             });
-            futures_util::future::join_all(ends).await;
+            let ended = futures_util::future::join_all(ends).await;
+            left.extend(found.into_iter().zip(ended).filter(|(_, ended)| !ended).map(|(task, _)| task));
         }
     }
 
     async fn end_container(&self, namespace: &str, id: &str) -> Result<()> {
         let api = self.api(namespace)?;
         let kill = async |signal: Signal| api.kill(id, signal.as_raw().cast_unsigned()).await;
-        // A container that has ended cannot be killed and needs no wait; a paused one receives no signal.
-        let _ = api.resume(id).await;
-        let _ = kill(Signal::TERM).await;
+        // A container that has ended cannot be killed and needs no wait; a paused one receives no signal. The shim of one that
+        // is half made may never answer.
+        let asked = tokio::time::timeout(END_GRACE, async {
+            let _ = api.resume(id).await;
+            kill(Signal::TERM).await
+        });
+        if asked.await.is_err() {
+            return Err(Error::new(ErrorCode::Timeout, "its shim does not answer"));
+        }
         if tokio::time::timeout(END_GRACE, api.wait(id)).await.is_err() {
             let _ = kill(Signal::KILL).await;
             let _ = tokio::time::timeout(END_GRACE, api.wait(id)).await;
@@ -291,22 +308,21 @@ impl BundledRuntime {
 
     /// Ends the daemon first, then what is left of it.
     async fn end_processes(&self, lock: &Lock, service: Service) -> Result<()> {
-        let held = lock.clone();
-        let left = task::blocking(move || {
-            let _held = held;
-            // Collected before as well: once its shim has ended, a container's process has no parent of ours.
-            let mut found = service.members();
-            let mut left = end(&[service.process], Signal::TERM, END_GRACE);
-            if !left.is_empty() {
-                left = end(&left, Signal::KILL, END_GRACE);
-            }
-            found.extend(service.members());
-            left.extend(end(&found, Signal::TERM, END_GRACE / 5));
-            left.extend(service.members());
-            let left = end(&left, Signal::KILL, END_GRACE);
-            Ok(left.into_iter().map(|p| p.pid()).collect::<Vec<_>>())
-        })
-        .await?;
+        let left = lock
+            .blocking(move || {
+                // Collected before as well: once its shim has ended, a container's process has no parent of ours.
+                let mut found = service.members();
+                let mut left = end(&[service.process], Signal::TERM, END_GRACE);
+                if !left.is_empty() {
+                    left = end(&left, Signal::KILL, END_GRACE);
+                }
+                found.extend(service.members());
+                left.extend(end(&found, Signal::TERM, END_GRACE / 5));
+                left.extend(service.members());
+                let left = end(&left, Signal::KILL, END_GRACE);
+                Ok(left.into_iter().map(|p| p.pid()).collect::<Vec<_>>())
+            })
+            .await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -562,18 +578,7 @@ impl StartingDaemon {
                 format!("{program} ended as soon as it was started"),
             ));
         };
-        let (send, ended) = tokio::sync::oneshot::channel();
-        // Nothing else waits for the child, and a zombie would look alive to others. A thread of its own waits as long as
-        // the daemon lives.
-        let wait = move || {
-            let _ = child.wait();
-            let _ = send.send(());
-        };
-        std::thread::Builder::new()
-            .name("lima-runtime-containerd".into())
-            .spawn(wait)
-            .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
-        Ok(Self { identity, gate, ended, kept: false })
+        Ok(Self { identity, gate, ended: super::end_of(child)?, kept: false })
     }
 
     /// A failed write means that the daemon has ended, which is noticed elsewhere.

@@ -15,6 +15,8 @@ mod network;
 mod processes;
 #[cfg(target_os = "linux")]
 mod rootless;
+#[cfg(target_os = "linux")]
+mod rules;
 #[cfg(windows)]
 mod windows;
 pub mod wsl;
