@@ -14,7 +14,7 @@ use lima_runtime::{
     lima::{
         instance::Holder,
         limactl::{Failure, Limactl},
-        template::{self, Arch, BUILT_IN, Mount, Settings, VmType},
+        template::{self, Arch, BUILT_IN, VmMount, VmSettings, VmType},
     },
     manager::{
         lima::{
@@ -51,14 +51,14 @@ fn base_template() -> String {
         .map_or_else(|_| BUILT_IN.to_owned(), |path| std::fs::read_to_string(path).unwrap())
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> VmSettings {
+    VmSettings {
         arch: if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 },
         vm_type: VmType::DEFAULT,
         cpus: 2,
         memory: 2 << 30,
         disk: 100 << 30,
-        mounts: vec![Mount { location: "~".into(), mount_point: None, writable: true }],
+        mounts: vec![VmMount { location: "~".into(), mount_point: None, writable: true }],
         images: vec![],
         nerdctl: vec![],
         ssh_port: 40022,
@@ -75,17 +75,17 @@ async fn limactl_takes_every_rendering() {
     let base = settings();
     let variants = [
         base.clone(),
-        Settings { mounts: vec![], memory: (1 << 30) + 1, ..base.clone() },
-        Settings {
+        VmSettings { mounts: vec![], memory: (1 << 30) + 1, ..base.clone() },
+        VmSettings {
             mounts: vec![
-                Mount { location: "/srv".into(), mount_point: None, writable: false },
-                Mount { location: "/srv/a b".into(), mount_point: Some("/mnt/ab".into()), writable: true },
+                VmMount { location: "/srv".into(), mount_point: None, writable: false },
+                VmMount { location: "/srv/a b".into(), mount_point: Some("/mnt/ab".into()), writable: true },
             ],
             ca_certificates: vec!["/etc/ssl/certs/ca-certificates.crt".into()],
             ..base.clone()
         },
-        Settings { arch: Arch::Aarch64, ..base.clone() },
-        Settings { arch: Arch::X86_64, ..base },
+        VmSettings { arch: Arch::Aarch64, ..base.clone() },
+        VmSettings { arch: Arch::X86_64, ..base },
     ];
     for (i, settings) in variants.iter().enumerate() {
         let path = dir.path().join(format!("{i}.yaml"));
@@ -123,8 +123,8 @@ async fn a_vm_boots_answers_is_repaired_and_stops() {
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("hello"), "from the host").unwrap();
     let mount =
-        Mount { location: shared.to_str().unwrap().into(), mount_point: Some("/mnt/shared".into()), writable: true };
-    let settings = Settings { mounts: vec![mount], disk: 6 << 30, ..settings() };
+        VmMount { location: shared.to_str().unwrap().into(), mount_point: Some("/mnt/shared".into()), writable: true };
+    let settings = VmSettings { mounts: vec![mount], disk: 6 << 30, ..settings() };
     let plan = Plan { base: base_template(), settings, archive: None };
     let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let instance = machine.instance().clone();
@@ -204,7 +204,7 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
     }
     let Some((dir, limactl)) = real() else { return };
     let rounds: usize = std::env::var("LIMA_RUNTIME_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let settings = Settings { mounts: vec![], disk: 6 << 30, ..settings() };
+    let settings = VmSettings { mounts: vec![], disk: 6 << 30, ..settings() };
     let plan = Plan { base: base_template(), settings, archive: None };
     let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let began = Instant::now();

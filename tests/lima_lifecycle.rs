@@ -17,7 +17,7 @@ use lima_runtime::{
     lima::{
         instance::Holder,
         limactl::Limactl,
-        template::{Arch, BUILT_IN, Settings, VmType, ssh_port},
+        template::{Arch, BUILT_IN, VmSettings, VmType, ssh_port},
     },
     manager::{
         lima::{
@@ -82,7 +82,7 @@ impl Rig {
         let limactl = Limactl::new(at("limactl"), at("vms").canonicalize().unwrap(), None, &[]);
         let machine =
             Machine::new(limactl.clone(), "default", UserEngine::Containerd).with_socket(socket.to_str().unwrap());
-        let settings = Settings {
+        let settings = VmSettings {
             arch: Arch::X86_64,
             vm_type: VmType::Qemu,
             cpus: 1,

@@ -3,7 +3,7 @@
 pub(crate) use super::{
     containerd::fuzzing as containerd, credentials::fuzz as config_json, docker::fuzzing as docker,
 };
-use super::{platform::Platform, reference::Reference, registry, time, validate};
+use super::{platform::ImagePlatform, reference::Reference, registry, time, validate};
 
 /// Image references, from callers and from engines; and the messages of a registry that refuses one.
 pub(crate) fn references(data: &[u8]) {
@@ -14,7 +14,7 @@ pub(crate) fn references(data: &[u8]) {
     registry::refused("docker.io/library/x:1", &text);
     registry::refused(&text, "manifest unknown");
     if validate::platform("platform", &text).is_ok() {
-        let platform = Platform::parse(&text);
+        let platform = ImagePlatform::parse(&text);
         assert!(platform.accepts(&platform));
         platform.json();
     }

@@ -3,14 +3,14 @@
 use serde_json::json;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Platform {
+pub(super) struct ImagePlatform {
     os: String,
     architecture: String,
     /// The variant as a number; none if it is not given.
     variant: Option<u32>,
 }
 
-impl Platform {
+impl ImagePlatform {
     /// Maps other names of an architecture to its usual one (containerd/platforms, `database.go`).
     pub(super) fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let (os, architecture) = (os.to_lowercase(), architecture.to_lowercase());
@@ -73,9 +73,12 @@ mod tests {
             ("linux/armhf", "linux", "arm", Some("v7"), true),
             ("linux/arm", "linux", "arm64", None, false),
         ] {
-            let found = Platform::new(os, architecture, variant);
-            assert_eq!(Platform::parse(wanted).accepts(&found), takes, "{wanted}: {found:?}");
+            let found = ImagePlatform::new(os, architecture, variant);
+            assert_eq!(ImagePlatform::parse(wanted).accepts(&found), takes, "{wanted}: {found:?}");
         }
-        assert_eq!(Platform::parse("linux/arm/v7").json(), r#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
+        assert_eq!(
+            ImagePlatform::parse("linux/arm/v7").json(),
+            r#"{"architecture":"arm","os":"linux","variant":"v7"}"#
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Network,
+    FetchOptions,
     digest::Digest,
     disk,
     download::{self, Fetched, Job, copy_checked},
@@ -46,7 +46,7 @@ pub struct Bundle {
 impl Bundle {
     /// The first of `dirs` with `part` in it, as the manifest has it and `network` wants it, and whole as far as can be
     /// seen without reading it. A directory may be the bundle of one platform, or hold one for each. Blocks.
-    pub fn find(dirs: &[PathBuf], platform: Platform, part: Part, network: &Network) -> Result<Option<Self>> {
+    pub fn find(dirs: &[PathBuf], platform: Platform, part: Part, network: &FetchOptions) -> Result<Option<Self>> {
         let mut manifest = None;
         for root in dirs.iter().flat_map(|d| [d.clone(), d.join(platform.as_str())]) {
             let inventory = Inventory::read(&root.join(INVENTORY)).filter(|i| i.platform == platform);
@@ -162,7 +162,13 @@ impl Bundle {
 
 /// The version that the manifest says this is, unless another one is wanted: an archive by its digest, unpacked files
 /// by the digest of their list, which is checked against the files when they are copied.
-fn known(manifest: &Manifest, part: Part, platform: Platform, record: &Record, network: &Network) -> Option<Wanted> {
+fn known(
+    manifest: &Manifest,
+    part: Part,
+    platform: Platform,
+    record: &Record,
+    network: &FetchOptions,
+) -> Option<Wanted> {
     let (wanted, source) = manifest.known(part, platform, &record.sha256, &network.choice)?;
     let right = record.is_archive() || source.contents == Some(contents(&record.files));
     // It names the directory of what is installed.
@@ -439,7 +445,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     let Ok(inventory) = serde_json::from_slice::<Inventory>(data) else { return };
     for (part, record) in inventory.components {
         record.size();
-        known(&MANIFEST, part, inventory.platform, &record, &Network::default());
+        known(&MANIFEST, part, inventory.platform, &record, &FetchOptions::default());
         for file in &record.files {
             let Ok(Some(path)) = unpack::relative(&file.path) else { continue };
             let plain = |c| matches!(c, std::path::Component::Normal(_));

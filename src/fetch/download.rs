@@ -26,7 +26,7 @@ use url::Url;
 use super::{
     digest::Digest,
     disk,
-    http::{self, Failed, Http, download_failed, shown},
+    http::{self, FailedAttempt, Http, download_failed, shown},
     lock::Lock,
     manifest::{Origin, Source, Wanted, file_name},
     progress::Share,
@@ -216,14 +216,14 @@ struct Transfer<'a> {
 
 /// Why a request ended before the last byte.
 enum Interrupted {
-    Failed(Failed),
+    Failed(FailedAttempt),
     /// The other end of the channel has gone: its thread knows why.
     Gone,
     Final(Error),
 }
 
-impl From<Failed> for Interrupted {
-    fn from(failed: Failed) -> Self {
+impl From<FailedAttempt> for Interrupted {
+    fn from(failed: FailedAttempt) -> Self {
         Self::Failed(failed)
     }
 }
@@ -353,7 +353,7 @@ impl Transfer<'_> {
             Answer::Whole => return Ok(()),
             Answer::Ended(Ended::Refused) => {
                 let message = format!("{} answered with a part of the file nobody asked for", shown(self.url));
-                return Err(Failed { ended: Ended::Refused, error: download_failed(self.url, message) }.into());
+                return Err(FailedAttempt { ended: Ended::Refused, error: download_failed(self.url, message) }.into());
             }
             Answer::Ended(_) => return Err(http::refused(self.url, &response).into()),
         };
@@ -376,7 +376,7 @@ impl Transfer<'_> {
         match total {
             Some(total) if self.have < total => {
                 let message = format!("{} ended after {} of {total} bytes", shown(self.url), self.have);
-                Err(Failed { ended: Ended::Connection, error: download_failed(self.url, message) }.into())
+                Err(FailedAttempt { ended: Ended::Connection, error: download_failed(self.url, message) }.into())
             }
             _ => Ok(()),
         }

@@ -46,7 +46,7 @@ pub struct Http {
 
 /// An attempt that ended: what to decide on, and what to say if that is the end.
 #[derive(Debug)]
-pub struct Failed {
+pub struct FailedAttempt {
     pub ended: Ended,
     pub error: Error,
 }
@@ -60,7 +60,7 @@ impl Http {
         Ok(Self { client, idle, retries })
     }
 
-    pub async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, Failed> {
+    pub async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, FailedAttempt> {
         let sent = self.client.get(url.clone()).headers(headers).send();
         match tokio::time::timeout(self.idle, sent).await {
             Ok(Ok(response)) => Ok(response),
@@ -70,7 +70,7 @@ impl Http {
     }
 
     /// The next piece of a body; `None` at its end.
-    pub async fn chunk(&self, url: &Url, response: &mut Response) -> Result<Option<bytes::Bytes>, Failed> {
+    pub async fn chunk(&self, url: &Url, response: &mut Response) -> Result<Option<bytes::Bytes>, FailedAttempt> {
         match tokio::time::timeout(self.idle, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(e)) => Err(failed(url, &e)),
@@ -78,13 +78,13 @@ impl Http {
         }
     }
 
-    fn stalled(&self, url: &Url) -> Failed {
+    fn stalled(&self, url: &Url) -> FailedAttempt {
         let message = format!("{} sent nothing for {} s", shown(url), self.idle.as_secs_f64());
-        Failed { ended: Ended::Connection, error: download_failed(url, message) }
+        FailedAttempt { ended: Ended::Connection, error: download_failed(url, message) }
     }
 
     /// Waits before the next attempt, or gives the error back when there shall be none.
-    pub async fn pause(&self, failed: Failed, failures: u32) -> Result<()> {
+    pub async fn pause(&self, failed: FailedAttempt, failures: u32) -> Result<()> {
         match retry::next(failed.ended, failures, self.retries, random::fraction()) {
             Next::GiveUp => Err(failed.error),
             Next::After(delay) => {
@@ -107,12 +107,12 @@ impl Http {
         }
     }
 
-    async fn try_text(&self, url: &Url, limit: usize) -> Result<String, Failed> {
+    async fn try_text(&self, url: &Url, limit: usize) -> Result<String, FailedAttempt> {
         let mut response = self.get(url, HeaderMap::new()).await?;
         if response.status() != 200 {
             return Err(refused(url, &response));
         }
-        let bad = |problem: &str| Failed {
+        let bad = |problem: &str| FailedAttempt {
             ended: Ended::Refused,
             error: download_failed(url, format!("{}: {problem}", shown(url))),
         };
@@ -224,7 +224,7 @@ pub fn head(response: &Response) -> Head<'_> {
 }
 
 /// A status that is no success.
-pub fn refused(url: &Url, response: &Response) -> Failed {
+pub fn refused(url: &Url, response: &Response) -> FailedAttempt {
     let status = response.status();
     let Head { retry_after, .. } = head(response);
     let hint = match status.as_u16() {
@@ -237,10 +237,10 @@ pub fn refused(url: &Url, response: &Response) -> Failed {
     if let Some(after) = retry_after {
         error = error.detail("retryAfterSeconds", after.as_secs());
     }
-    Failed { ended: Ended::Status { status: status.as_u16(), retry_after }, error }
+    FailedAttempt { ended: Ended::Status { status: status.as_u16(), retry_after }, error }
 }
 
-fn failed(url: &Url, e: &reqwest::Error) -> Failed {
+fn failed(url: &Url, e: &reqwest::Error) -> FailedAttempt {
     let mut causes = Vec::new();
     let mut certificate = false;
     let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(e);
@@ -264,7 +264,7 @@ fn failed(url: &Url, e: &reqwest::Error) -> Failed {
     };
     let error =
         download_failed(url, format!("Cannot download {}: {why}", shown(url))).detail("causes", causes).hint(hint);
-    Failed { ended, error }
+    FailedAttempt { ended, error }
 }
 
 /// An `io::Error` hides what it holds from `source()`, and may hold another one.

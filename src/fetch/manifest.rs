@@ -32,7 +32,7 @@ pub enum Part {
     WslRootfs,
 }
 
-struct Facts {
+struct PartTraits {
     name: &'static str,
     /// How a person calls it.
     title: &'static str,
@@ -50,7 +50,7 @@ impl Part {
         [Self::Lima, Self::NerdctlFull, Self::Docker, Self::Nerdctl, Self::Image, Self::WslRootfs];
 
     #[rustfmt::skip]
-    const fn facts(self) -> Facts {
+    const fn facts(self) -> PartTraits {
         let (name, title, component, guest, version, most) = match self {
             Self::Lima => ("lima", "Lima", Component::Lima, false, Some("lima"), 256),
             Self::NerdctlFull => ("nerdctl-full", "containerd", Component::Nerdctl, true, Some("nerdctl"), 1024),
@@ -59,7 +59,7 @@ impl Part {
             Self::Image => ("image", "the guest image", Component::Image, true, None, 1024),
             Self::WslRootfs => ("wsl-rootfs", "the WSL root file system", Component::Image, true, None, 1024),
         };
-        Facts { name, title, component, guest, version, most: most * MIB }
+        PartTraits { name, title, component, guest, version, most: most * MIB }
     }
 
     pub fn as_str(self) -> &'static str {

@@ -32,7 +32,7 @@ use manifest::{Choice, Manifest, Origin, Part, Wanted};
 /// What a caller may say about where things come from, and which of them; part of the options of everything that
 /// downloads.
 #[derive(Debug, Clone, Default)]
-pub struct Network {
+pub struct FetchOptions {
     /// Path or address of a manifest in place of the built-in one.
     pub manifest: Option<String>,
     pub mirror: Option<String>,
@@ -41,7 +41,7 @@ pub struct Network {
     pub choice: Choice,
 }
 
-/// Options that hold a [`Network`] beside fields of their own, written in one object. Every name is known, since a
+/// Options that hold a [`FetchOptions`] beside fields of their own, written in one object. Every name is known, since a
 /// misspelt option would be a default that nobody wanted; of a flattened struct serde would neither refuse that nor say
 /// which field is wrong.
 macro_rules! options_with_network {
@@ -53,7 +53,7 @@ macro_rules! options_with_network {
         #[serde(from = "Written")]
         pub struct $name {
             $($(#[$meta_of])* pub $field: $type,)*
-            pub network: $crate::fetch::Network,
+            pub network: $crate::fetch::FetchOptions,
         }
 
         #[derive(Default, serde::Deserialize)]
@@ -77,7 +77,7 @@ macro_rules! options_with_network {
                 $(choice.$variant = w.$variant;)?
                 Self {
                     $($field: w.$field,)*
-                    network: $crate::fetch::Network {
+                    network: $crate::fetch::FetchOptions {
                         manifest: w.manifest,
                         mirror: w.mirror,
                         http: $crate::fetch::http::HttpOptions {
@@ -106,7 +106,7 @@ pub struct Remote {
 /// A manifest is a few kilobytes.
 const MANIFEST_LIMIT: usize = 1 << 20;
 
-impl Network {
+impl FetchOptions {
     pub async fn open(&self) -> Result<Remote> {
         let origin = Origin::new(self.manifest.as_deref(), self.mirror.as_deref())?;
         let http = http::Http::new(self.http.clone()).await?;
@@ -135,7 +135,7 @@ impl Network {
         read_manifest(given.as_deref().filter(|at| !is_address(at)))
     }
 
-    /// As [`Network::local_manifest`]; `None` when the manifest is somewhere else.
+    /// As [`FetchOptions::local_manifest`]; `None` when the manifest is somewhere else.
     pub fn manifest_here(&self) -> Option<Manifest> {
         let given = Origin::new(self.manifest.as_deref(), None).ok()?.manifest;
         if given.as_deref().is_some_and(is_address) { None } else { read_manifest(given.as_deref()).ok() }

@@ -63,7 +63,7 @@ pub enum AgentState {
 
 /// The health of a running VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub enum AgentHealth {
     Whole,
     /// Lima gave up before the guest was up; it may still come up.
     Waiting,
@@ -306,10 +306,10 @@ impl Instance {
 
     /// The health of a VM that Lima calls running. Lima waits a minute for its agent in the guest, then calls the VM
     /// degraded, but keeps looking for the agent: one that comes late forwards ports all the same.
-    pub async fn health(&self) -> Health {
+    pub async fn health(&self) -> AgentHealth {
         let (events, log) = (self.path("ha.stdout.log"), self.path("ha.stderr.log"));
         let work = move || Ok(health(&events, || log_contains(&log, "\"msg\":\"Guest agent is running\"")));
-        task::blocking(work).await.unwrap_or(Health::Degraded)
+        task::blocking(work).await.unwrap_or(AgentHealth::Degraded)
     }
 
     /// How many bytes the guest's consoles have printed.
@@ -503,7 +503,7 @@ fn last_state(log: &Path) -> AgentState {
     last_status(log).map_or(AgentState::None, |status| status.event())
 }
 
-fn health(events: &Path, agent_ran: impl FnOnce() -> bool) -> Health {
+fn health(events: &Path, agent_ran: impl FnOnce() -> bool) -> AgentHealth {
     match last_status(events) {
         Some(status) if status.degraded => {
             // All errors come in one text. Of Lima's errors (pkg/hostagent: hostagent.go, requirements.go, mount.go) only
@@ -513,14 +513,14 @@ fn health(events: &Path, agent_ran: impl FnOnce() -> bool) -> Health {
                     && (e.contains("guest agent does not seem to be running") || e.contains("failed to satisfy the "))
             };
             if !status.errors.iter().all(late) {
-                Health::Degraded
+                AgentHealth::Degraded
             } else if agent_ran() {
-                Health::Whole
+                AgentHealth::Whole
             } else {
-                Health::Waiting
+                AgentHealth::Waiting
             }
         }
-        _ => Health::Whole,
+        _ => AgentHealth::Whole,
     }
 }
 
@@ -818,11 +818,11 @@ mod tests {
         let probe = "failed to satisfy the optional requirement 3 of 3 `containerd must answer`: x";
         let log = instance.path("ha.stdout.log");
         for (text, agent_ran, expected) in [
-            (late.to_owned(), false, Health::Waiting),
-            (late.to_owned(), true, Health::Whole),
-            (probe.to_owned(), true, Health::Whole),
-            (format!("{mount}\n{late}"), true, Health::Degraded),
-            ("something else".to_owned(), true, Health::Degraded),
+            (late.to_owned(), false, AgentHealth::Waiting),
+            (late.to_owned(), true, AgentHealth::Whole),
+            (probe.to_owned(), true, AgentHealth::Whole),
+            (format!("{mount}\n{late}"), true, AgentHealth::Degraded),
+            ("something else".to_owned(), true, AgentHealth::Degraded),
         ] {
             std::fs::write(&log, errors(&text)).unwrap();
             assert_eq!(health(&log, || agent_ran), expected, "{text}");

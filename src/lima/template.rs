@@ -34,7 +34,7 @@ impl VmType {
 
 /// A file to boot from or to install: an address, or an absolute path of this host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Source {
+pub struct VmFile {
     pub location: String,
     pub arch: Arch,
     /// `sha256:…`; absent only for a local file that was verified already (docs/reference/lima.md#local-files).
@@ -43,7 +43,7 @@ pub struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Kernel>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub initrd: Option<BootFile>,
+    pub initrd: Option<VmBootFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,7 +55,7 @@ pub struct Kernel {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BootFile {
+pub struct VmBootFile {
     pub location: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -64,7 +64,7 @@ pub struct BootFile {
 /// A directory of the host, seen in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Mount {
+pub struct VmMount {
     /// Absolute, or starting with `~`.
     pub location: String,
     /// Absent: the same path in the guest.
@@ -76,7 +76,7 @@ pub struct Mount {
 
 /// Everything the manager decides about a VM. `None` and an empty list keep the base document's value.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct VmSettings {
     pub arch: Arch,
     pub vm_type: VmType,
     pub cpus: u32,
@@ -84,10 +84,10 @@ pub struct Settings {
     pub memory: u64,
     /// Bytes.
     pub disk: u64,
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<VmMount>,
     /// Tried in order.
-    pub images: Vec<Source>,
-    pub nerdctl: Vec<Source>,
+    pub images: Vec<VmFile>,
+    pub nerdctl: Vec<VmFile>,
     /// Lima installs and runs containerd. Otherwise we bring the engine.
     pub containerd: bool,
     /// A free port of the host. Without one, Lima gives 60022 to any instance called `default`, which collides with the
@@ -100,7 +100,7 @@ pub struct Settings {
 }
 
 /// Writes `settings` over `base`. `INVALID_ARGUMENT` when the base is not a YAML mapping or a setting cannot be expressed.
-pub fn render(base: &str, settings: &Settings) -> Result<String> {
+pub fn render(base: &str, settings: &VmSettings) -> Result<String> {
     let mut root: Mapping = serde_norway::from_str(base)
         .map_err(|e| Error::invalid("template", format!("not a YAML mapping: {e}")).source(e))?;
     check_way_in("template", &root)?;
@@ -154,7 +154,7 @@ pub struct Shape {
     pub memory: u64,
     /// Bytes.
     pub disk: u64,
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<VmMount>,
     pub arch: String,
     pub vm_type: String,
 }
@@ -176,7 +176,7 @@ pub fn shape(document: &str) -> Option<Shape> {
 
 /// `document` with the settings that may change in an existing VM: CPUs, memory, mounts, the containerd to install, a disk
 /// that grows, and UDP ports. The same text when nothing changes.
-pub fn with_settings(document: &str, settings: &Settings) -> Result<String> {
+pub fn with_settings(document: &str, settings: &VmSettings) -> Result<String> {
     let root: Mapping = serde_norway::from_str(document)
         .map_err(|e| Error::invalid("lima.yaml", format!("not a YAML mapping: {e}")).source(e))?;
     check_way_in("lima.yaml", &root)?;
@@ -268,7 +268,7 @@ fn forward_udp(root: &mut Mapping) -> Result<()> {
     set(root, "portForwards", rules)
 }
 
-fn lay_engine(root: &mut Mapping, settings: &Settings) -> Result<()> {
+fn lay_engine(root: &mut Mapping, settings: &VmSettings) -> Result<()> {
     if !settings.containerd {
         // Also the user's own one, which Lima runs by default.
         for whose in ["system", "user"] {
@@ -321,7 +321,7 @@ fn bytes(value: &Value) -> Option<u64> {
 
 /// Refuses what Lima refuses, or accepts and never mounts (docs/reference/lima.md#mounts). `at_option` is what stands
 /// before `mounts` in the caller's options.
-pub fn check_mount(at_option: &str, mount: &Mount) -> Result<()> {
+pub fn check_mount(at_option: &str, mount: &VmMount) -> Result<()> {
     const TAKEN: [&str; 10] = ["/", "/bin", "/dev", "/etc", "/home", "/opt", "/sbin", "/tmp", "/usr", "/var"];
     let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
     let in_home = mount.location == "~" || mount.location.starts_with("~/");
@@ -369,7 +369,7 @@ pub(crate) fn fuzz(document: &str) {
 
 /// Lima before 2.2 accepts a mount point with a space and never mounts it; later only vz mounts it
 /// (docs/reference/lima.md#mounts). `lima` is the version that will boot it, when that is known.
-pub fn check_spaces(at_option: &str, mount: &Mount, vm_type: VmType, lima: Option<&str>) -> Result<()> {
+pub fn check_spaces(at_option: &str, mount: &VmMount, vm_type: VmType, lima: Option<&str>) -> Result<()> {
     let at = mount.mount_point.as_ref().unwrap_or(&mount.location);
     let mended = lima.is_none_or(|version| release(version).is_none_or(|release| release >= (2, 2)));
     if !at.contains(' ') || (mended && vm_type == VmType::Vz) {
@@ -387,14 +387,14 @@ mod tests {
     use super::*;
     use crate::error::ErrorCode;
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> VmSettings {
+        VmSettings {
             arch: Arch::Aarch64,
             vm_type: VmType::Vz,
             cpus: 4,
             memory: 4 << 30,
             disk: 100 << 30,
-            mounts: vec![Mount { location: "~".into(), mount_point: None, writable: true }],
+            mounts: vec![VmMount { location: "~".into(), mount_point: None, writable: true }],
             images: vec![],
             nerdctl: vec![],
             ssh_port: 40022,
@@ -430,14 +430,14 @@ mod tests {
     #[test]
     fn what_is_given_replaces_the_templates_word_and_the_rest_stays() {
         let base = "images: [{location: /a}]\nfirmware: {legacyBIOS: true}\nssh:\nmounts: [{location: /old}]\n";
-        let image = Source {
+        let image = VmFile {
             location: "/with space/é.qcow2".into(),
             arch: Arch::X86_64,
             digest: None,
             kernel: Some(Kernel { location: "/k".into(), digest: None, cmdline: "root=/dev/vda".into() }),
             initrd: None,
         };
-        let s = Settings {
+        let s = VmSettings {
             arch: Arch::X86_64,
             vm_type: VmType::Qemu,
             memory: (1 << 30) + 1,
@@ -490,18 +490,19 @@ mod tests {
             ("/Users/a", Some("/usr")),
             ("/Users/{{.Dir}}", None),
         ] {
-            let mount = Mount { location: location.into(), mount_point: mount_point.map(Into::into), writable: false };
-            let e = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).map(|_| ()).unwrap_err();
+            let mount =
+                VmMount { location: location.into(), mount_point: mount_point.map(Into::into), writable: false };
+            let e = render(BUILT_IN, &VmSettings { mounts: vec![mount], ..settings() }).map(|_| ()).unwrap_err();
             assert_eq!(e.code(), ErrorCode::InvalidArgument, "{location} {mount_point:?}");
         }
-        let spaced = Mount { location: "/Users/a, b".into(), mount_point: Some("/mnt/ab".into()), writable: false };
-        render(BUILT_IN, &Settings { mounts: vec![spaced], ..settings() }).unwrap();
+        let spaced = VmMount { location: "/Users/a, b".into(), mount_point: Some("/mnt/ab".into()), writable: false };
+        render(BUILT_IN, &VmSettings { mounts: vec![spaced], ..settings() }).unwrap();
     }
 
     #[test]
     fn a_mount_point_with_a_space_needs_a_lima_that_mounts_it() {
         let check = |location: &str, at: Option<&str>, vm_type, lima| {
-            let mount = Mount { location: location.into(), mount_point: at.map(Into::into), writable: false };
+            let mount = VmMount { location: location.into(), mount_point: at.map(Into::into), writable: false };
             check_spaces("resources.", &mount, vm_type, lima)
         };
         for (vm_type, lima, mounted) in [
@@ -580,8 +581,8 @@ mod tests {
     fn an_existing_vm_gets_what_may_change_and_keeps_the_rest() {
         let before = render(BUILT_IN, &settings()).unwrap();
         assert_eq!(with_settings(&before, &settings()).unwrap(), before);
-        let file = Source { location: "/n.tgz".into(), arch: Arch::Aarch64, digest: None, kernel: None, initrd: None };
-        let more = Settings {
+        let file = VmFile { location: "/n.tgz".into(), arch: Arch::Aarch64, digest: None, kernel: None, initrd: None };
+        let more = VmSettings {
             cpus: 6,
             memory: 6 << 30,
             disk: 120 << 30,
@@ -597,7 +598,7 @@ mod tests {
         assert_eq!((shape.arch.as_str(), shape.vm_type.as_str(), ssh_port(&after)), ("aarch64", "vz", Some(40022)));
         assert_eq!(parsed(&after)["containerd"]["archives"][0]["location"], "/n.tgz");
         // A disk never shrinks.
-        let less = with_settings(&after, &Settings { disk: 20 << 30, ..settings() }).unwrap();
+        let less = with_settings(&after, &VmSettings { disk: 20 << 30, ..settings() }).unwrap();
         assert_eq!(super::shape(&less).unwrap().disk, 120 << 30);
         for (text, expected) in
             [("4GiB", Some(4 << 30)), ("4g", Some(4 << 30)), ("512MB", Some(512 << 20)), ("x", None)]
@@ -610,7 +611,7 @@ mod tests {
     fn another_engine_gets_its_boot_and_leaves_the_host_key_and_the_rest_alone() {
         let before = render(BUILT_IN, &settings()).unwrap();
         let (before, key) = with_host_key(&before).unwrap();
-        let docker = Settings { containerd: false, nerdctl: vec![], ..settings() };
+        let docker = VmSettings { containerd: false, nerdctl: vec![], ..settings() };
         let there = with_settings(&with_boot_of(&before, BUILT_IN).unwrap(), &docker).unwrap();
         assert_eq!(parsed(&there)["containerd"]["system"], false);
         assert_eq!(parsed(&there)["containerd"]["user"], false);
@@ -626,8 +627,8 @@ mod tests {
         #[test]
         fn any_path_survives_the_yaml(name in "[^\\p{C}\\s,\\[\\]{}]{1,30}") {
             let location = format!("/m/{name}");
-            let mount = Mount { location: location.clone(), mount_point: None, writable: true };
-            let text = render(BUILT_IN, &Settings { mounts: vec![mount], ..settings() }).unwrap();
+            let mount = VmMount { location: location.clone(), mount_point: None, writable: true };
+            let text = render(BUILT_IN, &VmSettings { mounts: vec![mount], ..settings() }).unwrap();
             prop_assert_eq!(&parsed(&text)["mounts"][0]["location"], location.as_str());
         }
     }

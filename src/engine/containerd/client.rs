@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::{
-    container::state::{Ends, Execs, Health},
+    container::state::{Ends, Execs, Healthchecks},
     events::{hub::Hub, records::Records},
     image::cache::Cache,
     nerdctl::{
@@ -45,7 +45,7 @@ pub struct Inner {
     pub(crate) images: Cache,
     pub(crate) ends: Ends,
     pub(crate) execs: Execs,
-    pub(crate) health: Health,
+    pub(crate) health: Healthchecks,
     restart_policies: OnceCell<Vec<String>>,
 }
 
@@ -71,7 +71,7 @@ impl Containerd {
             images: Cache::default(),
             ends: Ends::default(),
             execs: Execs::default(),
-            health: Health::default(),
+            health: Healthchecks::default(),
             restart_policies: OnceCell::new(),
             api,
             settings,

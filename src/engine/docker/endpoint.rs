@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{guest_socket::GuestSocket, ssh::SshTarget, tls::Tls};
+use super::{guest_socket::GuestSocket, ssh::SshAddress, tls::Tls};
 use crate::{
     address::bracketed,
     error::{Error, Result},
@@ -30,7 +30,7 @@ pub enum Endpoint {
         prefix: String,
         tls: Option<Tls>,
     },
-    Ssh(SshTarget),
+    Ssh(SshAddress),
     Guest(GuestSocket),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Endpoint {
             Self::Npipe(path) => write!(f, "npipe://{}", path.replace('\\', "/")),
             Self::Tcp { host, port, prefix, .. } => write!(f, "tcp://{}:{port}{prefix}", bracketed(host)),
             Self::Guest(socket) => write!(f, "{} in the VM", socket.path),
-            Self::Ssh(SshTarget { user, host, port, socket }) => {
+            Self::Ssh(SshAddress { user, host, port, socket }) => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
                     write!(f, "{}@", utf8_percent_encode(user, USER))?;
@@ -107,7 +107,7 @@ impl Endpoint {
                 }
                 let user = user.map(|u| decoded(&u)).transpose().map_err(bad)?;
                 let socket = Some(path.as_str()).filter(|p| !p.trim_matches('/').is_empty()).map(decoded);
-                Ok(Self::Ssh(SshTarget { user, host, port, socket: socket.transpose().map_err(bad)? }))
+                Ok(Self::Ssh(SshAddress { user, host, port, socket: socket.transpose().map_err(bad)? }))
             }
             _ => Err(bad("unknown scheme")),
         }

@@ -40,7 +40,8 @@ pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &ExecOpti
     };
     let exec = create(&api, id, &config).await?;
     let body = api::json_body(&json!({ "Detach": false, "Tty": options.tty })).about(about)?;
-    let mut process = Process { api, container: id.to_owned(), exec, mark, user: options.user.clone(), ended: false };
+    let mut process =
+        ExecProcess { api, container: id.to_owned(), exec, mark, user: options.user.clone(), ended: false };
     let exec = process.exec.clone();
     let (_, connection) = process.api.upgrade(&format!("exec/{exec}/start"), &[], body).await.about(about)?;
     let framing = if options.tty { Framing::Raw } else { Framing::Multiplexed };
@@ -74,7 +75,7 @@ const END: &str = r#"for p in /proc/[0-9]*; do
 done"#;
 
 /// The process of an exec, which is ended with this.
-struct Process {
+struct ExecProcess {
     api: Api,
     container: String,
     exec: String,
@@ -83,14 +84,14 @@ struct Process {
     ended: bool,
 }
 
-impl Process {
+impl ExecProcess {
     /// Its output ends when the process does.
     fn note_end<T>(&mut self, piece: &std::task::Poll<Option<T>>) {
         self.ended |= matches!(piece, std::task::Poll::Ready(None));
     }
 }
 
-impl Drop for Process {
+impl Drop for ExecProcess {
     fn drop(&mut self) {
         if self.ended {
             return;

@@ -15,7 +15,7 @@ use super::{
     refusal::About,
 };
 use crate::{
-    engine::{BoxStream, platform::Platform, time, types::*, validate},
+    engine::{BoxStream, platform::ImagePlatform, time, types::*, validate},
     error::{Error, ErrorCode, Result},
     mutex::Mutex,
 };
@@ -58,7 +58,7 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
         architecture: String,
         variant: Option<String>,
     }
-    let wanted = platform.map(Platform::parse);
+    let wanted = platform.map(ImagePlatform::parse);
     let mut query = Vec::new();
     if let Some(wanted) = wanted.as_ref().filter(|_| api.version() >= PLATFORMS) {
         query.push(("platform", wanted.json()));
@@ -75,7 +75,7 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
         return Ok(true);
     };
     let found: Found = api::json(api::ONE, answer).await.about(About::Image(image))?;
-    Ok(wanted.accepts(&Platform::new(&found.os, &found.architecture, found.variant.as_deref())))
+    Ok(wanted.accepts(&ImagePlatform::new(&found.os, &found.architecture, found.variant.as_deref())))
 }
 
 pub(super) async fn remove(api: Api, image: &str, force: bool) -> Result<()> {

@@ -82,7 +82,7 @@ pub(crate) mod fuzzing {
 use api::Api;
 pub use endpoint::Endpoint;
 pub use search::{Probe, probe};
-pub use ssh::SshTarget;
+pub use ssh::SshAddress;
 pub use tls::Tls;
 pub use vm::{Vm, containers_in, ready};
 

@@ -7,13 +7,13 @@ use super::{
     endpoint::Endpoint,
     error::ResultExt,
     refusal::About,
-    ssh::SshTarget,
+    ssh::SshAddress,
 };
 use crate::error::Result;
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct Machine {
+struct EngineInfo {
     operating_system: String,
     kernel_version: String,
 }
@@ -27,10 +27,10 @@ pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
             None => return Ok(None),
         },
         Endpoint::Guest(socket) => return Ok(Some(socket.path.clone())),
-        Endpoint::Ssh(SshTarget { socket: Some(path), .. }) => (path.clone(), None),
+        Endpoint::Ssh(SshAddress { socket: Some(path), .. }) => (path.clone(), None),
         _ => return Ok(None),
     };
-    let machine: Machine = api.get_json(api::SMALL, "info", &[]).await.about(About::Engine)?;
+    let machine: EngineInfo = api.get_json(api::SMALL, "info", &[]).await.about(About::Engine)?;
     let is_there = match kernel {
         Some(kernel) => machine.is_this_one(&kernel),
         None => machine.may_have(&path),
@@ -38,7 +38,7 @@ pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
     Ok(is_there.then_some(path))
 }
 
-impl Machine {
+impl EngineInfo {
     /// A VM has a kernel of its own, and its socket here is one that leads there.
     fn is_this_one(&self, kernel: &str) -> bool {
         self.kernel_version == kernel && !self.is_desktop()
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_vm_is_another_machine() {
         let machine =
-            |system: &str, kernel: &str| Machine { operating_system: system.into(), kernel_version: kernel.into() };
+            |system: &str, kernel: &str| EngineInfo { operating_system: system.into(), kernel_version: kernel.into() };
         assert!(machine("Debian GNU/Linux 12 (bookworm)", "6.1.0-1").is_this_one("6.1.0-1"));
         // Colima and Rancher Desktop, Docker Desktop under WSL, whose kernel is everybody's.
         assert!(!machine("Ubuntu 24.04 LTS", "6.8.0-39-generic").is_this_one("6.1.0-1"));

@@ -3,7 +3,7 @@
 
 /// `ssh://[user@]host[:port][/socket]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshTarget {
+pub struct SshAddress {
     pub user: Option<String>,
     pub host: String,
     pub port: Option<u16>,
@@ -11,7 +11,7 @@ pub struct SshTarget {
     pub socket: Option<String>,
 }
 
-impl SshTarget {
+impl SshAddress {
     /// `--` ends the options: a host that begins with a dash stays a host.
     #[cfg(any(unix, test))]
     fn args(&self) -> Vec<String> {
@@ -47,7 +47,7 @@ fn word(text: &str) -> String {
 pub(super) use unix::connect;
 
 #[cfg(not(unix))]
-pub(super) async fn connect(_: &SshTarget) -> std::io::Result<tokio::io::DuplexStream> {
+pub(super) async fn connect(_: &SshAddress) -> std::io::Result<tokio::io::DuplexStream> {
     Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "ssh:// endpoints are not supported on Windows yet"))
 }
 
@@ -67,7 +67,7 @@ mod unix {
         net::UnixStream,
     };
 
-    use super::SshTarget;
+    use super::SshAddress;
     use crate::{env_vars, mutex::Mutex};
 
     /// ssh's standard input and output are one socket, so that shutting down our half is the end of its input.
@@ -78,7 +78,7 @@ mod unix {
         answered: bool,
     }
 
-    pub(in super::super) async fn connect(target: &SshTarget) -> io::Result<SshStream> {
+    pub(in super::super) async fn connect(target: &SshAddress) -> io::Result<SshStream> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let program = env_vars::program("ssh");
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_host_like_a_flag_stays_a_host() {
-        let t = SshTarget { user: Some("me".into()), host: "-oProxyCommand=x".into(), port: Some(2222), socket: None };
+        let t = SshAddress { user: Some("me".into()), host: "-oProxyCommand=x".into(), port: Some(2222), socket: None };
         let args = t.args();
         let dashes = args.iter().position(|a| a == "--").unwrap();
         assert_eq!(args[dashes + 1], "-oProxyCommand=x");
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_socket_is_one_word_for_the_other_shell() {
         let command = |socket: &str| {
-            let target = SshTarget { user: None, host: "h".into(), port: None, socket: Some(socket.into()) };
+            let target = SshAddress { user: None, host: "h".into(), port: None, socket: Some(socket.into()) };
             target.args().into_iter().skip_while(|a| a != "docker").collect::<Vec<_>>().join(" ")
         };
         assert_eq!(command("/path/docker.sock"), "docker --host unix:///path/docker.sock system dial-stdio");

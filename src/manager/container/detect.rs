@@ -10,7 +10,7 @@ use crate::{
         docker::{self, Endpoint, Probe},
         types::RuntimeType,
     },
-    fetch::{Network, manifest::Part, platform::Platform},
+    fetch::{FetchOptions, manifest::Part, platform::Platform},
     manager::{containerd::BundledRuntime, lima::LimaRuntime, payload::UserEngine},
     progress::Component,
 };
@@ -130,7 +130,7 @@ impl Detail {
     }
 
     /// Notes what a start still fetches, by a manifest that needs no network. The file is small, so it is read in place.
-    fn must_fetch(&mut self, network: &Network, parts: &[Part]) {
+    fn must_fetch(&mut self, network: &FetchOptions, parts: &[Part]) {
         let manifest = network.manifest_here().zip(Platform::current().ok());
         let bytes = |part: Part| {
             let (manifest, platform) = manifest.as_ref()?;

@@ -24,7 +24,7 @@ use crate::{
     lima::{
         limactl::Limactl,
         paths,
-        template::{self, Arch, BUILT_IN, BootFile, Kernel, Settings, Shape, Source, VmType},
+        template::{self, Arch, BUILT_IN, Kernel, Shape, VmBootFile, VmFile, VmSettings, VmType},
     },
     manager::payload::{UserEngine, docker::Archive},
     process::Command,
@@ -311,7 +311,7 @@ impl LimaRuntime {
 
     /// The local file of `part`, verified at its download; none with a template of the caller's. An image with its own
     /// kernel has that kernel and its initrd in the manifest; Lima downloads those few megabytes and checks their digests.
-    async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<Source>> {
+    async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<VmFile>> {
         if self.options().template.is_some() {
             return Ok(Vec::new());
         }
@@ -319,7 +319,7 @@ impl LimaRuntime {
         let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
         let Some((path, record)) = found else { return Ok(Vec::new()) };
         let location = path.to_string_lossy().into_owned();
-        let mut source = Source { location, arch, digest: None, kernel: None, initrd: None };
+        let mut source = VmFile { location, arch, digest: None, kernel: None, initrd: None };
         if part == Part::Image
             && let Ok(remote) = self.options().network.open().await
         {
@@ -334,7 +334,7 @@ impl LimaRuntime {
                 });
                 source.initrd = listed.initrd.map(|file| {
                     let (location, digest) = at(&file);
-                    BootFile { location, digest }
+                    VmBootFile { location, digest }
                 });
             }
         }
@@ -367,7 +367,7 @@ impl LimaRuntime {
         let containerd = self.engine() == UserEngine::Containerd;
         let nerdctl = if containerd { self.local_file(Part::NerdctlFull, arch).await? } else { Vec::new() };
         let archive = if containerd { None } else { self.archive().await? };
-        let settings = Settings {
+        let settings = VmSettings {
             arch,
             vm_type: self.vm_type(),
             cpus: resources.cpus,
@@ -387,7 +387,7 @@ impl LimaRuntime {
 
 impl From<Shape> for VmResources {
     fn from(Shape { cpus, memory, disk, mounts, .. }: Shape) -> Self {
-        let mounts = mounts.into_iter().map(|m: template::Mount| MountOption {
+        let mounts = mounts.into_iter().map(|m: template::VmMount| MountOption {
             location: m.location,
             mount_point: m.mount_point,
             writable: m.writable,

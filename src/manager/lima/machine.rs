@@ -19,10 +19,10 @@ use crate::{
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
-        instance::{Facts, Health, Instance, release},
+        instance::{AgentHealth, Facts, Instance, release},
         limactl::{Failed, Failure, Limactl, Line},
         progress::StartProgress,
-        template::{self, Settings},
+        template::{self, VmSettings},
     },
     manager::payload::{self, Payload, UserEngine, docker::Archive},
     process::{Command, identity::Identity},
@@ -36,7 +36,7 @@ pub struct Plan {
     /// The template's text.
     pub base: String,
     /// `ssh_port` is replaced by a free one.
-    pub settings: Settings,
+    pub settings: VmSettings,
     /// What the guest gets over SSH; Lima brings containerd itself.
     pub archive: Option<Archive>,
 }
@@ -296,7 +296,7 @@ impl Machine {
     }
 
     fn render(plan: &Plan) -> Result<String> {
-        template::render(&plan.base, &Settings { ssh_port: free_port()?, ..plan.settings.clone() })
+        template::render(&plan.base, &VmSettings { ssh_port: free_port()?, ..plan.settings.clone() })
     }
 
     async fn create(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<()> {
@@ -421,11 +421,11 @@ impl Machine {
             };
             let answer = answer.await;
             let health = self.instance.health().await;
-            if health == Health::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
+            if health == AgentHealth::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
                 self.instance.cancel_agent_forward().await;
             }
-            if answer.is_ok() && (health != Health::Waiting || !booted) {
-                return Ok(Some((guest, health == Health::Whole)));
+            if answer.is_ok() && (health != AgentHealth::Waiting || !booted) {
+                return Ok(Some((guest, health == AgentHealth::Whole)));
             }
             if next_step(&self.instance.facts().await?) != Step::Verify {
                 return Ok(None);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::state::{MountOption, VmResources};
 use crate::{
     error::{Error, Result},
-    lima::template::{self, Mount},
+    lima::template::{self, VmMount},
 };
 
 /// Resources as the caller gave them.
@@ -93,13 +93,13 @@ impl Resources {
         let home = || vec![MountOption { location: "~".into(), mount_point: None, writable: true }];
         let mounts = self.mounts.clone().unwrap_or_else(home);
         for mount in &mounts {
-            template::check_mount(at, &Mount::from(mount))?;
+            template::check_mount(at, &VmMount::from(mount))?;
         }
         Ok(VmResources { cpus, memory, disk, mounts })
     }
 }
 
-impl From<&MountOption> for Mount {
+impl From<&MountOption> for VmMount {
     fn from(m: &MountOption) -> Self {
         Self { location: m.location.clone(), mount_point: m.mount_point.clone(), writable: m.writable }
     }

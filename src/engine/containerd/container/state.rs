@@ -48,7 +48,7 @@ pub(crate) struct Execs {
 
 /// Who runs the checks, and those that are ours to run.
 #[derive(Default)]
-pub(crate) struct Health {
+pub(crate) struct Healthchecks {
     pub(crate) driver: OnceCell<HealthcheckDriver>,
     pub(crate) tasks: Mutex<HashMap<String, AbortOnDropHandle<()>>>,
 }

@@ -10,7 +10,7 @@ use crate::{
 /// What does not change under a digest, read once.
 #[derive(Default)]
 pub(crate) struct Cache {
-    pub(crate) facts: Mutex<HashMap<String, Arc<Facts>>>,
+    pub(crate) facts: Mutex<HashMap<String, Arc<ImageFacts>>>,
     pub(crate) layers: Mutex<HashMap<String, u64>>,
     pub(crate) loads: tokio::sync::Mutex<()>,
     /// One pull of an image at a time: two of them wait for each other's blobs
@@ -20,7 +20,7 @@ pub(crate) struct Cache {
 
 /// One platform's image, as its manifest and configuration tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct ImageFacts {
     /// The configuration's digest: Docker's id of an image.
     pub(crate) id: String,
     pub(crate) created: Millis,

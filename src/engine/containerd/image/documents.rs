@@ -6,8 +6,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::super::{prelude::*, source::images::Image};
-use super::cache::{Blobs, Facts};
-use crate::{engine::platform::Platform, fetch::digest::Digest};
+use super::cache::{Blobs, ImageFacts};
+use crate::{engine::platform::ImagePlatform, fetch::digest::Digest};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,24 +89,24 @@ pub(crate) async fn blobs(c: &Containerd, target: &str) -> Result<Option<Blobs>>
 }
 
 /// Whether what this names is here for a platform.
-pub(crate) async fn is_for(c: &Containerd, target: &str, wanted: &Platform) -> Result<bool> {
+pub(crate) async fn is_for(c: &Containerd, target: &str, wanted: &ImagePlatform) -> Result<bool> {
     for blobs in here(c, target, usize::MAX).await? {
         let config = config(c, &blobs.config.0).await?;
-        if config.is_some_and(|c| wanted.accepts(&Platform::new(&c.os, &c.architecture, c.variant.as_deref()))) {
+        if config.is_some_and(|c| wanted.accepts(&ImagePlatform::new(&c.os, &c.architecture, c.variant.as_deref()))) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-pub(crate) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<Facts>>> {
+pub(crate) async fn facts(c: &Containerd, image: &Image) -> Result<Option<Arc<ImageFacts>>> {
     let Some(target) = image.target.as_ref().map(|t| t.digest.as_str()) else { return Ok(None) };
     if let Some(known) = c.images.facts.lock().get(target) {
         return Ok(Some(known.clone()));
     }
     let Some(blobs) = blobs(c, target).await? else { return Ok(None) };
     let Some(config) = config(c, &blobs.config.0).await? else { return Ok(None) };
-    let facts = Arc::new(Facts {
+    let facts = Arc::new(ImageFacts {
         id: blobs.config.0.clone(),
         created: config.created.as_deref().and_then(time::parse).unwrap_or_default(),
         chain: chain(&config.rootfs.diff_ids),

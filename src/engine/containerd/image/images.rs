@@ -7,11 +7,11 @@ use std::{
 
 use super::super::prelude::*;
 use super::{
-    cache::Facts,
+    cache::ImageFacts,
     documents::{facts, is_for, layer_sizes},
     reference::{as_digest, familiar, full, is_tag},
 };
-use crate::engine::platform::Platform;
+use crate::engine::platform::ImagePlatform;
 
 /// What has one id, under all its names.
 pub(crate) struct Group {
@@ -19,7 +19,7 @@ pub(crate) struct Group {
     /// As the store has them.
     pub(crate) names: Vec<String>,
     pub(crate) targets: HashSet<String>,
-    pub(crate) facts: Option<Arc<Facts>>,
+    pub(crate) facts: Option<Arc<ImageFacts>>,
     newest: i64,
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn exists(c: &Containerd, image: &str, platform: Option<&str>) 
     let (Some(name), Some(platform)) = (names.first(), platform) else { return Ok(!names.is_empty()) };
     let target = c.api.image(name).await?.and_then(|image| image.target);
     match target {
-        Some(target) => is_for(c, &target.digest, &Platform::parse(platform)).await,
+        Some(target) => is_for(c, &target.digest, &ImagePlatform::parse(platform)).await,
         None => Ok(false),
     }
 }

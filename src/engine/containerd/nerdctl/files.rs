@@ -177,7 +177,7 @@ struct NetworkConfig {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct PortMapping {
+struct PublishedPort {
     host_port: u16,
     container_port: u16,
     protocol: String,
@@ -193,7 +193,7 @@ struct Lifecycle {
 fn read(network: Option<Vec<u8>>, lifecycle: Option<Vec<u8>>) -> Kept {
     let network: NetworkConfig = network.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let lifecycle: Lifecycle = lifecycle.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-    let mappings: Vec<PortMapping> = Deserialize::deserialize(&network.port_mappings).unwrap_or_default();
+    let mappings: Vec<PublishedPort> = Deserialize::deserialize(&network.port_mappings).unwrap_or_default();
     let mut ports: Vec<Port> = (mappings.into_iter())
         .filter_map(|m| {
             let protocol = match m.protocol.as_str() {

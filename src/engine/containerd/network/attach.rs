@@ -8,7 +8,7 @@ use super::super::{
     prelude::*,
 };
 use super::{
-    cni::{Endpoint, FirstProcess},
+    cni::{Attachment, FirstProcess},
     hosts::Hosts,
     networks::{self, Network},
 };
@@ -59,7 +59,7 @@ pub(crate) async fn connect(c: &Containerd, container: &str, reference: &str) ->
     let hosts = Hosts::read(c).await?;
     let ports = c.kept(&container, None).await?.port_mappings;
     let interface = hosts.free_interface(&container.id, names.len() - 1);
-    let endpoint = Endpoint { c, network: &network, container: &container.id, interface: &interface, first };
+    let endpoint = Attachment { c, network: &network, container: &container.id, interface: &interface, first };
     let result = endpoint.attach(&json!({ "portMappings": ports })).await?;
     let kept = async {
         hosts.with(&container.id, &network.name, Some(result)).write(c).await?;
@@ -84,7 +84,7 @@ pub(crate) async fn disconnect(c: &Containerd, container: &str, reference: &str)
     if let Some(first) = living(c, &container.id).await? {
         let hosts = Hosts::read(c).await?;
         let interface = hosts.interface(&container.id, &network.name).unwrap_or_else(|| format!("eth{at}"));
-        Endpoint { c, network: &network, container: &container.id, interface: &interface, first }.detach().await?;
+        Attachment { c, network: &network, container: &container.id, interface: &interface, first }.detach().await?;
         hosts.with(&container.id, &network.name, None).write(c).await?;
     }
     record(c, &container, &names, "disconnect", reference).await

@@ -24,7 +24,7 @@ pub(crate) struct FirstProcess {
 }
 
 /// One end of a network in a container.
-pub(crate) struct Endpoint<'a> {
+pub(crate) struct Attachment<'a> {
     pub(crate) c: &'a Containerd,
     pub(crate) network: &'a Network,
     pub(crate) container: &'a str,
@@ -42,7 +42,7 @@ export CNI_NETNS
 shift 2
 exec "$@""#;
 
-impl Endpoint<'_> {
+impl Attachment<'_> {
     /// As nerdctl calls the container to CNI (docs/reference/cni.md#names-nerdctl-uses).
     fn cni_id(&self) -> String {
         format!("{}-{}", self.c.namespace(), self.container)

@@ -10,11 +10,11 @@ use super::networks::network_id;
 /// Who is where, as nerdctl keeps it for the containers' `/etc/hosts`.
 pub(crate) struct Hosts {
     dir: String,
-    all: BTreeMap<String, Host>,
+    all: BTreeMap<String, ContainerHosts>,
 }
 
 #[derive(Clone)]
-struct Host {
+struct ContainerHosts {
     /// `meta.json`.
     meta: Value,
     hosts: String,
@@ -38,7 +38,7 @@ done"#;
         let host = |f: &[&[u8]]| {
             let meta = serde_json::from_slice(f[1]).ok()?;
             let hosts = String::from_utf8_lossy(f[2]).into_owned();
-            Some((String::from_utf8_lossy(f[0]).into_owned(), Host { meta, hosts, meta_changed: false }))
+            Some((String::from_utf8_lossy(f[0]).into_owned(), ContainerHosts { meta, hosts, meta_changed: false }))
         };
         Ok(Self { dir, all: fields.chunks_exact(3).filter_map(host).collect() })
     }
@@ -90,7 +90,7 @@ done"#;
 
     /// A container's `/etc/hosts`, as nerdctl writes it (docs/reference/nerdctl.md#hosts-files): itself and those it
     /// shares a network with.
-    fn file(&self, host: &Host) -> String {
+    fn file(&self, host: &ContainerHosts) -> String {
         let mut out = String::new();
         let mut ours = false;
         for line in host.hosts.lines() {
@@ -190,9 +190,9 @@ mod tests {
 
     use super::*;
 
-    fn host(name: &str, networks: &Value, hosts: &str) -> Host {
+    fn host(name: &str, networks: &Value, hosts: &str) -> ContainerHosts {
         let meta = json!({ "ID": name, "Name": name, "Hostname": format!("{name}-host"), "Networks": networks });
-        Host { meta, hosts: hosts.into(), meta_changed: false }
+        ContainerHosts { meta, hosts: hosts.into(), meta_changed: false }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     env_vars,
     error::Result,
-    fetch::platform::{Hardware, Platform, ThisMachine as Machine},
+    fetch::platform::{Hardware, Platform, ThisMachine},
 };
 
 pub(super) trait System: Send + Sync {
@@ -49,7 +49,7 @@ impl System for RealSystem {
     }
 
     fn is_translated(&self) -> bool {
-        Machine.apple_silicon() && Machine.process_arch() != "aarch64"
+        ThisMachine.apple_silicon() && ThisMachine.process_arch() != "aarch64"
     }
 
     fn has_rosetta(&self) -> bool {
