@@ -10,17 +10,18 @@ import { freePort } from './registry.mjs'
 import { tempDir } from './tempdir.mjs'
 
 /**
- * @param {string} forced  what runs in place of the command a client asks for, which is in $SSH_ORIGINAL_COMMAND
- * @returns {Promise<{ user: string, port: number, bin: string, stop: () => Promise<void> }>} `bin` is to go before PATH
+ * @param {string} [forced]  what runs in place of the command a client asks for, which is in $SSH_ORIGINAL_COMMAND
+ * @param {string[]} [kinds]  of the host's key and of the user's
+ * @returns `bin` is to go before PATH; `stop()` ends the server, and `start()` starts it again and gives its number
  */
-export async function startSshd(forced) {
+export async function startSshd(forced, kinds = ['ed25519', 'ed25519']) {
   const dir = tempDir('sshd')
   const at = (name) => join(dir, name)
   const port = await freePort()
   const isRoot = process.getuid() === 0
   const user = isRoot ? TEST_USER : userInfo().username
-  for (const key of ['host', 'user']) {
-    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(key)])
+  for (const [i, key] of ['host', 'user'].entries()) {
+    execFileSync('ssh-keygen', ['-q', '-t', kinds[i], '-N', '', '-f', at(key)])
   }
   copyFileSync(at('user.pub'), at('authorized_keys'))
   const settings = {
@@ -32,7 +33,8 @@ export async function startSshd(forced) {
     StrictModes: 'no',
     PasswordAuthentication: 'no',
     KbdInteractiveAuthentication: 'no',
-    ForceCommand: forced,
+    MaxSessions: '10',
+    ...(forced && { ForceCommand: forced }),
   }
   writeFileSync(at('sshd_config'), lines(settings))
   // The client's side, which stays ours: ssh reads no key that others may.
@@ -54,20 +56,25 @@ export async function startSshd(forced) {
   if (isRoot) runAsRoot('chown', '-R', `${user}:`, dir)
   const id = (flag) => Number(execFileSync('id', [flag, user], { encoding: 'utf8' }))
   const identity = isRoot ? { uid: id('-u'), gid: id('-g') } : {}
-  const child = startServer(['/usr/sbin/sshd', '-D', '-e', '-f', at('sshd_config')], { cwd: '/', ...identity })
-  let said = ''
-  await new Promise((resolve, reject) => {
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      said += `${line}\n`
-      if (line.includes('Server listening on')) resolve()
+  let child
+  const start = async () => {
+    child = startServer(['/usr/sbin/sshd', '-D', '-e', '-f', at('sshd_config')], { cwd: '/', ...identity })
+    let said = ''
+    await new Promise((resolve, reject) => {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        said += `${line}\n`
+        if (line.includes('Server listening on')) resolve()
+      })
+      child.once('exit', () => reject(new Error(`sshd ended:\n${said}`)))
     })
-    child.once('exit', () => reject(new Error(`sshd ended:\n${said}`)))
-  })
+    return child.pid
+  }
   const stop = async () => {
     child.kill('SIGKILL')
-    await waitExit(child, 10_000)
+    await waitExit(child, 60_000)
   }
-  return { user, port, bin: join(own, 'bin'), stop }
+  const pid = await start()
+  return { dir, pid, user, port, bin: join(own, 'bin'), start, stop }
 }
 
 const lines = (settings) =>

@@ -1,4 +1,5 @@
-//! A release server in this process: one request a connection, each answered as the test says.
+//! A release server in this process: one request a connection, each answered as the test says. Not that of JavaScript's tests:
+//! these look at what was sent while a request is under way, and give answers that Node's server cannot.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,11 +1,10 @@
-//! A real sshd on loopback, run by an ordinary user, as the end of a guest.
+//! A real sshd on loopback, run by an ordinary user, as the end of a guest. The tests of JavaScript know how to start one.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::{Ipv4Addr, TcpListener},
-    os::unix::process::CommandExt,
+    io::{BufRead, BufReader, Write},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use lima_runtime::guest::ssh::{SshGuest, SshProgram, SshTarget};
@@ -35,12 +34,15 @@ pub fn user() -> Option<User> {
 }
 
 pub struct Sshd {
-    pub dir: tempfile::TempDir,
+    dir: PathBuf,
     pub port: u16,
     user: User,
-    child: Option<Child>,
-    /// The kinds of the host's key and of the user's.
-    kinds: [&'static str; 2],
+    /// Of the server; 0 while there is none.
+    pid: i32,
+    child: Child,
+    answers: BufReader<ChildStdout>,
+    /// The kind of the host's key.
+    kind: &'static str,
 }
 
 impl Sshd {
@@ -49,6 +51,7 @@ impl Sshd {
         Self::with_keys(["ed25519", "ed25519"])
     }
 
+    /// The kinds of the host's key and of the user's.
     pub fn with_keys(kinds: [&'static str; 2]) -> Option<Self> {
         if !Path::new("/usr/sbin/sshd").exists() {
             skip_without("/usr/sbin/sshd");
@@ -58,21 +61,36 @@ impl Sshd {
             skip_without(format_args!("user {TEST_USER}"));
             return None;
         };
-        let dir = tempfile::Builder::new().prefix("lr-sshd-").tempdir().unwrap();
-        let this = Self { dir, port: free_port(), user, child: None, kinds };
-        this.key("host", kinds[0]);
-        this.key("user", kinds[1]);
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/__test__/support/sshd-child.mjs")).args(kinds);
+        let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+            skip_without("node on the PATH");
+            return None;
+        };
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut this = Self { dir: PathBuf::new(), port: 0, user, pid: 0, child, answers, kind: kinds[0] };
+        this.dir = this.answer().into();
+        this.port = this.answer().parse().unwrap();
+        this.pid = this.answer().parse().unwrap();
         this.pin();
-        std::fs::copy(this.path("user.pub"), this.path("authorized_keys")).unwrap();
-        let mut this = this;
-        this.config();
         this.give("");
-        this.up();
         Some(this)
     }
 
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "sshd's process ended");
+        line.trim().to_owned()
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{word}").unwrap();
+        self.pid = self.answer().parse().unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// Hands a file of the directory, or the directory itself, to the guest's user.
@@ -84,12 +102,6 @@ impl Sshd {
         assert!(Command::new("chown").args(["-R", &owner]).arg(self.path(name)).status().unwrap().success());
     }
 
-    fn key(&self, name: &str, kind: &str) {
-        _ = std::fs::remove_file(self.path(name));
-        let made = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(self.path(name)).status();
-        assert!(made.unwrap().success());
-    }
-
     /// The user's key under another passphrase, or in another form: what `ssh-keygen -p` is told.
     pub fn rewrite_key(&self, passphrase: &str, form: &[&str]) {
         let mut keygen = Command::new("ssh-keygen");
@@ -97,19 +109,11 @@ impl Sshd {
         assert!(keygen.stdout(Stdio::null()).status().unwrap().success());
     }
 
-    fn config(&self) {
-        let dir = self.dir.path().display();
-        let text = format!(
-            "ListenAddress 127.0.0.1:{}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized_keys\n\
-             PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             MaxSessions 10\nLogLevel INFO\n",
-            self.port
-        );
-        std::fs::write(self.path("sshd_config"), text).unwrap();
-    }
-
     pub fn new_host_key(&self) {
-        self.key("host", self.kinds[0]);
+        std::fs::remove_file(self.path("host")).unwrap();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", self.kind, "-N", "", "-f"]).arg(self.path("host")).status();
+        assert!(made.unwrap().success());
         self.give("");
     }
 
@@ -126,28 +130,14 @@ impl Sshd {
         std::fs::write(self.path("sshd_config"), format!("{lines}\n{rest}")).unwrap();
     }
 
-    /// Starts the server and waits until it says that it listens.
+    /// Returns once it listens.
     pub fn up(&mut self) {
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(self.path("sshd_config"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        if geteuid().is_root() {
-            command.uid(self.user.uid).gid(self.user.gid);
-        }
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("Server listening on") {
-            assert!(log.read_line(&mut said).unwrap() > 0, "sshd did not start: {said}");
-        }
-        // Drained, so that the server never waits for its log.
-        std::thread::spawn(move || log.lines().for_each(drop));
-        self.child = Some(child);
+        self.tell("start");
     }
 
     /// To the server and to all that it started: a process for each connection, in a session of its own.
     pub fn signal(&self, signal: Signal) {
-        let mut all: Vec<i32> = self.child.iter().map(|c| i32::try_from(c.id()).unwrap()).collect();
+        let mut all = Vec::from_iter((self.pid != 0).then_some(self.pid));
         let parents = parents();
         let mut i = 0;
         while i < all.len() {
@@ -163,9 +153,7 @@ impl Sshd {
     /// The server and every connection to it, at once.
     pub fn down(&mut self) {
         self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
-            _ = child.wait();
-        }
+        self.tell("stop");
     }
 
     pub fn target(&self) -> SshTarget {
@@ -187,7 +175,7 @@ impl Sshd {
     }
 
     pub fn target_with_program(&self) -> SshTarget {
-        let dir = self.dir.path().display();
+        let dir = self.dir.display();
         let text = format!(
             "Host lima-default\n  IdentityFile \"{dir}/user\"\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  \
              NoHostAuthenticationForLocalhost yes\n  PreferredAuthentications publickey\n  BatchMode yes\n  \
@@ -208,7 +196,9 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        self.down();
+        self.signal(Signal::KILL);
+        drop(self.child.stdin.take());
+        _ = self.child.wait();
     }
 }
 
@@ -220,8 +210,4 @@ fn parents() -> Vec<(i32, i32)> {
         Some((entry.file_name().to_str()?.parse().ok()?, parent))
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(stat).collect()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
