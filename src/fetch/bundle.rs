@@ -1,8 +1,8 @@
 //! A runtime shipped inside an application: made by `download` at build time, found by `Bundle::find` at run time.
 //!
-//! `<out>/<platform>/bundle.json`, and `<out>/<platform>/<part>/<file>` as it was published. Lima is unpacked
-//! (`<out>/<platform>/lima/{bin,share}`) where the manifest says what is in its archive. What is in a bundle is believed
-//! by the manifest's digests alone, never by `bundle.json`: whoever can write the one can write the other.
+//! It consists of `<out>/<platform>/bundle.json` and `<out>/<platform>/<part>/<file>`, as published. Lima is unpacked
+//! (`<out>/<platform>/lima/{bin,share}`) if the manifest has the digest of its archive's contents. Only the manifest's digests
+//! prove what a file is: whoever can replace a file can write its digest into `bundle.json`.
 
 use std::{
     collections::BTreeMap,
@@ -33,19 +33,19 @@ use crate::{
 
 const INVENTORY: &str = "bundle.json";
 const ARCHIVE_MODE: u32 = 0o644;
-/// Where a build puts it, and a packaged application has it.
+/// A build writes it there, and a packaged application has it there.
 pub const DEFAULT_OUT: &str = "resources/bundled-runtime";
 
 #[derive(Debug, Clone)]
 pub struct Bundle {
     root: PathBuf,
-    /// What of its inventory the manifest knows.
+    /// The parts of its inventory that the manifest knows.
     parts: BTreeMap<Part, (Record, Wanted)>,
 }
 
 impl Bundle {
-    /// The first of `dirs` with `part` in it, as the manifest has it and `network` wants it, and whole as far as can be
-    /// seen without reading it. A directory may be the bundle of one platform, or hold one for each. Blocks.
+    /// The first bundle in `dirs` that has `part` as the manifest lists it and `network` wants it, with all its files as far as
+    /// their sizes tell. A directory is the bundle of one platform, or holds one for each. Blocks.
     pub fn find(dirs: &[PathBuf], platform: Platform, part: Part, network: &FetchOptions) -> Result<Option<Self>> {
         let mut manifest = None;
         for root in dirs.iter().flat_map(|d| [d.clone(), d.join(platform.as_str())]) {
@@ -68,8 +68,8 @@ impl Bundle {
         Ok(None)
     }
 
-    /// Where a packaged application keeps it. The working directory is anybody's: it is looked into when the caller
-    /// names it.
+    /// Where a packaged application has it. The working directory is not searched: anybody can write to it. A caller may
+    /// name it.
     pub fn usual_dirs(resources: Option<&Path>) -> Vec<PathBuf> {
         resources.into_iter().flat_map(|b| [b.join("bundled-runtime"), b.join(DEFAULT_OUT)]).collect()
     }
@@ -79,14 +79,14 @@ impl Bundle {
         found.ok_or_else(|| Error::internal(format!("no {part} in the bundle")))
     }
 
-    /// As [`super::advise`], of a part that is taken from here.
+    /// Warns, as [`super::advise`] does, of a part that is taken from here.
     pub fn advise(&self, part: Part) {
         if let Some((_, wanted)) = self.parts.get(&part) {
             super::advise(wanted);
         }
     }
 
-    /// Below the bundle, whatever its record says.
+    /// Always below the bundle, whatever its record says.
     pub fn dir(&self, part: Part) -> Result<PathBuf> {
         let dir = &self.record(part)?.dir;
         let plain = dir.components().all(|c| matches!(c, std::path::Component::Normal(_)));
@@ -94,11 +94,11 @@ impl Bundle {
     }
 
     pub fn has(&self, request: Request) -> bool {
-        // An archive can still be unpacked; what was unpacked is no archive any more.
+        // An archive can be unpacked; unpacked files do not make an archive again.
         self.record(request.part).is_ok_and(|record| request.unpacked || record.is_archive())
     }
 
-    /// Unpacks a part that is bundled as it was published into the empty directory `to`.
+    /// Unpacks the archive of a part into the empty directory `to`.
     pub fn unpack(&self, part: Part, to: &Path) -> Result<Vec<FileRecord>> {
         let archive = disk::temp_dir_in(to.parent().unwrap_or(to))?;
         match &self.copy(part, archive.path())?[..] {
@@ -114,7 +114,7 @@ impl Bundle {
     /// Copies a part into the empty directory `to`, checking every byte; returns what is there now.
     pub fn copy(&self, part: Part, to: &Path) -> Result<Vec<FileRecord>> {
         let from = self.dir(part)?;
-        // Of an archive the manifest knows the digest, and the rest is the list's word: it might open a file to everybody.
+        // The manifest has an archive's digest. Its mode is only in the list, which could make it writable for everybody.
         let archive = match self.parts.get(&part) {
             Some((record, wanted)) if record.is_archive() => wanted.sources.first().map(|s| wanted.most(s)),
             _ => None,
@@ -137,7 +137,7 @@ impl Bundle {
                 Content::File { sha256, mode, .. } => {
                     let (mode, most) = archive.map_or((*mode, unpack::LIMITS.file), |most| (ARCHIVE_MODE, most));
                     let (actual, size) = copy_checked(&source, &target, mode, most)?;
-                    // Of the copy, which nobody else changes meanwhile.
+                    // The digest of the copy: nobody else can change that meanwhile.
                     if actual != *sha256 && !resigned(&target) {
                         return Err(Error::new(
                             ErrorCode::ChecksumMismatch,
@@ -160,8 +160,8 @@ impl Bundle {
     }
 }
 
-/// The version that the manifest says this is, unless another one is wanted: an archive by its digest, unpacked files
-/// by the digest of their list, which is checked against the files when they are copied.
+/// The version that the manifest has for this record; `None` when another is wanted. It finds an archive by its digest, and
+/// unpacked files by the digest of their list; the files themselves are checked when they are copied.
 fn known(
     manifest: &Manifest,
     part: Part,
@@ -171,7 +171,7 @@ fn known(
 ) -> Option<Wanted> {
     let (wanted, source) = manifest.known(part, platform, &record.sha256, &network.choice)?;
     let right = record.is_archive() || source.contents == Some(contents(&record.files));
-    // It names the directory of what is installed.
+    // The version is the name of the installed directory.
     (right && wanted.version == record.version).then_some(wanted)
 }
 
@@ -180,7 +180,7 @@ fn bad_record(path: &str) -> Error {
         .detail("path", path)
 }
 
-/// A program of a Mac, thin or universal: an application's build signs it anew, which changes its bytes.
+/// A Mac's program, for one processor or several. An application's build signs it again, which changes its bytes.
 fn is_mach_o(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 4];
@@ -207,7 +207,7 @@ fn resigned(path: &Path) -> bool {
             .is_some_and(|e| e.contains("com.apple.security.virtualization"))
 }
 
-/// What a signature of the team has to satisfy that signed a program, by what codesign shows of that program.
+/// The requirement that only signatures of one team satisfy: of the team that signed the program which codesign shows.
 fn requirement(shown: &str) -> Option<String> {
     let team = shown.lines().find_map(|line| line.strip_prefix("TeamIdentifier="))?;
     let plain = team.len() == 10 && team.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
@@ -215,7 +215,7 @@ fn requirement(shown: &str) -> Option<String> {
 }
 
 super::options_with_network! {
-    /// What an application's build asks for.
+    /// The options of an application's build.
     pub struct DownloadOptions {
         /// `darwin-arm64` …, or `all`; this machine's by default.
         pub platforms: Vec<String>,
@@ -236,16 +236,16 @@ pub struct DownloadReport {
     pub path: PathBuf,
     pub source: String,
     pub sha256: Digest,
-    /// Of what is in the archive, for the manifest to name; absent for what is no archive of ours.
+    /// The digest of the archive's contents, for a manifest; absent for a file that is never unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contents: Option<Digest>,
     /// Bytes on the disk.
     pub size: u64,
-    /// False: it was there already, whole.
+    /// False when it was there already, without damage.
     pub downloaded: bool,
 }
 
-/// Fetches what an application ships, into `out`. What is there and whole is not fetched again.
+/// Downloads what an application ships to `out`. A part that is there without damage is not downloaded again.
 pub async fn download(
     options: DownloadOptions,
     sink: Sink<RuntimeProgress>,
@@ -254,7 +254,7 @@ pub async fn download(
     call.run(None, download_into(options, sink, call)).await
 }
 
-/// One part of one platform, to be made.
+/// A part of one platform that is to be there in the end.
 struct Item {
     platform: Platform,
     part: Part,
@@ -280,14 +280,14 @@ async fn download_into(
     let meter = Meter::new(sink);
     meter.say(Phase::Resolve, None, "Looking up what to download");
     let mut remote = options.network.open().await?;
-    // What is shipped is to start without a network.
+    // A shipped image must boot without a network.
     remote.choice.image_variant.get_or_insert(ImageVariant::Server);
     let mut items = Vec::new();
     for platform in platforms {
         for &part in &parts {
             match remote.wanted(part, platform) {
                 Ok(wanted) => items.push(Item { platform, part, wanted, record: None }),
-                // `all` means all there are.
+                // `all` means every platform that has the part.
                 Err(e) if all && e.code() == ErrorCode::UnsupportedPlatform => {}
                 Err(e) => return Err(e),
             }
@@ -375,7 +375,7 @@ async fn download_into(
     .await
 }
 
-/// In the form that the manifest lets an application find: unpacked where it says what is in the archive.
+/// Whether it has the form that [`Bundle::find`] accepts: unpacked if the manifest has the digest of the contents.
 fn is_right(record: &Record, wanted: &Wanted) -> bool {
     let source = wanted.sources.iter().find(|s| s.sha256 == record.sha256);
     source.is_some_and(|s| match &s.contents {
@@ -388,7 +388,7 @@ fn key(wanted: &Wanted) -> String {
     format!("{} {}", wanted.part, wanted.sources[0].url)
 }
 
-/// Puts one part in its place, and then says so in the inventory.
+/// Puts one part in its place, then writes the inventory.
 fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &Fetched) -> Result<Record> {
     disk::create_dir(root)?;
     let dir = PathBuf::from(wanted.part.as_str());
@@ -411,7 +411,7 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
         disk::make_readable(temp.path())?;
         let name = fetched.file.file_name().unwrap_or_default();
         let copy = temp.path().join(name);
-        // A second name costs nothing; not every file system has them.
+        // A hard link costs nothing, but not every file system has them.
         if fs::hard_link(&fetched.file, &copy).is_err() {
             copy_checked(&fetched.file, &copy, ARCHIVE_MODE, fetched.size)?;
         }
@@ -475,7 +475,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::write(at("file"), "0123456789").unwrap();
         assert_eq!(copy_checked(&at("file"), &at("copy"), ARCHIVE_MODE, 4).unwrap().1, 4);
-        // Exchanged for one without end, or for a pipe that nobody writes to, after somebody looked.
+        // After the check, somebody may put an endless file there, or a pipe that nobody writes to.
         std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         for odd in ["zero", "pipe"] {
@@ -492,7 +492,7 @@ mod tests {
             requirement(&shown("AB12CD34EF")).as_deref(),
             Some(r#"anchor apple generic and certificate leaf[subject.OU] = "AB12CD34EF""#)
         );
-        // As codesign says of what was signed without a certificate, which anybody can do.
+        // codesign shows this for a signature without a certificate, which anybody can make.
         assert_eq!(requirement(&shown("not set")), None);
         assert_eq!(requirement(&shown(r#"A" or always"#)), None);
         assert_eq!(requirement(""), None);

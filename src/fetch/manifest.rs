@@ -1,4 +1,4 @@
-//! The manifest: what can be fetched, in which versions, from where, and the digest that says it is right.
+//! The manifest lists what can be fetched, its versions and addresses, and the digests that the files must have.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,13 +14,13 @@ use crate::{
 
 const BUILT_IN: &str = include_str!("../../templates/manifest.json");
 pub const SCHEMA: u32 = 2;
-/// One version of a component, and digests that may be left out: applications have written such manifests.
+/// It has one version of each component, and digests may be missing: applications have written such manifests.
 const OLD_SCHEMA: u32 = 1;
 const MIB: u64 = 1 << 20;
 
 /// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, and `docker` the
 /// static Docker Engine, for a guest.
-/// Another one is a name here and a row of [`Part::facts`].
+/// Another part needs a name here and a row in [`Part::facts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
@@ -34,14 +34,14 @@ pub enum Part {
 
 struct PartTraits {
     name: &'static str,
-    /// How a person calls it.
+    /// Its name for people.
     title: &'static str,
     component: Component,
     /// It runs in a guest, and is listed under the guest's platform.
     guest: bool,
     /// The option that chooses its version.
     version: Option<&'static str>,
-    /// More bytes than it ever has: what ends the download of a source without a size.
+    /// It never has so many bytes: here the download of a source without a size ends.
     most: u64,
 }
 
@@ -74,7 +74,7 @@ impl Part {
         self.facts().component
     }
 
-    /// The platform a manifest lists this part under, for a machine of `host`: what runs in a guest goes by the guest.
+    /// The platform under which a manifest lists this part for a machine of `host`; that of the guest, for what runs there.
     fn platform(self, host: Platform) -> Platform {
         if self.facts().guest { host.guest() } else { host }
     }
@@ -86,15 +86,15 @@ impl fmt::Display for Part {
     }
 }
 
-/// A part that is wanted, and in which form.
+/// A wanted part, and its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     pub part: Part,
-    /// An archive's contents in `versions/`; else the file as published, in the cache.
+    /// True: the archive's contents, in `versions/`. False: the file as it was published, in the cache.
     pub unpacked: bool,
 }
 
-/// Which of what a manifest lists is wanted, where the caller says; else the manifest's default.
+/// What the caller chooses of a manifest; where it says nothing, the manifest's default is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Choice {
@@ -106,7 +106,7 @@ pub struct Choice {
 #[serde(default, deny_unknown_fields)]
 pub struct Versions {
     pub lima: Option<String>,
-    /// Of nerdctl-full, and of nerdctl.
+    /// The version of nerdctl-full and of nerdctl.
     pub nerdctl: Option<String>,
     pub docker: Option<String>,
 }
@@ -114,9 +114,9 @@ pub struct Versions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageVariant {
-    /// Less than half the size; what it lacks, the first boot fetches.
+    /// It has less than half the size. Its first boot downloads what it lacks.
     Minimal,
-    /// Boots without a network.
+    /// It boots without a network.
     Server,
 }
 
@@ -158,7 +158,7 @@ struct Versioned {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Release {
-    /// Why not to use it.
+    /// Why it should not be used.
     #[serde(default)]
     advice: Option<String>,
     #[serde(default)]
@@ -180,7 +180,7 @@ struct Sources {
     sources: Vec<Listed>,
 }
 
-/// As it is written. What has no digest is never fetched.
+/// A source as the manifest has it. One without a digest is never fetched.
 #[derive(Debug, Clone, Deserialize)]
 struct Listed {
     url: Url,
@@ -203,7 +203,7 @@ pub struct Source {
     pub sha256: Digest,
     /// Bytes; absent where nobody has looked.
     pub size: Option<u64>,
-    /// Of what is in the archive ([`super::record::contents`]): by it a bundle of the unpacked files is known.
+    /// The digest of the archive's contents ([`super::record::contents`]). A bundle of unpacked files is recognized by it.
     pub contents: Option<Digest>,
     /// For images that bring no boot loader.
     pub kernel: Option<BootFile>,
@@ -236,19 +236,19 @@ pub struct BootFile {
 pub struct Wanted {
     pub part: Part,
     pub version: String,
-    /// Why not to use this version.
+    /// Why this version should not be used.
     pub advice: Option<String>,
-    /// Never empty; tried in order.
+    /// At least one; they are tried in this order.
     pub sources: Vec<Source>,
 }
 
 impl Wanted {
-    /// What a first look says: another source has the same, or what stands in for it.
+    /// The size of the first source. Another source may be another file, of another size.
     pub fn size(&self) -> Option<u64> {
         self.sources.first()?.size
     }
 
-    /// `source` has no byte more than this.
+    /// `source` has at most so many bytes.
     pub fn most(&self, source: &Source) -> u64 {
         source.size.unwrap_or(self.part.facts().most)
     }
@@ -271,7 +271,7 @@ impl Manifest {
             components: BTreeMap<Part, Versioned>,
         }
         let bad = |problem: String| bad(origin, &problem);
-        // First of all: a newer form gets an error about its version, not about its fields.
+        // Read first: the error about a newer schema names the schema, not a field.
         let Schema { schema } = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         let components = match schema {
             SCHEMA => fields::<Document>(text).map_err(bad)?.components,
@@ -329,7 +329,7 @@ impl Manifest {
         Ok(Wanted { part, version: version.to_owned(), advice: release.advice.clone(), sources })
     }
 
-    /// Of which version the file of this digest is, and its source: whatever is the default.
+    /// The version that has a file with this digest, and its source, whichever version is the default.
     pub fn known(&self, part: Part, host: Platform, sha256: &Digest, choice: &Choice) -> Option<(Wanted, Source)> {
         let component = self.components.get(&part)?;
         let asked = |version: &str| choice.versions.of(part).is_none_or(|asked| asked == version);
@@ -348,7 +348,7 @@ impl Manifest {
         self.sources().any(|(_, s)| s.sha256.as_ref().is_some_and(|d| d.as_str() == digest))
     }
 
-    /// All there are.
+    /// All sources.
     fn sources(&self) -> impl Iterator<Item = (Part, &Listed)> {
         let releases = self.components.iter().flat_map(|(part, c)| c.versions.values().map(|r| (*part, r)));
         releases.flat_map(|(part, r)| {
@@ -359,8 +359,8 @@ impl Manifest {
 }
 
 impl Release {
-    /// Best first. An image without variants is the only one there is, whatever is asked for. Who asks for none has the
-    /// others behind the default one: dated images vanish after some months, each at its own time.
+    /// The best is the first. An image without variants serves every request. A caller that asks for no variant gets the
+    /// others as substitutes: Ubuntu removes a dated image after some months, each variant at its own time.
     fn of(&self, variant: Option<ImageVariant>) -> Result<Vec<&Platforms>> {
         let all = || self.variants.iter().map(|(v, p)| (*v, &p.platforms));
         match variant {
@@ -384,7 +384,8 @@ fn bad(origin: &str, problem: &str) -> Error {
         .hint("templates/manifest.schema.json describes the form.")
 }
 
-/// Nothing is installed unverified, and no list beside the file is believed: whoever sends the one sends the other.
+/// Nothing is installed without a digest of the manifest. A list of digests beside the file proves nothing: whoever sends
+/// a false file sends a false list.
 fn undigested(part: Part, url: &Url) -> Error {
     let url = super::http::shown(url);
     Error::new(ErrorCode::InvalidArgument, format!("manifest: {part} has no sha256 for {url}"))
@@ -405,7 +406,7 @@ fn check(part: Part, version: &str, release: &Release, schema: u32) -> Result<()
         format!("components.{part}.versions.{version}")
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    // It names a directory.
+    // The version is the name of a directory.
     if version.is_empty() || version.starts_with('.') || version.len() > 64 || !version.chars().all(plain) {
         return Err(format!("components.{part}: {version:?} is not a version"));
     }
@@ -466,7 +467,7 @@ mod old {
     }
 }
 
-/// Where the manifest and the files come from, as the caller or the environment says.
+/// Where the caller or the environment says that the manifest and the files come from.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// A path or an http(s) address.
@@ -475,7 +476,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An option given by the caller goes before the environment's.
+    /// The caller's option takes precedence over the environment.
     pub fn new(manifest: Option<&str>, mirror: Option<&str>) -> Result<Self> {
         let given = |option: Option<&str>, name| option.map(str::to_owned).or_else(|| env_vars::get(name));
         let mirror = given(mirror, env_vars::LIMA_RUNTIME_MIRROR).map(|m| Mirror::parse(&m)).transpose()?;
@@ -514,7 +515,7 @@ impl Mirror {
     }
 }
 
-/// The name a file is stored under: the last part of its address, when that is a plain one.
+/// The name of the stored file: the last part of its address, if that is a plain name.
 pub fn file_name(url: &Url) -> Option<&str> {
     let name = url.path_segments()?.next_back()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
@@ -552,7 +553,7 @@ mod tests {
         find(Part::WslRootfs, Platform::Win32X64);
         let e = m.find(Part::Lima, Platform::Win32X64, &Choice::default()).unwrap_err();
         assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
-        // What the first application names can be had, and is advised against.
+        // The versions that the first application asked for are there, with advice against them.
         let first = choice(&serde_json::json!({ "versions": { "lima": "1.2.1", "nerdctl": "2.1.6" } }));
         for part in [Part::Lima, Part::NerdctlFull] {
             assert!(m.find(part, Platform::DarwinArm64, &first).unwrap().advice.is_some(), "{part}");
@@ -562,14 +563,14 @@ mod tests {
             let variant = |s: &Source| file_name(&s.url).unwrap().split('-').nth(2).unwrap().to_owned();
             wanted.sources.iter().map(variant).collect::<Vec<_>>()
         };
-        // The other one where the default has gone, but never in place of one that was asked for.
+        // The other variant replaces the default one, but never one that was asked for.
         assert_eq!(images(serde_json::json!({})), ["minimal", "server"]);
         assert_eq!(images(serde_json::json!({ "imageVariant": "minimal" })), ["minimal"]);
         assert_eq!(images(serde_json::json!({ "imageVariant": "server" })), ["server"]);
     }
 
-    /// Nothing that ships is fetched without a digest, or without an end. Where nobody here knows the size, the end is
-    /// what no file of its kind reaches; `scripts/update-manifest.mjs` fills the size in, and the file leaves this list.
+    /// Every download has a digest and an end. Where the size is not known, the end is a limit that no such file reaches;
+    /// when `scripts/update-manifest.mjs` has filled the size in, the file is removed from this list.
     #[test]
     fn every_source_that_ships_has_a_digest_and_an_end() {
         const NO_SIZE: [&str; 13] = [
@@ -705,7 +706,7 @@ mod tests {
         );
         assert_eq!(rewrite("https://m.example/x/", "https://h:8443/a?b=c"), "https://m.example/x/h:8443/a?b=c");
         assert_eq!(rewrite("https://u:p@m.example", "https://h/a%20b"), "https://u:p@m.example/h/a%20b");
-        // The last one ended the call: what reads host names asserted that it is given none like it.
+        // The last one once ended the call with a panic: the parser of host names asserts that it gets no such name.
         for bad in ["m.example", "file:///x", "https://éA.example/"] {
             assert_eq!(Mirror::parse(bad).unwrap_err().code(), ErrorCode::InvalidArgument, "{bad}");
         }

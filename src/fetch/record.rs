@@ -1,4 +1,4 @@
-//! What is installed or bundled: what, whence, with which digests, since when. `install.json` and `bundle.json`.
+//! The record of what is installed or bundled: versions, sources, digests and dates. `install.json` and `bundle.json`.
 
 use std::{
     collections::BTreeMap,
@@ -68,7 +68,7 @@ impl Inventory {
         Self { schema: SCHEMA, platform, components: BTreeMap::new() }
     }
 
-    /// `None` where there is none that this version understands.
+    /// `None` when there is none, or when this version does not understand it.
     pub fn read(path: &Path) -> Option<Self> {
         disk::read_json::<Self>(path).filter(|i| i.schema == SCHEMA)
     }
@@ -77,20 +77,20 @@ impl Inventory {
         disk::write_json(path, self)
     }
 
-    /// As a part of an application.
+    /// For a bundle, which every user of the application reads.
     pub fn write_for_all(&self, path: &Path) -> Result<()> {
         disk::write_json_for_all(path, self)
     }
 }
 
-/// One digest for all that is in an archive, unpacked: of a line for each file, sorted by path. A manifest names it, so
-/// that a list of files that lies beside them need not be believed.
+/// One digest for all files of an unpacked archive, made from a line for each file, sorted by path. The manifest has it, so
+/// that nobody need believe the list beside the files.
 pub fn contents(files: &[FileRecord]) -> Digest {
     let mut files: Vec<_> = files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut hasher = Sha256::new();
     for FileRecord { path, content } in files {
-        // A path holds no line break, and a kind is told from the other by its first word.
+        // No path has a line break, and the first word tells the kind.
         hasher.update(match content {
             Content::File { size, sha256, mode } => format!("file {mode:o} {size} {sha256} {path}\n"),
             Content::Link { link } => format!("link {path}\n  {link}\n"),
@@ -105,7 +105,7 @@ impl Record {
         self.version == wanted.version && wanted.sources.iter().any(|s| s.sha256 == self.sha256)
     }
 
-    /// The file as it was published: not what was in it.
+    /// Whether this is the published file itself, not its contents.
     pub fn is_archive(&self) -> bool {
         matches!(&self.files[..], [FileRecord { content: Content::File { sha256, .. }, .. }] if *sha256 == self.sha256)
     }
@@ -128,14 +128,13 @@ impl Record {
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// There, of the right kind and size: no file is read.
+    /// Every file exists and has the right kind and size. No file is read.
     Stat,
-    /// Every byte.
+    /// Every byte is read.
     Digest,
 }
 
-/// The paths below `root` that are not as recorded; none means whole. `pardon` sees a file whose bytes differ and may
-/// let it pass.
+/// The paths below `root` that differ from the record. `pardon` may accept a file whose bytes differ.
 pub fn damaged<'a>(
     root: &Path,
     files: &'a [FileRecord],
@@ -160,7 +159,7 @@ fn whole(path: &Path, content: &Content, look: Look, pardon: impl Fn(&Path) -> b
     }
 }
 
-/// A program that lost its execute bit is as good as gone; other changes of mode are the user's affair.
+/// A program without its execute bit is useless. Other changes of the mode are left to the user.
 #[cfg(unix)]
 fn runnable(meta: &fs::Metadata, mode: u32) -> bool {
     use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
-//! Unpacks a tar.gz while it arrives, into a directory of ours, trusting nothing in it.
+//! Unpacks a tar.gz into a directory of ours while it arrives. It trusts nothing in the archive.
 //!
-//! The rules: every entry lands below the directory; links point below it; only files, directories and links; no name
-//! twice, in any case; sizes within limits. Links are made last, so nothing is ever written through one.
+//! The rules: an entry is a file, a directory or a link, and lies below the directory; a link points below it; no name comes
+//! twice, in upper or lower case; sizes have limits. Links are made last, so nothing is ever written through one.
 
 use std::{
     collections::HashMap,
@@ -26,8 +26,8 @@ use super::{
 };
 use crate::error::{Error, ErrorCode, Result};
 
-/// More than any release has, and less than would hurt: Lima has about 150 entries and 120 MB, nerdctl-full 80 and
-/// 800 MB.
+/// No release reaches these limits, and no disk suffers from them: Lima has about 150 entries and 120 MB, nerdctl-full has
+/// 80 and 800 MB.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub entries: usize,
@@ -44,14 +44,14 @@ const LONGEST_EXTENSION: u64 = 64 << 10;
 const LONGEST_PATH: usize = 1024;
 const LONGEST_NAME: usize = 255;
 const BUFFER: usize = 128 << 10;
-/// What an archive may say of a file's mode: nobody else ever writes to it.
+/// The bits of a mode that an archive may set: only the owner can write.
 const OTHERS_MODE: u32 = 0o755;
-/// So much of a file is written before the disk is told to begin.
+/// After so many bytes of a file, the disk is told to begin writing.
 const FLUSH: u64 = 8 << 20;
-/// Files that wait for the disk; each is an open one.
+/// How many files may wait for the disk. Each of them stays open.
 const SYNC_QUEUE: usize = 64;
 
-/// An archive that breaks a rule, as against a disk that does.
+/// The archive broke a rule; the disk did not fail.
 fn unsafe_archive(entry: &str, problem: impl std::fmt::Display) -> Error {
     let entry: String = entry.chars().take(200).collect();
     let message = if entry.is_empty() {
@@ -64,8 +64,8 @@ fn unsafe_archive(entry: &str, problem: impl std::fmt::Display) -> Error {
         .hint("Nothing was installed. Check the mirror or manifest the archive comes from.")
 }
 
-/// Unpacks `from` into the empty directory `into`. Reads to the end of the stream, also behind the tar's own end. On
-/// an error `into` holds whatever was written until then: it is the caller's to remove.
+/// Unpacks `from` into the empty directory `into`. It reads the whole stream, also what follows the end of the tar. After an
+/// error, the caller removes `into` with what was written.
 pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<FileRecord>> {
     let counted = Limited { inner: MultiGzDecoder::new(from), left: limits.total };
     let mut archive = Archive::new(counted);
@@ -81,7 +81,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
                 extension.read(kind, &mut entry)?;
                 continue;
             }
-            // Says what holds for all entries; what we take from entries does not come from here.
+            // A header for all entries. We take nothing from it.
             EntryType::XGlobalHeader => {
                 if entry.size() > LONGEST_EXTENSION {
                     return Err(unsafe_archive("", "a header without measure"));
@@ -112,7 +112,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
         }
         match kind {
             EntryType::Directory => tree.directory(&name, mode(&name)?)?,
-            // Old archives mark a directory by its name alone.
+            // In an old archive only the slash at the end of its name tells a directory.
             EntryType::Regular if name.ends_with('/') => {
                 return Err(unsafe_archive(&name, "a file named like a directory"));
             }
@@ -132,7 +132,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
     if !extension.is_empty() {
         return Err(unsafe_archive("", "it ends in the middle of an entry"));
     }
-    // The checksum of the gzip stream comes last, and what follows the tar must not be without end either.
+    // The checksum of the gzip stream comes last; and what follows the tar must have an end, too.
     let mut rest = archive.into_inner();
     loop {
         match rest.read(&mut buffer) {
@@ -145,7 +145,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
     tree.finish()
 }
 
-/// An error of the stream: the archive's fault, all but the marks of our own.
+/// An error of the stream. The archive caused it, unless it carries one of our own marks.
 fn broken(entry: &str, e: io::Error) -> Error {
     match e.downcast::<Error>() {
         Ok(ours) => ours,
@@ -153,7 +153,7 @@ fn broken(entry: &str, e: io::Error) -> Error {
     }
 }
 
-/// Ends a stream that inflates without measure.
+/// Ends a stream that inflates beyond the limit.
 struct Limited<R> {
     inner: R,
     left: u64,
@@ -234,7 +234,7 @@ struct Tree<'a> {
     root: &'a Path,
     limits: Limits,
     entries: usize,
-    /// By the lower-case path: on a Mac's disk `A` and `a` are one file.
+    /// The keys are lower-case paths: on a Mac's disk `A` and `a` are one file.
     nodes: HashMap<String, (String, Node)>,
     files: Vec<FileRecord>,
     dirs: Vec<(String, u32)>,
@@ -261,7 +261,7 @@ impl<'a> Tree<'a> {
         if self.entries > self.limits.entries { Err(unsafe_archive("", "too many entries")) } else { Ok(()) }
     }
 
-    /// Takes `name` for `node`, and makes the directories above it.
+    /// Reserves `name` for `node`, and makes the directories above it.
     fn place(&mut self, name: &str, node: Node) -> Result<String> {
         let path = relative(name)?.ok_or_else(|| unsafe_archive(name, "no name"))?;
         let parents = path.match_indices('/').map(|(i, _)| path[..i].to_owned()).collect::<Vec<_>>();
@@ -277,7 +277,7 @@ impl<'a> Tree<'a> {
 
     fn make_dir(&mut self, name: &str, path: String, mode: Option<u32>) -> Result<()> {
         match self.nodes.get(&path.to_lowercase()) {
-            // A directory may be named after its contents made it, or by several of them.
+            // Its contents may have made a directory before its own entry comes, and the entry may come again.
             Some((spelt, Node::Dir)) if *spelt == path => {}
             Some((_, Node::Dir)) => return Err(unsafe_archive(name, "a directory's name differs in case alone")),
             Some(_) => return Err(unsafe_archive(name, "below something that is not a directory")),
@@ -343,7 +343,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// To a file of this archive that came before.
+    /// A hard link to an earlier file of this archive.
     fn hard_link(&mut self, name: &str, target: &str) -> Result<()> {
         let wanted = relative(target)?.unwrap_or_default();
         let Some((spelt, Node::File(index))) = self.nodes.get(&wanted.to_lowercase()).cloned() else {
@@ -359,7 +359,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// A name the disk has already is a collision we did not see: of another Unicode form, say.
+    /// When the disk has the name already, two names collide there that differ for us, for example in their Unicode form.
     fn refused(&self, e: io::Error, name: &str, path: &str) -> Error {
         match e.kind() {
             io::ErrorKind::AlreadyExists => unsafe_archive(name, "the name is there twice for this disk"),
@@ -373,7 +373,7 @@ impl<'a> Tree<'a> {
             make_link(&target, &self.root.join(&path)).map_err(|e| self.refused(e, &path, &path))?;
             self.files.push(FileRecord { path, content: Content::Link { link: target } });
         }
-        // Innermost first: a directory that may not be written to is closed last.
+        // The innermost first: nothing can be made below a directory once it is read-only.
         self.dirs.sort_by(|a, b| b.0.cmp(&a.0));
         for (path, mode) in &self.dirs {
             set_dir_mode(&self.root.join(path), *mode).map_err(|e| self.refused(e, path, path))?;
@@ -399,7 +399,7 @@ pub(super) fn relative(name: &str) -> Result<Option<String>> {
     if name.starts_with('/') {
         return refuse("an absolute path");
     }
-    // A backslash separates names on Windows; a control character is no honest name.
+    // A backslash separates names on Windows; no honest name has a control character.
     if name.chars().any(|c| c == '\\' || c.is_control()) {
         return refuse("a backslash or control character in the name");
     }
@@ -416,7 +416,7 @@ pub(super) fn relative(name: &str) -> Result<Option<String>> {
     Ok((!parts.is_empty()).then(|| parts.join("/")))
 }
 
-/// Colons name streams and drives, a trailing dot or space is dropped, and some names are devices.
+/// On Windows, a colon names a stream or a drive, a dot or space at the end is dropped, and some names are devices.
 fn fit_for_windows(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered = |s: &str| s.len() == 4 && (s.starts_with("COM") || s.starts_with("LPT"));
@@ -424,7 +424,7 @@ fn fit_for_windows(part: &str) -> bool {
     !device && !part.contains([':', '*', '?', '"', '<', '>', '|']) && !part.ends_with(['.', ' '])
 }
 
-/// `..` may only lead: behind a name it could follow another link out of the directory.
+/// `..` may stand only at the beginning: after a name, it could leave the directory through another link.
 pub(super) fn check_link(name: &str, path: &str, target: &str) -> Result<()> {
     let refuse = |problem: &str| Err(unsafe_archive(name, problem));
     if target.is_empty() || target.len() > LONGEST_PATH {
@@ -452,7 +452,7 @@ pub(super) fn check_link(name: &str, path: &str, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the disk in a thread of its own, so that unpacking need not.
+/// Waits for the disk in a thread of its own; unpacking goes on meanwhile.
 struct Syncer {
     send: Option<SyncSender<(Arc<File>, PathBuf)>>,
     thread: Option<thread::JoinHandle<Result<()>>>,
@@ -471,10 +471,10 @@ impl Syncer {
         Ok(Self { send: Some(send), thread: Some(thread) })
     }
 
-    /// For a file that still grows: what is there already need not be waited for at its end.
+    /// Of a file that still grows: the disk writes what is there, and the end of the file has less to wait for.
     fn begin(&self, file: &Arc<File>, path: &Path) {
         if let Some(send) = &self.send {
-            // A disk that is behind has enough to do.
+            // A disk that is behind gets no more work.
             let _ = send.try_send((file.clone(), path.to_owned()));
         }
     }
@@ -486,7 +486,7 @@ impl Syncer {
         }
     }
 
-    /// All files are on the disk, or the first that is not.
+    /// Waits until all files are on the disk; the error is of the first that failed.
     fn finish(&mut self) -> Result<()> {
         self.send = None;
         match self.thread.take().map(thread::JoinHandle::join) {
@@ -504,7 +504,7 @@ impl Drop for Syncer {
     }
 }
 
-/// The file's last touches: its mode, and no quarantine.
+/// Sets the file's mode, and removes its quarantine.
 pub(super) fn settle(file: &File, mode: u32) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -513,8 +513,8 @@ pub(super) fn settle(file: &File, mode: u32) -> io::Result<()> {
     }
     #[cfg(not(unix))]
     let _ = (file, mode);
-    // An application that declares LSFileQuarantineEnabled marks every file it writes, and macOS then refuses to run
-    // it; files without the mark answer with an error nobody needs.
+    // An application that declares LSFileQuarantineEnabled marks every file it writes, and macOS refuses to run such a
+    // file. Removing the mark of a file that has none is an error, which means nothing.
     #[cfg(target_os = "macos")]
     let _ = rustix::fs::fremovexattr(file, "com.apple.quarantine");
     Ok(())
@@ -546,11 +546,11 @@ pub(super) fn make_link(target: &str, at: &Path) -> io::Result<()> {
     }
 }
 
-/// Any bytes, as a tar.gz and as the tar in one: unpacked below the directory, or refused with `ARCHIVE_UNSAFE`.
+/// Takes the bytes as a tar.gz, and as the tar in one. Both are unpacked below the directory, or are `ARCHIVE_UNSAFE`.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
     fuzz_one(data);
-    // The checksum of a header is the mutator's wall: it is made right for every block that could be one.
+    // A mutated header has a wrong checksum and would end here: we correct it in every block that could be a header.
     let mut tar = data.to_vec();
     for block in tar.chunks_exact_mut(512) {
         let digit = |(i, b): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *b });
@@ -567,7 +567,7 @@ pub(crate) fn fuzz(data: &[u8]) {
 #[cfg(any(test, feature = "fuzzing"))]
 fn fuzz_one(archive: &[u8]) {
     const SMALL: Limits = Limits { entries: 100, file: 1 << 20, total: 4 << 20 };
-    // What is unpacked is told to the disk, file by file: memory does it a hundred times as often.
+    // In memory: a disk would be told of each file, and a hundred times fewer inputs could be tried.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let sandbox = tempfile::tempdir_in(place).unwrap();

@@ -1,4 +1,4 @@
-//! Every hostile archive is made here, byte by byte: the tar crate's builder refuses to.
+//! The hostile archives are made here, byte by byte: the builder of the tar crate refuses to make them.
 
 use std::{io::Write, os::unix::fs::PermissionsExt};
 
@@ -93,7 +93,7 @@ fn gz(data: &[u8]) -> Vec<u8> {
 
 const SMALL: Limits = Limits { entries: 50, file: 1 << 20, total: 4 << 20 };
 
-/// Unpacks into `<box>/in/to`; what an archive may reach from there lies in `<box>` and is looked at.
+/// Unpacks into `<box>/in/to`. All that an archive could reach from there lies in `<box>`, where the tests look.
 fn unpack(archive: &[u8]) -> (Result<Vec<FileRecord>>, tempfile::TempDir) {
     let sandbox = tempfile::tempdir().unwrap();
     let to = sandbox.path().join("in/to");
