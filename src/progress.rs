@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::mutex::Mutex;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    #[default]
     Resolve,
     Download,
     Verify,
@@ -35,7 +36,7 @@ pub enum Component {
 }
 
 /// One event of installing, starting or stopping a runtime. `message` is English, ready to show.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeProgress {
     pub phase: Phase,
@@ -58,16 +59,7 @@ pub struct RuntimeProgress {
 
 impl RuntimeProgress {
     pub fn new(phase: Phase, message: impl Into<String>) -> Self {
-        Self {
-            phase,
-            component: None,
-            message: message.into(),
-            percent: None,
-            transferred: None,
-            total: None,
-            bytes_per_second: None,
-            eta_seconds: None,
-        }
+        Self { phase, message: message.into(), ..Self::default() }
     }
 
     pub fn ready(message: &str) -> Self {

@@ -275,9 +275,7 @@ fn of_entry(entry: &Entry, registry: &str) -> Result<Option<Credentials>, String
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {
-    #[serde(default)]
     username: Option<String>,
-    #[serde(default)]
     secret: Option<String>,
 }
 

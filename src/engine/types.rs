@@ -94,11 +94,9 @@ pub enum RestartPolicy {
 pub type Filters = BTreeMap<String, Vec<String>>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ListOptions {
-    #[serde(default)]
     pub all: bool,
-    #[serde(default)]
     pub filters: Filters,
 }
 
@@ -153,12 +151,10 @@ impl std::fmt::Debug for RegistryAuth {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkOptions {
     pub driver: Option<String>,
-    #[serde(default)]
     pub internal: bool,
-    #[serde(default)]
     pub attachable: bool,
 }
 

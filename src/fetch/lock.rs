@@ -310,23 +310,6 @@ mod tests {
         assert_eq!(mode(&elsewhere), 0o644);
     }
 
-    #[tokio::test]
-    async fn an_aborted_wait_ends_and_takes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let held = acquire(&path, &Call::default()).await.unwrap();
-        let aborted = Call::default();
-        let waiting = tokio::spawn({
-            let (path, call) = (path.clone(), aborted.clone());
-            async move { acquire(&path, &call).await.unwrap_err().code() }
-        });
-        aborted.cancel.cancel();
-        // While the lock is held.
-        assert_eq!(waiting.await.unwrap(), ErrorCode::Aborted);
-        drop(held);
-        acquire(&path, &call(5_000)).await.unwrap();
-    }
-
     #[cfg(unix)]
     #[tokio::test]
     async fn a_lock_whose_file_is_removed_is_not_two_locks() {

@@ -159,7 +159,6 @@ struct Versioned {
 #[derive(Debug, Clone, Deserialize)]
 struct Release {
     /// Why it should not be used.
-    #[serde(default)]
     advice: Option<String>,
     #[serde(default)]
     platforms: Platforms,
@@ -184,15 +183,10 @@ struct Sources {
 #[derive(Debug, Clone, Deserialize)]
 struct Listed {
     url: Url,
-    #[serde(default)]
     sha256: Option<Digest>,
-    #[serde(default)]
     size: Option<u64>,
-    #[serde(default)]
     contents: Option<Digest>,
-    #[serde(default)]
     kernel: Option<BootFile>,
-    #[serde(default)]
     initrd: Option<BootFile>,
 }
 
@@ -227,7 +221,6 @@ impl Listed {
 pub struct BootFile {
     pub url: Url,
     pub sha256: Digest,
-    #[serde(default)]
     pub cmdline: Option<String>,
 }
 

@@ -39,12 +39,11 @@ struct Endpoints {
     docker: Option<Docker>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct Docker {
-    #[serde(default)]
     host: String,
-    #[serde(default, rename = "SkipTLSVerify")]
+    #[serde(rename = "SkipTLSVerify")]
     skip_tls_verify: bool,
 }
 

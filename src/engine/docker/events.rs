@@ -28,12 +28,11 @@ pub(super) struct Event {
     nanos: i64,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct Actor {
-    #[serde(default, rename = "ID")]
+    #[serde(rename = "ID")]
     pub(super) id: String,
-    #[serde(default)]
     pub(super) attributes: BTreeMap<String, String>,
 }
 

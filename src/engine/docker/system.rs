@@ -51,23 +51,18 @@ struct Usage {
     build_cache: Option<Vec<BuildCache>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct ImageUsage {
-    #[serde(default)]
     size: i64,
-    #[serde(default)]
     shared_size: i64,
-    #[serde(default)]
     containers: i64,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct ContainerUsage {
-    #[serde(default)]
     size_rw: i64,
-    #[serde(default)]
     state: String,
 }
 
@@ -84,14 +79,11 @@ struct VolumeUsage {
     ref_count: i64,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct BuildCache {
-    #[serde(default)]
     size: i64,
-    #[serde(default)]
     in_use: bool,
-    #[serde(default)]
     shared: bool,
 }
 

@@ -304,6 +304,17 @@ mod tests {
 
     use super::*;
 
+    /// With this log of its host agent.
+    fn runtime(log: &str) -> (tempfile::TempDir, LimaRuntime, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = json!({ "dataDir": dir.path() });
+        let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+        let path = dir.path().join("vms/default/ha.stderr.log");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, log).unwrap();
+        (dir, runtime, path)
+    }
+
     fn publishing(line: &str) -> Option<Publishing> {
         Publishing::of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
@@ -371,12 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_of_the_other_protocol_is_another_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = json!({ "dataDir": dir.path() });
-        let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
-        let log = dir.path().join("vms/default/ha.stderr.log");
-        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-        std::fs::write(&log, "").unwrap();
+        let (_dir, runtime, log) = runtime("");
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let e = runtime.check_host_ports(&[(Protocol::Udp, port)]).await.unwrap_err();
@@ -392,12 +398,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_is_not_forwarded_in_time_is_a_warning() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = json!({ "dataDir": dir.path() });
-        let runtime = LimaRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
-        let log = dir.path().join("vms/default/ha.stderr.log");
-        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-        std::fs::write(&log, "{\"msg\":\"Forwarding TCP from 0.0.0.0:80 to 127.0.0.1:80\"}\n").unwrap();
+        let (_dir, runtime, _) = runtime("{\"msg\":\"Forwarding TCP from 0.0.0.0:80 to 127.0.0.1:80\"}\n");
         let began = Instant::now();
         let warnings = call::Warnings::default();
         let call = call::Call { warnings: Some(warnings.clone()), ..call::Call::default() };

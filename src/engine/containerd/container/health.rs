@@ -19,12 +19,10 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// In nanoseconds, as Docker's.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct Check {
-    #[serde(default)]
     test: Vec<String>,
-    #[serde(default)]
     interval: u64,
 }
 

@@ -29,7 +29,6 @@ struct Descriptor {
 
 #[derive(Deserialize)]
 struct Config {
-    #[serde(default)]
     created: Option<String>,
     #[serde(default)]
     os: String,
