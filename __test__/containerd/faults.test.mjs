@@ -81,29 +81,37 @@ describe('faults of containerd and nerdctl', { skip, timeout: 900_000 }, () => {
     }
   })
 
-  it('a nerdctl that hangs: the deadline, TERM, then KILL; those behind it go on', async () => {
-    const [fake, pid, heard] = ['hangs', 'hangs.pid', 'hangs.term'].map((name) => join(engine.dir, name))
-    // The first call hangs and hears no TERM; the others are nerdctl's.
-    writeFileSync(
-      fake,
-      `#!/bin/sh
-case "$*" in *volume*) ;; *) exec ${engine.options.nerdctlPath} "$@" ;; esac
-[ ! -e ${pid} ] || exec ${engine.options.nerdctlPath} "$@"
-trap 'echo TERM >>${heard}' TERM
-echo $$ >${pid}
+  const WRITES = {
+    'volume create': (adapter, options) => adapter.createVolume('hangs', options),
+    // Of several steps, without a deadline of its own.
+    'volume rm': (adapter, options) => adapter.prune({ volumes: true, ...options }),
+  }
+  for (const [words, call] of Object.entries(WRITES))
+    it(`nerdctl ${words} hangs: the deadline, TERM, then KILL; those behind it go on`, async () => {
+      const [fake, pid, heard] = ['fake', 'pid', 'term'].map((name) => join(engine.dir, `${words}-${name}`))
+      // The first one hangs and hears no TERM; the others are nerdctl's.
+      writeFileSync(
+        fake,
+        `#!/bin/sh
+case "$*" in *'${words}'*) ;; *) exec ${engine.options.nerdctlPath} "$@" ;; esac
+[ ! -e '${pid}' ] || exec ${engine.options.nerdctlPath} "$@"
+trap 'echo TERM >>"${heard}"' TERM
+echo $$ >'${pid}'
 while :; do sleep 0.05; done
 `,
-    )
-    chmodSync(fake, 0o755)
-    const other = new ContainerdAdapter({ ...engine.options, nerdctlPath: fake })
-    const hangs = other.createVolume('hangs', { timeoutMs: 500 })
-    await assert.rejects(hangs, { code: 'TIMEOUT' })
-    const process = Number(readFileSync(pid, 'utf8'))
-    assert.equal(await other.createVolume('goes-on', { timeoutMs: 20_000 }), 'goes-on')
-    await waitFor('the end of the one that hung', () => startTime(process) === undefined)
-    assert.ok(existsSync(heard), 'it was asked to end before it was killed')
-    await other.removeVolume('goes-on')
-  })
+      )
+      chmodSync(fake, 0o755)
+      const other = new ContainerdAdapter({ ...engine.options, nerdctlPath: fake })
+      await adapter.createVolume('unused')
+      // Until the deadline of a busy machine comes after the beginning.
+      for (let timeoutMs = 500; !existsSync(pid); timeoutMs *= 2)
+        await assert.rejects(call(other, { timeoutMs }), { code: 'TIMEOUT' })
+      const process = Number(await waitFor('its number', () => readFileSync(pid, 'utf8')))
+      assert.equal(await other.createVolume('goes-on', { timeoutMs: 120_000 }), 'goes-on')
+      await waitFor('the end of the one that hung', () => startTime(process) === undefined)
+      assert.ok(existsSync(heard), 'it was asked to end before it was killed')
+      await other.prune({ volumes: true })
+    })
 
   it('an image whose tag has moved: its container is what it was, the next one is the other', async () => {
     await adapter.tagImage(image, 'moved:1')
