@@ -11,11 +11,12 @@ use std::{
 use futures_util::StreamExt;
 use lima_runtime::{
     engine::{
-        ContainerState, EventOptions, LabelledMethods, RuntimeType,
+        ContainerState, EventOptions, LabelledMethods, ListOptions, RuntimeType,
         containerd::{Api, ContainerdEngine, Settings, answering},
     },
     error::ErrorCode,
     guest::local::LocalGuest,
+    manager::payload::UserEngine,
 };
 use support::containerd::Containerd;
 
@@ -59,6 +60,29 @@ async fn reads_what_runs_and_what_ended() {
     assert_eq!(within(api.task("nosuch")).await.unwrap(), None);
     let e = within(api.container("nosuch")).await.unwrap_err();
     assert_eq!((e.code(), e.details()["id"].as_str()), (ErrorCode::ContainerNotFound, Some("nosuch")));
+}
+
+/// As before another engine takes its place in a VM.
+#[tokio::test]
+async fn what_an_engine_holds_is_listed_by_what_its_payload_says() {
+    let Some(daemon) = Containerd::start() else { return };
+    let ns = daemon.namespace();
+    daemon.run(&ns, "web", &["nerdctl/name=web-1", "lima-runtime.app=kai"], SLEEP);
+    daemon.run(&ns, "job", &["nerdctl/name=job-1"], &["sh", "-c", "exit 7"]);
+    daemon.run(&format!("{ns}-2"), "other", &[], SLEEP);
+    let socket = daemon.socket();
+    let socket = socket.to_str().unwrap();
+    let list = async |options: &ListOptions| {
+        let payload = UserEngine::Containerd.payload();
+        let held = payload.containers(Arc::new(LocalGuest::new(socket)), socket, &ns, options);
+        let mut names: Vec<_> = within(held).await.unwrap().into_iter().map(|info| info.name).collect();
+        names.sort();
+        names
+    };
+    let all = ListOptions { all: true, ..ListOptions::default() };
+    assert_eq!(list(&all).await, ["job-1", "web-1"]);
+    let filters = [("label".to_owned(), vec!["lima-runtime.app=kai".to_owned()])].into();
+    assert_eq!(list(&ListOptions { filters, ..all }).await, ["web-1"]);
 }
 
 #[tokio::test]

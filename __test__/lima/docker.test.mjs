@@ -231,6 +231,16 @@ test('a daemon that is dead, that hangs, or that has no room: mended without ano
   await call('start')
   assert.equal(boots(), 1)
 
+  // What an older engine's store holds and this one does not list is said.
+  writeFileSync(
+    at('older-containers'),
+    ['a', 'b'].map((id) => `/var/lib/docker/containers/${id}/config.v2.json\n`).join(''),
+  )
+  await call('warnings')
+  await call('start')
+  const [warning] = (await call('warnings')).filter(({ code }) => code === 'ENGINE_WARNING')
+  assert.match(warning.message, /older Docker Engine with another image store, 2 of them/)
+
   // What is collected names the engine and has its log.
   const archive = await call('collectDiagnostics', join(rig.home, 'diagnostics.tar.gz'))
   const held = (name) =>
