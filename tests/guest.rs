@@ -523,6 +523,62 @@ async fn nothing_is_left_on_the_server_when_the_guest_is_dropped() {
     until("connections stay open", || connections() == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_nobody_reads_stalls_no_other() {
+    let Some(sshd) = Sshd::start() else { return };
+    let guest = sshd.guest();
+    let path = sshd.path("api.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    sshd.give("api.sock");
+    // Sends without an end to who asks for that, and tells when nobody takes any more; to everybody else what it gets.
+    let (full, mut is_full) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let full = full.clone();
+            tokio::spawn(async move {
+                let mut asked = [0; 4];
+                socket.read_exact(&mut asked).await.unwrap();
+                if &asked == b"flow" {
+                    let (piece, mut told) = (vec![b'x'; 64 << 10], false);
+                    loop {
+                        match tokio::time::timeout(Duration::from_secs(2), socket.write_all(&piece)).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(_)) => return,
+                            Err(_) if told => {}
+                            Err(_) => told = full.send(()).is_ok(),
+                        }
+                    }
+                }
+                socket.write_all(&asked).await.unwrap();
+            });
+        }
+    });
+    let path = path.to_str().unwrap();
+    let echo = async || {
+        let mut socket = within(guest.connect(path)).await.unwrap();
+        socket.write_all(b"ping").await.unwrap();
+        let mut answer = [0; 4];
+        within(socket.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"ping");
+    };
+    let mut flows = Vec::new();
+    for _ in 0..3 {
+        let mut flow = within(guest.connect(path)).await.unwrap();
+        flow.write_all(b"flow").await.unwrap();
+        within(is_full.recv()).await.unwrap();
+        flows.push(flow);
+        echo().await;
+    }
+    // What was stopped goes on.
+    let mut some = vec![0; 16 << 20];
+    within(flows[0].read_exact(&mut some)).await.unwrap();
+    assert!(some.iter().all(|byte| *byte == b'x'));
+    drop(flows);
+    echo().await;
+    guest.disconnect().await;
+    echo().await;
+}
+
 #[tokio::test]
 async fn a_key_in_another_form_is_for_the_ssh_program() {
     let Some(sshd) = Sshd::with_keys(["ed25519", "ecdsa"]) else { return };

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,11 +14,14 @@ use russh::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
 };
 
 use super::target::SshTarget;
-use crate::error::{Error, ErrorCode, Result};
+use crate::{
+    error::{Error, ErrorCode, Result},
+    mutex, task,
+};
 
 pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
@@ -61,6 +64,84 @@ impl Link {
         if let Some(handle) = self.0.lock().await.take() {
             _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
         }
+    }
+}
+
+/// Connections for sockets, one for each: on a shared one, a socket that nobody reads would stall the others
+/// (docs/reference/ssh.md#one-unread-channel).
+pub(super) struct Sockets {
+    /// Those that carry none now.
+    idle: mutex::Mutex<Vec<Arc<Handle>>>,
+    used: mutex::Mutex<Vec<Weak<Handle>>>,
+    /// sshd refuses some of many that log in at once.
+    logins: Semaphore,
+}
+
+/// So many wait for the next sockets; to log in anew takes longer than to open one.
+const MAX_IDLE: usize = 4;
+const MAX_LOGINS: usize = 8;
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { idle: mutex::Mutex::default(), used: mutex::Mutex::default(), logins: Semaphore::new(MAX_LOGINS) }
+    }
+}
+
+impl Sockets {
+    /// A socket of the guest.
+    pub(super) async fn open(self: &Arc<Self>, target: &SshTarget, path: &str) -> Result<SocketStream> {
+        loop {
+            let kept = self.idle.lock().pop();
+            let is_new = kept.is_none();
+            let handle = match kept {
+                Some(handle) if handle.is_closed() => continue,
+                Some(handle) => handle,
+                None => {
+                    let _turn = self.logins.acquire().await;
+                    Arc::new(connect(target).await?)
+                }
+            };
+            match handle.channel_open_direct_streamlocal(path).await {
+                Ok(channel) => return Ok(SocketStream::new(channel, handle, self.clone())),
+                Err(russh::Error::ChannelOpenFailure(reason)) => {
+                    self.keep(handle);
+                    let text = format!("The guest cannot open {path}: {reason:?}");
+                    return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
+                }
+                Err(e) if is_new => return Err(lost(e)),
+                // It was lost, unnoticed until now.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn keep(&self, handle: Arc<Handle>) {
+        let mut idle = self.idle.lock();
+        if idle.len() < MAX_IDLE && !handle.is_closed() {
+            idle.push(handle);
+        }
+    }
+
+    fn note(&self, handle: &Arc<Handle>) {
+        let mut used = self.used.lock();
+        used.retain(|known| known.strong_count() > 0);
+        used.push(Arc::downgrade(handle));
+    }
+
+    fn all(&self) -> Vec<Arc<Handle>> {
+        self.used.lock().iter().filter_map(Weak::upgrade).chain(self.idle.lock().iter().cloned()).collect()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.all().iter().any(|handle| !handle.is_closed())
+    }
+
+    pub(super) fn close(&self) {
+        for handle in self.all() {
+            // One that is stalled takes no message before its socket goes.
+            task::spawn(async move { handle.disconnect(Disconnect::ByApplication, "", "").await });
+        }
+        self.idle.lock().clear();
     }
 }
 
@@ -219,12 +300,17 @@ pub(super) fn lost(e: russh::Error) -> Error {
 /// runtime; JavaScript's finalizers do not (docs/reference/ssh.md#closing-a-channel).
 pub(super) struct SocketStream {
     stream: Option<russh::ChannelStream<client::Msg>>,
+    /// Carries this socket alone.
+    connection: Option<Arc<Handle>>,
+    sockets: Arc<Sockets>,
     runtime: tokio::runtime::Handle,
 }
 
 impl SocketStream {
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { stream: Some(channel.into_stream()), runtime: tokio::runtime::Handle::current() }
+    fn new(channel: Channel, connection: Arc<Handle>, sockets: Arc<Sockets>) -> Self {
+        sockets.note(&connection);
+        let runtime = tokio::runtime::Handle::current();
+        Self { stream: Some(channel.into_stream()), connection: Some(connection), sockets, runtime }
     }
 
     fn get(self: Pin<&mut Self>) -> Pin<&mut russh::ChannelStream<client::Msg>> {
@@ -237,6 +323,9 @@ impl Drop for SocketStream {
     fn drop(&mut self) {
         let _runtime = self.runtime.enter();
         self.stream = None;
+        if let Some(connection) = self.connection.take() {
+            self.sockets.keep(connection);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod program;
 mod quote;
 mod target;
 
-use link::{Channel, ConnectError, Handle, Link, lost};
+use link::{Channel, ConnectError, Handle, Link, Sockets, lost};
 pub use program::strict;
 pub use target::{SshProgram, SshTarget};
 
@@ -42,9 +42,7 @@ struct Inner {
     commands: Link,
     sessions: Arc<Semaphore>,
     kills: Semaphore,
-    /// Sockets have their own connection: one command with unread output would stall them all
-    /// (docs/reference/ssh.md#one-unread-channel).
-    sockets: Link,
+    sockets: Arc<Sockets>,
     forwards: program::Forwards,
 }
 
@@ -55,7 +53,7 @@ impl SshGuest {
             commands: Link::default(),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             kills: Semaphore::new(1),
-            sockets: Link::default(),
+            sockets: Arc::default(),
             forwards: program::Forwards::default(),
         }))
     }
@@ -65,10 +63,10 @@ impl SshGuest {
         self.0.commands.is_up() || self.0.sockets.is_up()
     }
 
-    /// Drops both connections, after the host slept or before the guest stops. The next call connects anew.
+    /// Drops all connections, after the host slept or before the guest stops. The next call connects anew.
     pub async fn disconnect(&self) {
         self.0.commands.close().await;
-        self.0.sockets.close().await;
+        self.0.sockets.close();
         self.0.forwards.lock().await.clear();
     }
 
@@ -139,20 +137,7 @@ impl Guest for SshGuest {
         if let Some(program) = self.program().await? {
             return program.connect(path, &inner.forwards).await;
         }
-        let mut first = true;
-        loop {
-            let handle = inner.sockets.get(&inner.target).await?;
-            match handle.channel_open_direct_streamlocal(path).await {
-                Ok(channel) => return Ok(Box::new(link::SocketStream::new(channel))),
-                Err(russh::Error::ChannelOpenFailure(reason)) => {
-                    let text = format!("The guest cannot open {path}: {reason:?}");
-                    return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
-                }
-                Err(_) if first => inner.sockets.forget(&handle).await,
-                Err(e) => return Err(lost(e)),
-            }
-            first = false;
-        }
+        Ok(Box::new(inner.sockets.open(&inner.target, path).await?))
     }
 
     fn containerd_socket(&self) -> &str {
