@@ -128,6 +128,31 @@ test('the app is asked about the real path, and that one is mounted', async (t) 
   assert.deepEqual(asked, [])
 })
 
+test('the engine’s own socket has one name for the app, and no file of this computer is in its place', async (t) => {
+  const { data } = traps()
+  symlinkSync('/var/run/docker.sock', join(data, 'link.sock'))
+  let allowed = false
+  const asked = []
+  const { gate, window } = await dockerApp(t, { allow: { hostPath: ({ path }) => asked.push(path) > 0 && allowed } })
+  const { kai } = window()
+  const names = [
+    '/var/run/docker.sock',
+    '/run/docker.sock',
+    '//var/./run/../run/docker.sock/',
+    '/var/run/docker.sock/.',
+  ]
+  for (const path of names) await refused(container(kai, mount(path)), 'PERMISSION_DENIED')
+  assert.deepEqual(asked, names.fill('/var/run/docker.sock'))
+  // A link to it is that socket, too, where it is there; else nobody knows what it will be.
+  await refused(container(kai, mount(`${data}/link.sock`)), 'PERMISSION_DENIED')
+  assert.deepEqual(new Set(asked), new Set(['/var/run/docker.sock']))
+  await refused(container(kai, mount('/var/run/docker.sock\0')), 'INVALID_ARGUMENT')
+  allowed = true
+  const id = await container(kai, mount('/run/docker.sock'))
+  const [{ source }] = (await kai.container.details(id)).mounts
+  assert.equal(source, gate.host.slice('unix://'.length))
+})
+
 test('a link that is turned round after the question leads nowhere', async (t) => {
   const { dir, data } = traps()
   const link = join(data, 'in')

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use super::{
@@ -405,11 +405,20 @@ pub(super) fn parts(path: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str
 
 /// The same for a path of this machine, with its drive or share.
 pub(crate) fn clean_path(path: &str) -> String {
-    let mut clean = PathBuf::new();
-    clean.extend(Path::new(path).components().take_while(|c| matches!(c, Component::Prefix(_) | Component::RootDir)));
-    let rest = path.get(clean.as_os_str().len()..).unwrap_or_default();
-    clean.extend(parts(rest, std::path::is_separator));
-    clean.display().to_string()
+    let prefix = match Path::new(path).components().next() {
+        Some(Component::Prefix(prefix)) => prefix.as_os_str().len(),
+        _ => 0,
+    };
+    clean(path, prefix, std::path::MAIN_SEPARATOR)
+}
+
+/// `prefix` is the length of the drive or share. Without one it is a path of the engine's machine, which is Linux: Docker's
+/// socket, also where this machine is Windows.
+fn clean(path: &str, prefix: usize, separator: char) -> String {
+    let (prefix, rest) = path.split_at_checked(prefix).unwrap_or(("", path));
+    let parts = parts(rest, |c| c == '/' || c == separator);
+    let separator = if prefix.is_empty() { '/' } else { separator };
+    format!("{prefix}{separator}{}", parts.join(separator.encode_utf8(&mut [0; 4])))
 }
 
 /// Milliseconds. Docker refuses intervals under one; a day is longer than any useful one.
@@ -587,6 +596,21 @@ mod tests {
         ] {
             assert_eq!(clean_path(path), clean, "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_without_a_drive_is_the_engines_on_windows() {
+        for (path, prefix, there) in [
+            ("/var/run/docker.sock", 0, "/var/run/docker.sock"),
+            (r"/var\run/.\../run//docker.sock/", 0, "/var/run/docker.sock"),
+            (r"/..\..", 0, "/"),
+            (r"C:\Users/me\..\..\x", 2, r"C:\x"),
+            ("C:/..", 2, r"C:\"),
+            (r"\\server\share\a\..\..\b", 14, r"\\server\share\b"),
+        ] {
+            assert_eq!(clean(path, prefix, '\\'), there, "{path}");
+        }
+        assert_eq!(clean(r"/a\..\b", 0, '/'), r"/a\..\b");
     }
 
     #[test]
