@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest line that is read; those about ports are below 1 KB.
 const MAX_LINE: u64 = 64 << 10;
 
-/// What a `nerdctl run` publishes.
+/// What a `nerdctl run` or `docker run` publishes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Publishing {
     /// The command ends and the container goes on.
@@ -65,7 +65,7 @@ impl Publishing {
                 for (i, letter) in letters.char_indices() {
                     if letter == 'd' {
                         this.detached = true;
-                    } else if !matches!(letter, 'i' | 't' | 'q') {
+                    } else if !matches!(letter, 'i' | 't' | 'q' | 'P') {
                         // This option takes a value: the rest of the word, or the next one.
                         let rest = letters[i + letter.len_utf8()..].trim_start_matches('=');
                         let value = if rest.is_empty() { words.next().map_or("", String::as_str) } else { rest };
@@ -97,8 +97,8 @@ impl Publishing {
     }
 }
 
-/// The flags of `nerdctl run` without a value (docs/reference/nerdctl.md#flags-of-run).
-const FLAGS_WITHOUT_VALUE: [&str; 15] = [
+/// The flags of both without a value (docs/reference/nerdctl.md#flags-of-run).
+const FLAGS_WITHOUT_VALUE: [&str; 18] = [
     "detach",
     "disable-content-trust",
     "help",
@@ -109,11 +109,14 @@ const FLAGS_WITHOUT_VALUE: [&str; 15] = [
     "no-healthcheck",
     "oom-kill-disable",
     "privileged",
+    "publish-all",
     "quiet",
     "read-only",
     "rm",
     "rootfs",
+    "sig-proxy",
     "tty",
+    "use-api-socket",
 ];
 
 /// The ports that the host agent forwards, by its log.
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ports_of_a_run_are_read_as_nerdctl_reads_them() {
+    fn the_ports_of_a_run_are_read_as_nerdctl_and_docker_read_them() {
         let some = |detached, ports: &[u16]| {
             Some(Publishing { detached, ports: ports.iter().map(|&port| (Protocol::Tcp, port)).collect() })
         };
@@ -330,6 +333,8 @@ mod tests {
         assert_eq!(publishing("run -itdp8080:80 nginx"), some(true, &[8080]));
         assert_eq!(publishing("run --detach --publish=127.0.0.1:8080:80/tcp nginx"), some(true, &[8080]));
         assert_eq!(publishing("run --publish 1:1 --publish 2:2 --name x --rm -e -d nginx"), some(false, &[1, 2]));
+        assert_eq!(publishing("run -dP -p 8080:80 --sig-proxy --publish-all -p 1:1 nginx"), some(true, &[8080, 1]));
+        assert_eq!(publishing("run --use-api-socket -Pp 8080:80 nginx -p 2:2"), some(false, &[8080]));
         // The container's own arguments, option values that look like flags, other protocols, ports that the guest chooses.
         assert_eq!(publishing("run alpine nc -d -p 80:80"), some(false, &[]));
         assert_eq!(publishing("run --name -d alpine"), some(false, &[]));
