@@ -24,6 +24,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import { RuntimeError } from 'lima-runtime'
+import { waitFor } from '../support/wait.mjs'
 
 export { assert }
 
@@ -115,6 +116,9 @@ export class Context {
   async ran(script, config = {}) {
     const id = await this.start({ command: ['sh', '-c', script], ...config })
     await this.adapter.waitContainer(id)
+    // Docker's lists come after its waits (docs/reference/docker.md#ends-in-lists).
+    const running = { filters: { id: [id], status: ['running'] } }
+    await waitFor('its end listed', async () => (await this.adapter.listContainers(running)).length === 0)
     return id
   }
 
