@@ -118,17 +118,18 @@ export const behindOurBack = subject('behind our back', (ctx, test) => {
 
   test('the engine restarted in the middle of a pull', { timeout: 300_000 }, async () => {
     const { slow } = ctx.backend
+    const image = slow.image()
     ctx.undo(slow.release)
-    ctx.discardImage(slow.image)
+    ctx.discardImage(image)
     const held = slow.hold()
-    const pull = timed(ctx.adapter.pullImage(slow.image))
+    const pull = timed(ctx.adapter.pullImage(image))
     await held
     await down('kill', async () => {
       assert.equal((await pull).reason?.code, goneCode)
       slow.release()
     })
-    await ctx.adapter.pullImage(slow.image)
-    assert.equal(await ctx.adapter.imageExists(slow.image), true)
+    await ctx.adapter.pullImage(image)
+    assert.equal(await ctx.adapter.imageExists(image), true)
   })
 
   test('the engine stopped in an orderly way', { timeout: 300_000 }, async () => {

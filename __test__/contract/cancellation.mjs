@@ -114,32 +114,34 @@ export const cancellation = subject('cancellation', (ctx, test) => {
 
   test('an aborted pull can be made again', async () => {
     const { slow } = ctx.backend
+    const image = slow.image()
     ctx.undo(slow.release)
-    ctx.discardImage(slow.image)
+    ctx.discardImage(image)
     const held = slow.hold()
     await aborts(
-      (signal) => ctx.adapter.pullImage(slow.image, undefined, { signal }),
+      (signal) => ctx.adapter.pullImage(image, undefined, { signal }),
       () => held,
     )
-    assert.equal(await ctx.adapter.imageExists(slow.image), false)
+    assert.equal(await ctx.adapter.imageExists(image), false)
     slow.release()
-    await ctx.adapter.pullImage(slow.image)
-    assert.equal(await ctx.adapter.imageExists(slow.image), true)
+    await ctx.adapter.pullImage(image)
+    assert.equal(await ctx.adapter.imageExists(image), true)
   })
 
   test('a start aborted in its pull creates nothing', async () => {
     const { slow } = ctx.backend
+    const image = slow.image()
     ctx.undo(slow.release)
-    ctx.discardImage(slow.image)
+    ctx.discardImage(image)
     const name = ctx.name()
     const held = slow.hold()
     await aborts(
-      (signal) => ctx.start({ name, image: slow.image }, { signal }),
+      (signal) => ctx.start({ name, image }, { signal }),
       () => held,
     )
     assert.ok(!(await ctx.names()).includes(name))
     slow.release()
-    const id = await ctx.start({ name, image: slow.image })
+    const id = await ctx.start({ name, image })
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
     await ctx.clean()
   })

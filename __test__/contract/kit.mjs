@@ -16,7 +16,7 @@
 // hungAdapter()     { adapter, close }: one whose engine accepts connections and never answers
 // deadAdapter()     one whose endpoint has no engine
 // privateImage      one in a registry that wants `account` ({ username, password })
-// slow              { image, hold(), release() }: an image whose layers can be held back on their way; hold() makes the next
+// slow              { image(), hold(), release() }: another image each time, whose layers can be held back; hold() makes the next
 //                   ones stop half-way, and gives a promise that resolves when the engine waits for the rest of one
 // outside           somebody else, at the engine without us: create(name, argv, { stopTimeout }?), kill(id), remove(id), removeImage(ref),
 //                   createVolume(name), createNetwork(name), danglingImage(), volumes(), networks(), containers()

@@ -30,7 +30,7 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     // An error of the operating system does not come from a registry.
     let denied = lower.replace("permission denied", "").contains("denied");
     let refusals =
-        ["unauthorized", "authentication required", "no basic auth", "incorrect username", "authorization failed"];
+        ["unauthorized", "authentication required", "no basic auth", "incorrect username", "authorization failed", "forbidden"];
     if denied || has(&refusals) || has(&["insufficient_scope"]) || status("401") || status("403") {
         return Error::new(ErrorCode::RegistryAuth, format!("The registry refused to give {image}: {said}"))
             .detail("image", image)
@@ -102,6 +102,8 @@ mod tests {
             ("Head \"http://r:5/v2/x/a/manifests/1\": denied: denied", RegistryAuth),
             ("Head \"http://r:5/v2/x/a/manifests/1\": denied", RegistryAuth),
             ("denied", RegistryAuth),
+            // Of Docker's image store of containerd, all that is left of GitLab's "denied: access forbidden".
+            ("error from registry: access forbidden", RegistryAuth),
             ("Head \"http://r:5/v2/x/a/manifests/1\": denied: access forbidden", RegistryAuth),
             (
                 "Head \"http://r:5/v2/x/a/manifests/1\": denied: Permission \"artifactregistry.repositories.downloadArtifacts\" \

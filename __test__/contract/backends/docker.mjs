@@ -7,6 +7,7 @@ import { ACCOUNT, publish, pushImage, startRegistry } from '../../support/regist
 import { tempDir } from '../../support/tempdir.mjs'
 import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
+import { BIGS, bigPadding } from './nerdctl.mjs'
 
 /** Docker, over a dockerd of its own: the suite prunes it and takes it down. */
 export function dockerBackend() {
@@ -45,11 +46,15 @@ export function dockerBackend() {
       const refusing = await startRefusing()
       running.push(refusing)
       backend.refusing = `127.0.0.1:${refusing.port}`
-      // Its noise is in no other image: the engine has to fetch it.
-      await loadArchive(engine, busyboxArchive({ tags: ['big:latest'], padding: 8 << 20 }))
-      await pushImage(engine, 'big:latest', open, 'contract/big:1')
-      for (const image of ['small:latest', 'big:latest']) await api('DELETE', `/images/${image}`)
-      backend.slow = { image: `127.0.0.1:${gate.port}/contract/big:1`, hold: gate.hold, release: gate.release }
+      const names = []
+      for (const [i, tag] of BIGS.entries()) {
+        await loadArchive(engine, busyboxArchive({ tags: [`big:${tag}`], padding: bigPadding(i) }))
+        await pushImage(engine, `big:${tag}`, open, `contract/big:${tag}`)
+        await api('DELETE', `/images/big:${tag}`)
+        names.push(`127.0.0.1:${gate.port}/contract/big:${tag}`)
+      }
+      await api('DELETE', '/images/small:latest')
+      backend.slow = { image: () => names.shift(), hold: gate.hold, release: gate.release }
     },
 
     async stop() {

@@ -4,6 +4,10 @@ import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
 
+/** One image for each test that holds one back. Its noise is in no other one: the engine has to fetch it. */
+export const BIGS = [1, 2, 3]
+export const bigPadding = (i) => (8 << 20) + i
+
 /**
  * Registries with the images the suite pulls; gives `backend` their names, and what is to be stopped.
  * @param {(port: number) => string} [address] of this machine's port, as the engine sees it
@@ -15,15 +19,16 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
   const small = busyboxImage({ files: { '/small': 'another image' } })
   await publish(open, 'contract/small:1', small)
   await publish(closed, 'contract/private:1', small, { auth: ACCOUNT })
-  // Its noise is in no other image: the engine has to fetch it.
-  await publish(open, 'contract/big:1', busyboxImage({ padding: 8 << 20 }))
+  const bigs = BIGS.map((tag) => `contract/big:${tag}`)
+  for (const [i, name] of bigs.entries()) await publish(open, name, busyboxImage({ padding: bigPadding(i) }))
   await publish(open, 'contract/platforms:1', twoPlatforms())
   backend.platformsImage = `${address(open.port)}/contract/platforms:1`
   backend.refusing = address(refusing.port)
   backend.account = ACCOUNT
   backend.remoteImage = `${address(open.port)}/contract/small:1`
   backend.privateImage = `${address(closed.port)}/contract/private:1`
-  backend.slow = { image: `${address(gate.port)}/contract/big:1`, hold: gate.hold, release: gate.release }
+  const names = bigs.map((name) => `${address(gate.port)}/${name}`)
+  backend.slow = { image: () => names.shift(), hold: gate.hold, release: gate.release }
   return [open, closed, gate, refusing]
 }
 

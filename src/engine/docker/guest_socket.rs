@@ -48,6 +48,11 @@ impl GuestSocket {
             }
             let field = format!("volumes[{i}].host");
             let path = host::path_in_guest(host, &self.guest, true, &field, &volume.host).await?;
+            if !validate::is_socket_name(&volume.host) {
+                // The engine would make it as root, and then own it, which a mount of the host does not let root do
+                // (docs/reference/lima.md#mounts). Where it cannot be made, the engine says why.
+                _ = tokio::fs::create_dir_all(&volume.host).await;
+            }
             if path != volume.host {
                 ours.to_mut().volumes[i].host = path;
             }

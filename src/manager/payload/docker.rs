@@ -27,6 +27,8 @@ const PIECE: usize = 256 << 10;
 /// The programs have a directory of their own: nerdctl-full, which may lie in /usr/local too, has a containerd and a runc of
 /// the same names.
 const PROGRAMS: &str = "/usr/local/lib/lima-runtime/docker";
+/// Where the unit below listens.
+const SOCKET: &str = "/run/docker.sock";
 /// In it: the digest of the archive that they are from.
 const MARK: &str = "/usr/local/lib/lima-runtime/docker/sha256";
 
@@ -48,14 +50,19 @@ rm -rf "$2.old"
 ln -sfn "$2/docker" "$3"
 "#;
 
-/// Takes the mark of the programs and pairs of a path and a text: writes what differs, and has the engine run as they say, by
-/// these programs. Whether it does is asked over its socket. Containers live on where the daemon is restarted.
+/// Prints the mark where all the programs are.
+const MARK_OF_ALL: &str = r#"for name in dockerd docker containerd runc; do [ -x "$1/$name" ] || exit 0; done
+cat "$1/sha256""#;
+
+/// Takes the mark of the programs, the engine's socket, and pairs of a path and a text: writes what differs, and has the engine
+/// run as they say, by these programs. Whether it does is asked over its socket. Containers live on where the daemon is restarted.
 const PLACE: &str = r#"set -eu
 umask 022
 changed=
 # Programs that came after the daemon.
 if [ "$1" -nt /run/docker.pid ]; then changed=1; fi
-shift
+socket=$2
+shift 2
 while [ $# -gt 0 ]; do
   if ! [ -f "$1" ] || [ "$(cat "$1"; echo x)" != "$2"x ]; then
     mkdir -p "${1%/*}"
@@ -66,7 +73,9 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 units='docker.socket docker.service'
-if [ -z "$changed" ] && systemctl is-active --quiet $units && systemctl is-enabled --quiet $units; then exit 0; fi
+# systemd goes on listening at a socket whose file somebody removed.
+listens() { systemctl is-active --quiet docker.socket && [ -S "$socket" ]; }
+if [ -z "$changed" ] && listens && systemctl is-active --quiet $units && systemctl is-enabled --quiet $units; then exit 0; fi
 systemctl unmask docker.socket docker.service >/dev/null 2>&1
 # Of an engine with the image store of before: dockerd keeps them, and does not show them.
 grep -lE '"Driver":"(overlay2|overlay|vfs|aufs|devicemapper)"' /var/lib/docker/containers/*/config.v2.json 2>/dev/null || :
@@ -74,9 +83,9 @@ grep -lE '"Driver":"(overlay2|overlay|vfs|aufs|devicemapper)"' /var/lib/docker/c
 systemctl enable docker.socket docker.service >/dev/null 2>&1
 systemctl reset-failed docker.service >/dev/null 2>&1 || :
 # A socket is not made while its service runs. One that is there stays: containers have it mounted.
-if ! systemctl is-active --quiet docker.socket; then
+if ! listens; then
   systemctl stop docker.service
-  systemctl start docker.socket
+  systemctl restart docker.socket
 fi
 systemctl --no-block restart docker.service
 "#;
@@ -149,17 +158,17 @@ fn files(user: &str) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Whether the guest has other programs, or none.
+/// Whether the guest has other programs, not all of them, or none.
 pub async fn is_missing(guest: &impl Guest, archive: &Archive) -> Result<bool> {
-    let there = guest.read_files(&[MARK.to_owned()], false).await?.pop().flatten().unwrap_or_default();
-    Ok(String::from_utf8_lossy(&there).trim() != archive.sha256)
+    let there = guest.run(Command::new(["sh", "-c", MARK_OF_ALL, "sh", PROGRAMS])).await?;
+    Ok(String::from_utf8_lossy(&there.stdout).trim() != archive.sha256)
 }
 
 /// Has the engine run, by the programs that are there, for the guest's `user`; at once where it does. `ENGINE_UNREACHABLE` with
 /// what the guest said.
 pub async fn place(guest: &impl Guest, user: &str) -> Result<()> {
     let files = files(user);
-    let words = ["sh", "-c", PLACE, "sh", MARK].into_iter();
+    let words = ["sh", "-c", PLACE, "sh", MARK, SOCKET].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
     if !out.success() {
@@ -246,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn programs_of_which_one_is_gone_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = || {
+            let out = std::process::Command::new("sh").args(["-c", MARK_OF_ALL, "sh"]).arg(dir.path()).output().unwrap();
+            String::from_utf8(out.stdout).unwrap()
+        };
+        assert_eq!(mark(), "");
+        for name in ["dockerd", "docker", "containerd", "runc"] {
+            crate::fetch::disk::write_program(&dir.path().join(name), b"#!/bin/sh\n").unwrap();
+        }
+        std::fs::write(dir.path().join("sha256"), "abc\n").unwrap();
+        assert_eq!(mark(), "abc\n");
+        std::fs::remove_file(dir.path().join("dockerd")).unwrap();
+        assert_eq!(mark(), "");
+    }
+
+    #[test]
     fn programs_are_replaced_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let there = |name: &str| std::fs::read_to_string(dir.path().join("lib/docker").join(name)).unwrap();
@@ -270,7 +296,7 @@ mod tests {
         _ = std::fs::remove_file(&log);
         let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
         let out = std::process::Command::new("sh")
-            .args(["-c", PLACE, "sh", MARK])
+            .args(["-c", PLACE, "sh", MARK, dir.join("docker.sock").to_str().unwrap()])
             .args([unit.to_str().unwrap(), "as it should be\n"])
             .env("PATH", path)
             .env("DIR", dir)
@@ -291,12 +317,18 @@ mod tests {
         for name in ["active", "enabled"] {
             std::fs::write(state(name), "").unwrap();
         }
+        let listen = || {
+            _ = std::fs::remove_file(state("docker.sock"));
+            std::os::unix::net::UnixListener::bind(state("docker.sock")).unwrap()
+        };
+        let mut _socket = listen();
         let restart = "--no-block restart docker.service";
         let asks = |said: &[String], word: &str| said.iter().any(|line| line == word);
         assert!(asks(&placed(dir.path(), &unit), restart), "its file was not there");
         let said = placed(dir.path(), &unit);
         assert!(said.iter().all(|line| line.starts_with("is-")), "it runs: {said:?}");
-        let broken: [(&str, &dyn Fn()); 5] = [
+        let broken: [(&str, &dyn Fn()); 6] = [
+            ("without its socket", &|| std::fs::remove_file(state("docker.sock")).unwrap()),
             ("masked", &|| {
                 std::fs::remove_file(&unit).unwrap();
                 std::os::unix::fs::symlink("/dev/null", &unit).unwrap();
@@ -313,7 +345,9 @@ mod tests {
                 assert!(asks(&said, word), "{name}: {said:?}");
             }
             // A socket that is there stays: containers have it mounted.
-            assert_eq!(asks(&said, "start docker.socket"), name == "stopped", "{name}: {said:?}");
+            let goes = ["stopped", "without its socket"].contains(&name);
+            assert_eq!(asks(&said, "restart docker.socket"), goes, "{name}: {said:?}");
+            _socket = listen();
             for name in ["active", "enabled"] {
                 std::fs::write(state(name), "").unwrap();
             }
