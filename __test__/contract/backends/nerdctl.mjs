@@ -4,9 +4,9 @@ import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
 
-/** One image for each test that holds one back. Its noise is in no other one: the engine has to fetch it. */
+/** One image for each test that holds one back. Its noise is in no other one, nor in another run's: the engine has to fetch it. */
 export const BIGS = [1, 2, 3]
-export const bigPadding = (i) => (8 << 20) + i
+export const bigPadding = (i) => (8 << 20) + (process.pid % 1e6) * BIGS.length + i
 
 /**
  * Registries with the images the suite pulls; gives `backend` their names, and what is to be stopped.
