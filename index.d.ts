@@ -960,21 +960,27 @@ export interface BundledRuntimeOptions {
   idleTimeoutMs?: number
   /** As in {@link LimaRuntimeOptions}. */
   retries?: number
-  /** The version of nerdctl-full, instead of the manifest's default. */
+  /** The version of nerdctl-full or Docker, instead of the manifest's default. */
   versions?: Versions
+  /**
+   * What runs the containers. Default: `'containerd'`. With another one {@link BundledRuntimeManager.startDaemon} ends
+   * the first; what that made stays in `dataDir`, and is found again when the option changes back. On Windows `'docker'`
+   * is `UNSUPPORTED_PLATFORM` as yet.
+   */
+  engine?: UserEngine
 }
 
 /**
- * A containerd of the application's own on Linux: nerdctl-full installed below its data directory, its daemon beside
- * any other one. As root it has its own root, state, socket, networks and default bridge; an ordinary user gets a
- * rootless one. On Windows it runs in a WSL2 distribution of the application's own, and no other one is touched; on
- * macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
+ * An engine of the application's own on Linux, containerd or Docker: its programs below the application's data
+ * directory, its daemon beside any other one. As root it has its own root, state, socket, networks and default bridge; an
+ * ordinary user gets a rootless one. On Windows containerd runs in a WSL2 distribution of the application's own, and no
+ * other one is touched; on macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
  *
  * @example
  * ```ts
- * const bundled = new BundledRuntimeManager({ appName: 'my-app' })
+ * const bundled = new BundledRuntimeManager({ appName: 'my-app', engine: 'docker' })
  * await bundled.initialize((message) => console.log(message))
- * const runtime = new ContainerdAdapter(bundled.getAdapterOptions())
+ * const runtime = new BundledContainerAdapter(bundled)
  * ```
  */
 export declare class BundledRuntimeManager {
@@ -988,17 +994,17 @@ export declare class BundledRuntimeManager {
   /** Whether the programs are installed, as far as can be seen without reading them. */
   isInstalled(options?: CallOptions): Promise<boolean>
 
-  /** Whether the application ships nerdctl-full, so that {@link install} needs no network. */
+  /** Whether the application ships the engine's archives, so that {@link install} needs no network. */
   hasPreBundled(options?: CallOptions): Promise<boolean>
 
-  /** Whether this containerd runs and accepts connections. */
+  /** Whether this engine runs and answers; a Docker that takes longer than 5 s does not. */
   isRunning(options?: CallOptions): Promise<boolean>
 
   /** {@link install}, then {@link startDaemon}. */
   initialize(progress?: Progress): Promise<void>
 
   /**
-   * Installs nerdctl-full; at once when installed. Downloads are resumed and checked, and the installation is atomic,
+   * Installs nerdctl-full or Docker; at once when installed. Downloads are resumed and checked, and the installation is atomic,
    * as for Lima. On Windows it first creates the distribution. Missing WSL or virtualization is `UNSUPPORTED_PLATFORM`
    * with `details.missing` and a hint, before anything is downloaded; a distribution of that name that is not ours is
    * `NAME_IN_USE`.
@@ -1009,16 +1015,18 @@ export declare class BundledRuntimeManager {
   install(progress?: Progress): Promise<void>
 
   /**
-   * Starts containerd, which outlives this process; at once when it runs. Containers with a restart policy start with
-   * it. Deadline: 60 s; on Windows 180 s, since WSL may have to boot.
+   * Starts the engine, which outlives this process; at once when it runs. One that was killed or hangs is ended and
+   * started anew. Containers with a restart policy start with it. Deadline: 60 s, for Docker 120 s; on Windows 180 s, since
+   * WSL may have to boot.
    *
-   * @throws `NOT_INSTALLED`; `UNSUPPORTED_PLATFORM` when this machine lacks something for a rootless containerd:
-   *   `details.missing` lists `{ what, advice }`, the hint all advice; `PATH_TOO_LONG`; `CONTAINERD_NOT_READY` with `details.log`; `LOCKED`
+   * @throws `NOT_INSTALLED`; `UNSUPPORTED_PLATFORM` when this machine lacks something for a rootless engine, or for Docker
+   *   as root: `details.missing` lists `{ what, advice }`, the hint all advice; `PATH_TOO_LONG`; `CONTAINERD_NOT_READY`, for
+   *   Docker `ENGINE_UNREACHABLE`, with `details.log`; `LOCKED`
    */
   startDaemon(progress?: Progress): Promise<void>
 
   /**
-   * Ends its containers (TERM, KILL after 10 s) and containerd. Leaves no process, mount or network interface; files on
+   * Ends its containers (TERM, KILL after 10 s) and the engine. Leaves no process, mount or network interface; files on
    * the disk stay. Resolves when none runs. Deadline: 60 s.
    *
    * @throws `IN_USE` when a process does not end, `LOCKED`
@@ -1026,26 +1034,88 @@ export declare class BundledRuntimeManager {
   stopDaemon(options?: CallOptions): Promise<void>
 
   /**
-   * {@link stopDaemon}, then removes everything: programs, images, containers and volumes.
+   * {@link stopDaemon}, then removes everything: programs, images, containers and volumes, of either engine.
    *
    * @throws `IN_USE`, `PERMISSION_DENIED`, `LOCKED`
    */
   uninstall(options?: CallOptions): Promise<void>
 
   /**
+   * Runs nerdctl and returns its output as UTF-8. Arguments are passed literally. No deadline but `timeoutMs`; an aborted
+   * call ends nerdctl.
+   *
+   * @throws `NOT_INSTALLED` before the first start or when the engine is Docker, `ENGINE_ERROR` when nerdctl fails
+   *   (`details.exitCode`, `details.stderr`)
+   */
+  execNerdctl(args: string[], options?: NerdctlOptions): Promise<string>
+
+  /**
+   * As {@link execNerdctl}, for docker.
+   *
+   * @throws `NOT_INSTALLED` before the first start or when the engine is containerd; else as {@link execNerdctl}
+   */
+  execDocker(args: string[], options?: NerdctlOptions): Promise<string>
+
+  /**
+   * As {@link LimaRuntimeManager.registerDockerContext}, for this engine.
+   *
+   * @throws `NOT_INSTALLED` when the engine is containerd; else as there
+   */
+  registerDockerContext(options?: DockerContextOptions): Promise<void>
+
+  /** Removes that context, if it is ours, and no longer uses it. */
+  unregisterDockerContext(options?: Omit<DockerContextOptions, 'use'>): Promise<void>
+
+  /**
+   * The absolute path of our own `docker` program, which talks to this engine only.
+   *
+   * @throws `NOT_INSTALLED` when the engine is containerd
+   */
+  getDockerPath(): string
+
+  /**
+   * The absolute path of Docker's socket, for this user alone.
+   *
+   * @throws `NOT_INSTALLED` when the engine is containerd
+   */
+  getDockerSocketPath(): string
+
+  /**
    * The absolute path of our own `nerdctl` program, which talks to this containerd without its caller's environment. On
    * Windows a `.cmd` file, which Node starts only with `shell: true`.
+   *
+   * @throws `NOT_INSTALLED` when the engine is Docker
    */
   getNerdctlPath(): string
 
   /** The absolute path of `containerd`; on Windows its path in the distribution. */
   getContainerdPath(): string
 
-  /** containerd's socket, absolute; on Windows `wsl://<distribution>/<path of the socket in it>`. */
+  /**
+   * containerd's socket, absolute; on Windows `wsl://<distribution>/<path of the socket in it>`.
+   *
+   * @throws `NOT_INSTALLED` when the engine is Docker
+   */
   getContainerdAddress(): string
 
-  /** For `new ContainerdAdapter(options)`. */
+  /**
+   * For `new ContainerdAdapter(options)`.
+   *
+   * @throws `NOT_INSTALLED` when the engine is Docker: use {@link BundledContainerAdapter}
+   */
   getAdapterOptions(): ContainerdAdapterOptions
+}
+
+/**
+ * The engine of a {@link BundledRuntimeManager}, whichever it is; its `getRuntimeType()` is `'containerd'` with both. It
+ * stays valid while the engine is stopped and started. Ports are published on 127.0.0.1 unless an address is named.
+ */
+export declare class BundledContainerAdapter extends ContainerAdapter {
+  /** @throws `INVALID_ARGUMENT` */
+  constructor(manager?: BundledRuntimeManager | BundledRuntimeOptions)
+  getBundledManager(): BundledRuntimeManager
+  /** Installs and starts what is missing, like {@link BundledRuntimeManager.initialize}. */
+  initialize(p?: Progress): Promise<void>
 }
 
 /**
@@ -1085,7 +1155,8 @@ export interface ContainerManagerOptions {
   containerd?: ContainerdAdapterOptions
   /**
    * The engine of a runtime of the application's own, which the screens call User mode. Default: `'containerd'`. Takes
-   * effect as in {@link LimaRuntimeOptions}.
+   * effect as in {@link LimaRuntimeOptions}. With `'docker'` the runtime `'containerd'` is the {@link
+   * BundledRuntimeManager}'s Docker engine.
    */
   engine?: UserEngine
   /** `appName`, `appDir` and `engine` default to those above. */
@@ -1278,7 +1349,7 @@ export interface Versions {
 export type ImageVariant = 'minimal' | 'server'
 
 /**
- * What runs containers in the VM. `'docker'` is a real Docker Engine, for containers and programs that need Docker's API;
+ * What runs containers in the VM or the bundled runtime. `'docker'` is a real Docker Engine, for containers and programs that need Docker's API;
  * `'containerd'` is containerd with nerdctl.
  */
 export type UserEngine = 'containerd' | 'docker'

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import type * as api from '../index'
+import { BundledRuntimeManager, engineOf as bundledEngineOf } from './bundled'
 import {
   apart,
   callback,
@@ -271,6 +272,26 @@ export class LimaContainerAdapter extends ContainerAdapter implements api.LimaCo
 
   override async initialize(p?: api.Progress): Promise<void> {
     await this.#manager.start(p)
+    await super.initialize(p)
+  }
+}
+
+/** Documented in index.d.ts. */
+export class BundledContainerAdapter extends ContainerAdapter implements api.BundledContainerAdapter {
+  readonly #manager: BundledRuntimeManager
+
+  constructor(manager?: BundledRuntimeManager | api.BundledRuntimeOptions) {
+    const ours = manager instanceof BundledRuntimeManager ? manager : new BundledRuntimeManager(manager)
+    super(() => bundledEngineOf(ours))
+    this.#manager = ours
+  }
+
+  getBundledManager(): api.BundledRuntimeManager {
+    return this.#manager
+  }
+
+  override async initialize(p?: api.Progress): Promise<void> {
+    await this.#manager.initialize(p)
     await super.initialize(p)
   }
 }

@@ -1,9 +1,12 @@
 import type * as api from '../index'
-import { invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
+import { apart, inputBytes, invoke, invokeAndWarn, json, type NativeCall, progress, strings } from './call'
 import { callSync } from './errors'
-import { type BundledManager, native, resourcesPath } from './native'
+import { type Adapter, type BundledManager, native, resourcesPath } from './native'
 
 interface Paths {
+  engine: api.UserEngine
+  docker: string
+  dockerSocket: string
   nerdctl: string
   /** The engine's path for it, where that differs: inside a virtual machine. */
   guestNerdctl?: string
@@ -18,12 +21,23 @@ interface Paths {
 
 type Report = ((event: string) => void) | undefined
 
+const natives = new WeakMap<object, { manager: BundledManager; appName?: string | undefined }>()
+
+/** For `BundledContainerAdapter`: the manager's engine. */
+export function engineOf(bundled: BundledRuntimeManager): Adapter {
+  const { manager, appName } = natives.get(bundled) as { manager: BundledManager; appName?: string }
+  const { engine } = JSON.parse(manager.paths()) as Paths
+  if (engine === 'docker') return manager.adapter()
+  return native.Adapter.containerd(json('options', { ...(appName && { appName }), ...bundled.getAdapterOptions() }))
+}
+
 /** Documented in index.d.ts. */
 export class BundledRuntimeManager implements api.BundledRuntimeManager {
   readonly #native: BundledManager
 
   constructor(options?: api.BundledRuntimeOptions) {
     this.#native = callSync(() => new native.BundledManager(json('options', options), resourcesPath))
+    natives.set(this, { manager: this.#native, appName: options?.appName })
   }
 
   async isInstalled(options?: api.CallOptions): Promise<boolean> {
@@ -58,8 +72,39 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
     await invoke(options, (call) => this.#native.uninstall(call))
   }
 
+  async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
+    return this.#exec('containerd', args, options)
+  }
+
+  async execDocker(args: string[], options?: api.NerdctlOptions): Promise<string> {
+    return this.#exec('docker', args, options)
+  }
+
+  async #exec(engine: api.UserEngine, args: string[], options: api.NerdctlOptions | undefined): Promise<string> {
+    const [input, rest] = apart('options', options, 'input')
+    return invokeAndWarn(rest, (call) =>
+      this.#native.exec(JSON.stringify(engine), strings('args', args), inputBytes(input), call),
+    )
+  }
+
+  async registerDockerContext(options?: api.DockerContextOptions): Promise<void> {
+    await invoke(options, (call) => this.#native.registerDockerContext(call))
+  }
+
+  async unregisterDockerContext(options?: Omit<api.DockerContextOptions, 'use'>): Promise<void> {
+    await invoke(options, (call) => this.#native.unregisterDockerContext(call))
+  }
+
+  getDockerPath(): string {
+    return this.#paths('docker').docker
+  }
+
+  getDockerSocketPath(): string {
+    return this.#paths('docker').dockerSocket
+  }
+
   getNerdctlPath(): string {
-    return this.#paths().nerdctl
+    return this.#paths('containerd').nerdctl
   }
 
   getContainerdPath(): string {
@@ -67,11 +112,11 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   }
 
   getContainerdAddress(): string {
-    return this.#paths().address
+    return this.#paths('containerd').address
   }
 
   getAdapterOptions(): api.ContainerdAdapterOptions {
-    const { address, nerdctl, guestNerdctl, inside, dataRoot, cni, networks } = this.#paths()
+    const { address, nerdctl, guestNerdctl, inside, dataRoot, cni, networks } = this.#paths('containerd')
     return {
       address,
       nerdctlPath: guestNerdctl ?? nerdctl,
@@ -91,7 +136,9 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
     await invokeAndWarn(options, (call) => run(report, call))
   }
 
-  #paths(): Paths {
+  /** Of the engine that has them. */
+  #paths(engine?: api.UserEngine): Paths {
+    if (engine) callSync(() => this.#native.mustHave(JSON.stringify(engine)))
     return JSON.parse(callSync(() => this.#native.paths()))
   }
 }

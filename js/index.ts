@@ -1,4 +1,5 @@
 export {
+  BundledContainerAdapter,
   ContainerAdapter,
   ContainerdAdapter,
   DockerAdapter,

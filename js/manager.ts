@@ -1,6 +1,12 @@
 import { EventEmitter } from 'node:events'
 import type * as api from '../index'
-import { type ContainerAdapter, ContainerdAdapter, DockerAdapter, LimaContainerAdapter } from './adapter'
+import {
+  BundledContainerAdapter,
+  type ContainerAdapter,
+  ContainerdAdapter,
+  DockerAdapter,
+  LimaContainerAdapter,
+} from './adapter'
 import { BundledRuntimeManager } from './bundled'
 import { apart, checkedAlone, invoke, json, progress } from './call'
 import { callSync, invalid, RuntimeError } from './errors'
@@ -259,8 +265,8 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   async #make(type: api.RuntimeType, signal: AbortSignal): Promise<Backend> {
-    const { appName, appDir, docker, containerd, engine, lima } = this.#options
-    const app = { ...(appName && { appName }), ...(appDir && { appDir }) }
+    const { appName, appDir, engine, docker, containerd, lima } = this.#options
+    const app = { ...(appName && { appName }), ...(appDir && { appDir }), ...(engine && { engine }) }
     if (type === 'docker') {
       const runtime = new DockerAdapter({ appName: this.#label(), ...docker })
       return { type, runtime, start: (_, p) => runtime.initialize(p) }
@@ -279,13 +285,16 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         ...(versions && { versions }),
       }
       const own = new BundledRuntimeManager({ ...app, ...source })
-      const runtime = new ContainerdAdapter({ ...named, ...own.getAdapterOptions() })
+      const runtime =
+        engine === 'docker'
+          ? new BundledContainerAdapter(own)
+          : new ContainerdAdapter({ ...named, ...own.getAdapterOptions() })
       return {
         type,
-        engine: 'containerd',
+        engine: engine ?? 'containerd',
         runtime,
         async start(mayDownload, p) {
-          await ensureInstalled(mayDownload, own, 'containerd', p)
+          await ensureInstalled(mayDownload, own, engine === 'docker' ? 'The Docker engine' : 'containerd', p)
           await own.initialize(p)
           await runtime.initialize(p)
         },

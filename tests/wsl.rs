@@ -253,3 +253,23 @@ async fn what_is_not_ours_is_left_alone_and_what_cannot_run_is_not_fetched() {
     within(runtime.uninstall(&call)).await.unwrap();
     assert!(!site.computer.path("kai/containerd").exists());
 }
+
+#[tokio::test]
+async fn the_docker_engine_is_refused_before_anything_is_made() {
+    let Some(site) = site() else { return };
+    let options = serde_json::json!({ "appDir": site.computer.path("kai"), "engine": "docker" });
+    let runtime = WslRuntime::over(serde_json::from_value(options).unwrap(), site.computer.wsl()).unwrap();
+    let call = Call::default();
+    for outcome in [
+        within(runtime.install(ignore(), &call)).await,
+        within(runtime.initialize(ignore(), &call)).await,
+        within(runtime.start_daemon(ignore(), &call)).await,
+        within(runtime.exec(&["ps".to_owned()], None, &call)).await.map(drop),
+    ] {
+        let e = outcome.unwrap_err();
+        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform, "{e}");
+        assert!(e.hint_text().is_some());
+    }
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Unavailable(_)));
+    assert!(!within(runtime.is_running()).await && !site.computer.path("kai").exists());
+}

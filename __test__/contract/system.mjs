@@ -19,7 +19,7 @@ export const system = subject('system', (ctx, test) => {
   })
 
   test('whose it is', async () => {
-    assert.equal(await ctx.adapter.isPrivate(), ctx.backend.type === 'lima')
+    assert.equal(await ctx.adapter.isPrivate(), ctx.backend.pruneScope === 'engine')
     await fails(ctx.adapter.isPrivate({ signal: AbortSignal.abort() }), 'ABORTED')
     await fails(ctx.adapter.isPrivate({ timeoutMs: -1 }), 'INVALID_ARGUMENT')
   })

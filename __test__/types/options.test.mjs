@@ -98,6 +98,7 @@ const INSTANCES = {
   DockerAdapter: () => new runtime.DockerAdapter({ host: 'unix:///nowhere/docker.sock' }),
   ContainerdAdapter: () => new runtime.ContainerdAdapter({ address: '/nowhere/containerd.sock' }),
   LimaContainerAdapter: () => new runtime.LimaContainerAdapter({ appDir: '/nowhere' }),
+  BundledContainerAdapter: () => new runtime.BundledContainerAdapter({ appDir: '/nowhere' }),
   LimaRuntimeManager: () => new runtime.LimaRuntimeManager({ appDir: '/nowhere' }),
   BundledRuntimeManager: () => new runtime.BundledRuntimeManager({ appDir: '/nowhere' }),
   ContainerManager: () => new runtime.ContainerManager({ appDir: '/nowhere' }),

@@ -225,3 +225,8 @@ async fn deliver<T>(
 }
 
 const LAST_EVENTS: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// A program's output, read as UTF-8.
+pub fn text(output: Vec<u8>) -> String {
+    String::from_utf8(output).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}

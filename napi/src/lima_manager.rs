@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use lima_runtime::manager::{
-    lima::{
-        ContextName, ContextOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions,
+    lima::{InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
+    payload::{
+        UserEngine,
+        context::{ContextName, ContextOptions},
     },
-    payload::UserEngine,
 };
 use napi::{Env, Result};
 use napi_derive::napi;
@@ -12,7 +13,7 @@ use napi_derive::napi;
 use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
-    convert::{Copied, Json, OrThrow, ProgressCallback, with_progress},
+    convert::{Copied, Json, OrThrow, ProgressCallback, text, with_progress},
     methods::methods,
     promise::{Promised, promise},
 };
@@ -116,8 +117,7 @@ methods! {
         ) -> Promised<'e> {
             let runtime = self.runtime.clone();
             promise(env, async move {
-                let out = runtime.exec(engine.0, &args, input.map(|b| b.0), &call.0).await?;
-                Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+                runtime.exec(engine.0, &args, input.map(|b| b.0), &call.0).await.map(text)
             })
         }
 

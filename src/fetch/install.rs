@@ -84,7 +84,7 @@ impl Home {
     }
 
     /// Brings `requests` from the bundle, the cache or the network, and puts all of them in place, or none. `remote` is
-    /// only opened when the bundle does not have them all. The current version is what is unpacked.
+    /// only opened when the bundle does not have them all. What is unpacked becomes its part's current version.
     pub async fn bring(
         &self,
         requests: &[Request],
@@ -165,20 +165,27 @@ impl Home {
     fn commit(&self, ready: Vec<Ready>, platform: Platform) -> Result<()> {
         let mut inventory = Inventory::read(&self.inventory_path()).unwrap_or_else(|| Inventory::new(platform));
         inventory.platform = platform;
-        let mut current = None;
+        let mut links = Vec::new();
         for Ready { request, record, unpacked } in ready {
             if let Some(unpacked) = unpacked {
                 disk::make_readable(unpacked.dir.path())?;
                 disk::replace_dir(unpacked.dir.path(), &self.dir.join(&record.dir))?;
-                current = Some(record.dir.clone());
+                links.push((record.dir.clone(), self.link(request.part)));
             }
             inventory.components.insert(request.part, record);
         }
         inventory.write(&self.inventory_path())?;
-        match current {
-            Some(version) => disk::switch_link(&version, &self.current()),
-            None => Ok(()),
-        }
+        links.iter().try_for_each(|(version, link)| disk::switch_link(version, link))
+    }
+
+    /// As [`Home::current`], of any part.
+    pub fn link(&self, part: Part) -> PathBuf {
+        self.dir.join(part.link_name())
+    }
+
+    /// Whether the link leads to the part's recorded version.
+    pub fn is_current(&self, part: Part, record: &Record) -> bool {
+        std::fs::read_link(self.link(part)).is_ok_and(|to| to == record.dir)
     }
 
     /// The version that [`Home::current`] names.
@@ -187,8 +194,8 @@ impl Home {
     }
 
     /// Mends the link of a version that is whole: a process may have died just before it.
-    pub fn switch_to(&self, record: &Record) -> Result<()> {
-        disk::switch_link(&record.dir, &self.current())
+    pub fn switch_to(&self, part: Part, record: &Record) -> Result<()> {
+        disk::switch_link(&record.dir, &self.link(part))
     }
 
     fn copy_from(&self, bundle: &Bundle, request: Request) -> Result<Ready> {
@@ -204,7 +211,7 @@ impl Home {
         record.source = bundle.dir(request.part)?.display().to_string();
         record.installed_at = Record::now();
         if request.unpacked {
-            record.dir = version_dir(&record.version);
+            record.dir = version_dir(request.part, &record.version);
             let files = record.files.clone();
             return Ok(Ready { request, record, unpacked: Some(Unpacked { dir: temp, files }) });
         }
@@ -244,15 +251,15 @@ impl Home {
     }
 }
 
-fn version_dir(version: &str) -> PathBuf {
-    Path::new("versions").join(version)
+fn version_dir(part: Part, version: &str) -> PathBuf {
+    Path::new("versions").join(part.dir_name(version))
 }
 
 impl Ready {
     fn fetched(request: Request, version: &str, fetched: Fetched) -> Self {
         let Fetched { source, sha256, size, file, unpacked } = fetched;
         let (dir, files) = if let Some(unpacked) = &unpacked {
-            (version_dir(version), unpacked.files.clone())
+            (version_dir(request.part, version), unpacked.files.clone())
         } else {
             let path = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let content = Content::File { size, sha256: sha256.clone(), mode: 0o644 };

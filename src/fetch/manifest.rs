@@ -19,7 +19,7 @@ const OLD_SCHEMA: u32 = 1;
 const MIB: u64 = 1 << 20;
 
 /// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, and `docker` the
-/// static Docker Engine, for a guest.
+/// static Docker Engine, for a guest; `docker-rootless` is what an ordinary user of Linux needs beside that.
 /// Another part needs a name here and a row in [`Part::facts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +27,7 @@ pub enum Part {
     Lima,
     NerdctlFull,
     Docker,
+    DockerRootless,
     Nerdctl,
     Image,
     WslRootfs,
@@ -46,8 +47,15 @@ struct PartTraits {
 }
 
 impl Part {
-    pub const ALL: [Part; 6] =
-        [Self::Lima, Self::NerdctlFull, Self::Docker, Self::Nerdctl, Self::Image, Self::WslRootfs];
+    pub const ALL: [Part; 7] = [
+        Self::Lima,
+        Self::NerdctlFull,
+        Self::Docker,
+        Self::DockerRootless,
+        Self::Nerdctl,
+        Self::Image,
+        Self::WslRootfs,
+    ];
 
     #[rustfmt::skip]
     const fn facts(self) -> PartTraits {
@@ -55,6 +63,7 @@ impl Part {
             Self::Lima => ("lima", "Lima", Component::Lima, false, Some("lima"), 256),
             Self::NerdctlFull => ("nerdctl-full", "containerd", Component::Nerdctl, true, Some("nerdctl"), 1024),
             Self::Docker => ("docker", "Docker Engine", Component::Docker, true, Some("docker"), 512),
+            Self::DockerRootless => ("docker-rootless", "Docker's rootless extras", Component::Docker, true, Some("docker"), 256),
             Self::Nerdctl => ("nerdctl", "nerdctl", Component::Nerdctl, false, Some("nerdctl"), 256),
             Self::Image => ("image", "the guest image", Component::Image, true, None, 1024),
             Self::WslRootfs => ("wsl-rootfs", "the WSL root file system", Component::Image, true, None, 1024),
@@ -72,6 +81,22 @@ impl Part {
 
     pub fn component(self) -> Component {
         self.facts().component
+    }
+
+    /// The directory of a version, below `versions`. Docker's parts have the same versions.
+    pub fn dir_name(self, version: &str) -> String {
+        match self {
+            Self::Docker | Self::DockerRootless => format!("{self}-{version}"),
+            _ => version.to_owned(),
+        }
+    }
+
+    /// The name of the link to the version in use. Docker's stay where another engine is installed beside it.
+    pub fn link_name(self) -> String {
+        match self {
+            Self::Docker | Self::DockerRootless => format!("current-{self}"),
+            _ => "current".to_owned(),
+        }
     }
 
     /// The platform under which a manifest lists this part for a machine of `host`; that of the guest, for what runs there.
@@ -534,7 +559,7 @@ mod tests {
         assert_eq!(find(Part::Lima, Platform::DarwinArm64).version, "2.2.0");
         for host in [Platform::DarwinArm64, Platform::DarwinX64, Platform::LinuxX64, Platform::LinuxArm64] {
             assert!(find(Part::Lima, host).sources[0].url.path().ends_with(".tar.gz"));
-            for part in [Part::Image, Part::NerdctlFull, Part::Docker] {
+            for part in [Part::Image, Part::NerdctlFull, Part::Docker, Part::DockerRootless] {
                 let wanted = find(part, host);
                 let arch =
                     if host.guest() == Platform::LinuxArm64 { ["arm64", "aarch64"] } else { ["amd64", "x86_64"] };
@@ -566,9 +591,11 @@ mod tests {
     /// when `scripts/update-manifest.mjs` has filled the size in, the file is removed from this list.
     #[test]
     fn every_source_that_ships_has_a_digest_and_an_end() {
-        const NO_SIZE: [&str; 13] = [
+        const NO_SIZE: [&str; 15] = [
             "docker-29.8.1.tgz",
             "docker-29.8.1.tgz",
+            "docker-rootless-extras-29.8.1.tgz",
+            "docker-rootless-extras-29.8.1.tgz",
             "lima-1.2.1-Darwin-arm64.tar.gz",
             "lima-1.2.1-Darwin-x86_64.tar.gz",
             "lima-2.2.0-Linux-aarch64.tar.gz",

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod containerd;
+pub mod docker_archive;
 pub mod nerdctl_full;
 pub mod ordinary;
 pub mod releases;

@@ -11,27 +11,44 @@ import { BIGS, bigPadding } from './nerdctl.mjs'
 
 /** Docker, over a dockerd of its own: the suite prunes it and takes it down. */
 export function dockerBackend() {
+  return backendOver(startDockerd, (engine) => ({
+    name: 'Docker',
+    type: 'docker',
+    defaultHostIp: '0.0.0.0',
+    pruneScope: 'app',
+    adapter: (options) => new DockerAdapter({ host: engine().host, ...options }),
+    deadAdapter: () => new DockerAdapter({ host: `unix://${join(engine().dir, 'no-such.sock')}` }),
+    async hungAdapter() {
+      const hung = await startHung(join(tempDir('hung'), 'docker.sock'))
+      return { adapter: new DockerAdapter({ host: `unix://${hung.path}` }), close: hung.stop }
+    },
+  }))
+}
+
+/**
+ * What the backends have in common whose engine is a Docker on this machine.
+ * @param {() => Promise<Pick<import('../../support/dockerd.mjs').Dockerd, 'socket' | 'api' | 'halt' | 'start' | 'stop'>>} startEngine
+ * @param {(engine: () => object) => object} own what is the backend's own
+ */
+export function backendOver(startEngine, own) {
   let engine
   const running = []
   const api = (...args) => engine.api(...args)
+  const { differs, ...more } = own(() => engine)
   const backend = {
-    name: 'Docker',
-    type: 'docker',
     image: 'busybox:latest',
     account: ACCOUNT,
-    defaultHostIp: '0.0.0.0',
-    pruneScope: 'app',
     goneCode: 'ENGINE_UNREACHABLE',
+    ...more,
     differs: {
       noDockerSocket: 'this engine has a Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
+      ...differs,
     },
-    adapter: (options) => new DockerAdapter({ host: engine.host, ...options }),
-    deadAdapter: () => new DockerAdapter({ host: `unix://${join(engine.dir, 'no-such.sock')}` }),
     dockerSocket: () => engine.socket,
 
     async start() {
-      engine = await startDockerd()
+      engine = await startEngine()
       running.push(engine)
       await loadArchive(engine, busyboxArchive())
       await loadArchive(engine, busyboxArchive({ tags: ['small:latest'], files: { '/small': 'another image' } }))
@@ -59,11 +76,6 @@ export function dockerBackend() {
 
     async stop() {
       for (const part of running.reverse()) await part.stop()
-    },
-
-    async hungAdapter() {
-      const hung = await startHung(join(tempDir('hung'), 'docker.sock'))
-      return { adapter: new DockerAdapter({ host: `unix://${hung.path}` }), close: hung.stop }
     },
 
     outside: outside({ api, load: (archive) => loadArchive(engine, archive) }, 'busybox:latest'),

@@ -9,7 +9,7 @@ use crate::{
         types::{ContainerInfo, ContainerSpec, Port},
         validate,
     },
-    error::Result,
+    error::{Error, ErrorCode, Result},
     guest::{Guest, Socket},
 };
 
@@ -27,20 +27,26 @@ impl GuestSocket {
     }
 
     pub(super) async fn connect(&self) -> Result<Socket> {
-        self.guest.connect(&self.path).await
+        self.guest.connect(&self.path).await.map_err(|e| match e.code() {
+            // This machine's sockets are otherwise containerd's.
+            ErrorCode::ContainerdNotReady => Error::new(ErrorCode::EngineUnreachable, e.message()).source(e),
+            _ => e,
+        })
     }
 
     /// `spec` in the guest's words, once its ports are seen to be free here: host paths are those of the guest, and a port
     /// without an address is published on 127.0.0.1, for nobody else uses this engine.
     pub(super) async fn in_guest<'a>(&self, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
         let mut ours = Cow::Borrowed(spec);
-        let Some(host) = &self.host else { return Ok(ours) };
-        host::check_published(host.as_ref(), spec).await?;
+        if let Some(host) = &self.host {
+            host::check_published(host.as_ref(), spec).await?;
+        }
         if spec.ports.values().any(|host| !host.contains(':')) {
             for host in ours.to_mut().ports.values_mut().filter(|host| !host.contains(':')) {
                 *host = format!("127.0.0.1:{host}");
             }
         }
+        let Some(host) = &self.host else { return Ok(ours) };
         for (i, volume) in spec.volumes.iter().enumerate() {
             // The engine's own API socket is where it listens; volumes have names.
             if validate::is_docker_socket(&volume.host) || !validate::is_host_path(&volume.host) {

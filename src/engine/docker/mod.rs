@@ -108,7 +108,7 @@ pub fn adapter(options: DockerOptions) -> Result<Adapter> {
     Ok(Adapter::new(Arc::new(DockerEngine::new(Place::Found { host: options.host }, app.clone())), app))
 }
 
-/// The engine in a VM of ours, for the application of that name. Connects to nothing yet.
+/// An engine of the application's own, for the application of that name. Connects to nothing yet.
 pub fn adapter_in(vm: Vm, app: &str) -> Adapter {
     let app: Arc<str> = app.into();
     Adapter::new(Arc::new(DockerEngine::new(Place::Vm(vm), app.clone())), app)
@@ -216,7 +216,10 @@ impl DockerEngine {
     }
 
     async fn without_retry<T, F: Future<Output = Result<T>>>(&self, work: impl FnOnce(Api) -> F) -> Result<T> {
-        let explained = |e| if self.vm().is_some() { vm::explained(e) } else { e };
+        let explained = |e| match self.vm() {
+            Some(vm) => vm::explained(e, vm.mend),
+            None => e,
+        };
         let api = self.api().await.map_err(explained)?;
         let outcome = work(api.clone()).await;
         if outcome.as_ref().is_err_and(|e| e.code() == ErrorCode::EngineUnreachable) {

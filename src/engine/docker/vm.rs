@@ -1,4 +1,4 @@
-//! An engine in a VM of ours.
+//! An engine of the application's own, in a VM or on this machine.
 
 use std::sync::Arc;
 
@@ -19,20 +19,23 @@ pub struct Vm {
     /// The engine's, in the guest.
     pub socket: String,
     pub runtime_type: RuntimeType,
-    pub host: Arc<dyn Host>,
+    /// Of a VM: this machine's own engine needs nothing of its host.
+    pub host: Option<Arc<dyn Host>>,
+    /// What to do where it does not answer. The hints of an engine of the user's lead elsewhere.
+    pub mend: &'static str,
 }
 
 impl Vm {
     pub(super) async fn connect(&self) -> Result<Api> {
-        let socket = GuestSocket::new(self.guest.clone(), &self.socket, Some(self.host.clone()));
+        let socket = GuestSocket::new(self.guest.clone(), &self.socket, self.host.clone());
         Api::connect(Endpoint::Guest(socket)).await
     }
 }
 
-/// Whether the engine behind a guest's socket answers: `GET /_ping`, and what it says of itself.
-pub async fn ready(guest: Arc<dyn Guest>, socket: &str) -> Result<()> {
-    let api = Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await.map_err(explained)?;
-    system::info(api).await.map(drop).map_err(explained)
+/// Whether the engine behind a guest's socket answers: `GET /_ping`, and what it says of itself. `mend` as in [`Vm`].
+pub async fn ready(guest: Arc<dyn Guest>, socket: &str, mend: &str) -> Result<()> {
+    let ask = async { system::info(Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await?).await };
+    ask.await.map(drop).map_err(|e| explained(e, mend))
 }
 
 /// What the engine behind a guest's socket holds.
@@ -40,10 +43,6 @@ pub async fn containers_in(guest: Arc<dyn Guest>, socket: &str, options: &ListOp
     containers::list(Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await?, options).await
 }
 
-/// What to do about an engine in the VM that does not answer. The hints of an engine of the user's lead elsewhere.
-pub(super) fn explained(e: Error) -> Error {
-    if e.code() == ErrorCode::EngineUnreachable {
-        return e.hint("Start the VM again: start() mends the engine in it. See diagnose().");
-    }
-    e
+pub(super) fn explained(e: Error, mend: &str) -> Error {
+    if e.code() == ErrorCode::EngineUnreachable { e.hint(mend) } else { e }
 }

@@ -287,9 +287,12 @@ async fn lima(_: &LimaRuntime) -> Detail {
     Detail::unavailable(RuntimeType::Lima, "Lima runs on macOS and Linux")
 }
 
-/// The system's containerd or the one that an address names; without one, the application's own.
+/// The system's containerd or the one that an address names; without one, or with another engine, the application's own.
 #[cfg(target_os = "linux")]
 pub(super) async fn containerd(options: &ContainerOptions, own: &BundledRuntime) -> Detail {
+    if own.engine() != UserEngine::Containerd {
+        return own_containerd(own).await;
+    }
     let found = given_containerd(options).await;
     if found.state == State::Ready || options.containerd.address.is_some() {
         return found;
@@ -302,9 +305,13 @@ async fn own_containerd(own: &BundledRuntime) -> Detail {
     use crate::call::Call;
 
     let call = Call::default();
-    let endpoint = Some(format!("unix://{}", own.paths().address.display()));
-    let engine = Some(UserEngine::Containerd);
-    let detail = Detail { own: true, engine, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    let socket = match own.engine() {
+        UserEngine::Containerd => own.paths().address,
+        UserEngine::Docker => own.paths().docker_socket,
+    };
+    let endpoint = Some(format!("unix://{}", socket.display()));
+    let engine = Some(own.engine());
+    let detail = Detail { own: true, endpoint, engine, ..Detail::new(RuntimeType::Containerd, State::Ready) };
     if own.is_running().await {
         return detail;
     }
@@ -319,7 +326,7 @@ async fn own_containerd(own: &BundledRuntime) -> Detail {
     let bundled = own.has_pre_bundled(&call).await.unwrap_or(false);
     let mut detail = Detail { state: State::Installable, bundled, ..detail };
     if !bundled {
-        detail.must_fetch(&own.options().network, &[Part::NerdctlFull]);
+        detail.must_fetch(&own.options().network, &own.parts());
     }
     detail
 }
@@ -380,8 +387,8 @@ pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> De
 
     let wsl = own.wsl();
     let endpoint = Some(format!("{} in the WSL distribution {}", SOCKET, wsl.distribution()));
-    let engine = Some(UserEngine::Containerd);
-    let detail = Detail { own: true, engine, endpoint, ..Detail::new(RuntimeType::Containerd, State::Ready) };
+    let engine = Some(own.engine());
+    let detail = Detail { own: true, endpoint, engine, ..Detail::new(RuntimeType::Containerd, State::Ready) };
     match wsl.state(PROBE_TIMEOUT).await {
         WslState::Ready(version) => Detail { version: Some(version), ..detail },
         WslState::Stopped => Detail { state: State::Stopped, ..detail },

@@ -43,6 +43,7 @@ impl ContainerManager {
         }
         lima.engine = lima.engine.or(options.engine);
         let own = BundledRuntime::new(BundledOptions {
+            engine: options.engine,
             app_dir: Some(app_dir.clone()),
             bundled_dir: lima.bundled_dir.clone(),
             resources_path: lima.resources_path.clone(),

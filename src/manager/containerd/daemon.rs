@@ -1,6 +1,7 @@
-//! Starts and stops our containerd, without touching any other one on this machine.
+//! Starts and stops our engine, without touching any other one on this machine.
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write,
     os::unix::{fs::PermissionsExt, process::CommandExt},
@@ -15,17 +16,24 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixDatagram, UnixStream};
 
 use super::{
-    BundledRuntime, network,
+    BundledRuntime,
+    bridge::{self, Bridge},
+    dockerd,
+    engine::{MEND, docker_at},
+    install::sentence,
+    network,
     processes::{Service, has_mark},
-    rootless, rules,
+    rootless::{self, Brought, RootlessHost},
+    rules,
 };
 use crate::{
     call::Call,
-    engine::containerd::Api,
+    engine::{containerd::Api, docker},
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{disk, lock::Lock, owner},
     guest::{Guest, local::LocalGuest},
+    manager::payload::UserEngine,
     process::{
         Command,
         identity::{Identity, end, system},
@@ -34,14 +42,23 @@ use crate::{
     task,
 };
 
-/// Enough for a cold start of containerd on a slow disk.
+/// Enough for a cold start on a slow disk; of Docker also for the end of one that hangs.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const DOCKER_START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long containers may take to end by themselves; Docker gives them as much.
 const END_GRACE: Duration = Duration::from_secs(10);
+/// dockerd ends its containers before itself.
+const DOCKERD_GRACE: Duration = Duration::from_secs(30);
+/// How long a running Docker may take to answer; before a start ends it, because it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const HUNG_AFTER: Duration = Duration::from_secs(20);
 /// A socket's path may have 107 bytes, and containerd makes a second one beside its own
 /// (docs/reference/containerd.md#socket).
 const MAX_ADDRESS: usize = 107 - ".ttrpc".len();
+
+/// What Docker's bridge is, as root.
+const BRIDGE_FILE: &str = "bridge.json";
 
 /// `run/daemon.json`: the daemon that we started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +66,8 @@ const MAX_ADDRESS: usize = 107 - ".ttrpc".len();
 struct DaemonRecord {
     #[serde(flatten)]
     service: Service,
+    #[serde(default)]
+    engine: UserEngine,
     rootless: bool,
     /// Mount points that we made on this machine.
     made: Vec<PathBuf>,
@@ -56,49 +75,79 @@ struct DaemonRecord {
     ready: bool,
 }
 
-/// Paths that containerd, nerdctl and the CNI plugins use whatever their options say
-/// (docs/reference/containerd.md#built-in-paths), each with the directory of ours that replaces it.
-const PRIVATE_DIRECTORIES: [(&str, &str); 3] =
-    [("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")];
-
-/// Waits for a line, which we send once the daemon is recorded; marks its mount namespace; mounts our directories over
-/// those of [`PRIVATE_DIRECTORIES`]; becomes containerd. Arguments: the mark and its mount point, the configuration, the program, and pairs
-/// of directories.
+/// Waits for a line, which we send once the daemon is recorded; marks its mount namespace; mounts our directories over the
+/// engine's private paths; becomes the engine. Arguments: the mark and its mount point, pairs of directories, `--` and the
+/// command.
 const DAEMON_SCRIPT: &str = r#"
 set -e
 read -r line
 exec </dev/null
 mount -t tmpfs -o size=4k,mode=700 "$1" "$2"
-config=$3 containerd=$4
-shift 4
-while [ $# -gt 0 ]; do
+shift 2
+while [ "$1" != -- ]; do
   # In a copied-up directory of rootlesskit's this is a link to the machine's.
   [ ! -L "$1" ] || rm "$1"
   mkdir -p "$1"
   mount --bind "$2" "$1"
   shift 2
 done
+shift
 [ ! -L /run/xtables.lock ] || rm /run/xtables.lock
-exec "$containerd" --config "$config"
+exec "$@"
 "#;
 
 impl BundledRuntime {
-    /// Whether our containerd lives and its socket accepts connections.
+    /// Whether our engine lives and answers.
     pub async fn is_running(&self) -> bool {
-        // Root reads nothing below another user's directory.
-        owner::check(self.dir()).is_ok()
-            && self.started().is_some_and(|s| s.ready && s.service.process.lives())
-            && UnixStream::connect(self.paths().address).await.is_ok()
+        self.answers(ANSWER_TIMEOUT).await
     }
 
-    /// Why no daemon can run here: for an ordinary user, what this machine lacks. Before an installation, without counting
-    /// the programs that it brings.
+    async fn answers(&self, within: Duration) -> bool {
+        // Root reads nothing below another user's directory.
+        owner::check(self.dir()).is_ok()
+            && self.started().is_some_and(|s| s.engine == self.engine() && s.ready && s.service.process.lives())
+            && UnixStream::connect(self.paths().address).await.is_ok()
+            && match self.engine() {
+                UserEngine::Containerd => true,
+                UserEngine::Docker => {
+                    let answer = tokio::time::timeout(within, self.docker_ready()).await;
+                    answer.is_ok_and(|answer| answer.is_ok())
+                }
+            }
+    }
+
+    async fn docker_ready(&self) -> Result<()> {
+        let socket = self.paths().docker_socket;
+        docker::ready(Arc::new(LocalGuest::new("")), &socket.to_string_lossy(), MEND).await
+    }
+
+    /// Why no daemon can run here: what this machine lacks. Before an installation, without counting the programs that it
+    /// brings.
     pub(in crate::manager) fn obstacle(&self, installed: bool) -> Option<Error> {
-        if geteuid().is_root() {
-            return owner::check(self.dir()).err();
-        }
-        let missing = rootless::RootlessHost::this().missing(installed.then(|| self.programs()).as_deref());
-        (!missing.is_empty()).then(|| rootless::error(&missing))
+        let (who, missing) = if geteuid().is_root() {
+            if let Err(e) = owner::check(self.dir()) {
+                return Some(e);
+            }
+            if self.engine() == UserEngine::Containerd {
+                return None;
+            }
+            (rootless::ROOT, RootlessHost::this().missing_for_root())
+        } else {
+            let dirs = installed.then(|| self.program_dirs());
+            let brought = Brought { programs: self.payload().local.brings, dirs: dirs.as_deref() };
+            (rootless::ORDINARY, RootlessHost::this().missing(&brought))
+        };
+        (!missing.is_empty()).then(|| rootless::error(who, &missing))
+    }
+
+    /// Those of the engine, and for an ordinary user what it needs beside.
+    fn program_dirs(&self) -> Vec<PathBuf> {
+        self.program_dirs_of(self.engine())
+    }
+
+    fn program_dirs_of(&self, engine: UserEngine) -> Vec<PathBuf> {
+        let beside = engine.payload().local.rootless.map(|(part, programs)| self.home.link(part).join(programs));
+        [self.programs_of(engine)].into_iter().chain(beside).collect()
     }
 
     fn record(&self, started: &DaemonRecord) -> Result<()> {
@@ -114,22 +163,28 @@ impl BundledRuntime {
         disk::read_json(&self.run_dir().join("daemon.json"))
     }
 
-    /// Resolves once containerd answers. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what a rootless containerd
-    /// lacks here, `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` with the end of its log.
+    /// Resolves once the engine answers. Codes: `NOT_INSTALLED`, `UNSUPPORTED_PLATFORM` with what it lacks here,
+    /// `PATH_TOO_LONG`, `CONTAINERD_NOT_READY` or for Docker `ENGINE_UNREACHABLE` with the end of its log.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
-        let lock = self.home.lock(call, START_TIMEOUT).await?;
-        call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await
+        let deadline = match self.engine() {
+            UserEngine::Containerd => START_TIMEOUT,
+            UserEngine::Docker => DOCKER_START_TIMEOUT,
+        };
+        let lock = self.home.lock(call, deadline).await?;
+        call.run(deadline, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
-        let ready = || sink(RuntimeProgress::ready("containerd is ready"));
-        if self.is_running().await {
+        let payload = self.payload();
+        let ready = || sink(RuntimeProgress::ready(&format!("{} is ready", sentence(payload.title))));
+        if self.answers(HUNG_AFTER).await {
             ready();
             return Ok(());
         }
         if !self.is_installed(&Call::default()).await? {
-            return Err(Error::new(ErrorCode::NotInstalled, "containerd is not installed")
+            let text = format!("{} is not installed", sentence(payload.title));
+            return Err(Error::new(ErrorCode::NotInstalled, text)
                 .detail("path", self.paths().containerd.display().to_string())
                 .hint("Call initialize() or install() first."));
         }
@@ -146,13 +201,27 @@ impl BundledRuntime {
         if let Some(obstacle) = self.obstacle(true) {
             return Err(obstacle);
         }
-        sink(RuntimeProgress::new(Phase::Boot, "Starting containerd"));
-        // End what a killed daemon left, its containers included: two daemons must not write the same files.
-        if let Some(before) = self.started() {
-            self.end_processes(lock, before.service).await?;
-            self.remove_rules().await?;
+        sink(RuntimeProgress::new(Phase::Boot, format!("Starting {}", payload.title)));
+        match self.started() {
+            // The other engine makes room.
+            Some(before) if before.engine != self.engine() => self.stop_under(lock).await?,
+            // End what a killed daemon left, its containers included: two daemons must not write the same files.
+            Some(before) => {
+                self.end_processes(lock, before.service, END_GRACE).await?;
+                self.remove_rules().await?;
+            }
+            None => {}
         }
-        let made = self.prepare(rootless)?;
+        self.make_current()?;
+        let bridge = if self.engine() == UserEngine::Docker && !rootless {
+            let dir = self.dir().join("docker");
+            disk::create_dir(&dir)?;
+            owner::check(&dir)?;
+            Some(Bridge::make(&self.docker_file(BRIDGE_FILE)).await?)
+        } else {
+            None
+        };
+        let made = self.prepare(rootless, bridge.as_ref())?;
         let mark = mark()?;
         let notify = self.run_dir().join("ready.sock");
         let ready_socket = UnixDatagram::bind(&notify).map_err(|e| Error::io(e, "Cannot listen at", &notify))?;
@@ -160,8 +229,9 @@ impl BundledRuntime {
             .map_err(|e| self.failed(e.message()).source(e))?;
         let process = launched.identity;
         let service = Service { process, session: process.pid(), mark };
-        let mut started = DaemonRecord { service, rootless, made, ready: false };
+        let mut started = DaemonRecord { service, engine: self.engine(), rootless, made, ready: false };
         self.record(&started)?;
+        launched.service = Some(started.service.clone());
         launched.release();
         let mut message = [0; 256];
         loop {
@@ -172,13 +242,19 @@ impl BundledRuntime {
                         break;
                     }
                 }
-                () = launched.ended() => return Err(self.failed("containerd ended as soon as it was started")),
+                () = launched.ended() => return Err(self.failed("it ended as soon as it was started")),
             }
         }
         drop(ready_socket);
         disk::remove(&notify)?;
         let version = self.api("default")?.version().await.map_err(|e| self.failed(e.message()))?;
-        tracing::info!(version, "containerd is up");
+        if self.engine() == UserEngine::Docker {
+            self.docker_ready().await.map_err(|e| self.failed(e.message()))?;
+            let socket = self.paths().docker_socket;
+            fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
+                .map_err(|e| Error::io(e, "Cannot protect", &socket))?;
+        }
+        tracing::info!(containerd = version, engine = payload.title, "up");
         let entry = if rootless { self.rootless_child() } else { Some(process) };
         let Some(entry) = entry.filter(|p| has_mark(p.pid(), &started.service.mark)) else {
             return Err(self.failed("its namespaces cannot be entered"));
@@ -201,23 +277,31 @@ impl BundledRuntime {
 
     pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
         let started = self.started();
-        if let Some(DaemonRecord { service, .. }) = &started {
+        let mut networks = Vec::new();
+        if let Some(DaemonRecord { service, engine, .. }) = &started {
+            let grace = match engine {
+                UserEngine::Containerd => END_GRACE,
+                UserEngine::Docker => DOCKERD_GRACE,
+            };
             if service.process.lives() {
-                self.end_containers().await;
+                match engine {
+                    UserEngine::Containerd => self.end_containers().await,
+                    UserEngine::Docker => networks = self.docker_bridges().await,
+                }
             }
-            self.end_processes(lock, service.clone()).await?;
+            self.end_processes(lock, service.clone(), grace).await?;
         }
         self.remove_rules().await?;
         if geteuid().is_root() {
-            let networks = self.paths().networks;
-            let idle = task::blocking(move || Ok(network::idle_bridges(&networks))).await?;
-            for bridge in idle {
-                let command = Command::new(["ip", "link", "delete", "dev", &bridge, "type", "bridge"]);
-                if let Err(e) = LocalGuest::new("").run(command).await.and_then(|o| o.checked("ip")) {
-                    tracing::warn!(error = %e, bridge, "a bridge stays");
-                }
+            let configured = self.paths().networks;
+            for name in task::blocking(move || Ok(network::idle_bridges(&configured))).await? {
+                bridge::delete(&name).await;
+            }
+            if let Some(bridge) = Bridge::recorded(&self.docker_file(BRIDGE_FILE)) {
+                bridge.remove(&networks).await;
             }
         }
+        disk::remove(&self.paths().docker_socket)?;
         let run = self.run_dir();
         task::blocking(move || disk::remove(&run)).await?;
         for place in started.map(|s| s.made).unwrap_or_default() {
@@ -230,7 +314,8 @@ impl BundledRuntime {
     /// Removes the daemon's images, containers and volumes. Only the user's own namespace may remove files of rootless
     /// containers.
     pub(super) async fn remove_data(&self) -> Result<()> {
-        let all = ["root", "data", "networks", "leases", "registries", "config.toml", "nerdctl.toml", "containerd.log"];
+        let engines = [self.engine(), self.engine().other()];
+        let all = engines.iter().flat_map(|engine| engine.payload().local.store);
         let mut left = Vec::new();
         for path in all.map(|name| self.dir().join(name)) {
             let target = path.clone();
@@ -283,6 +368,14 @@ impl BundledRuntime {
         }
     }
 
+    /// Of the networks of a Docker that lives, which leaves them when it ends.
+    async fn docker_bridges(&self) -> Vec<String> {
+        let call = Call { timeout: Some(ANSWER_TIMEOUT), ..Call::default() };
+        let listed = async { docker_at(&self.paths().docker_socket)?.list_networks(&call).await };
+        let networks = listed.await.unwrap_or_default();
+        networks.iter().filter(|n| n.driver == "bridge").filter_map(|n| bridge::of_network(&n.id)).collect()
+    }
+
     async fn end_container(&self, namespace: &str, id: &str) -> Result<()> {
         let api = self.api(namespace)?;
         let kill = async |signal: Signal| api.kill(id, signal.as_raw().cast_unsigned()).await;
@@ -299,20 +392,20 @@ impl BundledRuntime {
             let _ = kill(Signal::KILL).await;
             let _ = tokio::time::timeout(END_GRACE, api.wait(id)).await;
         }
-        let ctr = self.programs().join("ctr").into_os_string().into_encoded_bytes();
+        let ctr = self.programs_of(UserEngine::Containerd).join("ctr").into_os_string().into_encoded_bytes();
         let address = self.paths().address.into_os_string().into_encoded_bytes();
         let words = ["--namespace", namespace, "tasks", "delete", "--force", id].map(|w| w.as_bytes().to_vec());
         let argv = [vec![ctr, b"--address".to_vec(), address], words.to_vec()].concat();
         LocalGuest::new("").run(Command::new(argv)).await?.checked("ctr").map(drop)
     }
 
-    /// Ends the daemon first, then what is left of it.
-    async fn end_processes(&self, lock: &Lock, service: Service) -> Result<()> {
+    /// Ends the daemon first, which has `grace` for it, then what is left of it.
+    async fn end_processes(&self, lock: &Lock, service: Service, grace: Duration) -> Result<()> {
         let left = lock
             .blocking(move || {
                 // Collected before as well: once its shim has ended, a container's process has no parent of ours.
                 let mut found = service.members();
-                let mut left = end(&[service.process], Signal::TERM, END_GRACE);
+                let mut left = end(&[service.process], Signal::TERM, grace);
                 if !left.is_empty() {
                     left = end(&left, Signal::KILL, END_GRACE);
                 }
@@ -326,7 +419,7 @@ impl BundledRuntime {
         if left.is_empty() {
             return Ok(());
         }
-        Err(Error::new(ErrorCode::InUse, format!("containerd's processes do not end: {left:?}"))
+        Err(Error::new(ErrorCode::InUse, format!("The engine's processes do not end: {left:?}"))
             .hint("They may wait for a disk or a network drive; try again."))
     }
 
@@ -335,96 +428,34 @@ impl BundledRuntime {
         Api::new(Arc::new(LocalGuest::new(address)), namespace)
     }
 
-    /// Writes directories, configurations and wrappers; returns the mount points that it made.
-    fn prepare(&self, rootless: bool) -> Result<Vec<PathBuf>> {
-        let dir = self.dir();
-        let run = self.run_dir();
-        disk::remove(&run)?;
-        for name in
-            ["root", "data", "networks", "leases", "registries", "run/containerd", "run/nerdctl", "run/mark", "bin"]
-        {
-            disk::create_dir(&dir.join(name))?;
-        }
-        // Rootless containers' users belong to none of the user's groups and must pass through these directories.
-        for (name, mode) in [("run", 0o700), ("root", 0o711), ("data", 0o711)] {
-            let private = dir.join(name);
-            owner::check(&private)?;
-            // A link that an administrator made leads to his own directory.
-            if !private.is_symlink() {
-                fs::set_permissions(&private, fs::Permissions::from_mode(mode))
-                    .map_err(|e| Error::io(e, "Cannot protect", &private))?;
-            }
-        }
-        let mut made = Vec::new();
-        if !rootless {
-            for (place, _) in PRIVATE_DIRECTORIES {
-                if !Path::new(place).exists() {
-                    disk::create_dir(Path::new(place))?;
-                    made.push(place.into());
-                }
-            }
-        }
-        let text = |path: &Path| format!("{:?}", path.display().to_string());
-        // A configuration for both containerd 1.6 and 2.x (docs/reference/containerd.md#configuration).
-        let config = format!(
-            "version = 2\nroot = {root}\nstate = {state}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
-             \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {address}\n[plugins.\"io.containerd.internal.v1.opt\"]\n\
-             path = {opt}\n",
-            root = text(&dir.join("root")),
-            state = text(&run.join("state")),
-            address = text(&self.paths().address),
-            opt = text(&run.join("opt")),
-        );
-        disk::write_text(&dir.join("config.toml"), &config)?;
-        // Replaces the machine's file, which is for another daemon.
-        disk::write_text(&dir.join("nerdctl.toml"), "")?;
-        network::write_default(&self.paths().networks)?;
-        let inside = enter_script(&self.run_dir(), rootless)? + "enter \"$@\"\n";
-        disk::write_program(&self.paths().inside, inside.as_bytes())?;
-        disk::write_program(&self.paths().nerdctl, self.wrapper(rootless)?.as_bytes())?;
-        Ok(made)
-    }
-
-    /// The wrapper for nerdctl, which any program can run with any arguments.
-    fn wrapper(&self, rootless: bool) -> Result<String> {
-        let dir = self.dir();
-        let paths = self.paths();
-        Ok(format!(
-            r#"{enter_script}PATH={bin}:$PATH
-# Nothing else of the caller's environment: it would end up in containers. Who calls with none says so: what is in it is
-# for a process in a container.
-LIMA_RUNTIME_CLEAN='env -i'
-[ "${{LIMA_RUNTIME_ENVIRONMENT-}}" != clean ] || LIMA_RUNTIME_CLEAN='env -u LIMA_RUNTIME_ENVIRONMENT'
-enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNTIME_DIR="$LIMA_RUNTIME_RUN" \
-  {rootless_vars}NERDCTL_TOML={toml} \
-  ${{DOCKER_CONFIG:+"DOCKER_CONFIG=$DOCKER_CONFIG"}} ${{http_proxy:+"http_proxy=$http_proxy"}} \
-  ${{https_proxy:+"https_proxy=$https_proxy"}} ${{no_proxy:+"no_proxy=$no_proxy"}} \
-  {nerdctl} --address {address} --data-root {data} --cni-path {cni} --cni-netconfpath {networks} --hosts-dir {hosts} "$@"
-"#,
-            enter_script = enter_script(&self.run_dir(), rootless)?,
-            rootless_vars = if rootless {
-                format!(
-                    "ROOTLESSKIT_STATE_DIR=\"$LIMA_RUNTIME_RUN/rootlesskit\" ROOTLESSKIT_PARENT_EUID={} ROOTLESSKIT_PARENT_EGID={} ",
-                    rustix::process::geteuid().as_raw(),
-                    rustix::process::getegid().as_raw()
-                )
-            } else {
-                String::new()
-            },
-            bin = quoted(&self.programs())?,
-            toml = quoted(&dir.join("nerdctl.toml"))?,
-            nerdctl = quoted(&self.programs().join("nerdctl"))?,
-            address = quoted(&paths.address)?,
-            data = quoted(&paths.data_root)?,
-            cni = quoted(&paths.cni)?,
-            networks = quoted(&paths.networks)?,
-            hosts = quoted(&dir.join("registries"))?,
-        ))
-    }
-
     fn rootlesskit(&self) -> PathBuf {
-        let bundled = self.programs().join("rootlesskit");
-        if bundled.exists() { bundled } else { "rootlesskit".into() }
+        let engines = [self.engine(), self.engine().other()].into_iter();
+        let dirs = engines.flat_map(|engine| self.program_dirs_of(engine));
+        let bundled = dirs.map(|dir| dir.join("rootlesskit")).find(|p| p.exists());
+        bundled.unwrap_or_else(|| "rootlesskit".into())
+    }
+
+    /// What the script becomes.
+    fn engine_command(&self, rootless: bool) -> Vec<OsString> {
+        let containerd = self.paths().containerd.into_os_string();
+        match self.engine() {
+            UserEngine::Containerd => {
+                vec![containerd, "--config".into(), self.dir().join("config.toml").into()]
+            }
+            UserEngine::Docker => {
+                let mut words: Vec<OsString> = ["/bin/sh", "-c", dockerd::START, "sh"].map(Into::into).into();
+                words.extend([
+                    containerd,
+                    self.docker_file("containerd.toml").into(),
+                    self.paths().address.into(),
+                    self.programs().join("dockerd").into(),
+                    "--config-file".into(),
+                    self.docker_file("daemon.json").into(),
+                ]);
+                words.extend(rootless.then(|| "--rootless".into()));
+                words
+            }
+        }
     }
 
     fn spawn(&self, rootless: bool, notify: &Path, mark: &str) -> Result<std::process::Command> {
@@ -441,11 +472,11 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
             command
         };
         command.args(["/bin/sh", "-c", DAEMON_SCRIPT, "sh", mark]).arg(self.run_dir().join("mark"));
-        command.arg(dir.join("config.toml")).arg(self.paths().containerd);
-        for (place, own) in PRIVATE_DIRECTORIES {
+        for (place, own) in self.payload().local.private {
             command.arg(place).arg(dir.join(own));
         }
-        let log_path = dir.join("containerd.log");
+        command.arg("--").args(self.engine_command(rootless));
+        let log_path = dir.join(self.payload().local.log);
         let open = || -> std::io::Result<[fs::File; 2]> {
             let log = disk::open_private(fs::OpenOptions::new().append(true).create(true), &log_path)?;
             // Holds the last start only. It stays the same file for its readers.
@@ -454,9 +485,13 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
         };
         let [log, second] = open().map_err(|e| Error::io(e, "Cannot write", &log_path))?;
         command.stdin(Stdio::piped()).stdout(log).stderr(second).current_dir("/").env_clear();
-        command.env("PATH", format!("{}:{}", self.programs().display(), rootless::SYSTEM_PATH));
+        let mut path: Vec<String> = self.program_dirs().iter().map(|dir| dir.display().to_string()).collect();
+        path.push(rootless::SYSTEM_PATH.to_owned());
+        command.env("PATH", path.join(":"));
         // docs/reference/containerd.md#readiness-of-the-daemon
         command.env("LANG", "C.UTF-8").env("NOTIFY_SOCKET", notify);
+        // Where there is no session, dockerd needs one all the same.
+        command.env("XDG_RUNTIME_DIR", self.run_dir());
         for name in ["HOME", "USER", "XDG_RUNTIME_DIR"] {
             command.envs(env_vars::get(name).map(|value| (name, value)));
         }
@@ -474,66 +509,20 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
     }
 
     fn failed(&self, what: &str) -> Error {
-        let log = fs::read_to_string(self.dir().join("containerd.log")).unwrap_or_default();
+        let payload = self.payload();
+        let path = self.dir().join(payload.local.log);
+        let log = fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        Error::new(ErrorCode::ContainerdNotReady, format!("containerd did not come up: {what}"))
+        Error::new(payload.local.silent, format!("{} did not come up: {what}", sentence(payload.title)))
             .detail("log", tail)
-            .detail("path", self.dir().join("containerd.log").display().to_string())
+            .detail("path", path.display().to_string())
             .hint("details.log holds its last words.")
     }
 }
 
-/// The beginning of a shell script that defines `enter`, which becomes a program in the daemon's namespaces. The script
-/// opens the namespaces, checks the process once more, and enters what it holds open: otherwise the number could belong to
-/// another process, with that one's programs in its namespaces. The variables have names that no container uses, since a
-/// shell passes on its environment.
-fn enter_script(run: &Path, rootless: bool) -> Result<String> {
-    let (hold, others) = if rootless {
-        (
-            r#"7<"/proc/$LIMA_RUNTIME_PID/ns/user" 8<"/proc/$LIMA_RUNTIME_PID/ns/net" "#,
-            r#"
-  LIMA_RUNTIME_SPACE="$LIMA_RUNTIME_SPACE --user=/proc/self/fd/7 --preserve-credentials"
-  [ -e "$LIMA_RUNTIME_RUN/rootlesskit/netns" ] || LIMA_RUNTIME_SPACE="$LIMA_RUNTIME_SPACE --net=/proc/self/fd/8""#,
-        )
-    } else {
-        ("", "")
-    };
-    Ok(format!(
-        r#"#!/bin/sh
-# Written by lima-runtime at each start of its containerd.
-PATH={SYSTEM_PATH}
-export PATH
-LIMA_RUNTIME_RUN={run}
-refuse() {{ echo "containerd is not running$1: start it first" >&2; exit 1; }}
-# Whether the process with this number is the one that began at that moment.
-look() {{
-  [ "$LIMA_RUNTIME_BOOT" = "$LIMA_RUNTIME_NOW" ] || return 1
-  {{ IFS= read -r LIMA_RUNTIME_STAT <"/proc/$LIMA_RUNTIME_PID/stat"; }} 2>/dev/null || return 1
-  set -f
-  set -- ${{LIMA_RUNTIME_STAT##*) }}
-  [ "${{20-}}" = "$LIMA_RUNTIME_BEGAN" ]
-}}
-{{ read -r LIMA_RUNTIME_PID LIMA_RUNTIME_BEGAN LIMA_RUNTIME_BOOT <"$LIMA_RUNTIME_RUN/entry"; }} 2>/dev/null ||
-  refuse ', or for another user'
-case $LIMA_RUNTIME_PID,$LIMA_RUNTIME_BEGAN in ,* | *, | *[!0-9,]*) refuse '' ;; esac
-{{ read -r LIMA_RUNTIME_NOW </proc/sys/kernel/random/boot_id; }} 2>/dev/null || refuse ''
-look || refuse ' any more'
-exec {hold}9<"/proc/$LIMA_RUNTIME_PID/ns/mnt"
-look || refuse ' any more'
-LIMA_RUNTIME_SPACE=
-if [ "$(readlink /proc/self/ns/mnt)" != "$(readlink /proc/self/fd/9)" ]; then
-  LIMA_RUNTIME_SPACE="nsenter --mount=/proc/self/fd/9 --wd=."{others}
-fi
-enter() {{ exec $LIMA_RUNTIME_SPACE /bin/sh -c 'exec 7<&- 8<&- 9<&-; exec "$@"' sh "$@"; }}
-"#,
-        SYSTEM_PATH = rootless::SYSTEM_PATH,
-        run = quoted(run)?,
-    ))
-}
-
 /// The line that the wrappers read: process, start time, boot.
-fn entry_line(entry: &Identity) -> String {
+pub(super) fn entry_line(entry: &Identity) -> String {
     let (pid, began) = entry.for_a_shell();
     format!("{pid} {began} {}\n", system::boot_name())
 }
@@ -545,12 +534,6 @@ fn mark() -> Result<String> {
     Ok(format!("lima-runtime-{}", number.trim()))
 }
 
-/// Quoted for the shell.
-fn quoted(path: &Path) -> Result<String> {
-    let text = path.to_str().ok_or_else(|| Error::invalid("dataDir", "must be UTF-8"))?;
-    Ok(crate::shell::quoted(text))
-}
-
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -558,6 +541,8 @@ fn name(path: &Path) -> String {
 /// A daemon that is starting. Dropped before [`StartingDaemon::keep`], it is ended.
 struct StartingDaemon {
     identity: Identity,
+    /// Once it is recorded: with what it has started itself.
+    service: Option<Service>,
     /// Closed without a line, it tells the daemon to end.
     gate: Option<ChildStdin>,
     ended: tokio::sync::oneshot::Receiver<()>,
@@ -578,7 +563,7 @@ impl StartingDaemon {
                 format!("{program} ended as soon as it was started"),
             ));
         };
-        Ok(Self { identity, gate, ended: super::end_of(child)?, kept: false })
+        Ok(Self { identity, service: None, gate, ended: super::end_of(child)?, kept: false })
     }
 
     /// A failed write means that the daemon has ended, which is noticed elsewhere.
@@ -600,8 +585,13 @@ impl StartingDaemon {
 impl Drop for StartingDaemon {
     fn drop(&mut self) {
         if !self.kept {
-            let identity = self.identity;
-            std::thread::spawn(move || end(&[identity], Signal::KILL, END_GRACE));
+            let (identity, service) = (self.identity, self.service.take());
+            std::thread::spawn(move || {
+                let mut all = service.as_ref().map(Service::members).unwrap_or_default();
+                end(&[identity], Signal::KILL, END_GRACE);
+                all.extend(service.iter().flat_map(Service::members));
+                end(&all, Signal::KILL, END_GRACE)
+            });
         }
     }
 }
@@ -616,70 +606,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| dir.path().join(name);
         let mut command = std::process::Command::new("/bin/sh");
-        command.args(["-c", DAEMON_SCRIPT, "sh", "lima-runtime-test"]).args([
-            place("mark"),
-            place("config"),
-            "/bin/true".into(),
-        ]);
-        command.args([place("made"), dir.path().into()]).stdin(Stdio::null());
+        command.args(["-c", DAEMON_SCRIPT, "sh", "lima-runtime-test"]);
+        command.args([place("mark"), place("made"), dir.path().into(), "--".into(), "/bin/true".into()]);
+        command.stdin(Stdio::null());
         assert!(!command.output().unwrap().status.success());
         assert!(disk::entries(dir.path()).is_empty());
-    }
-
-    /// The beginning of the scripts in each shell that is installed here, with this process as the daemon.
-    #[test]
-    fn the_way_in_is_looked_at_and_leaves_the_callers_variables_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = dir.path().join("it's a $(run)");
-        fs::create_dir(&run).unwrap();
-        let us = entry_line(&Identity::of(std::process::id()).unwrap());
-        let us = us.trim();
-        let [pid, began, boot] = us.split(' ').collect::<Vec<_>>()[..] else { panic!("{us}") };
-        let script = dir.path().join("enter");
-        let variables = ["pid", "run", "began", "boot", "at", "stat", "space", "line", "sh"];
-        for shell in [&["sh"][..], &["bash"], &["bash", "--posix"], &["busybox", "sh"]] {
-            for rootless in [false, true] {
-                fs::write(&script, enter_script(&run, rootless).unwrap() + "enter \"$@\"\n").unwrap();
-                let enter = |entry: &str| {
-                    fs::write(run.join("entry"), entry).unwrap();
-                    let mut command = std::process::Command::new(shell[0]);
-                    command.args(&shell[1..]).arg(&script).args([
-                        "sh",
-                        "-c",
-                        r#"env; ls /proc/$$/fd; echo "$1""#,
-                        "sh",
-                        "* $x",
-                    ]);
-                    // Without the environment of these tests.
-                    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-                    command.envs(variables.map(|name| (name, "theirs"))).output().unwrap()
-                };
-                let out = enter(&format!("{us}\n"));
-                let said = String::from_utf8(out.stdout).unwrap();
-                assert!(out.status.success(), "{shell:?}: {}", String::from_utf8_lossy(&out.stderr));
-                for name in variables {
-                    assert!(said.lines().any(|line| line == format!("{name}=theirs")), "{shell:?}: {name} in {said}");
-                }
-                assert!(!said.contains("LIMA_RUNTIME") && said.ends_with("* $x\n"), "{shell:?}: {said}");
-                assert!(!said.lines().any(|line| ["7", "8", "9"].contains(&line)), "{shell:?}: {said}");
-                for wrong in [
-                    String::new(),
-                    format!("{pid} {began}0 {boot}\n"),
-                    format!("{pid} {began} {boot}x\n"),
-                    format!("{pid} {began}\n"),
-                    format!("1 {began} {boot}\n"),
-                    format!("self {began} {boot}\n"),
-                    format!("{pid}/task/{pid} {began} {boot}\n"),
-                ] {
-                    let out = enter(&wrong);
-                    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-                    assert!(
-                        out.status.code() == Some(1) && said.contains("is not running"),
-                        "{shell:?} {wrong}: {said}"
-                    );
-                    assert!(out.stdout.is_empty());
-                }
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Installs nerdctl-full on this machine.
+//! Installs the engine's programs on this machine.
 
 use super::BundledRuntime;
 use crate::{
@@ -18,23 +18,41 @@ use crate::{
     task,
 };
 
-const PART: Part = Part::NerdctlFull;
-
 impl BundledRuntime {
+    /// What is to be installed, the engine's own archive first.
+    pub(in crate::manager) fn parts(&self) -> Vec<Part> {
+        let payload = self.payload();
+        let beside = payload.local.rootless.filter(|_| is_ordinary()).map(|(part, _)| part);
+        [payload.part].into_iter().chain(beside).collect()
+    }
+
+    /// Mends the links to the current versions: a process may have died just before it made them.
+    pub(super) fn make_current(&self) -> Result<()> {
+        for part in self.parts() {
+            if let Some(record) = self.home.whole(part, Look::Stat).filter(|r| !self.home.is_current(part, r)) {
+                self.home.switch_to(part, &record)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the programs are installed, as far as can be seen without reading them.
     pub async fn is_installed(&self, call: &Call) -> Result<bool> {
-        let home = self.home.clone();
+        let (home, parts) = (self.home.clone(), self.parts());
         let look = move || {
             owner::check(home.dir())?;
-            Ok(current(&home))
+            Ok(parts.iter().all(|part| home.whole(*part, Look::Stat).is_some()))
         };
         call.run(None, task::blocking(look)).await
     }
 
-    /// Whether the application ships nerdctl-full.
+    /// Whether the application ships all that is to be installed.
     pub async fn has_pre_bundled(&self, call: &Call) -> Result<bool> {
-        let (dirs, network) = (self.options.bundle_dirs(), self.options.network.clone());
-        let work = task::blocking(move || Ok(Bundle::find(&dirs, Platform::current()?, PART, &network)?.is_some()));
+        let (dirs, network, parts) = (self.options.bundle_dirs(), self.options.network.clone(), self.parts());
+        let work = task::blocking(move || {
+            let bundle = Bundle::find(&dirs, Platform::current()?, parts[0], &network)?;
+            Ok(bundle.is_some_and(|b| parts.iter().all(|part| b.has(Request { part: *part, unpacked: true }))))
+        });
         call.run(None, work).await
     }
 
@@ -48,38 +66,56 @@ impl BundledRuntime {
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
         let platform = Platform::current()?;
         if !cfg!(target_os = "linux") {
-            return Err(Error::new(ErrorCode::UnsupportedPlatform, "containerd runs containers on Linux only")
+            return Err(Error::new(ErrorCode::UnsupportedPlatform, "An engine runs containers on Linux only")
                 .hint("Use Lima on macOS."));
         }
         let meter = Meter::new(sink);
         meter.say(Phase::Resolve, None, "Looking up what is installed");
+        let parts = self.parts();
         let (home, dirs, network) = (self.home.clone(), self.options.bundle_dirs(), self.options.network.clone());
-        let (installed, bundle) = task::blocking(move || {
-            let installed = if current(&home) { home.whole(PART, Look::Stat) } else { None };
-            Ok((installed, Bundle::find(&dirs, platform, PART, &network)?))
+        let (installed, bundle) = task::blocking({
+            let parts = parts.clone();
+            move || {
+                let installed: Vec<_> = parts.iter().map(|part| home.whole(*part, Look::Stat)).collect();
+                Ok((installed, Bundle::find(&dirs, platform, parts[0], &network)?))
+            }
         })
         .await?;
         if let Some(bundle) = &bundle {
-            bundle.advise(PART);
+            bundle.advise(parts[0]);
         }
-        let mut remote = None;
-        let right = match (&installed, bundle.as_ref().and_then(|b| b.record(PART).ok())) {
-            (None, _) => false,
-            (Some(have), Some(ships)) => have.version == ships.version && have.sha256 == ships.sha256,
-            (Some(have), None) => match self.options.network.open().await {
-                Ok(opened) => {
-                    let right = have.satisfies(&opened.wanted(PART, platform)?);
-                    remote = Some(opened);
-                    right
+        let (mut remote, mut offline) = (None, false);
+        let mut wanted = Vec::new();
+        for (&part, have) in parts.iter().zip(&installed) {
+            let right = match (have, bundle.as_ref().and_then(|b| b.record(part).ok())) {
+                (None, _) => false,
+                (Some(have), Some(ships)) => have.version == ships.version && have.sha256 == ships.sha256,
+                (Some(have), None) => {
+                    if remote.is_none() && !offline {
+                        match self.options.network.open().await {
+                            Ok(opened) => remote = Some(opened),
+                            // Without a network, the installed version will do.
+                            Err(e) if e.code() == ErrorCode::DownloadFailed => offline = true,
+                            Err(e) => return Err(e),
+                        }
+                    }
+                    match &remote {
+                        Some(remote) => have.satisfies(&remote.wanted(part, platform)?),
+                        None => true,
+                    }
                 }
-                // Without a network, the installed version will do.
-                Err(e) if e.code() == ErrorCode::DownloadFailed => true,
-                Err(e) => return Err(e),
-            },
-        };
+            };
+            if !right {
+                wanted.push(Request { part, unpacked: true });
+            }
+        }
+        let done = format!("{} is installed", sentence(self.payload().title));
         // The programs of a running daemon are not replaced.
-        if right || (installed.is_some() && self.is_running().await) {
-            meter.say(Phase::Ready, None, "containerd is installed");
+        if wanted.is_empty() || (installed.iter().all(Option::is_some) && self.is_running().await) {
+            if !self.is_running().await {
+                self.make_current()?;
+            }
+            meter.say(Phase::Ready, None, done);
             return Ok(());
         }
         let network = self.options.network.clone();
@@ -87,9 +123,7 @@ impl BundledRuntime {
             Some(opened) => Ok(opened),
             None => network.open().await,
         };
-        self.home
-            .bring(&[Request { part: PART, unpacked: true }], platform, bundle.as_ref(), open, &meter, lock)
-            .await?;
+        self.home.bring(&wanted, platform, bundle.as_ref(), open, &meter, lock).await?;
         let home = self.home.clone();
         lock.blocking(move || {
             // Containers hold the path of the nerdctl that made them, so old versions stay while there may be containers
@@ -98,7 +132,7 @@ impl BundledRuntime {
             disk::remove(&home.dir().join("cache"))
         })
         .await?;
-        meter.say(Phase::Ready, None, "containerd is installed");
+        meter.say(Phase::Ready, None, done);
         Ok(())
     }
 
@@ -122,13 +156,25 @@ impl BundledRuntime {
             self.remove_data().await?;
             let (home, held) = (self.home.clone(), lock.clone());
             // The record first: what an interruption leaves after that does not count as installed.
-            let all = ["install.json", "current", "bin", "versions", "cache"];
-            lock.blocking(move || home.remove(&all, &held)).await
+            let links = Part::ALL.map(Part::link_name);
+            lock.blocking(move || {
+                let links = links.iter().map(String::as_str);
+                let all: Vec<&str> =
+                    ["install.json"].into_iter().chain(links).chain(["bin", "versions", "cache"]).collect();
+                home.remove(&all, &held)
+            })
+            .await
         })
         .await
     }
 }
 
-fn current(home: &crate::fetch::install::Home) -> bool {
-    home.whole(PART, Look::Stat).is_some_and(|r| home.current_version().as_ref() == Some(&r.dir))
+/// At a sentence's beginning. containerd is a name.
+pub(super) fn sentence(title: &str) -> String {
+    title.strip_prefix("the ").map_or_else(|| title.to_owned(), |rest| format!("The {rest}"))
+}
+
+#[cfg(unix)]
+fn is_ordinary() -> bool {
+    !rustix::process::geteuid().is_root()
 }

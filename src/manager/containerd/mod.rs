@@ -1,12 +1,20 @@
-//! containerd of the application's own. On Linux: nerdctl-full in our directory, its daemon beside any other one. On
-//! Windows: in a WSL2 distribution (`wsl`).
+//! An engine of the application's own: containerd (nerdctl-full) or Docker. On Linux: programs in our directory, the daemon
+//! beside any other one. On Windows: in a WSL2 distribution (`wsl`).
 //!
-//! On Linux the daemon gets its own mount namespace, in which the paths that containerd, nerdctl and CNI hard-code
-//! (`/run/containerd`, `/run/nerdctl`, `/var/lib/cni`) are our directories. So it meets no other containerd of this machine
-//! and leaves nothing there.
+//! On Linux the daemon gets its own mount namespace, in which the paths that its programs hard-code (`/run/containerd`,
+//! `/run/nerdctl`, `/var/lib/cni`; `/run/docker`, `/etc/docker`) are our directories. So it meets no other engine of this
+//! machine and leaves nothing there. What each engine keeps stays when the other one runs; one runs at a time.
 
 #[cfg(target_os = "linux")]
+mod bridge;
+#[cfg(target_os = "linux")]
 mod daemon;
+#[cfg(target_os = "linux")]
+mod dockerd;
+#[cfg(unix)]
+mod engine;
+#[cfg(target_os = "linux")]
+mod files;
 #[cfg(not(windows))]
 mod install;
 #[cfg(target_os = "linux")]
@@ -25,7 +33,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::payload::{
+    self, Payload, UserEngine,
+    context::{self, ContextName, ContextOptions},
+};
 use crate::{
+    call::Call,
     error::{Error, Result},
     fetch::{bundle::Bundle, install::Home},
 };
@@ -40,6 +53,9 @@ crate::fetch::options_with_network! {
         /// Electron's `process.resourcesPath`, which the facade reads.
         #[serde(skip)]
         pub resources_path: Option<PathBuf>,
+        /// What runs the containers.
+        #[serde(deserialize_with = "payload::given")]
+        pub engine: Option<UserEngine>,
     }
 }
 
@@ -74,6 +90,10 @@ pub struct BundledRuntime {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BundledPaths {
+    pub engine: UserEngine,
+    /// Our wrapper of docker, and the socket that it uses.
+    pub docker: PathBuf,
+    pub docker_socket: PathBuf,
     /// Our wrapper, which runs nerdctl for this daemon without its caller's environment.
     pub nerdctl: PathBuf,
     /// Runs a command in the daemon's namespaces.
@@ -106,6 +126,33 @@ impl BundledRuntime {
         &self.options
     }
 
+    pub fn engine(&self) -> UserEngine {
+        self.options.engine.unwrap_or_default()
+    }
+
+    pub fn payload(&self) -> &'static Payload {
+        self.engine().payload()
+    }
+
+    /// `NOT_INSTALLED` where it is the other engine.
+    pub fn must_have(&self, engine: UserEngine) -> Result<()> {
+        self.engine().must_be(engine, "here")
+    }
+
+    /// `NOT_INSTALLED` where containerd is the engine; other codes as of [`context::register`].
+    pub async fn register_docker_context(&self, options: ContextOptions, call: &Call) -> Result<()> {
+        self.must_have(UserEngine::Docker)?;
+        context::register(options, self.app_name(), self.paths().docker_socket, call).await
+    }
+
+    pub async fn unregister_docker_context(&self, options: ContextName, call: &Call) -> Result<()> {
+        context::unregister(options, self.app_name(), self.paths().docker_socket, call).await
+    }
+
+    fn app_name(&self) -> &str {
+        self.options.app_name.as_deref().unwrap_or(super::lima::APP_NAME)
+    }
+
     /// `<dataDir>`.
     pub fn dir(&self) -> &Path {
         self.home.dir()
@@ -115,6 +162,9 @@ impl BundledRuntime {
     pub fn paths(&self) -> BundledPaths {
         let dir = self.dir();
         BundledPaths {
+            engine: self.engine(),
+            docker: dir.join("bin").join("docker"),
+            docker_socket: dir.join("sock").join("docker.sock"),
             nerdctl: dir.join("bin").join("nerdctl"),
             inside: dir.join("bin").join("inside"),
             containerd: self.programs().join("containerd"),
@@ -127,7 +177,13 @@ impl BundledRuntime {
 
     #[cfg(not(windows))]
     fn programs(&self) -> PathBuf {
-        self.home.current().join("bin")
+        self.programs_of(self.engine())
+    }
+
+    #[cfg(not(windows))]
+    fn programs_of(&self, engine: UserEngine) -> PathBuf {
+        let payload = engine.payload();
+        self.home.link(payload.part).join(payload.local.programs)
     }
 
     /// Files of a running daemon: sockets, state, its identity.
@@ -150,7 +206,7 @@ mod elsewhere {
 
     impl BundledRuntime {
         pub async fn start_daemon(&self, _sink: Sink<RuntimeProgress>, _call: &Call) -> Result<()> {
-            Err(Error::new(ErrorCode::UnsupportedPlatform, "containerd runs containers on Linux only")
+            Err(Error::new(ErrorCode::UnsupportedPlatform, "An engine runs containers on Linux only")
                 .hint("Use Lima on macOS."))
         }
 

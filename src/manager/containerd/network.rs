@@ -59,7 +59,7 @@ fn is_free(third: u8, used: &[(u32, u32)]) -> bool {
 }
 
 /// Networks and masks of `/proc/net/route`.
-fn used(routes: &str) -> Vec<(u32, u32)> {
+pub(super) fn used(routes: &str) -> Vec<(u32, u32)> {
     let number = |hex: Option<&&str>| u32::from_str_radix(hex?, 16).ok().map(u32::swap_bytes);
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -70,11 +70,7 @@ fn used(routes: &str) -> Vec<(u32, u32)> {
 
 /// The bridges of our networks that exist and that nothing is attached to.
 pub(super) fn idle_bridges(networks: &Path) -> Vec<String> {
-    let idle = |name: &String| {
-        let ports = Path::new("/sys/class/net").join(name).join("brif");
-        ports.is_dir() && disk::entries(&ports).is_empty()
-    };
-    bridges(networks).into_iter().filter(idle).collect()
+    bridges(networks).into_iter().filter(|name| super::bridge::is_idle(name)).collect()
 }
 
 /// The bridges in the configurations below `networks` whose names we or nerdctl chose. Whoever writes a configuration may

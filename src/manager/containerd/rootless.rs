@@ -1,10 +1,6 @@
-//! What a rootless containerd needs of this machine, and what to do when it is missing.
+//! What a rootless engine needs of this machine, and what to do when it is missing.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -13,8 +9,8 @@ use crate::error::{Error, ErrorCode};
 /// Directories that a desktop's PATH may leave out.
 pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The needed programs that nerdctl-full brings.
-const BUNDLED_PROGRAMS: [&str; 2] = ["rootlesskit", "slirp4netns"];
+pub(super) const ROOT: &str = "root";
+pub(super) const ORDINARY: &str = "an ordinary user";
 
 /// One thing that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +24,13 @@ impl MissingRequirement {
     fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), advice: advice.into() }
     }
+}
+
+/// The needed programs that come with the engine.
+pub(super) struct Brought<'a> {
+    pub(super) programs: &'a [&'a str],
+    /// Where they are, once installed.
+    pub(super) dirs: Option<&'a [PathBuf]>,
 }
 
 /// This machine, or a test's.
@@ -57,10 +60,23 @@ impl RootlessHost {
         fs::read_to_string(self.path(path)).ok().map(|t| t.trim().to_owned())
     }
 
-    fn finds(&self, program: &str, bundled: Option<&Path>) -> bool {
-        let runs = |p: PathBuf| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        bundled.map_or(BUNDLED_PROGRAMS.contains(&program), |dir| runs(dir.join(program)))
-            || SYSTEM_PATH.split(':').any(|dir| runs(self.path(dir).join(program)))
+    fn finds(&self, program: &str, brought: &Brought) -> bool {
+        let runs = |dir: &PathBuf| {
+            fs::metadata(dir.join(program)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+        };
+        brought.dirs.map_or(brought.programs.contains(&program), |dirs| dirs.iter().any(runs))
+            || SYSTEM_PATH.split(':').any(|dir| runs(&self.path(dir)))
+    }
+
+    /// What a Docker engine that runs as root needs beside its archive.
+    pub(super) fn missing_for_root(&self) -> Vec<MissingRequirement> {
+        let none = Brought { programs: &[], dirs: None };
+        let missing = |(program, package): &(&str, &str)| {
+            let advice = format!("sudo apt-get install {package}");
+            (!self.finds(program, &none))
+                .then(|| MissingRequirement::new(format!("{program} is not installed"), advice))
+        };
+        [("iptables", "iptables"), ("ip", "iproute2")].iter().filter_map(missing).collect()
     }
 
     /// Whether `/etc/subuid` or `/etc/subgid` gives this user enough numbers for an image's users.
@@ -74,8 +90,8 @@ impl RootlessHost {
         })
     }
 
-    /// Everything that is missing, in the order to mend it. `bundled` is the directory of our programs, once installed.
-    pub(super) fn missing(&self, bundled: Option<&Path>) -> Vec<MissingRequirement> {
+    /// Everything that is missing, in the order to mend it.
+    pub(super) fn missing(&self, brought: &Brought) -> Vec<MissingRequirement> {
         let mut missing = Vec::new();
         if self.setting("/proc/sys/user/max_user_namespaces").as_deref() == Some("0")
             || self.setting("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0")
@@ -98,7 +114,7 @@ impl RootlessHost {
             ));
         }
         for program in ["newuidmap", "newgidmap"] {
-            if !self.finds(program, bundled) {
+            if !self.finds(program, brought) {
                 missing.push(MissingRequirement::new(
                     format!("{program} is not installed"),
                     "sudo apt-get install uidmap (Fedora: sudo dnf install shadow-utils)",
@@ -117,7 +133,7 @@ impl RootlessHost {
             ("iptables", "iptables"),
             ("nsenter", "util-linux"),
         ] {
-            if !self.finds(program, bundled) {
+            if !self.finds(program, brought) {
                 missing.push(MissingRequirement::new(
                     format!("{program} is not installed"),
                     format!("sudo apt-get install {package}"),
@@ -137,8 +153,8 @@ impl RootlessHost {
     }
 }
 
-/// Reports all of it in one error.
-pub(super) fn error(missing: &[MissingRequirement]) -> Error {
+/// Reports all of it in one error; `who` runs it.
+pub(super) fn error(who: &str, missing: &[MissingRequirement]) -> Error {
     let list = missing.iter().map(|l| l.what.as_str()).collect::<Vec<_>>().join("; ");
     let mut advice: Vec<&str> = Vec::new();
     for requirement in missing {
@@ -147,12 +163,9 @@ pub(super) fn error(missing: &[MissingRequirement]) -> Error {
         }
     }
     let details: Vec<Value> = missing.iter().map(|l| json!({ "what": l.what, "advice": l.advice })).collect();
-    Error::new(
-        ErrorCode::UnsupportedPlatform,
-        format!("This machine cannot run containers for an ordinary user: {list}"),
-    )
-    .hint(format!("{}. Or start it as root.", advice.join("; ")))
-    .detail("missing", details)
+    Error::new(ErrorCode::UnsupportedPlatform, format!("This machine cannot run containers for {who}: {list}"))
+        .hint(format!("{}.{}", advice.join("; "), if who == ROOT { "" } else { " Or start it as root." }))
+        .detail("missing", details)
 }
 
 fn kernel_before(release: &str, wanted: (u32, u32)) -> bool {
@@ -174,6 +187,8 @@ fn user_name(uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn machine(dir: &Path) -> RootlessHost {
@@ -201,11 +216,15 @@ mod tests {
         put(root, "etc/subgid", "1000:165536:65536\n");
         put(root, "dev/net/tun", "");
         put(root, "proc/sys/user/max_user_namespaces", "100\n");
-        let bundled = root.join("bundled");
-        let missing =
-            |m: &RootlessHost| m.missing(Some(&bundled)).into_iter().map(|l| l.advice).collect::<Vec<_>>().join("\n");
+        let (programs, dirs) = (&["rootlesskit", "slirp4netns"], [root.join("bundled")]);
+        let all = |m: &RootlessHost| m.missing(&Brought { programs, dirs: Some(&dirs) });
+        let missing = |m: &RootlessHost| all(m).into_iter().map(|l| l.advice).collect::<Vec<_>>().join("\n");
         assert_eq!(missing(&machine(root)), "");
-        assert_eq!(machine(root).missing(None), []);
+        assert_eq!(machine(root).missing(&Brought { programs, dirs: None }), []);
+        // Docker's extras have no slirp4netns, and as root it needs the machine's programs.
+        let lacks = machine(root).missing(&Brought { programs: &programs[..1], dirs: None });
+        assert_eq!(lacks.iter().map(|l| l.what.as_str()).collect::<Vec<_>>(), ["slirp4netns is not installed"]);
+        assert_eq!(machine(root).missing_for_root().len(), 1);
 
         put(root, "proc/sys/user/max_user_namespaces", "0\n");
         assert!(missing(&machine(root)).contains("user.max_user_namespaces"));
@@ -220,7 +239,7 @@ mod tests {
         put(root, "etc/subgid", "ann:165536:65536\n");
         fs::remove_file(root.join("usr/bin/newgidmap")).unwrap();
         fs::remove_file(root.join("dev/net/tun")).unwrap();
-        let e = error(&machine(root).missing(Some(&bundled)));
+        let e = error(ORDINARY, &all(&machine(root)));
         assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
         assert!(e.hint_text().unwrap().contains("uidmap") && e.hint_text().unwrap().contains("modprobe tun"));
         assert_eq!(e.details()["missing"].as_array().unwrap().len(), 2);

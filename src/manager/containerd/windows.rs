@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use super::{BundledPaths, BundledRuntime, wsl::WslRuntime};
 use crate::{
     call::Call,
-    error::Result,
+    engine::Adapter,
+    error::{Error, Result},
     guest::wsl::Wsl,
+    manager::payload::UserEngine,
     progress::{RuntimeProgress, Sink},
     task,
 };
@@ -18,7 +22,11 @@ impl BundledRuntime {
 
     pub fn paths(&self) -> BundledPaths {
         let wsl = self.wsl();
+        let dir = self.dir();
         BundledPaths {
+            engine: self.engine(),
+            docker: dir.join("bin").join("docker.cmd"),
+            docker_socket: dir.join("sock").join("docker.sock"),
             nerdctl: wsl.wrapper(),
             guest_nerdctl: wsl.nerdctl(),
             containerd: PathBuf::from("/usr/local/bin/containerd"),
@@ -41,6 +49,23 @@ impl BundledRuntime {
 
     pub async fn is_running(&self) -> bool {
         self.wsl().is_running().await
+    }
+
+    pub fn adapter(&self) -> Result<Adapter> {
+        self.must_have(UserEngine::Docker)?;
+        self.wsl().refuse_docker()?;
+        Err(Error::internal("no engine"))
+    }
+
+    pub async fn exec(
+        &self,
+        engine: UserEngine,
+        args: &[String],
+        input: Option<Bytes>,
+        call: &Call,
+    ) -> Result<Vec<u8>> {
+        self.must_have(engine)?;
+        self.wsl().exec(args, input, call).await
     }
 
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
@@ -32,9 +33,10 @@ use crate::{
         record::Record,
     },
     guest::{
-        BEGAN, CONTAINERS,
+        BEGAN, CONTAINERS, Guest,
         wsl::{Wsl, WslGuest, arguments, text},
     },
+    manager::payload::UserEngine,
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
     task,
@@ -176,9 +178,33 @@ impl WslRuntime {
         Platform::current().is_ok_and(|p| PARTS.iter().all(|part| there(p, *part)))
     }
 
+    /// `UNSUPPORTED_PLATFORM` for an engine that is not brought here yet.
+    pub fn refuse_docker(&self) -> Result<()> {
+        if self.options.engine.unwrap_or_default() == UserEngine::Containerd {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorCode::UnsupportedPlatform,
+            "The Docker engine of the application's own does not run in WSL yet",
+        )
+        .hint("Leave the option engine out, or use Docker Desktop."))
+    }
+
+    /// Runs nerdctl, and returns its standard output.
+    pub async fn exec(&self, args: &[String], input: Option<Bytes>, call: &Call) -> Result<Vec<u8>> {
+        self.refuse_docker()?;
+        call.run(None, async {
+            let nerdctl = self.nerdctl();
+            let words = std::iter::once(nerdctl.as_str()).chain(args.iter().map(String::as_str));
+            let command = Command::new(words).root().input(input.unwrap_or_default());
+            self.guest.run(command).await?.checked("nerdctl")
+        })
+        .await
+    }
+
     /// Does not start the distribution.
     pub async fn is_running(&self) -> bool {
-        matches!(tokio::time::timeout(ANSWER_TIMEOUT, self.version()).await, Ok(Ok(_)))
+        self.refuse_docker().is_ok() && matches!(tokio::time::timeout(ANSWER_TIMEOUT, self.version()).await, Ok(Ok(_)))
     }
 
     async fn version(&self) -> Result<String> {
@@ -187,6 +213,9 @@ impl WslRuntime {
 
     /// The state as far as it is known within `limit`: Windows may have to start WSL's service first.
     pub async fn state(&self, limit: Duration) -> WslState {
+        if let Err(e) = self.refuse_docker() {
+            return WslState::Unavailable(e);
+        }
         if self.is_installed() {
             return match tokio::time::timeout(limit, self.version()).await {
                 Ok(Ok(version)) => WslState::Ready(version),
@@ -202,6 +231,7 @@ impl WslRuntime {
 
     /// Makes the distribution and installs nerdctl-full in it, unless that is done.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        self.refuse_docker()?;
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
         call.run(None, self.install_under(&lock, sink)).await
@@ -368,6 +398,7 @@ impl WslRuntime {
 
     /// Resolves once containerd answers.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        self.refuse_docker()?;
         let call = &call.in_steps();
         let lock = self.home.lock(call, START_TIMEOUT).await?;
         call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await

@@ -15,7 +15,7 @@ use crate::{
         validate,
     },
     error::Result,
-    manager::payload::UserEngine,
+    manager::payload::{UserEngine, docker::MEND},
 };
 
 /// The application's label when it has no name.
@@ -38,7 +38,8 @@ impl LimaRuntime {
                     guest: self.guest(),
                     socket: self.engine_socket().to_owned(),
                     runtime_type: RuntimeType::Lima,
-                    host: Arc::new(self.clone()),
+                    host: Some(Arc::new(self.clone())),
+                    mend: MEND,
                 },
                 &app,
             ));

@@ -122,7 +122,7 @@ impl LimaRuntime {
         self.survey(options, &mut survey, meter).await?;
         let Survey { remote, bundle, requests, switch } = survey;
         if let Some(record) = switch {
-            self.home.switch_to(&record)?;
+            self.home.switch_to(Part::Lima, &record)?;
         }
         let keep: Option<Manifest> = remote.as_ref().and_then(|r| r.as_ref().ok()).map(|r| r.manifest.clone());
         let open = async || match remote {
@@ -187,7 +187,7 @@ impl LimaRuntime {
             let (home, homes) = (self.home.clone(), self.instance_homes());
             let facts = task::blocking(move || {
                 let record = home.whole(part, depth);
-                let current = part != Part::Lima || record.as_ref().map(|r| &r.dir) == home.current_version().as_ref();
+                let current = part != Part::Lima || record.as_ref().is_none_or(|r| home.is_current(part, r));
                 Ok(PartFacts {
                     record,
                     current,
@@ -246,7 +246,7 @@ impl LimaRuntime {
 fn installed(home: &crate::fetch::install::Home, look: Look) -> Option<Record> {
     let record = home.whole(Part::Lima, look)?;
     let reachable = home.dir().join("bin").join("limactl").exists();
-    (reachable && home.current_version().as_ref() == Some(&record.dir)).then_some(record)
+    (reachable && home.is_current(Part::Lima, &record)).then_some(record)
 }
 
 const LOOKING: &str = "Looking up what is installed";

@@ -35,11 +35,10 @@ mod wrappers;
 
 #[cfg(unix)]
 pub use crate::lima::template::VmType;
-pub use context::{ContextName, ContextOptions};
 pub use install::{InstallOptions, UninstallOptions};
 #[cfg(unix)]
 pub use resources::Resources;
-pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState, app_dir};
+pub use runtime::{APP_NAME, LimaOptions, LimaPaths, LimaRuntime, LimaState, app_dir};
 pub use state::{Configured, DiagnosticCheck, MountOption, State, Status, Verdict, VmInfo, VmResources};
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

@@ -25,7 +25,7 @@ use crate::{
 use crate::{lima::template::VmType, mutex::Mutex};
 
 /// The application that this package was made for; `appName` replaces it.
-const APP_NAME: &str = "kai-desktop";
+pub const APP_NAME: &str = "kai-desktop";
 /// The instance's name that applications expect. Lima 1.x would give it port 60022; we choose a free one.
 const INSTANCE: &str = "default";
 /// nerdctl's own default.
@@ -151,15 +151,7 @@ impl LimaRuntime {
 
     /// `NOT_INSTALLED` when the VM has the other engine.
     pub fn must_have(&self, engine: UserEngine) -> Result<()> {
-        if engine == self.engine() {
-            return Ok(());
-        }
-        let (asked, is) = (engine.payload(), self.payload());
-        let text = format!("There is no {} in the VM: its engine is {}", asked.program, is.title);
-        let (option, instead) = (engine.as_str(), is.program);
-        Err(Error::new(ErrorCode::NotInstalled, text)
-            .hint(format!("Use the option engine: '{option}', or {instead}."))
-            .detail("engine", is.engine.as_str()))
+        self.engine().must_be(engine, "in the VM")
     }
 
     /// The engine's socket in the guest.

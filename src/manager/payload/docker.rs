@@ -20,6 +20,8 @@ pub struct Archive {
     pub sha256: String,
 }
 
+/// What to do about one in a VM that does not answer.
+pub const MEND: &str = "Start the VM again: start() mends the engine in it. See diagnose().";
 /// For people in the guest, and our own wrapper.
 const CLI: &str = "/usr/local/bin/docker";
 /// What of an archive is read at once.

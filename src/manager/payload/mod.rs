@@ -1,5 +1,5 @@
-//! What makes a guest an engine: an archive, units and files, a readiness question, what mends it, and its program. The
-//! lifecycles know this type, and no engine.
+//! What makes a guest or this machine an engine: an archive, units and files, a readiness question, what mends it, and its
+//! program. The lifecycles know this type, and no engine.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::{
     process::Command,
 };
 
+pub mod context;
 pub mod docker;
 
 /// `UserEngine` of the public API.
@@ -53,6 +54,29 @@ pub struct Payload {
     pub daemon: &'static [&'static str],
     /// Those beside them that an engine at rest does not need either.
     pub beside: &'static [&'static str],
+    pub local: Local,
+}
+
+/// How it runs on this machine, beside engines of others.
+#[derive(Debug)]
+pub struct Local {
+    /// Where its archive has the programs.
+    pub programs: &'static str,
+    /// What an ordinary user needs beside the archive, and where that has its programs.
+    pub rootless: Option<(Part, &'static str)>,
+    /// Of the programs that an ordinary user needs, those that come with it.
+    pub brings: &'static [&'static str],
+    /// Paths that its programs use whatever their options say, each with the directory of ours that replaces it
+    /// (docs/reference/containerd.md#built-in-paths, docs/reference/docker.md#a-second-engine).
+    pub private: &'static [(&'static str, &'static str)],
+    /// Its directories and their modes. The users of rootless containers belong to none of the user's groups, and must pass
+    /// through some.
+    pub dirs: &'static [(&'static str, u32)],
+    /// What it keeps: removed with it.
+    pub store: &'static [&'static str],
+    pub log: &'static str,
+    /// What it reports where it does not come up.
+    pub silent: ErrorCode,
 }
 
 const CONTAINERD: Payload = Payload {
@@ -65,6 +89,16 @@ const CONTAINERD: Payload = Payload {
     root: true,
     daemon: &["containerd.service"],
     beside: &["stargz-snapshotter.service", "buildkit.service"],
+    local: Local {
+        programs: "bin",
+        rootless: None,
+        brings: &["rootlesskit", "slirp4netns"],
+        private: &[("/run/containerd", "run/containerd"), ("/run/nerdctl", "run/nerdctl"), ("/var/lib/cni", "leases")],
+        dirs: &[("root", 0o711), ("data", 0o711), ("networks", 0o755), ("leases", 0o755), ("registries", 0o755)],
+        store: &["root", "data", "networks", "leases", "registries", "config.toml", "nerdctl.toml", "containerd.log"],
+        log: "containerd.log",
+        silent: ErrorCode::ContainerdNotReady,
+    },
 };
 
 const DOCKER: Payload = Payload {
@@ -77,6 +111,22 @@ const DOCKER: Payload = Payload {
     root: false,
     daemon: &["docker.socket", "docker.service"],
     beside: &[],
+    local: Local {
+        programs: "docker",
+        rootless: Some((Part::DockerRootless, "docker-rootless-extras")),
+        brings: &["rootlesskit"],
+        private: &[("/run/containerd", "run/containerd"), ("/run/docker", "run/docker"), ("/etc/docker", "docker/etc")],
+        dirs: &[
+            ("docker", 0o711),
+            ("docker/root", 0o711),
+            ("docker/data", 0o711),
+            ("docker/etc", 0o755),
+            ("sock", 0o700),
+        ],
+        store: &["docker", "sock", "docker.log"],
+        log: "docker.log",
+        silent: ErrorCode::EngineUnreachable,
+    },
 };
 
 impl UserEngine {
@@ -104,6 +154,19 @@ impl UserEngine {
             Self::Containerd => Self::Docker,
             Self::Docker => Self::Containerd,
         }
+    }
+
+    /// `NOT_INSTALLED` where `asked` is the other engine than this one, which runs at `place`.
+    pub fn must_be(self, asked: Self, place: &str) -> Result<()> {
+        if asked == self {
+            return Ok(());
+        }
+        let (asked, is) = (asked.payload(), self.payload());
+        let text = format!("There is no {} {place}: its engine is {}", asked.program, is.title);
+        let (option, instead) = (asked.engine.as_str(), is.program);
+        Err(Error::new(ErrorCode::NotInstalled, text)
+            .hint(format!("Use the option engine: '{option}', or {instead}."))
+            .detail("engine", is.engine.as_str()))
     }
 }
 
@@ -161,7 +224,9 @@ impl Payload {
                 let text = "containerd in the VM does not answer";
                 Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("stderr", stderr))
             }
-            UserEngine::Docker => crate::engine::docker::ready(std::sync::Arc::new(guest.clone()), socket).await,
+            UserEngine::Docker => {
+                crate::engine::docker::ready(std::sync::Arc::new(guest.clone()), socket, docker::MEND).await
+            }
         }
     }
 

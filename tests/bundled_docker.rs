@@ -1,0 +1,380 @@
+//! A Docker engine of our own: from an archive on a mirror to a container that answers, and back to nothing.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lima_runtime::{
+    call::Call,
+    engine::NetworkOptions,
+    error::ErrorCode,
+    fetch::{
+        manifest::{Choice, Manifest, Part},
+        platform::Platform,
+    },
+    manager::{
+        containerd::BundledRuntime,
+        payload::{UserEngine, context::ContextOptions},
+    },
+    progress::{Phase, ignore},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{
+    docker_archive, nerdctl_full, ordinary,
+    releases::{self, Releases},
+    skip::{skip_without, skip_without_root},
+    sshd::user,
+};
+
+/// A mirror with the archives, and a runtime that takes them from there.
+struct Site {
+    dir: tempfile::TempDir,
+    runtime: BundledRuntime,
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn site() -> Option<Site> {
+    let archives = docker_archive::archives()?;
+    let server = Releases::start();
+    let host = Platform::current().unwrap();
+    let mut components = serde_json::Map::new();
+    for (part, archive) in [Part::Docker, Part::DockerRootless].into_iter().zip(archives) {
+        let mut wanted = Manifest::built_in().find(part, host, &Choice::default()).unwrap();
+        let source = wanted.sources.remove(0);
+        // The pinned digest is the real release's; this is another one.
+        let sources = serde_json::json!([{ "url": source.url, "sha256": releases::sha256(&archive) }]);
+        server.file(&format!("/{}{}", source.url.host_str().unwrap(), source.url.path()), archive);
+        let platforms = serde_json::json!({ host.guest().as_str(): { "sources": sources } });
+        components
+            .insert(part.as_str().into(), serde_json::json!({ "version": wanted.version, "platforms": platforms }));
+    }
+    let dir = tempfile::Builder::new().prefix("lr-d-").tempdir().unwrap();
+    let path = dir.path().join("manifest.json");
+    std::fs::write(&path, serde_json::json!({ "schema": 1, "components": components }).to_string()).unwrap();
+    let data = dir.path().join("data");
+    let options = serde_json::json!({
+        "dataDir": data, "manifest": path, "mirror": server.url(""), "engine": "docker", "appName": "bundled-docker",
+    });
+    let runtime = BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+    Some(Site { dir, runtime })
+}
+
+fn site_of_root() -> Option<Site> {
+    if !is_root() {
+        skip_without_root("the engine runs as a service of root's");
+        return None;
+    }
+    site()
+}
+
+impl Site {
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn docker(&self, args: &[&str]) -> String {
+        let out = Command::new(self.runtime.paths().docker)
+            .args(args)
+            // Of a caller's own Docker.
+            .env("DOCKER_HOST", "unix:///nowhere")
+            .env("DOCKER_CONTEXT", "nowhere")
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A container that serves `page`; returns its port on this machine.
+    fn serve(&self, page: &str) -> u16 {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let image = self.dir.path().join("image.tar");
+        nerdctl_full::image(page, &image);
+        self.docker(&["load", "-i", image.to_str().unwrap()]);
+        let publish = format!("127.0.0.1:{port}:80");
+        let id = self.docker(&["run", "-d", "--restart", "always", "-p", &publish, "web:1"]);
+        assert_eq!(id.len(), 64);
+        port
+    }
+
+    fn record(&self) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(self.data().join("run/daemon.json")).unwrap()).unwrap()
+    }
+
+    /// The process that we started: dockerd, or the rootlesskit above it.
+    fn daemon(&self) -> Pid {
+        Pid::from_raw(self.record()["process"]["pid"].as_i64().unwrap().try_into().unwrap()).unwrap()
+    }
+
+    /// Processes whose command line names our directory.
+    fn processes(&self) -> Vec<String> {
+        let ours = self.data();
+        let ours = ours.to_str().unwrap();
+        let line = |e: std::fs::DirEntry| {
+            let bytes = std::fs::read(e.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(line).filter(|l| l.contains(ours)).collect()
+    }
+
+    /// As root its bridge, whose name is also that of its chain of rules.
+    fn bridge(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.data().join("docker/daemon.json")).unwrap();
+        let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let name = settings["bridge"].as_str()?.to_owned();
+        assert!(rules().contains(&name));
+        Some(name)
+    }
+
+    fn assert_nothing_runs(&self, bridge: Option<&str>) {
+        assert_eq!(self.processes(), Vec::<String>::new());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(self.data().to_str().unwrap()), "{mounts}");
+        assert!(!self.data().join("run").exists());
+        if let Some(bridge) = bridge {
+            assert!(!Path::new("/sys/class/net").join(bridge).exists());
+            assert!(!rules().contains(bridge), "{}", rules());
+        }
+    }
+
+    async fn up(&self) {
+        self.runtime.start_daemon(ignore(), &Call::default()).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    }
+}
+
+impl Drop for Site {
+    /// A test that fails leaves no daemon behind.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let uninstall = || {
+            let ended = tokio::runtime::Runtime::new().map(|r| r.block_on(self.runtime.uninstall(&Call::default())));
+            eprintln!("uninstalled after the failure: {ended:?}");
+        };
+        std::thread::scope(|s| s.spawn(uninstall).join()).ok();
+    }
+}
+
+/// The firewall's, as root.
+fn rules() -> String {
+    let save = |table| Command::new("iptables").args(["-w", "10", "-t", table, "-S"]).output().unwrap().stdout;
+    String::from_utf8([save("filter"), save("nat")].concat()).unwrap()
+}
+
+/// What the page server says, once it listens.
+fn get(port: u16) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+            let mut text = String::new();
+            if stream.read_to_string(&mut text).is_ok() && text.starts_with("HTTP/1") {
+                return text.split_once("\r\n\r\n").unwrap().1.to_owned();
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(180), "nothing answers at port {port}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Size, time and owner of what is the machine's own Docker's.
+fn machines_own() -> Vec<Option<(u64, i64, u32)>> {
+    let paths = [
+        "/etc/docker",
+        "/etc/docker/key.json",
+        "/run/docker",
+        "/run/docker.sock",
+        "/var/lib/docker",
+        "/run/docker.pid",
+    ];
+    paths.map(|p| std::fs::symlink_metadata(p).ok().map(|m| (m.size(), m.mtime(), m.uid()))).to_vec()
+}
+
+async fn whole_life(site: &Site) {
+    let call = Call::default();
+    let runtime = &site.runtime;
+    let before = machines_own();
+    assert_eq!(runtime.start_daemon(ignore(), &call).await.unwrap_err().code(), ErrorCode::NotInstalled);
+    let args = ["ps".to_owned()];
+    assert_eq!(runtime.exec(UserEngine::Docker, &args, None, &call).await.unwrap_err().code(), ErrorCode::NotInstalled);
+    let phases = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = phases.clone();
+    let began = Instant::now();
+    let sink = move |p: lima_runtime::progress::RuntimeProgress| seen.lock().unwrap().push(p.phase);
+    match runtime.initialize(Arc::new(sink), &call).await {
+        Err(e) if !is_root() && e.code() == ErrorCode::UnsupportedPlatform => {
+            let missing = e.details()["missing"].as_array().unwrap();
+            assert!(!missing.is_empty() && !site.data().exists());
+            for lack in missing {
+                assert!(e.hint_text().unwrap().contains(lack["advice"].as_str().unwrap()));
+            }
+            eprintln!("rootless: {e}\n  hint: {}", e.hint_text().unwrap());
+            return;
+        }
+        other => other.unwrap_or_else(|e| panic!("{e} {:?}", e.details())),
+    }
+    eprintln!("installed and up after {:?}", began.elapsed());
+    for phase in [Phase::Download, Phase::Extract, Phase::Boot, Phase::Ready] {
+        assert!(phases.lock().unwrap().contains(&phase), "{phase:?}");
+    }
+    assert!(runtime.is_running().await && runtime.is_installed(&call).await.unwrap());
+    site.up().await;
+    let socket = runtime.paths().docker_socket;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
+    let bridge = site.bridge();
+    assert_eq!(bridge.is_some(), is_root());
+
+    let port = site.serve("Hello from our own Docker");
+    assert_eq!(get(port), "Hello from our own Docker");
+    // The other engine's program is refused by name; its own is run.
+    let e = runtime.exec(UserEngine::Containerd, &args, None, &call).await.unwrap_err();
+    assert_eq!((e.code(), e.details()["engine"].as_str()), (ErrorCode::NotInstalled, Some("docker")));
+    assert!(e.hint_text().unwrap().contains("engine: 'containerd'"));
+    let listed = runtime.exec(UserEngine::Docker, &args, None, &call).await.unwrap();
+    assert!(String::from_utf8(listed).unwrap().contains("web:1"));
+
+    // A network of its own, a name on it, and the engine's socket in a container: made and reached through the adapter.
+    let adapter = runtime.adapter().unwrap();
+    assert!(adapter.is_private(&call).await.unwrap());
+    adapter.create_network("own", &NetworkOptions::default(), &call).await.unwrap();
+    let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let spec = serde_json::json!({
+        "name": "inner", "image": "web:1", "networks": ["own"], "ports": { "80": inner.to_string() },
+        "volumes": [{ "host": "/var/run/docker.sock", "container": "/var/run/docker.sock" }],
+    });
+    let id = adapter.start_container(serde_json::from_value(spec).unwrap(), &call).await.unwrap();
+    assert_eq!(site.docker(&["port", "inner", "80"]), format!("127.0.0.1:{inner}"));
+    let mounts = adapter.container_details(&id, &call).await.unwrap().mounts;
+    assert_eq!(mounts[0].source, socket.to_str().unwrap());
+    let fetched =
+        site.docker(&["run", "--rm", "--network", "own", "web:1", "/bin/busybox", "wget", "-qO-", "http://inner/"]);
+    assert_eq!(fetched, "Hello from our own Docker");
+
+    assert_eq!(machines_own(), before, "nothing of the machine's own Docker is touched");
+    runtime.stop_daemon(&call).await.unwrap();
+    assert!(!runtime.is_running().await);
+    site.assert_nothing_runs(bridge.as_deref());
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() && !socket.exists());
+    assert_eq!(adapter.ping(&call).await.unwrap_err().code(), ErrorCode::EngineUnreachable);
+    runtime.stop_daemon(&call).await.unwrap();
+
+    site.up().await;
+    assert_eq!(get(port), "Hello from our own Docker", "restart: always");
+    adapter.ping(&call).await.unwrap();
+    let mut other = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    if is_root() {
+        faults(site, port, "Hello from our own Docker").await;
+        // A number that means another process now: it is left alone, and ours is found all the same.
+        let mut daemon = site.record();
+        daemon["process"]["pid"] = other.id().into();
+        std::fs::write(site.data().join("run/daemon.json"), daemon.to_string()).unwrap();
+        assert!(!runtime.is_running().await);
+    }
+    // Uninstalled from running.
+    runtime.uninstall(&call).await.unwrap();
+    assert!(other.try_wait().unwrap().is_none(), "a process that is not ours was ended");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    site.assert_nothing_runs(bridge.as_deref());
+    assert!(!site.data().exists(), "{:?}", releases::tree(&site.data()));
+    eprintln!("uninstalled: no process, mount, interface, rule or file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_root_from_a_mirror_to_a_container_and_back_to_nothing() {
+    if let Some(site) = site_of_root() {
+        whole_life(&site).await;
+    }
+}
+
+/// A daemon whose containerd was killed, one that was killed itself, and one that hangs are started again.
+async fn faults(site: &Site, port: u16, page: &str) {
+    let children = format!("/proc/{0}/task/{0}/children", site.daemon().as_raw_nonzero());
+    let children = std::fs::read_to_string(children).unwrap();
+    let named =
+        |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "containerd\n");
+    let containerd = children.split_whitespace().find(named).unwrap().parse().unwrap();
+    for (what, pid) in [("its containerd", Pid::from_raw(containerd)), ("it", None)] {
+        kill_process(pid.unwrap_or_else(|| site.daemon()), Signal::KILL).unwrap();
+        let began = Instant::now();
+        while site.runtime.is_running().await {
+            assert!(began.elapsed() < Duration::from_secs(120));
+        }
+        assert!(!site.processes().is_empty(), "the container goes on");
+        site.up().await;
+        assert_eq!(get(port), page, "after {what} was killed");
+    }
+    let hung = site.daemon();
+    kill_process(hung, Signal::STOP).unwrap();
+    assert!(!site.runtime.is_running().await);
+    site.up().await;
+    assert!(site.daemon() != hung && get(port) == page, "after it hung");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_none_is_refused_and_the_other_one_says_so() {
+    for engine in [serde_json::json!("podman"), serde_json::json!(""), serde_json::json!(7), serde_json::Value::Null] {
+        let options = serde_json::json!({ "dataDir": "/nowhere", "engine": engine });
+        assert!(
+            serde_json::from_value::<lima_runtime::manager::containerd::BundledOptions>(options).is_err(),
+            "{engine}"
+        );
+    }
+    let options = serde_json::json!({ "dataDir": "/nowhere" });
+    let containerd = BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
+    let call = Call::default();
+    let refused = |e: lima_runtime::error::Error| {
+        assert_eq!(e.code(), ErrorCode::NotInstalled, "{e}");
+        assert!(e.hint_text().unwrap().contains("engine: 'docker'"));
+    };
+    refused(containerd.exec(UserEngine::Docker, &[], None, &call).await.unwrap_err());
+    refused(containerd.adapter().map(drop).unwrap_err());
+    refused(containerd.register_docker_context(ContextOptions::default(), &call).await.unwrap_err());
+}
+
+/// As the ordinary test user, on a machine whose `/dev/net/tun` is as systemd makes it.
+#[test]
+fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {
+    const ME: &str = "as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing";
+    if !is_root() {
+        return rootless();
+    }
+    let Some(user) = user() else {
+        skip_without("ordinary user to run as");
+        return;
+    };
+    let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("test");
+    // By a process of its own: what this one has open for writing, another test's fork holds on to, and it cannot be run.
+    let cp = Command::new("cp").arg("--").args([std::env::current_exe().unwrap(), copy.clone()]).status().unwrap();
+    assert!(cp.success());
+    let tun = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", tun, "sh", "setpriv"]);
+    command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg("--clear-groups");
+    command.arg(&copy).args(["--exact", ME, "--nocapture"]).current_dir("/");
+    command.env("HOME", &user.home).env("USER", &user.name).env_remove("XDG_RUNTIME_DIR");
+    ordinary::ends_well(command.stdin(Stdio::null()).output().unwrap());
+}
+
+#[tokio::main]
+async fn rootless() {
+    if let Some(site) = site() {
+        whole_life(&site).await;
+    }
+}
