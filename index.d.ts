@@ -865,9 +865,25 @@ export interface DockerAdapterOptions {
   host?: string
   /** The value of the label `lima-runtime.app` on what this adapter makes. Default: `'kai'`. */
   appName?: string
+  /**
+   * The paths in `volumes` are those of the engine's machine. Without it, an engine at `ssh://`, or at a `tcp://` address that
+   * is not loopback, refuses a path of this computer (`INVALID_ARGUMENT` naming `volumes[0].host`); volumes by name and
+   * `/var/run/docker.sock`, the engine's own socket there, need it not. No meaning for an engine on this computer.
+   */
+  remotePaths?: boolean
 }
 
-/** The user's Docker. */
+/**
+ * The user's Docker.
+ *
+ * Over `ssh://` a published tcp port comes to this computer as from a VM: it is free here before the container is made, else
+ * `PORT_IN_USE`, and `127.0.0.1:<port>` here leads to the container while it runs and the adapter lives. Those of the
+ * application's containers that run already are here from the first call about containers on. Where ssh cannot carry one,
+ * the container runs and the process gets a warning, `PORT_NOT_FORWARDED`. Without an address it is published on 127.0.0.1
+ * there, too. A udp port is refused, unless it names an address of that machine.
+ *
+ * Over `tcp://` nothing is tunnelled, for that needs a shell there: ports are published on the engine's machine.
+ */
 export declare class DockerAdapter extends ContainerAdapter {
   /**
    * Does not connect yet.

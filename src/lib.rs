@@ -29,6 +29,7 @@ pub mod mutex;
 pub mod process;
 pub mod progress;
 mod random;
+mod relay;
 mod shell;
 #[cfg(all(test, unix))]
 #[path = "../tests/support/skip.rs"]

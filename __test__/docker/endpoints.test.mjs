@@ -13,11 +13,13 @@ import { inspect } from 'node:util'
 import { DockerAdapter } from 'lima-runtime'
 import { startDockerd } from '../support/dockerd.mjs'
 import { sharedEngine } from '../support/engine.mjs'
+import { http } from '../support/http.mjs'
 import { busyboxArchive, loadArchive } from '../support/images.mjs'
 import { ACCOUNT, freePort, pushImage, startRegistry } from '../support/registry.mjs'
 import { authority, ofServer } from '../support/release-files.mjs'
 import { startSshd } from '../support/sshd.mjs'
 import { tempDir } from '../support/tempdir.mjs'
+import { waitFor } from '../support/wait.mjs'
 
 const NAMES = [
   ...['DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG', 'DOCKER_CERT_PATH', 'DOCKER_TLS_VERIFY', 'PATH'],
@@ -320,6 +322,21 @@ describe('an engine of its own', { skip }, () => {
           mounts.map((mount) => mount.source),
           [pathname],
         )
+      } finally {
+        await adapter.removeContainer(id, true)
+      }
+    })
+    // That machine is this one: what the engine publishes is here, and nothing is tunnelled.
+    await under(ours, async () => {
+      const [adapter, port] = [new DockerAdapter({ host: at }), await freePort()]
+      const [command, ports] = [['httpd', '-f', '-p', '80', '-h', '/etc'], { 80: `${port}` }]
+      const config = { name: `same-${process.pid}`, image: 'busybox:latest', command, ports }
+      const id = await adapter.startContainer(config)
+      try {
+        const answers = () => http({ host: '127.0.0.1', port, path: '/passwd' })
+        assert.equal((await waitFor('a page', answers)).status, 200)
+        await adapter.restartContainer(id, 0)
+        assert.equal((await waitFor('a page', answers)).status, 200)
       } finally {
         await adapter.removeContainer(id, true)
       }

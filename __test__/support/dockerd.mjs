@@ -17,6 +17,7 @@ import { waitFor } from './wait.mjs'
  * @property {() => string} log the last 64 KiB it printed
  * @property {() => Promise<void>} stop stops it and removes everything it made
  * @property {(signal?: NodeJS.Signals) => Promise<void>} halt ends the daemon (SIGTERM, or SIGKILL as in a crash) and keeps its data
+ * @property {() => string} network the file of its network namespace; it is of its own with `ownNetwork`
  * @property {() => void} unref lets this process exit while it runs; the exit ends it
  * @property {() => Promise<void>} start starts it again after `halt`
  */
@@ -41,11 +42,12 @@ export function noDockerd() {
 
 /**
  * Starts a private dockerd and resolves when it answers. With a `poolSize` of 16 its own bridge leaves no addresses for another
- * network.
- * @param {{ insecureRegistries?: string[], mirrors?: string[], args?: string[], poolSize?: number }} [options]
+ * network. With `ownNetwork` what it publishes is not on this machine's addresses, as if it were another machine.
+ * @param {{ insecureRegistries?: string[], mirrors?: string[], args?: string[], poolSize?: number, ownNetwork?: boolean }} [options]
  * @returns {Promise<Dockerd>}
  */
-export async function startDockerd({ insecureRegistries = [], mirrors = [], args = [], poolSize = 24 } = {}) {
+export async function startDockerd(options = {}) {
+  const { insecureRegistries = [], mirrors = [], args = [], poolSize = 24, ownNetwork = false } = options
   sweepDockerds()
   const dir = makeOwned('engine')
   const socket = join(dir, 'docker.sock')
@@ -55,7 +57,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
   let log = ''
 
   async function start() {
-    const { name, net } = makeBridge(dir)
+    const { name, net } = ownNetwork ? { name: bridgeName(dir), net: 200 } : makeBridge(dir)
     // What is in there belongs to processes that are gone; their pids may be someone else's by now.
     runAsRoot('rm', '-rf', join(dir, 'exec'), join(dir, 'docker.pid'), socket)
     const config = {
@@ -84,6 +86,7 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
       'slave',
       '--mount-proc',
     ]
+    if (ownNetwork) namespaces.push('--uts', '--net', 'sh', '-ec', BRIDGE, 'sh', name, `10.${net}.0.1/24`)
     const group = process.getuid() === 0 ? [] : ['--group', String(process.getgid())]
     const daemon = [
       'dockerd',
@@ -136,11 +139,32 @@ export async function startDockerd({ insecureRegistries = [], mirrors = [], args
     process.off('exit', removeNow)
     throw error
   }
+  const network = () => `/proc/${childOfRecorded(leader(dir))}/ns/net`
   const unref = () => {
     for (const handle of [child, child.stdout, child.stderr]) handle.unref()
   }
-  return { socket, host: `unix://${socket}`, dir, api: engineApi(socket), log: () => log, start, halt, stop, unref }
+  return {
+    socket,
+    host: `unix://${socket}`,
+    dir,
+    api: engineApi(socket),
+    log: () => log,
+    start,
+    halt,
+    stop,
+    network,
+    unref,
+  }
 }
+
+/** Inside a network namespace that has nothing yet, and with a name of its own. */
+const BRIDGE = `hostname "far-$1"
+ip link set lo up
+ip link add "$1" type bridge
+ip address add "$2" dev "$1"
+ip link set "$1" up
+shift 2
+exec "$@"`
 
 /** Removes what dockerds of dead processes left: killed tests, killed demos. */
 export function sweepDockerds() {

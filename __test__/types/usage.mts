@@ -72,6 +72,7 @@ import {
 const options: DockerAdapterOptions = { host: 'unix:///var/run/docker.sock', appName: 'my-app' }
 const docker = new DockerAdapter(options)
 new DockerAdapter()
+new DockerAdapter({ host: 'ssh://me@box', remotePaths: true })
 const adapter: ContainerAdapter = docker
 const runtime: IContainerRuntime = adapter
 const same: ContainerRuntimeAdapter = runtime

@@ -1,6 +1,11 @@
 //! The machine around a guest, where they are two: what an engine in the guest must ask of it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
@@ -9,7 +14,7 @@ use super::{
     validate,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorCode, Result},
     guest::Guest,
     process::Command,
     task,
@@ -77,10 +82,15 @@ pub async fn path_in_guest(
 /// `PORT_IN_USE` for a port that a program of the host has.
 pub async fn check_published(host: &dyn Host, spec: &ContainerSpec) -> Result<()> {
     if let Some(udp) = spec.ports.keys().find(|p| p.ends_with("/udp") && !host.forwards(Protocol::Udp)) {
-        return Err(Error::invalid(format!("ports.{udp}"), "udp ports are not forwarded to this machine")
-            .hint("Publish a tcp port, or reach the container from another one on the same network."));
+        return Err(udp_stays(udp));
     }
     host.check_ports(&published(spec)).await
+}
+
+/// A key of `ports` whose protocol is not forwarded.
+pub fn udp_stays(port: &str) -> Error {
+    Error::invalid(format!("ports.{port}"), "udp ports are not forwarded to this machine")
+        .hint("Publish a tcp port, or reach the container from another one on the same network.")
 }
 
 /// The ports of the host that `spec` publishes on.
@@ -90,4 +100,48 @@ pub fn published(spec: &ContainerSpec) -> Vec<HostPort> {
         Some((mapping.protocol, mapping.host_port))
     };
     spec.ports.iter().filter_map(port).collect()
+}
+
+/// `spec` with every port without an address on 127.0.0.1: nobody else is to reach it.
+pub fn on_loopback(spec: &mut Cow<ContainerSpec>) {
+    if spec.ports.values().any(|host| !host.contains(':')) {
+        for host in spec.to_mut().ports.values_mut().filter(|host| !host.contains(':')) {
+            *host = format!("{}:{host}", Ipv4Addr::LOCALHOST);
+        }
+    }
+}
+
+/// Whether no program of this computer listens there.
+pub fn is_free((protocol, port): HostPort) -> bool {
+    let taken = |ip| {
+        let bound = match protocol {
+            Protocol::Tcp => TcpListener::bind((ip, port)).map(drop),
+            Protocol::Udp => UdpSocket::bind((ip, port)).map(drop),
+        };
+        bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse)
+    };
+    // macOS lets us bind loopback on a port that another program has on all addresses.
+    !(taken(Ipv4Addr::LOCALHOST) || (cfg!(target_os = "macos") && taken(Ipv4Addr::UNSPECIFIED)))
+}
+
+pub fn in_use((protocol, port): HostPort) -> Error {
+    Error::new(ErrorCode::PortInUse, format!("Port {port} of this computer is taken by another program"))
+        .detail("port", port)
+        .detail("protocol", protocol.name())
+        .hint("Choose another port, or end the program that has it.")
+}
+
+pub fn forbidden((protocol, port): HostPort) -> Error {
+    let text = format!("Port {port} of this computer is the administrator's: nothing may be forwarded there");
+    Error::new(ErrorCode::PermissionDenied, text)
+        .detail("port", port)
+        .detail("protocol", protocol.name())
+        .hint("Choose a port from 1024 on.")
+}
+
+/// A warning: `of` is whose port it is, and `why` it leads nowhere.
+pub fn not_forwarded((protocol, port): HostPort, of: &str, why: &str) -> Error {
+    let name = protocol.name();
+    let text = format!("Port {port}/{name} of {of} is not forwarded to this computer: {why}");
+    Error::new(ErrorCode::PortNotForwarded, text).detail("port", port).detail("protocol", name)
 }

@@ -19,7 +19,9 @@ use hyper_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{clock::Clock, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector};
+use super::{
+    clock::Clock, elsewhere::Elsewhere, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector,
+};
 use crate::{
     address::bracketed,
     error::{Error, ErrorCode, Result},
@@ -61,7 +63,7 @@ fn agree(theirs: Option<ApiVersion>, endpoint: &Endpoint) -> Result<ApiVersion> 
 
 /// Cheap to clone: the connections are shared.
 #[derive(Clone)]
-pub(super) struct Api(Arc<Inner>);
+pub(super) struct Api(Arc<Inner>, Option<Arc<Elsewhere>>);
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -109,7 +111,17 @@ impl Api {
         drain(answer).await;
         let version = agree(theirs, &endpoint)?;
         let bollard = bollard(http.clone(), version)?;
-        Ok(Self(Arc::new(Inner { endpoint, http, bollard, version, engine_version, clock: Clock::default() })))
+        Ok(Self(Arc::new(Inner { endpoint, http, bollard, version, engine_version, clock: Clock::default() }), None))
+    }
+
+    #[must_use]
+    pub(super) fn with(self, elsewhere: Option<Arc<Elsewhere>>) -> Self {
+        Self(self.0, elsewhere)
+    }
+
+    /// What an engine on another machine lacks here.
+    pub(super) fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.1.as_deref()
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

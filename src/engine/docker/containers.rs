@@ -37,7 +37,10 @@ struct Created {
 pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     let mut spec = match api.endpoint() {
         Endpoint::Guest(socket) => socket.in_guest(spec).await?,
-        _ => Cow::Borrowed(spec),
+        _ => match api.elsewhere() {
+            Some(elsewhere) => elsewhere.there(spec).await?,
+            None => Cow::Borrowed(spec),
+        },
     };
     if spec.volumes.iter().any(|v| validate::is_docker_socket(&v.host))
         && let Some(path) = socket::on_its_machine(&api).await?
@@ -66,6 +69,9 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     };
     for warning in warnings.unwrap_or_default() {
         call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", spec.name.as_str()));
+    }
+    if let Some(elsewhere) = api.elsewhere() {
+        elsewhere.created(&id, &spec).await;
     }
     for network in &later {
         if let Err(e) = networks::connect(api.clone(), &id, network).await {
@@ -120,11 +126,14 @@ fn refuse_to_make(spec: &ContainerSpec, i: usize, version: ApiVersion) -> Result
 
 pub(super) async fn start(api: Api, id: &str) -> Result<()> {
     api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.about(About::Container(id))?;
-    started(api, id).await
+    started(api, id, true).await
 }
 
-/// In a VM, a published port answers on this computer only some time after the start.
-async fn started(api: Api, id: &str) -> Result<()> {
+/// From a VM and from another machine, a published port comes to this computer only after the start.
+async fn started(api: Api, id: &str, new: bool) -> Result<()> {
+    if let Some(elsewhere) = api.elsewhere() {
+        return elsewhere.started(&state_of(&api, id).await?.id, new).await;
+    }
     let Endpoint::Guest(socket) = api.endpoint() else { return Ok(()) };
     socket.await_ports(&inspect(api.clone(), id).await?).await
 }
@@ -141,7 +150,7 @@ pub(super) async fn stop(api: Api, id: &str, timeout: Option<u32>) -> Result<()>
 pub(super) async fn restart(api: Api, id: &str, timeout: Option<u32>) -> Result<()> {
     let options = q::RestartContainerOptions { signal: None, t: seconds(timeout) };
     api.bollard().restart_container(bare(id), Some(options)).await.about(About::Container(id))?;
-    started(api, id).await
+    started(api, id, false).await
 }
 
 pub(super) async fn kill(api: Api, id: &str, signal: &str) -> Result<()> {
@@ -276,12 +285,21 @@ async fn state_of(api: &Api, id: &str) -> Result<Current> {
     Ok(Current { id: i.id, status: i.state.status })
 }
 
+/// Whoever asks about containers finds the ports of those that run, wherever the engine is.
+async fn asked(api: &Api) {
+    if let Some(elsewhere) = api.elsewhere() {
+        elsewhere.asked().await;
+    }
+}
+
 pub(super) async fn inspect(api: Api, id: &str) -> Result<ContainerInfo> {
+    asked(&api).await;
     let raw = raw(&api, id).await?;
     read(&raw).map(|i| info(&i, time::now()))
 }
 
 pub(super) async fn details(api: Api, id: &str) -> Result<ContainerDetails> {
+    asked(&api).await;
     let raw = raw(&api, id).await?;
     let i = read(&raw)?;
     Ok(details_of(i, raw, time::now()))
@@ -544,6 +562,7 @@ pub(super) async fn list(api: Api, options: &ListOptions) -> Result<Vec<Containe
     if !options.filters.is_empty() {
         query.push(("filters", api::filters(&literal(&options.filters))));
     }
+    asked(&api).await;
     let found: Vec<Summary> = api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine)?;
     Ok(found.into_iter().map(summary).collect())
 }

@@ -29,6 +29,7 @@ mod clock;
 mod containers;
 mod context;
 mod download;
+mod elsewhere;
 mod endpoint;
 mod error;
 mod events;
@@ -45,10 +46,14 @@ mod search;
 mod socket;
 mod spec;
 mod ssh;
+#[cfg(unix)]
+mod ssh_link;
 mod stats;
 mod system;
 mod tls;
 mod transport;
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no ssh:// yet"))]
+mod tunnels;
 mod vm;
 mod volumes;
 
@@ -80,6 +85,7 @@ pub(crate) mod fuzzing {
 }
 
 use api::Api;
+use elsewhere::Elsewhere;
 pub use endpoint::Endpoint;
 pub use search::{Probe, probe};
 pub use ssh::SshAddress;
@@ -93,6 +99,9 @@ pub struct DockerOptions {
     /// Endpoint as in `DOCKER_HOST`; found as the docker CLI finds it when absent.
     pub host: Option<String>,
     pub app_name: Option<String>,
+    /// The paths in `volumes` are those of the engine's machine, where that is another one.
+    #[serde(default)]
+    pub remote_paths: bool,
 }
 
 /// The value of [`APP_LABEL`] when the application gives no name.
@@ -105,7 +114,8 @@ pub fn adapter(options: DockerOptions) -> Result<Adapter> {
     }
     let app: Arc<str> = options.app_name.as_deref().unwrap_or(APP).into();
     validate::app_name(&app)?;
-    Ok(Adapter::new(Arc::new(DockerEngine::new(Place::Found { host: options.host }, app.clone())), app))
+    let place = Place::Found { host: options.host, remote_paths: options.remote_paths };
+    Ok(Adapter::new(Arc::new(DockerEngine::new(place, app.clone())), app))
 }
 
 /// An engine of the application's own, for the application of that name. Connects to nothing yet.
@@ -135,6 +145,7 @@ enum Place {
     /// Where the docker CLI would find it, or where the caller says.
     Found {
         host: Option<String>,
+        remote_paths: bool,
     },
     Vm(Vm),
 }
@@ -142,8 +153,28 @@ enum Place {
 struct DockerEngine {
     place: Place,
     app: Arc<str>,
+    found: tokio::sync::Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
     /// Where the engine was found; nothing after it was lost.
-    api: tokio::sync::Mutex<Option<Api>>,
+    api: Option<Api>,
+    /// Of the last one: its ports stay when it is lost and found again.
+    elsewhere: Option<(Endpoint, Arc<Elsewhere>)>,
+}
+
+impl Found {
+    fn elsewhere(&mut self, api: &Api, app: &Arc<str>, remote_paths: bool) -> Option<Arc<Elsewhere>> {
+        if let Some((endpoint, elsewhere)) = &self.elsewhere
+            && endpoint == api.endpoint()
+        {
+            return Some(elsewhere.clone());
+        }
+        let made = Elsewhere::of(api, app, remote_paths).map(Arc::new);
+        self.elsewhere = made.clone().map(|made| (api.endpoint().clone(), made));
+        made
+    }
 }
 
 /// What each of the methods calls.
@@ -170,7 +201,7 @@ type Work<'a, T> = Box<dyn Fn(Api) -> BoxFuture<'a, Result<T>> + Send + Sync + '
 
 impl DockerEngine {
     fn new(place: Place, app: Arc<str>) -> Self {
-        Self { place, app, api: tokio::sync::Mutex::default() }
+        Self { place, app, found: tokio::sync::Mutex::default() }
     }
 
     fn vm(&self) -> Option<&Vm> {
@@ -179,19 +210,21 @@ impl DockerEngine {
 
     async fn api(&self) -> Result<Api> {
         // Held while it searches: callers at the same time share one search.
-        let mut api = self.api.lock().await;
-        if let Some(api) = api.as_ref() {
+        let mut found = self.found.lock().await;
+        if let Some(api) = &found.api {
             return Ok(api.clone());
         }
-        let found = match &self.place {
+        let api = match &self.place {
             Place::Vm(vm) => vm.connect().await?,
-            Place::Found { host } => {
+            Place::Found { host, remote_paths } => {
                 let around = search::Surroundings::of_process();
-                search::find(search::candidates(host.as_deref(), &around)?).await?
+                let api = search::find(search::candidates(host.as_deref(), &around)?).await?;
+                let elsewhere = found.elsewhere(&api, &self.app, *remote_paths);
+                api.with(elsewhere)
             }
         };
-        tracing::debug!(endpoint = %found.endpoint(), version = ?found.version(), "found the engine");
-        Ok(api.insert(found).clone())
+        tracing::debug!(endpoint = %api.endpoint(), version = ?api.version(), "found the engine");
+        Ok(found.api.insert(api).clone())
     }
 
     /// Runs one call. When it finds the engine gone, the next call looks for it anew; this one does so itself where the
@@ -229,9 +262,9 @@ impl DockerEngine {
     }
 
     async fn forget(&self, api: &Api) {
-        let mut current = self.api.lock().await;
-        if current.as_ref().is_some_and(|c| c.is_same(api)) {
-            *current = None;
+        let mut found = self.found.lock().await;
+        if found.api.as_ref().is_some_and(|c| c.is_same(api)) {
+            found.api = None;
         }
     }
 }

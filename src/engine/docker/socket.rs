@@ -16,14 +16,27 @@ use crate::error::Result;
 struct EngineInfo {
     operating_system: String,
     kernel_version: String,
+    name: String,
+}
+
+struct Ours {
+    kernel: String,
+    name: String,
+}
+
+/// Whether the engine is on this very machine, as far as it can tell.
+pub(super) async fn is_this_machine(api: &Api) -> Result<bool> {
+    let Some(ours) = this_machine() else { return Ok(false) };
+    let machine: EngineInfo = api.get_json(api::SMALL, "info", &[]).await.about(About::Engine)?;
+    Ok(machine.is_this_one(&ours.kernel) && machine.name == ours.name)
 }
 
 /// The socket, where it is known: the engine listens on one of this machine, or of the one that ssh goes to. A rootless
 /// engine's, a private daemon's and a context's are elsewhere than usual; in a VM it is where everybody expects it.
 pub(super) async fn on_its_machine(api: &Api) -> Result<Option<String>> {
     let (path, kernel) = match api.endpoint() {
-        Endpoint::Unix(path) => match kernel() {
-            Some(kernel) => (path.display().to_string(), Some(kernel)),
+        Endpoint::Unix(path) => match this_machine() {
+            Some(ours) => (path.display().to_string(), Some(ours.kernel)),
             None => return Ok(None),
         },
         Endpoint::Guest(socket) => return Ok(Some(socket.path.clone())),
@@ -55,13 +68,14 @@ impl EngineInfo {
 }
 
 #[cfg(target_os = "linux")]
-fn kernel() -> Option<String> {
-    rustix::system::uname().release().to_str().ok().map(str::to_owned)
+fn this_machine() -> Option<Ours> {
+    let uname = rustix::system::uname();
+    Some(Ours { kernel: uname.release().to_str().ok()?.to_owned(), name: uname.nodename().to_str().ok()?.to_owned() })
 }
 
 /// Other systems have no engine of Linux containers on themselves.
 #[cfg(not(target_os = "linux"))]
-fn kernel() -> Option<String> {
+fn this_machine() -> Option<Ours> {
     None
 }
 
@@ -71,8 +85,11 @@ mod tests {
 
     #[test]
     fn a_vm_is_another_machine() {
-        let machine =
-            |system: &str, kernel: &str| EngineInfo { operating_system: system.into(), kernel_version: kernel.into() };
+        let machine = |system: &str, kernel: &str| EngineInfo {
+            operating_system: system.into(),
+            kernel_version: kernel.into(),
+            ..EngineInfo::default()
+        };
         assert!(machine("Debian GNU/Linux 12 (bookworm)", "6.1.0-1").is_this_one("6.1.0-1"));
         // Colima and Rancher Desktop, Docker Desktop under WSL, whose kernel is everybody's.
         assert!(!machine("Ubuntu 24.04 LTS", "6.8.0-39-generic").is_this_one("6.1.0-1"));

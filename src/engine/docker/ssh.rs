@@ -12,9 +12,9 @@ pub struct SshAddress {
 }
 
 impl SshAddress {
-    /// `--` ends the options: a host that begins with a dash stays a host.
+    /// What ssh needs to log in there. `--` ends the options: a host that begins with a dash stays a host.
     #[cfg(any(unix, test))]
-    fn args(&self) -> Vec<String> {
+    pub(super) fn login(&self) -> Vec<String> {
         let mut args: Vec<String> =
             ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"].map(str::to_owned).to_vec();
         if let Some(user) = &self.user {
@@ -23,7 +23,14 @@ impl SshAddress {
         if let Some(port) = self.port {
             args.extend(["-p".to_owned(), port.to_string()]);
         }
-        args.extend(["--", self.host.as_str(), "docker"].map(str::to_owned));
+        args.extend(["--", self.host.as_str()].map(str::to_owned));
+        args
+    }
+
+    #[cfg(any(unix, test))]
+    fn args(&self) -> Vec<String> {
+        let mut args = self.login();
+        args.push("docker".to_owned());
         if let Some(socket) = &self.socket {
             args.extend(["--host".to_owned(), word(&format!("unix://{socket}"))]);
         }
@@ -44,7 +51,7 @@ fn word(text: &str) -> String {
 }
 
 #[cfg(unix)]
-pub(super) use unix::connect;
+pub(super) use unix::{connect, program};
 
 #[cfg(not(unix))]
 pub(super) async fn connect(_: &SshAddress) -> std::io::Result<tokio::io::DuplexStream> {
@@ -81,9 +88,7 @@ mod unix {
     pub(in super::super) async fn connect(target: &SshAddress) -> io::Result<SshStream> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let program = env_vars::program("ssh");
-        let program = program.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no program ssh"))?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(program()?)
             .args(target.args())
             .stdin(OwnedFd::from(theirs.try_clone()?))
             .stdout(OwnedFd::from(theirs))
@@ -103,6 +108,11 @@ mod unix {
             String::from_utf8_lossy(&text).trim().to_owned()
         });
         Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, answered: false })
+    }
+
+    pub(in super::super) fn program() -> io::Result<std::path::PathBuf> {
+        let program = env_vars::program("ssh");
+        program.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no program ssh"))
     }
 
     impl Drop for SshStream {

@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read, Seek, SeekFrom},
-    net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,8 +15,11 @@ use tokio::time::Instant;
 use super::LimaRuntime;
 use crate::{
     call,
-    engine::{host::HostPort, types::Protocol},
-    error::{Error, ErrorCode, Result},
+    engine::{
+        host::{self, HostPort, forbidden, in_use, is_free},
+        types::Protocol,
+    },
+    error::{Error, Result},
     task,
 };
 
@@ -257,40 +259,9 @@ impl LimaRuntime {
     }
 }
 
-fn not_forwarded((protocol, port): HostPort) -> Error {
-    let (name, wait) = (protocol.name(), FORWARD_TIMEOUT.as_secs());
-    let text = format!("Port {port}/{name} of the VM is not forwarded to this computer: not within {wait} s");
-    Error::new(ErrorCode::PortNotForwarded, text)
-        .detail("port", port)
-        .detail("protocol", name)
+fn not_forwarded(port: HostPort) -> Error {
+    host::not_forwarded(port, "the VM", &format!("not within {} s", FORWARD_TIMEOUT.as_secs()))
         .hint("It will answer once the container listens. If it never does, restart the VM.")
-}
-
-fn is_free((protocol, port): HostPort) -> bool {
-    let taken = |ip| {
-        let bound = match protocol {
-            Protocol::Tcp => TcpListener::bind((ip, port)).map(drop),
-            Protocol::Udp => UdpSocket::bind((ip, port)).map(drop),
-        };
-        bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse)
-    };
-    // macOS lets us bind loopback on a port that another program has on all addresses.
-    !(taken(Ipv4Addr::LOCALHOST) || (cfg!(target_os = "macos") && taken(Ipv4Addr::UNSPECIFIED)))
-}
-
-fn in_use((protocol, port): HostPort) -> Error {
-    Error::new(ErrorCode::PortInUse, format!("Port {port} of this computer is taken by another program"))
-        .detail("port", port)
-        .detail("protocol", protocol.name())
-        .hint("Choose another port, or end the program that has it.")
-}
-
-fn forbidden((protocol, port): HostPort) -> Error {
-    let text = format!("Port {port} of this computer is the administrator's: Lima may not forward it");
-    Error::new(ErrorCode::PermissionDenied, text)
-        .detail("port", port)
-        .detail("protocol", protocol.name())
-        .hint("Choose a port from 1024 on.")
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -301,11 +272,15 @@ pub(crate) fn fuzz(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{
+        io::Write,
+        net::{Ipv4Addr, TcpListener, UdpSocket},
+    };
 
     use serde_json::json;
 
     use super::*;
+    use crate::error::ErrorCode;
 
     /// With this log of its host agent.
     fn runtime(log: &str) -> (tempfile::TempDir, LimaRuntime, PathBuf) {

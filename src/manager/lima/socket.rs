@@ -10,16 +10,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    io::copy_bidirectional,
-    net::{UnixListener, UnixStream},
-};
+use tokio::net::UnixListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{Error, ErrorCode, Result},
     guest::Guest,
-    task,
+    relay, task,
 };
 
 /// What `sun_path` holds, with the byte that ends it.
@@ -83,33 +80,21 @@ pub(super) fn serve(path: &Path, guest: Arc<dyn Guest>, socket: String) -> Resul
     Ok(Served { path: path.to_owned(), inode, _accepting: accepting })
 }
 
-async fn accept(listener: UnixListener, guest: Arc<dyn Guest>, socket: String) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (guest, socket) = (guest.clone(), socket.clone());
-                task::spawn(async move { carry(stream, guest.as_ref(), &socket).await });
-            }
-            Err(e) => {
-                // Too many files are open: each connection that ends makes room.
-                tracing::warn!(%e, "the Docker socket takes no connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 /// Whoever connects while there is no VM finds the connection closed.
-async fn carry(mut stream: UnixStream, guest: &dyn Guest, socket: &str) {
-    match guest.connect(socket).await {
-        Ok(mut engine) => _ = copy_bidirectional(&mut stream, &mut engine).await,
-        Err(e) => tracing::debug!(%e, "nobody answers at the Docker socket"),
-    }
+async fn accept(listener: UnixListener, guest: Arc<dyn Guest>, socket: String) {
+    let engine = || {
+        let (guest, socket) = (guest.clone(), socket.clone());
+        async move { guest.connect(&socket).await }
+    };
+    relay::serve("the Docker socket", || async { Ok(listener.accept().await?.0) }, engine).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
 
     use super::*;
     use crate::guest::local::LocalGuest;

@@ -1,0 +1,106 @@
+//! An engine on another machine: paths of this computer mean nothing to it, and its ports are not here.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::{api::Api, endpoint::Endpoint, tunnels::Tunnels};
+use crate::{
+    address,
+    engine::{
+        host::{self, published},
+        types::ContainerSpec,
+        validate,
+    },
+    error::{Error, Result},
+};
+
+pub(super) struct Elsewhere {
+    /// Host paths are those of the engine's machine.
+    remote_paths: bool,
+    /// Where ssh leads there. Without a shell on the machine, what the engine publishes stays there.
+    tunnels: Option<Tunnels>,
+}
+
+impl Elsewhere {
+    /// `None` for an engine on this machine, as far as its address tells. `api` asks the engine.
+    pub(super) fn of(api: &Api, app: &Arc<str>, remote_paths: bool) -> Option<Self> {
+        if !is_elsewhere(api.endpoint()) {
+            return None;
+        }
+        #[cfg(unix)]
+        let tunnels = match api.endpoint() {
+            Endpoint::Ssh(target) => {
+                let link = super::ssh_link::SshLink::new(target.clone());
+                Some(Tunnels::new(api.clone(), app.clone(), Arc::new(link)))
+            }
+            _ => None,
+        };
+        #[cfg(not(unix))]
+        let tunnels = {
+            _ = app;
+            None
+        };
+        Some(Self { remote_paths, tunnels })
+    }
+
+    /// `spec` as the engine is to get it. `INVALID_ARGUMENT` for a path of this computer; `PORT_IN_USE` for a port that a
+    /// program here has.
+    pub(super) async fn there<'a>(&self, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
+        let mut there = Cow::Borrowed(spec);
+        if !self.remote_paths {
+            check_paths(spec)?;
+        }
+        if let Some(tunnels) = &self.tunnels {
+            check_protocols(spec)?;
+            tunnels.check(&published(spec)).await?;
+            host::on_loopback(&mut there);
+        }
+        Ok(there)
+    }
+
+    pub(super) async fn created(&self, id: &str, spec: &ContainerSpec) {
+        if let Some(tunnels) = &self.tunnels {
+            tunnels.created(id, &published(spec)).await;
+        }
+    }
+
+    pub(super) async fn started(&self, id: &str, new: bool) -> Result<()> {
+        match &self.tunnels {
+            Some(tunnels) => tunnels.started(id, new).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody asks about containers: from now on, the ports of those that run are here.
+    pub(super) async fn asked(&self) {
+        if let Some(tunnels) = &self.tunnels {
+            tunnels.begin().await;
+        }
+    }
+}
+
+fn is_elsewhere(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Ssh(_) => true,
+        Endpoint::Tcp { host, .. } => !address::is_loopback(host),
+        // `\\\\computer\pipe\…` is another computer's.
+        Endpoint::Npipe(path) => !path.starts_with(r"\\.\") && !path.starts_with(r"\\?\"),
+        Endpoint::Unix(_) | Endpoint::Guest(_) => false,
+    }
+}
+
+/// A volume has a name; the engine's own API socket is where it listens.
+fn check_paths(spec: &ContainerSpec) -> Result<()> {
+    let is_here = |host: &str| validate::is_host_path(host) && !validate::is_docker_socket(host);
+    let Some((i, volume)) = spec.volumes.iter().enumerate().find(|(_, v)| is_here(&v.host)) else { return Ok(()) };
+    let problem = format!("{:?} is a path of this computer, and the engine is on another one", volume.host);
+    Err(Error::invalid(format!("volumes[{i}].host"), problem).hint(
+        "Use a volume by its name, or say with `remotePaths: true` that paths are those of the engine's machine.",
+    ))
+}
+
+/// ssh carries TCP alone. A port with an address of that machine's own is not meant for this one.
+fn check_protocols(spec: &ContainerSpec) -> Result<()> {
+    let is_for_us = |host: &str| host.rsplit_once(':').is_none_or(|(address, _)| address::is_loopback(address));
+    let udp = spec.ports.iter().find(|(port, host)| port.ends_with("/udp") && is_for_us(host));
+    udp.map_or(Ok(()), |(port, _)| Err(host::udp_stays(port)))
+}
