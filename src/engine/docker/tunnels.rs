@@ -32,7 +32,7 @@ use crate::{
         host::{HostPort, forbidden, in_use, is_free, not_forwarded},
         types::*,
     },
-    error::{Error, Result},
+    error::{Error, ErrorCode, Result},
     guest::Socket,
     mutex, relay, task,
 };
@@ -56,6 +56,8 @@ const BREATH: Duration = Duration::from_millis(200);
 const SETTLING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often a port is tried that somebody else has.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long an engine may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Before the engine's events are asked for again; doubled each time, up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -240,7 +242,7 @@ impl Inner {
         let mut state = self.state.lock().await;
         let query = [("all", "1".to_owned())];
         let containers: Vec<Container> =
-            self.api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine)?;
+            in_time(async { self.api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine) }).await?;
         let there: BTreeSet<&str> = containers.iter().map(|c| c.id.as_str()).collect();
         state.asked.retain(|id, _| there.contains(id.as_str()));
         let wanted =
@@ -284,8 +286,16 @@ impl Inner {
 
     /// Over ssh to this machine itself, the engine listens here: a port of ours would be in its way.
     async fn is_this_machine(&self) -> Result<bool> {
-        self.same_machine.get_or_try_init(|| socket::is_this_machine(&self.api)).await.copied()
+        self.same_machine.get_or_try_init(|| in_time(socket::is_this_machine(&self.api))).await.copied()
     }
+}
+
+/// Creations wait for a look: an engine that went silent holds none up for longer.
+async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
+        let text = "The engine does not say which ports it publishes";
+        Err(Error::new(ErrorCode::EngineUnreachable, text).hint("Look at the ssh connection to its machine."))
+    })
 }
 
 async fn listen(port: u16, to: SocketAddr, dialer: Arc<dyn Dialer>) -> io::Result<Listening> {
@@ -359,7 +369,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{engine::docker::endpoint::Endpoint, error::ErrorCode, warnings::Warnings};
+    use crate::{engine::docker::endpoint::Endpoint, warnings::Warnings};
 
     fn containers(value: Value) -> Vec<Container> {
         serde_json::from_value(value).unwrap()
