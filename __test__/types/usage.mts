@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import {
   type BringOptions,
+  BundledContainerAdapter,
   BundledRuntimeManager,
   type BundledRuntimeOptions,
   type CallOptions,
@@ -307,6 +308,11 @@ new ContainerdAdapter(own)
 const again: LimaContainerAdapter = new LimaAdapter()
 again.getLimaManager()
 const places: string[] = [bundled.getNerdctlPath(), bundled.getContainerdPath(), bundled.getContainerdAddress()]
+const withDocker = new BundledContainerAdapter({ ...shipped, engine: 'docker' })
+const itsDocker: string = await withDocker.getBundledManager().execDocker(['ps'], call)
+const itsSocket: string[] = [withDocker.getBundledManager().getDockerSocketPath(), bundled.getDockerPath(), itsDocker]
+await bundled.registerDockerContext({ name: 'own', use: true })
+await bundled.unregisterDockerContext()
 await bundled.stopDaemon(call)
 await bundled.uninstall()
-console.log(up, places)
+console.log(up, places, itsSocket)
