@@ -29,8 +29,14 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     }
     // An error of the operating system does not come from a registry.
     let denied = lower.replace("permission denied", "").contains("denied");
-    let refusals =
-        ["unauthorized", "authentication required", "no basic auth", "incorrect username", "authorization failed", "forbidden"];
+    let refusals = [
+        "unauthorized",
+        "authentication required",
+        "no basic auth",
+        "incorrect username",
+        "authorization failed",
+        "forbidden",
+    ];
     if denied || has(&refusals) || has(&["insufficient_scope"]) || status("401") || status("403") {
         return Error::new(ErrorCode::RegistryAuth, format!("The registry refused to give {image}: {said}"))
             .detail("image", image)

@@ -242,7 +242,8 @@ impl Inner {
         let mut state = self.state.lock().await;
         let query = [("all", "1".to_owned())];
         let containers: Vec<Container> =
-            in_time(async { self.api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine) }).await?;
+            in_time(async { self.api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine) })
+                .await?;
         let there: BTreeSet<&str> = containers.iter().map(|c| c.id.as_str()).collect();
         state.asked.retain(|id, _| there.contains(id.as_str()));
         let wanted =

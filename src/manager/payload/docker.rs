@@ -260,7 +260,8 @@ mod tests {
     fn programs_of_which_one_is_gone_are_none() {
         let dir = tempfile::tempdir().unwrap();
         let mark = || {
-            let out = std::process::Command::new("sh").args(["-c", MARK_OF_ALL, "sh"]).arg(dir.path()).output().unwrap();
+            let out =
+                std::process::Command::new("sh").args(["-c", MARK_OF_ALL, "sh"]).arg(dir.path()).output().unwrap();
             String::from_utf8(out.stdout).unwrap()
         };
         assert_eq!(mark(), "");
