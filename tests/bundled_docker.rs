@@ -283,6 +283,10 @@ async fn whole_life(site: &Site) {
         daemon["process"]["pid"] = other.id().into();
         std::fs::write(site.data().join("run/daemon.json"), daemon.to_string()).unwrap();
         assert!(!runtime.is_running().await);
+    } else {
+        kill_process(site.daemon(), Signal::KILL).unwrap();
+        site.up().await;
+        assert_eq!(get(port), "Hello from our own Docker", "after it was killed");
     }
     // Uninstalled from running.
     runtime.uninstall(&call).await.unwrap();

@@ -20,6 +20,7 @@ use super::{
     bridge::{self, Bridge},
     dockerd,
     engine::{MEND, docker_at},
+    files::remove_run,
     install::sentence,
     network,
     processes::{Service, has_mark},
@@ -303,7 +304,7 @@ impl BundledRuntime {
         }
         disk::remove(&self.paths().docker_socket)?;
         let run = self.run_dir();
-        task::blocking(move || disk::remove(&run)).await?;
+        task::blocking(move || remove_run(&run)).await?;
         for place in started.map(|s| s.made).unwrap_or_default() {
             // Fails when another program uses the directory.
             let _ = fs::remove_dir(place);

@@ -18,7 +18,7 @@ impl BundledRuntime {
     pub(super) fn prepare(&self, rootless: bool, bridge: Option<&Bridge>) -> Result<Vec<PathBuf>> {
         let (dir, local) = (self.dir(), &self.payload().local);
         let run = self.run_dir();
-        disk::remove(&run)?;
+        remove_run(&run)?;
         let replacing = local.private.iter().map(|(_, own)| own);
         let dirs = local.dirs.iter().map(|(name, _)| name);
         for name in dirs.chain(replacing).chain(&["run/mark", "bin"]) {
@@ -133,6 +133,12 @@ enter $LIMA_RUNTIME_CLEAN PATH="$PATH" HOME="${{HOME:-/}}" LANG=C.UTF-8 XDG_RUNT
     }
 }
 
+/// dockerd makes a directory in it that only root may look into, and a killed one leaves it.
+pub(super) fn remove_run(run: &Path) -> Result<()> {
+    _ = fs::set_permissions(run.join("docker/libnetwork"), fs::Permissions::from_mode(0o700));
+    disk::remove(run)
+}
+
 /// The beginning of a shell script that defines `enter`, which becomes a program in the daemon's namespaces. The script
 /// opens the namespaces, checks the process once more, and enters what it holds open: otherwise the number could belong to
 /// another process, with that one's programs in its namespaces. The variables have names that no container uses, since a
@@ -191,6 +197,18 @@ fn quoted(path: &Path) -> Result<String> {
 mod tests {
     use super::{super::daemon::entry_line, *};
     use crate::process::identity::Identity;
+
+    #[test]
+    fn what_a_killed_dockerd_shut_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let shut = run.join("docker/libnetwork");
+        fs::create_dir_all(&shut).unwrap();
+        fs::write(shut.join("1.sock"), "").unwrap();
+        fs::set_permissions(&shut, fs::Permissions::from_mode(0o600)).unwrap();
+        remove_run(&run).unwrap();
+        assert!(!run.exists());
+    }
 
     /// The beginning of the scripts in each shell that is installed here, with this process as the daemon.
     #[test]
