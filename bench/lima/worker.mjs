@@ -20,11 +20,11 @@ const program = fileURLToPath(new URL('../../tests/support/limactl.mjs', import.
 // Records when its start was spawned.
 const note = `case " $* " in *" start "*) date +%s%N >'${dir}/spawned' ;; esac`
 const lima = await serveLima(dir, limaThatRuns([process.execPath, program], note))
-const containerdSocket = join(dir, 'containerd.sock')
-const containerd = createServer((socket) => socket.on('error', () => {}).resume()).listen(containerdSocket)
+const engineSocket = join(dir, 'containerd.sock')
+const containerd = createServer((socket) => socket.on('error', () => {}).resume()).listen(engineSocket)
 
 const resources = { cpus: 1, memory: '1GiB', disk: '10GiB', mounts: [] }
-const manager = new LimaRuntimeManager({ dataDir, ...lima.options, resources, containerdSocket })
+const manager = new LimaRuntimeManager({ dataDir, ...lima.options, resources, engineSocket })
 try {
   say('starts, each after a stop')
   await manager.start()
