@@ -970,8 +970,13 @@ export interface BundledRuntimeOptions {
   mirror?: string
   /** An http(s) proxy for downloads. Default: the environment's and the system's. */
   proxy?: string
-  /** Certificate authorities to trust for downloads beside the system's: PEM texts or paths of PEM files. */
+  /**
+   * Certificate authorities to trust beside the system's, for downloads and for the `registries`: PEM texts or paths of PEM
+   * files.
+   */
   caCertificates?: string[]
+  /** Mirrors, and registries that need not prove who they are, for pulls. Takes effect at the next start of the daemon. */
+  registries?: RegistryOptions
   /** As in {@link LimaRuntimeOptions}. */
   idleTimeoutMs?: number
   /** As in {@link LimaRuntimeOptions}. */
@@ -1152,6 +1157,21 @@ export { LimaContainerAdapter as LimaAdapter }
 
 // ---- The manager ----------------------------------------------------------------------------------------------------
 
+/** Registries that are asked in place of others, or that need not prove who they are. */
+export interface RegistryOptions {
+  /**
+   * The mirrors of a registry, by its host as image references name it: `{ 'docker.io': ['https://mirror.example'] }`. Each is
+   * `https://host[:port]` or `http://host[:port]`; they are asked in order, then the registry itself. The Docker engine
+   * knows mirrors of `docker.io` alone and refuses others (`INVALID_ARGUMENT`).
+   */
+  mirrors?: Record<string, string[]>
+  /**
+   * Registries and mirrors, as `host[:port]`, whose certificates are not looked at and which may speak plain http: whoever is
+   * on the way there can replace images.
+   */
+  insecure?: string[]
+}
+
 /** Options of {@link ContainerManager}. */
 export interface ContainerManagerOptions {
   /**
@@ -1175,6 +1195,8 @@ export interface ContainerManagerOptions {
    * BundledRuntimeManager}'s Docker engine.
    */
   engine?: UserEngine
+  /** For a VM whose `lima.registries` is absent, and for a bundled runtime. */
+  registries?: RegistryOptions
   /** `appName`, `appDir` and `engine` default to those above. */
   lima?: LimaRuntimeOptions
 }
@@ -1416,6 +1438,11 @@ export interface LimaRuntimeOptions {
    * files.
    */
   caCertificates?: string[]
+  /**
+   * Mirrors, and registries that need not prove who they are, for pulls in the VM, where `host.lima.internal` is this
+   * computer. Takes effect at the next start.
+   */
+  registries?: RegistryOptions
   /** Milliseconds, a whole number, that a download may go without a byte before it is tried again. Default: 60,000. */
   idleTimeoutMs?: number
   /** How often a download is tried again without a new byte in between, a whole number. Default: 7. */

@@ -265,8 +265,9 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
   }
 
   async #make(type: api.RuntimeType, signal: AbortSignal): Promise<Backend> {
-    const { appName, appDir, engine, docker, containerd, lima } = this.#options
-    const app = { ...(appName && { appName }), ...(appDir && { appDir }), ...(engine && { engine }) }
+    const { appName, appDir, engine, registries, docker, containerd, lima } = this.#options
+    const whose = { ...(appName && { appName }), ...(appDir && { appDir }) }
+    const app = { ...whose, ...(engine && { engine }), ...(registries && { registries }) }
     if (type === 'docker') {
       const runtime = new DockerAdapter({ appName: this.#label(), ...docker })
       return { type, runtime, start: (_, p) => runtime.initialize(p) }

@@ -26,6 +26,7 @@ use lima_runtime::{
             repair::State,
         },
         payload::UserEngine,
+        registries::RegistryOptions,
     },
     process::{Command, identity::Identity},
     progress::{self, Phase, RuntimeProgress},
@@ -96,7 +97,7 @@ impl Rig {
             rosetta: false,
             ca_certificates: vec![],
         };
-        let plan = Plan { base: BUILT_IN.into(), settings, archive: None };
+        let plan = Plan { base: BUILT_IN.into(), settings, archive: None, registries: RegistryOptions::default() };
         Some(Self { dir, machine, plan, lock: Arc::default(), limactl, _containerd: containerd })
     }
 

@@ -230,6 +230,7 @@ const tuned: LimaRuntimeOptions = {
   rosetta: false,
   proxy: 'http://proxy.example:3128',
   caCertificates: ['/etc/ssl/ca.pem'],
+  registries: { mirrors: { 'docker.io': ['https://mirror.example'] }, insecure: ['registry.example:5000'] },
 }
 new LimaRuntimeManager(tuned).on('state', ({ state, reason }) => [state, reason])
 await lima.start(events)

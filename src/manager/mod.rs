@@ -5,3 +5,4 @@ pub mod container;
 pub mod containerd;
 pub mod lima;
 pub mod payload;
+pub mod registries;

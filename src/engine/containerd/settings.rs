@@ -58,16 +58,21 @@ impl Settings {
 
     /// The certificates to trust beside the guest's own, as one PEM; empty for none.
     pub(crate) fn certificates(&self) -> Result<String> {
-        let mut all = String::new();
-        if let Some(path) = env_vars::get(env_vars::NODE_EXTRA_CA_CERTS) {
-            // As Node: a file that cannot be read is no reason to stop.
-            all = std::fs::read_to_string(path).unwrap_or_default();
-        }
-        for (i, given) in self.ca_certificates.iter().enumerate() {
-            let text = if given.contains("-----BEGIN") { Ok(given.clone()) } else { std::fs::read_to_string(given) };
-            let text = text.map_err(|e| Error::invalid(format!("caCertificates[{i}]"), e))?;
-            all.extend(["\n", text.as_str()]);
-        }
-        Ok(all)
+        certificates(&self.ca_certificates)
     }
+}
+
+/// Those of Node's variable and the `given` PEM texts or files, as one PEM; empty for none.
+pub fn certificates(given: &[String]) -> Result<String> {
+    let mut all = String::new();
+    if let Some(path) = env_vars::get(env_vars::NODE_EXTRA_CA_CERTS) {
+        // As Node: a file that cannot be read is no reason to stop.
+        all = std::fs::read_to_string(path).unwrap_or_default();
+    }
+    for (i, given) in given.iter().enumerate() {
+        let text = if given.contains("-----BEGIN") { Ok(given.clone()) } else { std::fs::read_to_string(given) };
+        let text = text.map_err(|e| Error::invalid(format!("caCertificates[{i}]"), e))?;
+        all.extend(["\n", text.as_str()]);
+    }
+    Ok(all)
 }

@@ -41,11 +41,7 @@ impl GuestSocket {
         if let Some(host) = &self.host {
             host::check_published(host.as_ref(), spec).await?;
         }
-        if spec.ports.values().any(|host| !host.contains(':')) {
-            for host in ours.to_mut().ports.values_mut().filter(|host| !host.contains(':')) {
-                *host = format!("127.0.0.1:{host}");
-            }
-        }
+        host::on_loopback(&mut ours);
         let Some(host) = &self.host else { return Ok(ours) };
         for (i, volume) in spec.volumes.iter().enumerate() {
             // The engine's own API socket is where it listens; volumes have names.

@@ -13,6 +13,7 @@ pub use options::{ContainerOptions, Preference};
 use super::{
     containerd::{BundledOptions, BundledRuntime},
     lima::{LimaRuntime, app_dir},
+    registries::RegistryOptions,
 };
 use crate::{
     call::Call,
@@ -42,8 +43,14 @@ impl ContainerManager {
             lima.app_name.clone_from(&options.app_name);
         }
         lima.engine = lima.engine.or(options.engine);
+        options.registries.check("", options.engine.unwrap_or_default())?;
+        lima.registries.check("lima.", lima.engine.unwrap_or_default())?;
+        if lima.registries == RegistryOptions::default() {
+            lima.registries.clone_from(&options.registries);
+        }
         let own = BundledRuntime::new(BundledOptions {
             engine: options.engine,
+            registries: options.registries.clone(),
             app_dir: Some(app_dir.clone()),
             bundled_dir: lima.bundled_dir.clone(),
             resources_path: lima.resources_path.clone(),

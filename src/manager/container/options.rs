@@ -9,6 +9,7 @@ use crate::{
     manager::{
         lima::LimaOptions,
         payload::{UserEngine, given},
+        registries::RegistryOptions,
     },
 };
 
@@ -25,6 +26,8 @@ pub struct ContainerOptions {
     /// What runs containers in a runtime of the application's own.
     #[serde(deserialize_with = "given")]
     pub engine: Option<UserEngine>,
+    /// Of a VM whose options name none, and of the bundled runtime.
+    pub registries: RegistryOptions,
     /// Absent, its `appName`, `appDir` and `engine` are those above.
     pub lima: LimaOptions,
 }

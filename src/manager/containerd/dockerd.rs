@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{BundledRuntime, bridge::Bridge};
+use crate::error::Result;
 
 /// Starts containerd, and becomes dockerd once that listens. Arguments: containerd, its configuration and socket; dockerd and
 /// its own.
@@ -24,7 +25,7 @@ exec "$@"
 const SHUTDOWN: u32 = 10;
 
 /// Nothing of it is on the command line, which everybody sees.
-pub(super) fn daemon_json(runtime: &BundledRuntime, bridge: Option<&Bridge>) -> Value {
+pub(super) fn daemon_json(runtime: &BundledRuntime, bridge: Option<&Bridge>) -> Result<Value> {
     let (paths, run) = (runtime.paths(), runtime.run_dir());
     let mut settings = json!({
         "hosts": [format!("unix://{}", paths.docker_socket.display())],
@@ -48,5 +49,8 @@ pub(super) fn daemon_json(runtime: &BundledRuntime, bridge: Option<&Bridge>) -> 
         settings.insert("fixed-cidr".into(), bridge.first_network().into());
         settings.insert("default-address-pools".into(), json!([{ "base": bridge.addresses(), "size": 24 }]));
     }
-    settings
+    if let Some(settings) = settings.as_object_mut() {
+        settings.extend(runtime.options().registries.daemon_json()?);
+    }
+    Ok(settings)
 }

@@ -8,9 +8,10 @@ use std::{
 
 use super::{BundledRuntime, bridge::Bridge, dockerd, network, rootless};
 use crate::{
+    engine::containerd::certificates,
     error::{Error, Result},
     fetch::{disk, owner},
-    manager::payload::UserEngine,
+    manager::{payload::UserEngine, registries},
 };
 
 impl BundledRuntime {
@@ -50,13 +51,15 @@ impl BundledRuntime {
                 self.write_containerd_config(&dir.join("config.toml"), &dir.join("root"))?;
                 // Replaces the machine's file, which is for another daemon.
                 disk::write_text(&dir.join("nerdctl.toml"), "")?;
+                let certificates = certificates(&self.options.network.http.ca_certificates)?;
+                registries::place_in(&dir.join("registries"), &self.options.registries, &certificates)?;
                 network::write_default(&paths.networks)?;
                 disk::remove(&paths.docker)?;
                 disk::write_program(&paths.nerdctl, self.wrapper(rootless)?.as_bytes())?;
             }
             UserEngine::Docker => {
                 self.write_containerd_config(&self.docker_file("containerd.toml"), &self.docker_file("root"))?;
-                disk::write_json(&self.docker_file("daemon.json"), &dockerd::daemon_json(self, bridge))?;
+                disk::write_json(&self.docker_file("daemon.json"), &dockerd::daemon_json(self, bridge)?)?;
                 disk::remove(&paths.docker_socket)?;
                 disk::remove(&paths.nerdctl)?;
                 disk::write_program(&paths.docker, self.docker_wrapper()?.as_bytes())?;

@@ -41,6 +41,7 @@ use crate::{
     call::Call,
     error::{Error, Result},
     fetch::{bundle::Bundle, install::Home},
+    manager::registries::RegistryOptions,
 };
 
 crate::fetch::options_with_network! {
@@ -56,6 +57,7 @@ crate::fetch::options_with_network! {
         /// What runs the containers.
         #[serde(deserialize_with = "payload::given")]
         pub engine: Option<UserEngine>,
+        pub registries: RegistryOptions,
     }
 }
 
@@ -114,6 +116,7 @@ pub struct BundledPaths {
 
 impl BundledRuntime {
     pub fn new(options: BundledOptions) -> Result<Self> {
+        options.registries.check("", options.engine.unwrap_or_default())?;
         let dir = match &options.data_dir {
             Some(dir) => dir.clone(),
             None => super::lima::app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("containerd"),

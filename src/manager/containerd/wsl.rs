@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use super::BundledOptions;
 use crate::{
     call::Call,
-    engine::containerd::Api,
+    engine::containerd::{Api, certificates},
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{
@@ -36,7 +36,7 @@ use crate::{
         BEGAN, CONTAINERS, Guest,
         wsl::{Wsl, WslGuest, arguments, text},
     },
-    manager::payload::UserEngine,
+    manager::{payload::UserEngine, registries},
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
     task,
@@ -432,6 +432,8 @@ impl WslRuntime {
             };
             if let Ok(Ok(version)) = answer {
                 tracing::info!(version, distribution = self.distribution, "containerd is up");
+                let certificates = certificates(&self.options.network.http.ca_certificates)?;
+                registries::place(&self.guest, &self.options.registries, &certificates).await?;
                 launched.keep();
                 ready();
                 return Ok(());

@@ -381,7 +381,7 @@ impl LimaRuntime {
             rosetta: options.rosetta.unwrap_or(true),
             ca_certificates: options.network.http.ca_certificates.clone(),
         };
-        Ok(Plan { base, settings, archive })
+        Ok(Plan { base, settings, archive, registries: options.registries.clone() })
     }
 }
 

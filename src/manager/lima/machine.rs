@@ -12,6 +12,7 @@ use super::{
     repair::{State, Step, next_step, state},
 };
 use crate::{
+    engine::containerd::certificates,
     error::{Error, ErrorCode, Result},
     fetch::owner,
     guest::{
@@ -24,7 +25,10 @@ use crate::{
         progress::StartProgress,
         template::{self, VmSettings},
     },
-    manager::payload::{self, Payload, UserEngine, docker::Archive},
+    manager::{
+        payload::{self, Payload, UserEngine, docker::Archive},
+        registries::{self, RegistryOptions},
+    },
     process::{Command, identity::Identity},
     progress::{Phase, RuntimeProgress, Sink},
     task,
@@ -39,6 +43,7 @@ pub struct Plan {
     pub settings: VmSettings,
     /// What the guest gets over SSH; Lima brings containerd itself.
     pub archive: Option<Archive>,
+    pub registries: RegistryOptions,
 }
 
 pub struct Machine {
@@ -457,7 +462,7 @@ impl Machine {
         }
     }
 
-    /// Installs an engine that Lima does not, and ends the other engine if it ran here before.
+    /// Installs an engine that Lima does not, tells the engine of registries, and ends the other engine if it ran here before.
     async fn bring(&self, guest: &SshGuest, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<()> {
         let (ran, socket) = self.ran().await;
         if ran != self.payload.engine {
@@ -477,7 +482,10 @@ impl Machine {
                 payload::docker::unpack(guest, archive).await?;
             }
             let user = self.instance.ssh_config().await?.user;
-            in_time(payload::docker::place(guest, &user)).await?;
+            in_time(payload::docker::place(guest, &user, &plan.registries)).await?;
+        } else {
+            let certificates = certificates(&plan.settings.ca_certificates)?;
+            in_time(registries::place(guest, &plan.registries, &certificates)).await?;
         }
         Ok(())
     }

@@ -19,7 +19,10 @@ use crate::{
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::install::Home,
-    manager::payload::{Payload, UserEngine},
+    manager::{
+        payload::{Payload, UserEngine},
+        registries::RegistryOptions,
+    },
 };
 #[cfg(unix)]
 use crate::{lima::template::VmType, mutex::Mutex};
@@ -52,6 +55,7 @@ crate::fetch::options_with_network! {
         /// What runs containers in the VM.
         #[serde(deserialize_with = "crate::manager::payload::given")]
         pub engine: Option<UserEngine>,
+        pub registries: RegistryOptions,
         /// The engine's socket in the guest, for a template that has it elsewhere.
         pub engine_socket: Option<String>,
     } with image_variant
@@ -108,6 +112,7 @@ impl LimaRuntime {
                 format!("{name:?} is not made of letters and digits, with single '.', '_' or '-' between them");
             return Err(Error::invalid("namespace", problem));
         }
+        options.registries.check("", options.engine.unwrap_or_default())?;
         let home = Home::new(data_dir(&options)?);
         Ok(Self {
             options: Arc::new(options),

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use crate::{
     error::{Error, ErrorCode, Result},
     guest::Guest,
+    manager::registries::RegistryOptions,
     process::Command,
 };
 
@@ -141,23 +142,26 @@ WantedBy=sockets.target
     )
 }
 
-fn daemon_json() -> String {
-    let settings = json!({
+fn daemon_json(registries: &RegistryOptions) -> Result<String> {
+    let mut settings = json!({
         "features": { "containerd-snapshotter": true },
         "live-restore": true,
         "log-driver": "json-file",
         "log-opts": { "max-size": "10m", "max-file": "3" },
     });
-    format!("{settings:#}\n")
+    if let Some(settings) = settings.as_object_mut() {
+        settings.extend(registries.daemon_json()?);
+    }
+    Ok(format!("{settings:#}\n"))
 }
 
 /// Path and text of each file.
-fn files(user: &str) -> [(&'static str, String); 3] {
-    [
-        ("/etc/docker/daemon.json", daemon_json()),
+fn files(user: &str, registries: &RegistryOptions) -> Result<[(&'static str, String); 3]> {
+    Ok([
+        ("/etc/docker/daemon.json", daemon_json(registries)?),
         ("/etc/systemd/system/docker.socket", socket_unit(user)),
         ("/etc/systemd/system/docker.service", SERVICE.to_owned()),
-    ]
+    ])
 }
 
 /// Whether the guest has other programs, not all of them, or none.
@@ -168,8 +172,8 @@ pub async fn is_missing(guest: &impl Guest, archive: &Archive) -> Result<bool> {
 
 /// Has the engine run, by the programs that are there, for the guest's `user`; at once where it does. `ENGINE_UNREACHABLE` with
 /// what the guest said.
-pub async fn place(guest: &impl Guest, user: &str) -> Result<()> {
-    let files = files(user);
+pub async fn place(guest: &impl Guest, user: &str, registries: &RegistryOptions) -> Result<()> {
+    let files = files(user, registries)?;
     let words = ["sh", "-c", PLACE, "sh", MARK, SOCKET].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
@@ -359,7 +363,9 @@ mod tests {
 
     #[test]
     fn a_socket_is_the_guests_users_and_there_before_the_service() {
-        let [(_, settings), (_, socket), (_, service)] = files("lima");
+        let registries = json!({ "mirrors": { "docker.io": ["https://m"] }, "insecure": ["h:5000"] });
+        let registries = serde_json::from_value(registries).unwrap();
+        let [(_, settings), (_, socket), (_, service)] = files("lima", &registries).unwrap();
         assert!(socket.contains("\nSocketUser=lima\n") && socket.contains("\nSocketMode=0660\n"));
         assert!(service.contains("\nRequires=docker.socket\n") && service.contains("docker.socket\n"));
         for line in [
@@ -375,5 +381,9 @@ mod tests {
         let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
         assert_eq!(settings["live-restore"], true);
         assert_eq!(settings["features"]["containerd-snapshotter"], true);
+        assert_eq!(
+            (&settings["registry-mirrors"][0], &settings["insecure-registries"][0]),
+            (&json!("https://m"), &json!("h:5000"))
+        );
     }
 }
