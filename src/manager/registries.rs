@@ -13,7 +13,7 @@ use crate::fetch::disk;
 use crate::{
     error::{Error, Result},
     guest::Guest,
-    manager::payload::UserEngine,
+    manager::payload::engine::UserEngine,
     process::Command,
 };
 

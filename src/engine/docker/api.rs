@@ -19,9 +19,7 @@ use hyper_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    clock::Clock, elsewhere::Elsewhere, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector,
-};
+use super::{beside::Beside, clock::Clock, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector};
 use crate::{
     address::bracketed,
     error::{Error, ErrorCode, Result},
@@ -63,7 +61,7 @@ fn agree(theirs: Option<ApiVersion>, endpoint: &Endpoint) -> Result<ApiVersion> 
 
 /// Cheap to clone: the connections are shared.
 #[derive(Clone)]
-pub(super) struct Api(Arc<Inner>, Option<Arc<Elsewhere>>);
+pub(super) struct Api(Arc<Inner>, Option<Arc<dyn Beside>>);
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,12 +113,12 @@ impl Api {
     }
 
     #[must_use]
-    pub(super) fn with(self, elsewhere: Option<Arc<Elsewhere>>) -> Self {
+    pub(super) fn with(self, elsewhere: Option<Arc<dyn Beside>>) -> Self {
         Self(self.0, elsewhere)
     }
 
     /// What an engine on another machine lacks here.
-    pub(super) fn elsewhere(&self) -> Option<&Elsewhere> {
+    pub(super) fn elsewhere(&self) -> Option<&dyn Beside> {
         self.1.as_deref()
     }
 

@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{api::Api, endpoint::Endpoint, tunnels::Tunnels};
+use async_trait::async_trait;
+
+use super::{api::Api, beside::Beside, endpoint::Endpoint, tunnels::Tunnels};
 use crate::{
     address,
     engine::{
@@ -41,10 +43,11 @@ impl Elsewhere {
         };
         Some(Self { remote_paths, tunnels })
     }
+}
 
-    /// `spec` as the engine is to get it. `INVALID_ARGUMENT` for a path of this computer; `PORT_IN_USE` for a port that a
-    /// program here has.
-    pub(super) async fn there<'a>(&self, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
+#[async_trait]
+impl Beside for Elsewhere {
+    async fn there<'a>(&self, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
         let mut there = Cow::Borrowed(spec);
         if !self.remote_paths {
             check_paths(spec)?;
@@ -57,21 +60,20 @@ impl Elsewhere {
         Ok(there)
     }
 
-    pub(super) async fn created(&self, id: &str, spec: &ContainerSpec) {
+    async fn created(&self, id: &str, spec: &ContainerSpec) {
         if let Some(tunnels) = &self.tunnels {
             tunnels.created(id, &published(spec)).await;
         }
     }
 
-    pub(super) async fn started(&self, id: &str, new: bool) -> Result<()> {
+    async fn started(&self, id: &str, new: bool) -> Result<()> {
         match &self.tunnels {
             Some(tunnels) => tunnels.started(id, new).await,
             None => Ok(()),
         }
     }
 
-    /// Somebody asks about containers: from now on, the ports of those that run are here.
-    pub(super) async fn asked(&self) {
+    async fn asked(&self) {
         if let Some(tunnels) = &self.tunnels {
             tunnels.begin().await;
         }

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod api;
+mod beside;
 mod clock;
 mod containers;
 mod context;
@@ -220,7 +221,7 @@ impl DockerEngine {
                 let around = search::Surroundings::of_process();
                 let api = search::find(search::candidates(host.as_deref(), &around)?).await?;
                 let elsewhere = found.elsewhere(&api, &self.app, *remote_paths);
-                api.with(elsewhere)
+                api.with(elsewhere.map(|e| e as Arc<dyn beside::Beside>))
             }
         };
         tracing::debug!(endpoint = %api.endpoint(), version = ?api.version(), "found the engine");

@@ -9,7 +9,7 @@ use std::{fs, net::Ipv4Addr, path::Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::network::used;
+use super::network::{is_idle, used};
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::disk,
@@ -152,11 +152,6 @@ fn name_for(record: &Path) -> String {
 /// Of a network of Docker's with that id.
 pub(super) fn of_network(id: &str) -> Option<String> {
     id.get(..12).map(|id| format!("br-{id}"))
-}
-
-pub(super) fn is_idle(name: &str) -> bool {
-    let ports = Path::new("/sys/class/net").join(name).join("brif");
-    ports.is_dir() && disk::entries(&ports).is_empty()
 }
 
 pub(super) async fn delete(name: &str) {

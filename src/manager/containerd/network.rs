@@ -68,9 +68,14 @@ pub(super) fn used(routes: &str) -> Vec<(u32, u32)> {
     routes.lines().skip(1).filter_map(line).collect()
 }
 
+pub(super) fn is_idle(name: &str) -> bool {
+    let ports = Path::new("/sys/class/net").join(name).join("brif");
+    ports.is_dir() && disk::entries(&ports).is_empty()
+}
+
 /// The bridges of our networks that exist and that nothing is attached to.
 pub(super) fn idle_bridges(networks: &Path) -> Vec<String> {
-    bridges(networks).into_iter().filter(|name| super::bridge::is_idle(name)).collect()
+    bridges(networks).into_iter().filter(|name| is_idle(name)).collect()
 }
 
 /// The bridges in the configurations below `networks` whose names we or nerdctl chose. Whoever writes a configuration may

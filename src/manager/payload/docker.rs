@@ -224,7 +224,7 @@ async fn open(path: &Path) -> Result<tokio::fs::File> {
 fn failed(what: &str, stderr: &[u8]) -> Error {
     let said = String::from_utf8_lossy(stderr).trim().to_owned();
     if said.contains("No space left on device") {
-        return super::disk_full(what);
+        return super::disk::disk_full(what);
     }
     Error::new(ErrorCode::EngineUnreachable, what).detail("stderr", said)
 }

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     engine::{
         LabelledMethods, RuntimeType,
@@ -18,21 +16,12 @@ use crate::{
 };
 
 pub mod context;
+mod disk;
 pub mod docker;
+pub mod engine;
 
-/// `UserEngine` of the public API.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UserEngine {
-    #[default]
-    Containerd,
-    Docker,
-}
-
-/// For an option: its absence is the default, `null` is none.
-pub fn given<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<UserEngine>, D::Error> {
-    UserEngine::deserialize(from).map(Some)
-}
+pub use disk::{disk_full, is_full};
+pub use engine::{UserEngine, given};
 
 /// The facts of one engine.
 #[derive(Debug)]
@@ -188,28 +177,6 @@ sync
 timeout 5 fstrim -a || true
 "#;
 
-/// Free blocks, all inodes and free ones, where the engines keep what they have. File systems that make inodes as they go have
-/// none.
-const FREE: [&str; 5] = ["stat", "-f", "-c", "%f %c %d", "/var/lib"];
-
-/// Whether the guest's disk has no room for what an engine writes as it starts.
-pub async fn is_full(guest: &impl Guest) -> bool {
-    let Ok(out) = guest.run(Command::new(FREE).root()).await else { return false };
-    has_no_room(&String::from_utf8_lossy(&out.stdout))
-}
-
-fn has_no_room(said: &str) -> bool {
-    let numbers: Vec<u64> = said.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    // A mebibyte.
-    matches!(numbers[..], [blocks, inodes, free] if blocks < 256 || (inodes > 0 && free == 0))
-}
-
-/// What to do about that: the engine that would remove things does not run.
-pub fn disk_full(what: &str) -> Error {
-    Error::new(ErrorCode::DiskFull, format!("{what}: the VM's disk is full"))
-        .hint("Give it a larger disk with configure(), then restart() it.")
-}
-
 impl Payload {
     /// Whether the engine answers: both what commands need and what the API needs.
     pub async fn probe<G: Guest + Clone>(&self, guest: &G, socket: &str) -> Result<()> {
@@ -291,28 +258,5 @@ impl Payload {
         let text = [BEGAN, CONTAINERS, "state=$1\nshift\n", work].concat();
         let words = ["sh", "-c", &text, "sh", self.state].into_iter();
         Command::new(words.chain(self.daemon.iter().chain(more).copied())).root()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_known_by_what_is_free() {
-        let rows = [
-            ("0 1000 500\n", true),
-            ("255 1000 500", true),
-            ("256 1000 500", false),
-            ("90000 1000 0", true),
-            // btrfs.
-            ("90000 0 0", false),
-            ("", false),
-            ("x", false),
-            ("0 1", false),
-        ];
-        for (said, full) in rows {
-            assert_eq!(has_no_room(said), full, "{said:?}");
-        }
     }
 }
