@@ -50,6 +50,7 @@ import {
   type PruneResult,
   type PullOptions,
   type PullProgress,
+  type RegistryOptions,
   type RuntimeChange,
   type RuntimeDetail,
   type RuntimeDetection,
@@ -220,6 +221,10 @@ const paths: string[] = [
 ]
 const shared: VmMount = { location: '/srv', mountPoint: '/mnt/srv', writable: true }
 const vm: VmResources = { cpus: 2, memory: '2GiB', disk: 2 ** 36, mounts: [shared] }
+const registries: RegistryOptions = {
+  mirrors: { 'docker.io': ['https://mirror.example'] },
+  insecure: ['registry.example:5000'],
+}
 const tuned: LimaRuntimeOptions = {
   ...place,
   instance: 'second',
@@ -230,7 +235,7 @@ const tuned: LimaRuntimeOptions = {
   rosetta: false,
   proxy: 'http://proxy.example:3128',
   caCertificates: ['/etc/ssl/ca.pem'],
-  registries: { mirrors: { 'docker.io': ['https://mirror.example'] }, insecure: ['registry.example:5000'] },
+  registries,
 }
 new LimaRuntimeManager(tuned).on('state', ({ state, reason }) => [state, reason])
 await lima.start(events)
