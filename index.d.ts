@@ -278,9 +278,9 @@ export interface ContainerConfig {
   restart?: 'no' | 'always' | 'on-failure' | 'unless-stopped'
   /**
    * The label `lima-runtime.app` is added; `prune` uses it. Names that engines act on are refused on every engine:
-   * those that begin with `com.docker.`, `containerd.io/`, `io.containerd.`, `io.cri-containerd`, `nerdctl/`,
-   * `lima-runtime.` or `lima-runtime/`. On containerd, an image's own labels of these names do not reach the container;
-   * a process warning says so.
+   * those that begin with `com.docker.`, `desktop.docker.io/`, `containerd.io/`, `io.containerd.`, `io.cri-containerd`,
+   * `io.containers.`, `nerdctl/`, `lima-runtime.` or `lima-runtime/`, and the one that names a systemd unit for podman. On
+   * containerd, an image's own labels of these names do not reach the container; a process warning says so.
    */
   labels?: Record<string, string>
   /**

@@ -9,6 +9,9 @@ const ENGINES_LABELS = [
   'io.cri-containerd.kind',
   'nerdctl/pid-file',
   'com.docker.compose.project',
+  'desktop.docker.io/binds/0/Source',
+  'io.containers.autoupdate',
+  'PODMAN_SYSTEMD_UNIT',
   'lima-runtime.app',
   'lima-runtime/x',
 ]

@@ -245,12 +245,16 @@ pub(super) fn driver(driver: Option<&str>) -> Result<()> {
 
 /// Prefixes of labels that an engine, or a program beside it, acts on: containerd's restart monitor runs what its labels
 /// say, nerdctl's hook writes files, `docker compose down` removes what carries its project. Docker reserves `com.docker.`
-/// (docs/reference/docker.md#reserved-labels), and nerdctl's compose reads the same. The rule is the same for all engines,
+/// (docs/reference/docker.md#reserved-labels), and nerdctl's compose reads the same. podman's auto-update restarts the systemd
+/// unit that a label names. The rule is the same for all engines,
 /// so that a configuration means the same on each.
 const RESERVED_PREFIXES: &[&str] = &[
+    "PODMAN_SYSTEMD_UNIT",
     "com.docker.",
     "containerd.io/",
+    "desktop.docker.io/",
     "io.containerd.",
+    "io.containers.",
     "io.cri-containerd",
     "lima-runtime.",
     "lima-runtime/",
