@@ -1,5 +1,5 @@
 import type * as api from '../index'
-import { apart, inputBytes, invoke, invokeAndWarn, json, type NativeCall, progress, strings } from './call'
+import { execProgram, invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
 import { callSync } from './errors'
 import { type Adapter, type BundledManager, native, resourcesPath } from './native'
 
@@ -73,18 +73,11 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   }
 
   async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
-    return this.#exec('containerd', args, options)
+    return execProgram(this.#native, 'containerd', args, options)
   }
 
   async execDocker(args: string[], options?: api.NerdctlOptions): Promise<string> {
-    return this.#exec('docker', args, options)
-  }
-
-  async #exec(engine: api.UserEngine, args: string[], options: api.NerdctlOptions | undefined): Promise<string> {
-    const [input, rest] = apart('options', options, 'input')
-    return invokeAndWarn(rest, (call) =>
-      this.#native.exec(JSON.stringify(engine), strings('args', args), inputBytes(input), call),
-    )
+    return execProgram(this.#native, 'docker', args, options)
   }
 
   async registerDockerContext(options?: api.DockerContextOptions): Promise<void> {

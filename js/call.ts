@@ -1,7 +1,7 @@
 import { types } from 'node:util'
-import type { CallOptions, Progress, RuntimeProgress } from '../index'
+import type { CallOptions, NerdctlOptions, Progress, RuntimeProgress, UserEngine } from '../index'
 import { fromNative, invalid, RuntimeError } from './errors'
-import { type CancelHandle, native } from './native'
+import { type CancelHandle, type LimaManager, native } from './native'
 import { aborted, onAbort } from './signal'
 
 export interface NativeCall {
@@ -151,6 +151,19 @@ export function optionalString(field: string, value: unknown): string | undefine
 /** A program's standard input. */
 export function inputBytes(input: unknown): Uint8Array | undefined {
   return input === undefined ? undefined : bytes('input', input)
+}
+
+/** Runs a manager's engine's own program. */
+export function execProgram(
+  manager: Pick<LimaManager, 'exec'>,
+  engine: UserEngine,
+  args: string[],
+  options: NerdctlOptions | undefined,
+): Promise<string> {
+  const [input, rest] = apart('options', options, 'input')
+  return invokeAndWarn(rest, (call) =>
+    manager.exec(JSON.stringify(engine), strings('args', args), inputBytes(input), call),
+  )
 }
 
 /** Text or bytes for the native side, which copies them before its method returns. */

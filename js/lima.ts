@@ -1,18 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type * as api from '../index'
-import {
-  apart,
-  callback,
-  dated,
-  inputBytes,
-  invoke,
-  invokeAndWarn,
-  json,
-  type NativeCall,
-  progress,
-  string,
-  strings,
-} from './call'
+import { callback, dated, execProgram, invoke, invokeAndWarn, json, type NativeCall, progress, string } from './call'
 import { callSync } from './errors'
 import { type Adapter, type LimaManager, native, resourcesPath } from './native'
 
@@ -130,18 +118,11 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   async execNerdctl(args: string[], options?: api.NerdctlOptions): Promise<string> {
-    return this.#exec('containerd', args, options)
+    return execProgram(this.#native, 'containerd', args, options)
   }
 
   async execDocker(args: string[], options?: api.NerdctlOptions): Promise<string> {
-    return this.#exec('docker', args, options)
-  }
-
-  async #exec(engine: api.UserEngine, args: string[], options: api.NerdctlOptions | undefined): Promise<string> {
-    const [input, rest] = apart('options', options, 'input')
-    return invokeAndWarn(rest, (call) =>
-      this.#native.exec(JSON.stringify(engine), strings('args', args), inputBytes(input), call),
-    )
+    return execProgram(this.#native, 'docker', args, options)
   }
 
   async registerDockerContext(options?: api.DockerContextOptions): Promise<void> {

@@ -14,7 +14,7 @@ use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
     convert::{Copied, Json, OrThrow, ProgressCallback, text, with_progress},
-    methods::methods,
+    methods::{engine_methods, methods},
     promise::{Promised, promise},
 };
 
@@ -102,25 +102,6 @@ methods! {
             })
         }
 
-        /// The output of the engine's program, read as UTF-8.
-        #[napi(
-            ts_args_type = "engine: string, args: string[], input: Uint8Array | undefined, call: NativeCall",
-            ts_return_type = "Promise<string>"
-        )]
-        pub fn exec<'e>(
-            &self,
-            env: &'e Env,
-            engine: Json<UserEngine>,
-            args: Vec<String>,
-            input: Option<Copied>,
-            call: NativeCall,
-        ) -> Promised<'e> {
-            let runtime = self.runtime.clone();
-            promise(env, async move {
-                runtime.exec(engine.0, &args, input.map(|b| b.0), &call.0).await.map(text)
-            })
-        }
-
         /// The absolute path.
         #[napi(ts_args_type = "path: string, call: NativeCall", ts_return_type = "Promise<string>")]
         pub fn collect_diagnostics<'e>(&self, env: &'e Env, path: String, call: NativeCall) -> Promised<'e> {
@@ -132,27 +113,9 @@ methods! {
         }
 
         #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
-        pub fn register_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextOptions>) -> Promised<'e> {
-            let runtime = self.runtime.clone();
-            promise(env, async move { runtime.register_docker_context(call.1, &call.0).await })
-        }
-
-        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
-        pub fn unregister_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextName>) -> Promised<'e> {
-            let runtime = self.runtime.clone();
-            promise(env, async move { runtime.unregister_docker_context(call.1, &call.0).await })
-        }
-
-        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
         pub fn uninstall<'e>(&self, env: &'e Env, call: NativeCall<UninstallOptions>) -> Promised<'e> {
             let runtime = self.runtime.clone();
             promise(env, async move { runtime.uninstall(call.1, &call.0).await })
-        }
-
-        /// Throws where the VM has another engine.
-        #[napi(ts_args_type = "engine: string")]
-        pub fn must_have(&self, engine: Json<UserEngine>) -> Result<()> {
-            self.runtime.must_have(engine.0).or_throw()
         }
 
         #[napi(ts_return_type = "string")]
@@ -161,3 +124,5 @@ methods! {
         }
     }
 }
+
+engine_methods!(LimaManager);

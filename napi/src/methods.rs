@@ -99,3 +99,47 @@ macro_rules! methods {
     };
 }
 pub(crate) use methods;
+
+/// The methods of a manager's class about the engine that it has.
+macro_rules! engine_methods {
+    ($class:ident) => {
+        #[napi]
+        impl $class {
+            /// The output of the engine's program, read as UTF-8.
+            #[napi(
+                ts_args_type = "engine: string, args: string[], input: Uint8Array | undefined, call: NativeCall",
+                ts_return_type = "Promise<string>"
+            )]
+            pub fn exec<'e>(
+                &self,
+                env: &'e Env,
+                engine: Json<UserEngine>,
+                args: Vec<String>,
+                input: Option<Copied>,
+                call: NativeCall,
+            ) -> Promised<'e> {
+                let runtime = self.runtime.clone();
+                promise(env, async move { runtime.exec(engine.0, &args, input.map(|b| b.0), &call.0).await.map(text) })
+            }
+
+            #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
+            pub fn register_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextOptions>) -> Promised<'e> {
+                let runtime = self.runtime.clone();
+                promise(env, async move { runtime.register_docker_context(call.1, &call.0).await })
+            }
+
+            #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<void>")]
+            pub fn unregister_docker_context<'e>(&self, env: &'e Env, call: NativeCall<ContextName>) -> Promised<'e> {
+                let runtime = self.runtime.clone();
+                promise(env, async move { runtime.unregister_docker_context(call.1, &call.0).await })
+            }
+
+            /// Throws where the manager has another engine.
+            #[napi(ts_args_type = "engine: string")]
+            pub fn must_have(&self, engine: Json<UserEngine>) -> Result<()> {
+                self.runtime.must_have(engine.0).or_throw()
+            }
+        }
+    };
+}
+pub(crate) use engine_methods;
