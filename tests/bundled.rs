@@ -554,33 +554,14 @@ fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {
     if !is_root() {
         return rootless();
     }
-    let Some(user) = user() else {
-        skip_without("ordinary user to run as");
-        return;
-    };
-    let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("test");
-    // By a process of its own: what this one has open for writing, another test's fork holds on to, and it cannot be run.
-    let cp = Command::new("cp").arg("--").args([std::env::current_exe().unwrap(), copy.clone()]).status().unwrap();
-    assert!(cp.success());
-    let tun = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
-    for prepare in ["exec \"$@\"", tun] {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", prepare, "sh", "setpriv"]);
-        command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg("--clear-groups");
-        command
-            .arg(&copy)
-            .args(["--exact", ME, "--nocapture"])
-            .current_dir("/")
-            .env("HOME", &user.home)
-            .env("USER", &user.name);
-        if let Some(nerdctl) = nerdctl_full::real_nerdctl() {
-            let reachable = dir.path().join("nerdctl");
-            std::fs::copy(nerdctl, &reachable).unwrap();
-            command.env("LIMA_RUNTIME_TEST_NERDCTL", reachable);
-        }
-        ordinary::ends_well(command.stdin(Stdio::null()).output().unwrap());
+    for prepare in ["exec \"$@\"", ordinary::WITH_TUN] {
+        ordinary::again(ME, prepare, |dir, command| {
+            if let Some(nerdctl) = nerdctl_full::real_nerdctl() {
+                let reachable = dir.join("nerdctl");
+                std::fs::copy(nerdctl, &reachable).unwrap();
+                command.env("LIMA_RUNTIME_TEST_NERDCTL", reachable);
+            }
+        });
     }
 }
 

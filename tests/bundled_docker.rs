@@ -31,8 +31,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::{
     docker_archive, nerdctl_full, ordinary,
     releases::{self, Releases},
-    skip::{skip_without, skip_without_root},
-    sshd::user,
+    skip::skip_without_root,
 };
 
 /// A mirror with the archives, and a runtime that takes them from there.
@@ -357,23 +356,7 @@ fn as_an_ordinary_user_it_runs_or_says_exactly_what_is_missing() {
     if !is_root() {
         return rootless();
     }
-    let Some(user) = user() else {
-        skip_without("ordinary user to run as");
-        return;
-    };
-    let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("test");
-    // By a process of its own: what this one has open for writing, another test's fork holds on to, and it cannot be run.
-    let cp = Command::new("cp").arg("--").args([std::env::current_exe().unwrap(), copy.clone()]).status().unwrap();
-    assert!(cp.success());
-    let tun = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", tun, "sh", "setpriv"]);
-    command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg("--clear-groups");
-    command.arg(&copy).args(["--exact", ME, "--nocapture"]).current_dir("/");
-    command.env("HOME", &user.home).env("USER", &user.name).env_remove("XDG_RUNTIME_DIR");
-    ordinary::ends_well(command.stdin(Stdio::null()).output().unwrap());
+    ordinary::again(ME, ordinary::WITH_TUN, |_, command| _ = command.env_remove("XDG_RUNTIME_DIR"));
 }
 
 #[tokio::main]

@@ -2,7 +2,8 @@
 
 use std::{
     os::unix::process::CommandExt,
-    process::{Command, Output},
+    path::Path,
+    process::{Command, Output, Stdio},
 };
 
 use super::{skip, skip::skip_without, sshd::user};
@@ -35,6 +36,31 @@ pub fn here(test: &str) -> bool {
     ends_well(out);
     false
 }
+
+/// Runs `test` once more, as the ordinary user with mounts of his own: `prepare` is a line of shell that makes these and ends
+/// in `exec \"$@\"`, `more` may add to the command, whose program lies in the directory.
+pub fn again(test: &str, prepare: &str, more: impl FnOnce(&Path, &mut Command)) {
+    let Some(user) = user() else {
+        skip_without("ordinary user to run as");
+        return;
+    };
+    let dir = tempfile::Builder::new().prefix("lr-").tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("test");
+    // By a process of its own: what this one has open for writing, another test's fork holds on to, and it cannot be run.
+    let cp = Command::new("cp").arg("--").args([std::env::current_exe().unwrap(), copy.clone()]).status().unwrap();
+    assert!(cp.success());
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", prepare, "sh", "setpriv"]);
+    command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg("--clear-groups");
+    command.arg(&copy).args(["--exact", test, "--nocapture"]).current_dir("/");
+    command.env("HOME", &user.home).env("USER", &user.name);
+    more(dir.path(), &mut command);
+    ends_well(command.stdin(Stdio::null()).output().unwrap());
+}
+
+/// A line for [`again`]: `/dev/net/tun` as systemd makes it.
+pub const WITH_TUN: &str = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
 
 /// Of this binary as an ordinary user: what it printed is what this test printed, and its end is this test's.
 pub fn ends_well(out: Output) {

@@ -9,7 +9,7 @@ use std::{fs, net::Ipv4Addr, path::Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::network::{is_idle, used};
+use super::network::{self, is_idle, used};
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::disk,
@@ -189,9 +189,8 @@ fn is_free(second: u8, own: &str) -> bool {
 }
 
 fn is_free_by(routes: &str, second: u8, own: &str) -> bool {
-    let (net, mask) = (u32::from(Ipv4Addr::new(10, second, 0, 0)), 0xffff_0000);
     let theirs: Vec<&str> = routes.lines().filter(|l| l.split_whitespace().next() != Some(own)).collect();
-    used(&theirs.join("\n")).iter().all(|(n, m)| *m == 0 || (n & m & mask) != (net & m & mask))
+    network::is_free(Ipv4Addr::new(10, second, 0, 0), 16, &used(&theirs.join("\n")))
 }
 
 /// Engines like this one that have the same addresses.

@@ -24,7 +24,7 @@ pub(super) fn write_default(networks: &Path) -> Result<()> {
     disk::create_dir(networks)?;
     let used = used(&fs::read_to_string("/proc/net/route").unwrap_or_default());
     let (bridge, first) = default_bridge(networks);
-    let third = (0..=255u8).map(|n| first.wrapping_add(n)).find(|&n| is_free(n, &used)).unwrap_or(first);
+    let third = (0..=255u8).map(|n| first.wrapping_add(n)).find(|&n| is_free(subnet(n), 24, &used)).unwrap_or(first);
     let config = json!({
         "cniVersion": "1.0.0",
         "name": DEFAULT_NETWORK,
@@ -53,8 +53,13 @@ fn default_bridge(networks: &Path) -> (String, u8) {
 /// Not 10.4, from which every nerdctl takes its networks (docs/reference/nerdctl.md#network-ids).
 const SECOND_BYTE: u8 = 5;
 
-fn is_free(third: u8, used: &[(u32, u32)]) -> bool {
-    let (net, mask) = (u32::from(Ipv4Addr::new(10, SECOND_BYTE, third, 0)), 0xffff_ff00);
+fn subnet(third: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, SECOND_BYTE, third, 0)
+}
+
+/// Whether none of the networks `used` has an address in `net` with a mask of `bits`. A default route is no network.
+pub(super) fn is_free(net: Ipv4Addr, bits: u32, used: &[(u32, u32)]) -> bool {
+    let (net, mask) = (u32::from(net), !(u32::MAX >> bits));
     used.iter().all(|(n, m)| *m == 0 || (n & m & mask) != (net & m & mask))
 }
 
@@ -104,8 +109,9 @@ mod tests {
             br1\t0040050A\t00000000\t0001\t0\t0\t0\t00C0FFFF\t0\t0\t0\n";
         let used = used(routes);
         assert_eq!(used.len(), 3);
-        assert!(is_free(6, &used) && !is_free(7, &used) && !is_free(65, &used) && is_free(128, &used));
-        assert!(!is_free(9, &[(u32::from(Ipv4Addr::new(10, 0, 0, 0)), 0xff00_0000)]));
+        let free = |third| is_free(subnet(third), 24, &used);
+        assert!(free(6) && !free(7) && !free(65) && free(128));
+        assert!(!is_free(subnet(9), 24, &[(u32::from(Ipv4Addr::new(10, 0, 0, 0)), 0xff00_0000)]));
     }
 
     #[test]
