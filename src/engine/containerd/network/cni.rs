@@ -193,9 +193,9 @@ mod tests {
             let (done, said) = run(&pid, &began, verb);
             assert!(done && said.starts_with("/proc/") && said.ends_with(&format!(" {}", space.display())), "{said}");
         }
-        // Another has the number by now; nobody has.
+        // Another has the number by now, which began in another tick of the clock; nobody has.
         child.kill().unwrap();
-        let another = (std::process::id().to_string(), began.clone());
+        let another = ("1".to_owned(), began.clone());
         child.wait().unwrap();
         for (pid, began) in [another, (pid, began)] {
             assert_eq!(run(&pid, &began, "ADD"), (false, String::new()));
