@@ -80,11 +80,12 @@ impl Bridge {
         if let Some(before) = &before {
             before.rules("off").await?;
         }
+        let recorded = before.as_ref().map(|b| b.second);
         let count = LAST - FIRST + 1;
         let first = before.map_or(FIRST + digest(record)[4] % count, |b| b.second);
         // In turn from where it was, or anywhere.
         for second in (0..count).map(|n| FIRST + (first - FIRST + n) % count) {
-            if !is_free(second, &name) {
+            if !is_free(second, &name, recorded) {
                 continue;
             }
             let bridge = Self { name: name.clone(), second };
@@ -97,7 +98,7 @@ impl Bridge {
             ip(&["address", "add", &bridge.address(), "dev", &name]).await?.checked("ip")?;
             ip(&["link", "set", &name, "up"]).await?.checked("ip")?;
             // Another one may have taken the same meanwhile: then it is for whose name comes first.
-            if is_free(second, &name) || others(second, &name).iter().all(|other| *other > name) {
+            if is_free(second, &name, recorded) || others(second, &name).iter().all(|other| *other > name) {
                 bridge.rules("on").await?;
                 return Ok(bridge);
             }
@@ -183,13 +184,15 @@ fn routes() -> String {
     fs::read_to_string("/proc/net/route").unwrap_or_default()
 }
 
-/// Whether no other interface has a route into 10.`second`.0.0/16. Docker's own networks there are ours.
-fn is_free(second: u8, own: &str) -> bool {
-    is_free_by(&routes(), second, own)
+/// Whether no other interface has a route into 10.`second`.0.0/16. In the one that was `recorded`, Docker's networks are ours: a
+/// daemon that was killed leaves their bridges.
+fn is_free(second: u8, own: &str, recorded: Option<u8>) -> bool {
+    is_free_by(&routes(), second, own, recorded)
 }
 
-fn is_free_by(routes: &str, second: u8, own: &str) -> bool {
-    let theirs: Vec<&str> = routes.lines().filter(|l| l.split_whitespace().next() != Some(own)).collect();
+fn is_free_by(routes: &str, second: u8, own: &str, recorded: Option<u8>) -> bool {
+    let ours = |name: &str| name == own || (recorded == Some(second) && name.starts_with("br-"));
+    let theirs: Vec<&str> = routes.lines().filter(|l| !l.split_whitespace().next().is_some_and(ours)).collect();
     network::is_free(Ipv4Addr::new(10, second, 0, 0), 16, &used(&theirs.join("\n")))
 }
 
@@ -200,7 +203,7 @@ fn others(second: u8, own: &str) -> Vec<String> {
     let taking = |name: &&str| {
         *name != own && name.starts_with("lrd-") && {
             let line: Vec<&str> = routes.lines().filter(|l| l.split_whitespace().next() == Some(*name)).collect();
-            !is_free_by(&format!("header\n{}", line.join("\n")), second, own)
+            !is_free_by(&format!("header\n{}", line.join("\n")), second, own, None)
         }
     };
     names.filter(taking).map(str::to_owned).collect()
@@ -215,10 +218,12 @@ mod tests {
         let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
             eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             tun0\t0000080A\t00000000\t0001\t0\t0\t0\t0000FEFF\t0\t0\t0\n\
-            lrd-own\t0000070A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        // 10.8.0.0/15 is the tunnel's, 10.7.0.0/24 our own.
-        let free = |second| is_free_by(routes, second, "lrd-own");
+            lrd-own\t0000070A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+            br-0123456789ab\t0001070A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        // 10.8.0.0/15 is the tunnel's, 10.7.0.0/24 our own, 10.7.1.0/24 a network's that a killed daemon left.
+        let free = |second| is_free_by(routes, second, "lrd-own", Some(7));
         assert!(free(7) && !free(8) && !free(9) && free(10));
-        assert!(!is_free_by(routes, 7, "lrd-other"));
+        assert!(!is_free_by(routes, 7, "lrd-own", None) && !is_free_by(routes, 7, "lrd-own", Some(10)));
+        assert!(!is_free_by(routes, 7, "lrd-other", Some(7)));
     }
 }
