@@ -43,6 +43,13 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
             .hint(format!("{LOG_IN} A registry may say the same of an image that does not exist."));
     }
     let error = failed(image, said);
+    // Docker's image store of containerd passes on a token server's words without its status.
+    if has(&["error from registry:"]) {
+        return error.hint(
+            "The registry did not give it. Log in, if it wants that (pass auth, or `docker login`), or wait, if it limits what \
+             it gives.",
+        );
+    }
     if has(&["no such host", "connection refused", "i/o timeout", "network is unreachable", "tls handshake timeout"]) {
         return error.hint("The engine does not reach the registry: look at its network, DNS and proxy settings.");
     }
@@ -90,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// Recorded from dockerd 20.10.24, nerdctl 2.1.6 and 2.3.5 and podman 4.3.1, with a registry and a token server that
+    /// Recorded from dockerd 20.10.24 and 29, nerdctl 2.1.6 and 2.3.5 and podman 4.3.1, with a registry and a token server that
     /// gave the answers of ghcr.io, Docker Hub, GitLab and Google.
     #[test]
     fn a_registrys_words_mean_the_same_from_every_engine() {
@@ -147,6 +154,7 @@ mod tests {
                 EngineError,
             ),
             (&of_token("429 Too Many Requests"), EngineError),
+            ("error from registry: slow down", EngineError),
             ("manifest unknown", ImageNotFound),
             ("Head \"http://r:5/v2/x/a/manifests/1\": name unknown", ImageNotFound),
             ("manifest for r:5/x/a:1 not found: manifest unknown: manifest unknown", ImageNotFound),
@@ -166,7 +174,7 @@ mod tests {
             assert!(e.message().contains(said), "{}", e.message());
             assert_eq!(
                 e.hint_text().is_some_and(|h| h.contains("or wait")),
-                said.contains("429") || said.contains("toomany"),
+                ["429", "toomany", "slow down"].iter().any(|words| said.contains(words)),
                 "{said}"
             );
         }

@@ -108,6 +108,10 @@ impl Restricted {
         if SPECIAL_NETWORK_NAMES.contains(&word) {
             return Err(refused("is no network of containers alone"));
         }
+        // nerdctl makes its default network with the first container.
+        if word == BRIDGE && !all.iter().any(|n| n.is_default) {
+            return Ok(word.to_owned());
+        }
         let network = Self::network_called(all, word)?;
         if network.driver != BRIDGE || SPECIAL_NETWORK_NAMES.contains(&network.name.as_str()) {
             return Err(refused("reaches more than containers"));
@@ -378,5 +382,31 @@ impl EventFilter {
             self.networks.retain(|n| !meant(n));
         }
         own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str, is_default: bool) -> NetworkInfo {
+        NetworkInfo {
+            id: format!("id of {name}"),
+            name: name.to_owned(),
+            driver: BRIDGE.to_owned(),
+            containers: Vec::new(),
+            labels: Labels::default(),
+            is_default,
+        }
+    }
+
+    #[test]
+    fn the_default_network_can_be_joined_before_the_engine_has_made_it() {
+        let join = |all: &[NetworkInfo], word: &str| Restricted::joinable(all, "networks[0]", word);
+        assert_eq!(join(&[], BRIDGE).unwrap(), BRIDGE);
+        assert_eq!(join(&[network("bridge", true)], BRIDGE).unwrap(), "id of bridge");
+        // Podman's has another name: `bridge` would be somebody's network there, of which nothing is known here.
+        assert_eq!(join(&[network("podman", true)], BRIDGE).unwrap_err().code(), ErrorCode::NetworkNotFound);
+        assert_eq!(join(&[], "other").unwrap_err().code(), ErrorCode::NetworkNotFound);
     }
 }
