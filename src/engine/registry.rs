@@ -46,8 +46,8 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     // Docker's image store of containerd passes on a token server's words without its status.
     if has(&["error from registry:"]) {
         return error.hint(
-            "The registry did not give it. Log in, if it wants that (pass auth, or `docker login`), or wait, if it limits what \
-             it gives.",
+            "The registry did not give it. Log in (pass auth, or `docker login`) if it wants that, or wait if it limits what it \
+             gives.",
         );
     }
     if has(&["no such host", "connection refused", "i/o timeout", "network is unreachable", "tls handshake timeout"]) {
