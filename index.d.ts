@@ -239,7 +239,8 @@ export interface ContainerConfig {
   env?: Record<string, string>
   /**
    * Container port to host port: `{ '80': '8080', '53/udp': '127.0.0.1:5353' }`. Ports are 1 to 65535, TCP unless
-   * `/udp` is written. Without an address: 127.0.0.1 on Lima and the bundled containerd, all addresses on Docker.
+   * `/udp` is written. Host port `'0'` (`'127.0.0.1:0'`) is the engine's choice, which `inspectContainer` tells. Without an
+   * address: 127.0.0.1 on Lima and the bundled containerd, all addresses on Docker.
    */
   ports?: Record<string, string>
   /** Directories, files and volumes to mount. */
@@ -273,6 +274,11 @@ export interface ContainerConfig {
     retries: number
     /** Milliseconds after the start in which failures do not count, from 0 to a day. Default: 0. */
     startPeriod?: number
+    /**
+     * Milliseconds between two checks of the start period, from 1 to a day. Default: `interval`, or the engine's own. Docker has
+     * it from Engine 25 on; an older one is `INVALID_ARGUMENT`.
+     */
+    startInterval?: number
   }
   /** What the engine does when the container ends. Default: `'no'`. */
   restart?: 'no' | 'always' | 'on-failure' | 'unless-stopped'
@@ -290,6 +296,178 @@ export interface ContainerConfig {
   platform?: string
   /** For the pull of an image that is absent, as in {@link PullOptions}. Default: `'user'`. */
   credentials?: 'user' | 'none'
+
+  // ---- The process --------------------------------------------------------------------------------------------------
+
+  /**
+   * The program that `command` is given to, with its first arguments; then the image's own command counts for nothing. `[]` takes
+   * the image's own entrypoint away, and needs a `command`. Default: the image's own.
+   */
+  entrypoint?: string[]
+  /** `'1000'`, `'1000:1000'`, `'www-data'`. Default: the image's own. */
+  user?: string
+  /** An absolute path in the container, made when absent. Default: the image's own. */
+  workdir?: string
+  /** At most 63 letters, digits, `-` and `.`. Default: the beginning of the id. */
+  hostname?: string
+  /** As `hostname`. */
+  domainname?: string
+  /** Gives the process a terminal; its standard error is then part of its standard output. Default: false. */
+  tty?: boolean
+  /**
+   * Keeps the process's standard input open. containerd does so only together with `tty` (else `INVALID_ARGUMENT`). Default:
+   * false.
+   */
+  stdin?: boolean
+  /** Whether a small init is process 1, which passes signals on and reaps. Default: the engine's own, mostly false. */
+  init?: boolean
+  /**
+   * Removes the container at its end, with its anonymous volumes. Not together with `restart`. On containerd the removal is ours:
+   * it comes while a process of the application lives, or when the next one connects. Default: false.
+   */
+  autoRemove?: boolean
+  /** The signal that `stopContainer` sends: `'SIGQUIT'`, `'SIGRTMIN+3'`, `'3'`. Default: the image's own, or SIGTERM. */
+  stopSignal?: string
+  /** Seconds between that signal and the kill, 0 to 86400. Default: 10. */
+  stopTimeout?: number
+  /** What the container may use. Default: no limits. */
+  resources?: ContainerResources
+
+  // ---- Its files ----------------------------------------------------------------------------------------------------
+
+  /** Memory as directories, by their absolute paths in the container; always `noexec,nosuid,nodev`. */
+  tmpfs?: Record<
+    string,
+    {
+      /** As `resources.memory`, at least 1. Default: half of the machine's memory. */
+      size?: number | string
+      /** Permissions: `0o1777`, the default, up to `0o7777`. */
+      mode?: number
+    }
+  >
+  /** What is mounted, beside `volumes`, with more to choose. One place in the container is mounted once. */
+  mounts?: {
+    type: 'bind' | 'volume' | 'tmpfs'
+    /**
+     * Of `bind`: an absolute path on the host, which has to exist; Docker's socket is as in `volumes`. Of `volume`: its name, made
+     * when absent; without one it is a new anonymous one. `tmpfs` has none.
+     */
+    source?: string
+    /** An absolute path in the container. */
+    target: string
+    /** Default: false. */
+    readOnly?: boolean
+    /** Of a named volume: the directory in it that is mounted, which has to exist. Docker Engine 26 and later. */
+    subpath?: string
+    /** Of `bind`: `'private'`, `'rprivate'`, `'shared'`, `'rshared'`, `'slave'` or `'rslave'`. Default: the engine's own. */
+    propagation?: string
+  }[]
+  /** Lets nothing be written outside of mounts. Default: false. */
+  readOnlyRootfs?: boolean
+
+  // ---- Its powers ---------------------------------------------------------------------------------------------------
+
+  /** Gives all powers over the engine's machine. Default: false. */
+  privileged?: boolean
+  /** Capabilities, with or without `CAP_`: `'NET_ADMIN'`, `'ALL'`. */
+  capAdd?: string[]
+  /** The same, taken away; before those that are added. */
+  capDrop?: string[]
+  /**
+   * `no-new-privileges`, `systempaths=unconfined`, `seccomp=unconfined`, `apparmor=<profile>`; on Docker alone also
+   * `seccomp=<the profile's JSON>` and `label=<SELinux label>`.
+   */
+  securityOpt?: string[]
+  /** More groups of the process: names or numbers. */
+  groupAdd?: string[]
+  /** Devices of the engine's machine: `'/dev/fuse'`, `'/dev/sda:/dev/xvda:r'`. */
+  devices?: string[]
+  /** GPUs by NVIDIA's or another vendor's toolkit: all, a number of them (1 to 64), or their ids. */
+  gpus?: 'all' | number | string[]
+  /** Limits of setrlimit(2) by their names (`nofile`, `nproc`, `core`, …). A number is both limits; -1 is none. */
+  ulimits?: Record<string, number | { soft: number; hard: number }>
+  /** Kernel parameters of the container's own namespaces: `{ 'net.core.somaxconn': '1024' }`. */
+  sysctls?: Record<string, string>
+
+  // ---- Its network --------------------------------------------------------------------------------------------------
+
+  /** Lines of its `/etc/hosts`: name to address, or to `'host-gateway'`, an address of the engine's machine. */
+  extraHosts?: Record<string, string>
+  /** Addresses of its name servers. Default: the engine's own. */
+  dns?: string[]
+  /** Domains in which names are looked up. */
+  dnsSearch?: string[]
+  /** Options of resolv.conf(5): `'ndots:2'`. */
+  dnsOptions?: string[]
+  /**
+   * No network, the engine's machine's own, or that of another container, by id or name. Not together with `networks` and
+   * `ports`; in another container's network neither with names and name servers of its own.
+   */
+  networkMode?: 'none' | 'host' | `container:${string}`
+  /** By networks, as `networks` names them. */
+  networkOptions?: Record<
+    string,
+    {
+      /** Other names by which the containers of the network find this one; on containerd in all its networks. */
+      aliases?: string[]
+      /** Addresses of its own, of a network with a subnet; on containerd only of a container in one network. */
+      ipv4?: string
+      ipv6?: string
+      /** `'02:42:ac:11:00:02'` */
+      mac?: string
+    }
+  >
+
+  // ---- The engine's part --------------------------------------------------------------------------------------------
+
+  /**
+   * Where its output goes. Default: the engine's own, mostly `json-file`. `getContainerLogs` of a driver that keeps nothing is
+   * `INVALID_STATE`. containerd has `json-file`, `journald`, `fluentd` and `syslog`.
+   */
+  logging?: { driver: string; options?: Record<string, string> }
+  /** The name of another OCI runtime of the engine: `'runsc'`. */
+  runtime?: string
+  /** Processes seen from: `'host'`, or `'container:<id>'`. Default: its own. */
+  pidMode?: string
+  /**
+   * Shared memory: `'private'`, `'shareable'`, `'host'`, `'container:<id>'`; on Docker also `'none'`. containerd shares another
+   * container's from nerdctl 2.3.5 on. Default: its own.
+   */
+  ipcMode?: string
+  /**
+   * Annotations of its OCI configuration, for the runtime. Names that engines act on are refused, as in `labels`. Docker Engine 24
+   * and later.
+   */
+  annotations?: Record<string, string>
+}
+
+/** What a container may use. */
+export interface ContainerResources {
+  /** How many CPUs' time: 0.01 to as many as the engine's machine has. */
+  cpus?: number
+  /** Its weight beside others when there is not enough, 2 to 262144. Default: 1024. */
+  cpuShares?: number
+  /** On which CPUs it runs: `'0-3,5'`. */
+  cpuset?: string
+  /** `'512MiB'` (`KiB`, `MiB`, `GiB`, `TiB`, of 1024; a fraction is allowed), or bytes; at least 6 MiB. */
+  memory?: number | string
+  /** Memory and swap together, at least `memory`, which it needs; -1 is no limit. Default: twice `memory`. */
+  memorySwap?: number | string
+  /** What it is pressed down to when memory is short: at least 6 MiB, at most `memory`. */
+  memoryReservation?: number | string
+  /** How many processes and threads, 1 to 4194304; -1 is no limit. */
+  pids?: number
+  /** The size of `/dev/shm`, at least 4 KiB. Default: 64 MiB. */
+  shmSize?: number | string
+  /** How soon it is killed when the machine's memory ends, -1000 (never) to 1000; without root from 100 on. Default: 0. */
+  oomScoreAdj?: number
+}
+
+/** What {@link ContainerAdapter.updateContainer} changes. */
+export interface ContainerUpdate {
+  /** Without `shmSize` and `oomScoreAdj`. What is not given stays. */
+  resources?: ContainerResources
+  restart?: 'no' | 'always' | 'on-failure' | 'unless-stopped'
 }
 
 /** A container at the time of the call. */
@@ -755,14 +933,51 @@ export declare abstract class ContainerAdapter {
    * engine's default one, and volumes of the `local` driver only (`PERMISSION_DENIED`). `prune` removes only what has
    * the label, and dangling images on an engine that {@link isPrivate}.
    *
+   * Its containers get no powers over the engine's machine (`PERMISSION_DENIED`): `privileged`, `devices`, `gpus`, `capAdd`,
+   * `securityOpt`, `runtime`, `sysctls`, `logging`, `annotations`, a negative `oomScoreAdj`, the propagation of a mount, the
+   * namespaces of the machine or of another container.
+   *
    * It does not restrict paths of this computer, ports, programs in containers, or images.
    *
-   * @param options `foreign`: also reaches what is not the application's; all else holds. Default: false.
+   * @param options `foreign`: also reaches what is not the application's; all else holds. `powers`: its containers may have the
+   * powers above; another container's namespaces are still the application's own. Default: both false.
    */
-  restricted(options?: { foreign?: boolean }): ContainerAdapter
+  restricted(options?: { foreign?: boolean; powers?: boolean }): ContainerAdapter
 
   /** Whether only this application uses the engine: a VM or a containerd of its own, never the user's Docker. */
   isPrivate(options?: CallOptions): Promise<boolean>
+
+  /**
+   * As `startContainer`, without the start: pulls the image when absent and makes the container. Start it with
+   * `startContainer(id)`.
+   *
+   * @returns The full id.
+   * @throws As `startContainer`
+   */
+  createContainer(config: ContainerConfig, options?: CallOptions): Promise<string>
+
+  /**
+   * With an id or a name, starts a container that is there; one that runs stays as it is. Else as
+   * {@link IContainerRuntime.startContainer}.
+   *
+   * @returns The full id.
+   * @throws `CONTAINER_NOT_FOUND`, `PORT_IN_USE`, `INVALID_STATE` for a paused one
+   * @example
+   * ```ts
+   * const id = await runtime.createContainer({ name: 'job', image: 'busybox', ports: { '80': '0' } })
+   * await runtime.startContainer(id)
+   * const [{ hostPort }] = (await runtime.inspectContainer(id)).ports
+   * ```
+   */
+  startContainer(configOrId: ContainerConfig | string, options?: CallOptions): Promise<string>
+
+  /**
+   * Changes limits and the restart policy of a container that is there; limits of a running one at once.
+   *
+   * @throws `CONTAINER_NOT_FOUND`; `INVALID_ARGUMENT` for a limit that cannot be, `INVALID_STATE` for a restart policy of one with
+   * `autoRemove`
+   */
+  updateContainer(id: string, changes: ContainerUpdate, options?: CallOptions): Promise<void>
 
   /** Like {@link IContainerRuntime.getContainerLogs}, as a full `Readable`. */
   getContainerLogs(id: string, options?: LogOptions): Promise<Readable>

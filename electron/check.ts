@@ -87,6 +87,17 @@ export const optional =
     if (value !== undefined) check(path, value)
   }
 
+/** One of two kinds; the error is the second one's. */
+export const either =
+  (first: Check, second: Check): Check =>
+  (path, value) => {
+    try {
+      first(path, value)
+    } catch {
+      second(path, value)
+    }
+  }
+
 export const oneOf =
   (...allowed: string[]): Check =>
   (path, value) => {

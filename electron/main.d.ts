@@ -93,6 +93,14 @@ export interface Allow {
   hostPath?(request: { path: string; readOnly: boolean; config: ContainerConfig; event: IpcEvent }): Word
 
   /**
+   * Whether a container may have powers beyond itself: `privileged devices gpus capAdd securityOpt runtime sysctls logging
+   * annotations`, a `networkMode`, `pidMode` or `ipcMode` of the machine's or of another container (of the app's own), a negative
+   * `resources.oomScoreAdj`, `mounts` with a propagation. `powers` names those of `config`. The worst: the container is root on
+   * the engine's machine.
+   */
+  powers?(request: { powers: (keyof ContainerConfig)[]; config: ContainerConfig; event: IpcEvent }): Word
+
+  /**
    * Whether a program may run in a container, given by its full id and its name. The worst: it runs as any user there,
    * with the container's mounts and secrets.
    */

@@ -14,6 +14,8 @@ export interface Context {
   events: EventEmitter
   /** The engine as far as this window reaches it. */
   runtime: runtime.ContainerAdapter
+  /** The same, whose containers may have powers over the engine's machine. */
+  powerful(): runtime.ContainerAdapter
   allow: Allow
   event: IpcEvent
   redactor: Redactor
@@ -56,8 +58,15 @@ const OWN: Record<string, Run> = {
   'runtime.isAvailable': (c, o) => c.manager.getRuntime().isAvailable(withSignal(c, o)),
   'runtime.on': (c, event) => managerEvents(c, event),
 
-  'container.start': async (c, wanted, o) =>
-    c.runtime.startContainer(await permittedConfig(c, wanted, withSignal(c, o)), withSignal(c, o)),
+  'container.create': async (c, wanted, o) => {
+    const config = await permittedConfig(c, wanted, withSignal(c, o))
+    return (await reaching(c, config)).createContainer(config, withSignal(c, o))
+  },
+  'container.start': async (c, wanted, o) => {
+    if (typeof wanted === 'string') return c.runtime.startContainer(wanted, withSignal(c, o))
+    const config = await permittedConfig(c, wanted, withSignal(c, o))
+    return (await reaching(c, config)).startContainer(config, withSignal(c, o))
+  },
   'container.details': async (c, id, o) =>
     c.redactor.container(await c.runtime.getContainerDetails(id, withSignal(c, o))),
   'container.exec': async (c, word, argv, o) => {
@@ -155,6 +164,34 @@ async function startRuntime(
   }
 }
 
+/** What gives a container powers beyond itself; the core refuses it without the app's word. */
+const POWERS: Partial<Record<keyof runtime.ContainerConfig, (config: runtime.ContainerConfig) => boolean>> = {
+  privileged: (c) => c.privileged === true,
+  devices: (c) => (c.devices ?? []).length > 0,
+  gpus: (c) => c.gpus !== undefined,
+  capAdd: (c) => (c.capAdd ?? []).length > 0,
+  securityOpt: (c) => (c.securityOpt ?? []).length > 0,
+  runtime: (c) => c.runtime !== undefined,
+  sysctls: (c) => Object.keys(c.sysctls ?? {}).length > 0,
+  logging: (c) => c.logging !== undefined,
+  annotations: (c) => Object.keys(c.annotations ?? {}).length > 0,
+  networkMode: (c) => c.networkMode !== undefined && c.networkMode !== 'none',
+  pidMode: (c) => c.pidMode !== undefined,
+  ipcMode: (c) => !['none', 'private', 'shareable', undefined].includes(c.ipcMode),
+  resources: (c) => (c.resources?.oomScoreAdj ?? 0) < 0,
+  mounts: (c) => (c.mounts ?? []).some(({ propagation }) => propagation !== undefined),
+}
+
+/** The engine as far as this container may reach it. */
+async function reaching(c: Context, config: runtime.ContainerConfig): Promise<runtime.ContainerAdapter> {
+  const all = Object.entries(POWERS) as [keyof runtime.ContainerConfig, (config: runtime.ContainerConfig) => boolean][]
+  const powers = all.filter(([, has]) => has(config)).map(([field]) => field)
+  const [first] = powers
+  if (first === undefined) return c.runtime
+  await requirePermission(c, 'powers', { powers, config }, 'give a container these powers', first)
+  return c.powerful()
+}
+
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 
 /** The configuration as a window may have it, with the real paths that the app was asked about. */
@@ -166,17 +203,25 @@ async function permittedConfig(
   const config: runtime.ContainerConfig = { ...wanted, credentials: 'none' }
   await checkImage(c, 'start', config.image)
   if (wanted.ports) config.ports = await permittedPorts(c, config, wanted.ports)
-  const volumes = wanted.volumes ?? []
-  const field = (i: number) => `volumes[${i}].host`
-  const paths = [...volumes.entries()].filter(([, { host }]) => !VOLUME_NAME.test(host))
-  for (const [i, volume] of paths) {
-    const host = c.allow.hostPath && (await realPath(field(i), volume.host))
-    if (host === undefined) throw denied('mount this path', 'hostPath', field(i))
-    volumes[i] = { ...volume, host }
+  const [volumes, mounts] = [wanted.volumes ?? [], wanted.mounts ?? []]
+  const paths: { field: string; path: string; readOnly: boolean }[] = []
+  const real = async (field: string, path: string, readOnly = false) => {
+    const found = c.allow.hostPath && (await realPath(field, path))
+    if (found === undefined) throw denied('mount this path', 'hostPath', field)
+    paths.push({ field, path: found, readOnly })
+    return found
   }
-  for (const [i] of paths) {
-    const { host: path, readOnly = false } = volumes[i] as (typeof volumes)[0]
-    await requirePermission(c, 'hostPath', { path, readOnly, config }, 'mount this path', field(i))
+  for (const [i, volume] of volumes.entries()) {
+    if (VOLUME_NAME.test(volume.host)) continue
+    volumes[i] = { ...volume, host: await real(`volumes[${i}].host`, volume.host, volume.readOnly) }
+  }
+  for (const [i, mount] of mounts.entries()) {
+    // Whatever its type says: the core refuses a path that is none of a bind.
+    if (mount.source === undefined || (mount.type !== 'bind' && VOLUME_NAME.test(mount.source))) continue
+    mounts[i] = { ...mount, source: await real(`mounts[${i}].source`, mount.source, mount.readOnly) }
+  }
+  for (const { field, ...request } of paths) {
+    await requirePermission(c, 'hostPath', { ...request, config }, 'mount this path', field)
   }
   // An image that is there needs no pull.
   if (c.allow.credentials && (config.platform || !(await c.runtime.imageExists(config.image, o)))) {

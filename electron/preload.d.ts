@@ -27,6 +27,7 @@ import type {
   ContainerDetails,
   ContainerInfo,
   ContainerStats,
+  ContainerUpdate,
   DiskUsage,
   ImageInfo,
   ManagerStatus,
@@ -111,12 +112,16 @@ export interface RuntimeApi {
   }
   container: {
     /**
-     * Host paths in `volumes` need the app's permission (`allow.hostPath`), as do ports on addresses other than
+     * Host paths in `volumes` and `mounts` need the app's permission (`allow.hostPath`), as do ports on addresses other than
      * loopback (`allow.publish`); a port without an address is published on 127.0.0.1. Networks are the app's own
      * bridges and the engine's default one. A missing image is pulled without this user's credentials, unless the app
-     * allows them (`allow.credentials`).
+     * allows them (`allow.credentials`). Powers beyond the container need `allow.powers`. With an id, it starts one that is
+     * there.
      */
-    start(config: ContainerConfig, options?: ApiCall): Promise<string>
+    start(configOrId: ContainerConfig | string, options?: ApiCall): Promise<string>
+    /** Makes a container as `start` does, and does not start it. */
+    create(config: ContainerConfig, options?: ApiCall): Promise<string>
+    update(id: string, changes: ContainerUpdate, options?: ApiCall): Promise<void>
     stop(id: string, timeout?: number, options?: ApiCall): Promise<void>
     restart(id: string, timeout?: number, options?: ApiCall): Promise<void>
     remove(id: string, force?: boolean, options?: ApiCall): Promise<void>

@@ -38,7 +38,7 @@ const OPTIONS = only({
   allow: optional(
     shape({
       ...{ sender: asked, hostPath: asked, exec: asked, publish: asked, credentials: asked, download: asked },
-      ...{ useImage: asked, images: asked, foreign: asked, diagnostics: asked },
+      ...{ useImage: asked, images: asked, foreign: asked, diagnostics: asked, powers: asked },
     } satisfies Record<keyof api.Allow, Check>),
   ),
 })
@@ -153,10 +153,14 @@ export function registerRuntimeIpc(
     const progress = (value: unknown) => send({ value })
     const context = { manager, events, allow, event, redactor, signal, progress }
     // These methods need no engine, and there may be none yet.
-    if (group === 'runtime') return { ...context, runtime: undefined as unknown as runtime.ContainerAdapter }
+    if (group === 'runtime') {
+      const runtime = undefined as unknown as runtime.ContainerAdapter
+      return { ...context, runtime, powerful: () => runtime }
+    }
     const engine = manager.getRuntime()
     const foreign = group !== 'image' && (await isAllowed(context, 'foreign', { method: name }))
-    return { ...context, runtime: engine.restricted({ foreign }) }
+    const powerful = () => engine.restricted({ foreign, powers: true })
+    return { ...context, runtime: engine.restricted({ foreign }), powerful }
   }
 
   /** `work` gets the redactor once it is known what the window may be told. */

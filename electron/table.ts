@@ -1,5 +1,18 @@
 import type * as runtime from 'lima-runtime'
-import { type Check, flag, list, milliseconds, number, oneOf, optional, options, record, shape, string } from './check'
+import {
+  type Check,
+  either,
+  flag,
+  list,
+  milliseconds,
+  number,
+  oneOf,
+  optional,
+  options,
+  record,
+  shape,
+  string,
+} from './check'
 import type { RuntimeApi } from './preload'
 
 /** One method of the page: its channel is `lima-runtime:<group>.<method>`. */
@@ -36,18 +49,49 @@ const command = (method: keyof runtime.ContainerAdapter, args: Record<string, Ch
   outlivesPage: true,
 })
 
+const texts = optional(list(string))
+const pairs = optional(record(string))
+const size = optional(either(string, number))
+const amount = optional(number)
+const resources = optional(
+  shape({
+    ...{ cpus: amount, cpuShares: amount, cpuset: text, memory: size, memorySwap: size, memoryReservation: size },
+    ...{ pids: amount, shmSize: size, oomScoreAdj: amount },
+  }),
+)
+const restart = optional(oneOf('no', 'always', 'on-failure', 'unless-stopped'))
+
 const config = options({
-  ...{ name: string, image: string, env: optional(record(string)), ports: optional(record(string)) },
+  ...{ name: string, image: string, env: pairs, ports: pairs },
   volumes: optional(list(shape({ host: string, container: string, readOnly: optionalFlag }))),
   networks: optional(list(string)),
   command: optional(list(string)),
   healthcheck: optional(
-    shape({ test: list(string), interval: number, timeout: number, retries: number, startPeriod: optional(number) }),
+    shape({
+      ...{ test: list(string), interval: number, timeout: number, retries: number },
+      ...{ startPeriod: amount, startInterval: amount },
+    }),
   ),
-  restart: optional(oneOf('no', 'always', 'on-failure', 'unless-stopped')),
-  labels: optional(record(string)),
-  platform: text,
-})
+  ...{ restart, labels: pairs, platform: text, resources },
+  ...{ entrypoint: texts, user: text, workdir: text, hostname: text, domainname: text, tty: optionalFlag },
+  ...{ stdin: optionalFlag, init: optionalFlag, autoRemove: optionalFlag, stopSignal: text, stopTimeout: amount },
+  tmpfs: optional(record(shape({ size, mode: amount }))),
+  mounts: optional(
+    list(
+      shape({
+        ...{ type: oneOf('bind', 'volume', 'tmpfs'), source: text, target: string, readOnly: optionalFlag },
+        ...{ subpath: text, propagation: text },
+      }),
+    ),
+  ),
+  ...{ readOnlyRootfs: optionalFlag, privileged: optionalFlag, capAdd: texts, capDrop: texts, securityOpt: texts },
+  ...{ groupAdd: texts, devices: texts, gpus: optional(either(either(string, number), list(string))) },
+  ulimits: optional(record(either(number, shape({ soft: number, hard: number })))),
+  ...{ sysctls: pairs, extraHosts: pairs, dns: texts, dnsSearch: texts, dnsOptions: texts, networkMode: text },
+  networkOptions: optional(record(shape({ aliases: texts, ipv4: text, ipv6: text, mac: text }))),
+  logging: optional(shape({ driver: string, options: pairs })),
+  ...{ runtime: text, pidMode: text, ipcMode: text, annotations: pairs },
+} satisfies Record<Exclude<keyof runtime.ContainerConfig, 'credentials'>, Check>)
 
 /** The methods a window may call: the page's functions, the channels and their checks are made of this table. */
 export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row } } = {
@@ -64,7 +108,9 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     on: { args: { event: oneOf('state', 'progress', 'runtime-changed') }, watched: true },
   },
   container: {
-    start: { args: { config, ...plain }, outlivesPage: true },
+    create: { args: { config, ...plain }, outlivesPage: true },
+    start: { args: { configOrId: either(string, config), ...plain }, outlivesPage: true },
+    update: command('updateContainer', { id: string, changes: options({ resources, restart }) }),
     stop: command('stopContainer', { id: string, timeout: optional(number) }),
     restart: command('restartContainer', { id: string, timeout: optional(number) }),
     remove: command('removeContainer', { id: string, force: optionalFlag }),

@@ -35,7 +35,7 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return JSON.parse(this.#native.runtimeType())
   }
 
-  restricted(options?: { foreign?: boolean }): api.ContainerAdapter {
+  restricted(options?: { foreign?: boolean; powers?: boolean }): api.ContainerAdapter {
     return new Restricted(() => this.#native.restricted(json('options', options)))
   }
 
@@ -57,8 +57,22 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     )
   }
 
-  async startContainer(config: api.ContainerConfig, options?: Call): Promise<string> {
-    return invokeAndWarn(options, (call) => this.#native.startContainer(json('config', config ?? null), call))
+  async createContainer(config: api.ContainerConfig, options?: Call): Promise<string> {
+    return invokeAndWarn(options, (call) => this.#native.createContainer(json('config', config ?? null), call))
+  }
+
+  async startContainer(configOrId: api.ContainerConfig | string, options?: Call): Promise<string> {
+    return invokeAndWarn(options, (call) =>
+      typeof configOrId === 'string'
+        ? this.#native.startExisting(string('id', configOrId), call)
+        : this.#native.startContainer(json('config', configOrId ?? null), call),
+    )
+  }
+
+  async updateContainer(id: string, changes: api.ContainerUpdate, options?: Call): Promise<void> {
+    return invokeAndWarn(options, (call) =>
+      this.#native.updateContainer(string('id', id), json('changes', changes ?? null), call),
+    )
   }
 
   async stopContainer(id: string, timeout?: number, options?: Call): Promise<void> {

@@ -31,6 +31,7 @@ pub mod progress;
 mod random;
 mod relay;
 mod shell;
+mod size;
 #[cfg(all(test, unix))]
 #[path = "../tests/support/skip.rs"]
 #[allow(dead_code, reason = "a Mac has fewer tests that need something")]

@@ -108,9 +108,12 @@ export const badInput = subject('bad input', (ctx, test) => {
 
   refused('ContainerConfig', (a) => {
     const start = (field, values, make) => values.map((v) => [field, v, () => a.startContainer(config(make(v)))])
-    const whole = [null, undefined, 'name', 42, [], true]
+    const whole = [null, undefined, 42, [], true]
     return [
       ...whole.map((v) => ['config', v, () => a.startContainer(v)]),
+      // To a start it is an id.
+      ...[...whole, 'name'].map((v) => ['config', v, () => a.createContainer(v)]),
+      ...NOT_NAMES.filter((v) => typeof v === 'string').map((v) => ['id', v, () => a.startContainer(v)]),
       ...start('name', [...NOT_NAMES, 'x', `${'a'.repeat(300)}`], (name) => ({ name })),
       ...start('image', NOT_IMAGES, (image) => ({ image })),
       ...start('env', [null, 'A=1', 42, [], ['A=1']], (env) => ({ env })),
@@ -123,7 +126,6 @@ export const badInput = subject('bad input', (ctx, test) => {
         'ports.80',
         [
           '',
-          '0',
           '70000',
           'abc',
           '-1',
@@ -201,6 +203,217 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...start('platform', ['', 'linux', 'linux/', '/amd64', 'a/b/c/d', 'linux/amd 64', GARBAGE, 42], (platform) => ({
         platform,
       })),
+    ]
+  })
+
+  refused('settings of a ContainerConfig', (a) => {
+    const start = (field, values, make) => values.map((v) => [field, v, () => a.createContainer(config(make(v)))])
+    const simple = (field, ...values) => start(field, values, (v) => ({ [field]: v }))
+    const inner = (outer, field, ...values) => start(`${outer}.${field}`, values, (v) => ({ [outer]: { [field]: v } }))
+    const sizes = ['', '64', '64MB', '64m', '-1MiB', 'MiB', '1e9MiB', -5, 1.5, true, {}, [], null, 'NaNMiB', GARBAGE]
+    const flags = ['tty', 'stdin', 'init', 'autoRemove', 'readOnlyRootfs', 'privileged']
+    const lists = [
+      'entrypoint',
+      'capAdd',
+      'capDrop',
+      'securityOpt',
+      'groupAdd',
+      'devices',
+      'dns',
+      'dnsSearch',
+      'dnsOptions',
+    ]
+    const records = ['tmpfs', 'ulimits', 'sysctls', 'extraHosts', 'networkOptions', 'annotations']
+    const check = { test: ['CMD', 'true'], interval: 1000, timeout: 1000, retries: 1 }
+    return [
+      ...flags.flatMap((field) => simple(field, ...NOT_FLAGS)),
+      ...lists.flatMap((field) => [
+        ...simple(field, null, 'x', {}, 42),
+        ...start(`${field}[0]`, [null, 42, {}], (v) => ({ [field]: [v] })),
+      ]),
+      ...records.flatMap((field) => simple(field, null, 'x', [], 42)),
+      ...simple('entrypoint', []),
+      ...start('entrypoint[0]', ['', 'a\0b', GARBAGE], (v) => ({ entrypoint: [v] })),
+      ...simple('user', '', '-x', 'a b', 'a\0b', 1000, GARBAGE),
+      ...simple('workdir', '', 'relative', '/a\0b', 42, `/${GARBAGE}`),
+      ...['hostname', 'domainname'].flatMap((f) =>
+        simple(f, '', '-a', 'a-', 'a b', 'a..b', 'a_b', 'a;b', 'a\0b', 'ä', 'x'.repeat(64), GARBAGE, 42),
+      ),
+      ...simple('stopSignal', '', 'SIG KILL', '0', '99', '-9', 'SIGNONSENSE', 9, GARBAGE),
+      ...simple('stopTimeout', -1, 1.5, NaN, Infinity, 1e9, '10', {}),
+      ...start('autoRemove', ['always', 'on-failure', 'unless-stopped'], (restart) => ({ autoRemove: true, restart })),
+      ...simple('resources', null, 'x', [], 42),
+      ...inner('resources', 'cpus', 0, -1, NaN, Infinity, 0.001, 1e9, '1', null),
+      ...inner('resources', 'cpuShares', 0, 1, 1.5, 1e9, NaN, '2'),
+      ...inner('resources', 'cpuset', '', 'a', '1-', '-1', '3-1', '0,', '0;1', '99999', 0, GARBAGE),
+      ...['memory', 'memoryReservation'].flatMap((f) =>
+        inner('resources', f, ...sizes.filter((v) => v !== null), 0, 1, 6 * 1024 * 1024 - 1, '5.9MiB', 2 ** 60),
+      ),
+      ...inner('resources', 'shmSize', ...sizes.filter((v) => v !== null), 0),
+      ...start('resources.memorySwap', [...sizes.filter((v) => v !== null), -2, '63MiB', 0], (memorySwap) => ({
+        resources: { memory: '64MiB', memorySwap },
+      })),
+      ...inner('resources', 'memorySwap', '64MiB', -1),
+      ...start('resources.memoryReservation', ['65MiB'], (memoryReservation) => ({
+        resources: { memory: '64MiB', memoryReservation },
+      })),
+      ...inner('resources', 'pids', 0, -2, 1.5, 1e9, NaN, '5'),
+      ...inner('resources', 'oomScoreAdj', -1001, 1001, 0.5, NaN, '5'),
+      ...start('resources.nosuch', [1], (nosuch) => ({ resources: { nosuch } })),
+      ...['relative', '', '/', '/..', '/a\0b'].map((k) => [
+        `tmpfs.${k.replace('\0', '')}`,
+        k,
+        () => a.createContainer(config({ tmpfs: { [k]: {} } })),
+      ]),
+      ...start('tmpfs./t.size', [...sizes.filter((v) => v !== null), 0], (size) => ({ tmpfs: { '/t': { size } } })),
+      ...start('tmpfs./t.mode', [-1, 0o10000, 1.5, NaN, '1777'], (mode) => ({ tmpfs: { '/t': { mode } } })),
+      ...simple('mounts', null, 'x', {}, 42),
+      ...start('mounts[0].type', ['', 'npipe', 'image', 42], (type) => ({ mounts: [{ type, target: '/x' }] })),
+      ...start('mounts[0].target', ['', 'relative', '/', '/a\0b', 42], (target) => ({
+        mounts: [{ type: 'tmpfs', target }],
+      })),
+      ...start('mounts[0].source', [undefined, '', 'relative', '../up', 'name', '/a\0b', GARBAGE], (source) => ({
+        mounts: [{ type: 'bind', source, target: '/x' }],
+      })),
+      ...start('mounts[0].source', ['', '/path', '../up', 'a b', '-x', GARBAGE], (source) => ({
+        mounts: [{ type: 'volume', source, target: '/x' }],
+      })),
+      ...start('mounts[0].subpath', ['', '/abs', '../up', 'a/../b', 'a//b', '.'], (subpath) => ({
+        mounts: [{ type: 'volume', source: 'data', target: '/x', subpath }],
+      })),
+      ...start('mounts[0].propagation', ['', 'none', 'rw', 42], (propagation) => ({
+        mounts: [{ type: 'bind', source: '/tmp', target: '/x', propagation }],
+      })),
+      ...start('mounts[0].target', ['/x', '//x/', '/y/../x'], (target) => ({
+        tmpfs: {},
+        volumes: [{ host: '/tmp', container: '/x' }],
+        mounts: [{ type: 'tmpfs', target }],
+      })),
+      ...['capAdd', 'capDrop'].flatMap((f) =>
+        start(`${f}[0]`, ['', 'NONE', 'CAP_', 'CHOWN,SETUID', '--x', GARBAGE], (v) => ({ [f]: [v] })),
+      ),
+      ...start(
+        'securityOpt[0]',
+        ['', 'nosuch', 'seccomp', 'seccomp=/etc/passwd', 'seccomp=[]', 'apparmor=', 'systempaths=x', 'a\0b', GARBAGE],
+        (v) => ({ securityOpt: [v] }),
+      ),
+      ...start('groupAdd[0]', ['', '-1', 'a,b', 'a b', 'a:b', GARBAGE], (v) => ({ groupAdd: [v] })),
+      ...start(
+        'devices[0]',
+        [
+          '',
+          'dev',
+          '/',
+          '/dev/a:/dev/b:x',
+          '/dev/a,/dev/b',
+          '/dev/a:',
+          'a:b:c:d',
+          'vendor.com/class=all',
+          '/a\0b',
+          GARBAGE,
+        ],
+        (v) => ({ devices: [v] }),
+      ),
+      ...simple('gpus', 'some', 0, -1, 1.5, 1000, [], {}, true),
+      ...start('gpus[0]', ['', 'a,b', 'a"b', 42], (v) => ({ gpus: [v] })),
+      ...['files', '', 'NOFILE', 'nofile=1'].map((k) => [
+        `ulimits.${k}`,
+        k,
+        () => a.createContainer(config({ ulimits: { [k]: 1 } })),
+      ]),
+      ...start('ulimits.nofile', [-2, 1.5, NaN, '5', null, [], true], (nofile) => ({ ulimits: { nofile } })),
+      ...start('ulimits.nofile.soft', [2, -1], (soft) => ({ ulimits: { nofile: { soft, hard: 1 } } })),
+      ...['x', '', 'a b.c', 'a..b', 'a.b=c', '../x'].map((k) => [
+        `sysctls.${k}`,
+        k,
+        () => a.createContainer(config({ sysctls: { [k]: '1' } })),
+      ]),
+      ...start('sysctls.net.x', ['1\n2', 'a\0b', 1, null, GARBAGE], (v) => ({ sysctls: { 'net.x': v } })),
+      ...['', 'a b', '-a', 'a:b', 'a,b'].map((k) => [
+        `extraHosts.${k}`,
+        k,
+        () => a.createContainer(config({ extraHosts: { [k]: '192.0.2.1' } })),
+      ]),
+      ...start('extraHosts.a', ['', 'gateway', '1.2.3', '1.2.3.4 b', 42, GARBAGE], (v) => ({ extraHosts: { a: v } })),
+      ...start('dns[0]', ['', 'one.one', '1.2.3.4.5', '1.1.1.1,8.8.8.8', '1.1.1.1\n', GARBAGE], (v) => ({ dns: [v] })),
+      ...start('dnsSearch[0]', ['', 'a b', 'a\nb', '-a', GARBAGE], (v) => ({ dnsSearch: [v] })),
+      ...start('dnsOptions[0]', ['', 'a b', 'a\nb', 'a,b', GARBAGE], (v) => ({ dnsOptions: [v] })),
+      ...simple(
+        'networkMode',
+        '',
+        'bridge',
+        'ns:/proc/1/ns/net',
+        'container',
+        'container:',
+        'container:-x',
+        'container:a b',
+        'HOST',
+        42,
+        GARBAGE,
+      ),
+      ...['networks', 'ports'].flatMap((f) =>
+        ['none', 'host', 'container:x'].map((networkMode) => [
+          f,
+          networkMode,
+          () => a.createContainer(config({ networkMode, [f]: f === 'ports' ? { 80: '0' } : ['bridge'] })),
+        ]),
+      ),
+      ...['hostname', 'domainname'].map((f) => [
+        f,
+        'h',
+        () => a.createContainer(config({ networkMode: 'container:x', [f]: 'h' })),
+      ]),
+      ...start('networkOptions.n1', [{}, { aliases: ['a'] }], (v) => ({ networkOptions: { n1: v } })),
+      ...Object.entries({
+        'aliases[0]': [{ aliases: [''] }, { aliases: ['a b'] }, { aliases: ['a\nb'] }, { aliases: [GARBAGE] }],
+        ipv4: [{ ipv4: '' }, { ipv4: '::1' }, { ipv4: '1.2.3' }, { ipv4: '1.2.3.4/24' }],
+        ipv6: [{ ipv6: '1.2.3.4' }, { ipv6: 'x' }],
+        mac: [
+          { mac: '' },
+          { mac: '02:42' },
+          { mac: '02-42-ac-11-00-02' },
+          { mac: 'zz:42:ac:11:00:02' },
+          { mac: GARBAGE },
+        ],
+      }).flatMap(([f, values]) =>
+        start(`networkOptions.n1.${f}`, values, (v) => ({ networks: ['n1'], networkOptions: { n1: v } })),
+      ),
+      ...simple('logging', null, 'syslog', [], 42),
+      ...start('logging.driver', ['', '-x', 'a b', 'binary:///bin/sh', 'file:///etc/x', 42, GARBAGE], (driver) => ({
+        logging: { driver },
+      })),
+      ...['', 'a=b', 'a b'].map((k) => [
+        `logging.options.${k}`,
+        k,
+        () => a.createContainer(config({ logging: { driver: 'json-file', options: { [k]: '1' } } })),
+      ]),
+      ...start('logging.options.a', ['1\n2', 1, GARBAGE], (v) => ({
+        logging: { driver: 'json-file', options: { a: v } },
+      })),
+      ...simple('runtime', '', '-x', '/bin/sh', '../x', 'a b', 42, GARBAGE),
+      ...simple('pidMode', '', 'private', 'container:', 'ns:/x', 42, GARBAGE),
+      ...simple('ipcMode', '', 'public', 'container:', 42, GARBAGE),
+      ...start('resources.shmSize', ['host', 'none', 'container:x'], (ipcMode) => ({
+        ipcMode,
+        resources: { shmSize: '1MiB' },
+      })),
+      ...['', 'a=b', ...ENGINES_LABELS].map((k) => [
+        `annotations.${k}`,
+        k,
+        () => a.createContainer(config({ annotations: { [k]: 'x' } })),
+      ]),
+      ...start('annotations.a', ['1\n2', 'a\0b', 1, GARBAGE], (v) => ({ annotations: { a: v } })),
+      ...start('healthcheck.startInterval', [0, -1, 1.5, 1e12, '5s'], (startInterval) => ({
+        healthcheck: { ...check, startInterval },
+      })),
+      ...['changes'].flatMap((f) =>
+        [{}, null, undefined, 'x', 42].map((v) => [f, v, () => a.updateContainer('some-container', v)]),
+      ),
+      ['restart', 'x', () => a.updateContainer('some-container', { restart: 'x' })],
+      ['nosuch', 1, () => a.updateContainer('some-container', { nosuch: 1 })],
+      ['resources.shmSize', 1, () => a.updateContainer('some-container', { resources: { shmSize: '1MiB' } })],
+      ['resources.oomScoreAdj', 1, () => a.updateContainer('some-container', { resources: { oomScoreAdj: 1 } })],
+      ['resources.memory', 1, () => a.updateContainer('some-container', { resources: { memory: 1 } })],
     ]
   })
 

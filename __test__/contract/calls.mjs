@@ -38,7 +38,9 @@ export const CALLS = {
       .filter(([method]) => !NOT_ASKED.includes(method))
       .map((entry) => [entry[0], plain(entry)]),
   ),
+  createContainer: (a, { name, image }, o) => a.createContainer({ name, image }, o),
   startContainer: (a, { name, image }, o) => a.startContainer({ name, image }, o),
+  updateContainer: (a, { name }, o) => a.updateContainer(name, { restart: 'no' }, o),
   killContainer: (a, { name }, o) => a.killContainer(name, 'SIGTERM', o),
   listContainers: (a, _, o) => a.listContainers({ all: true, ...o }),
   getContainerLogs: (a, { name }, o) => a.getContainerLogs(name, { tail: 1, ...o }),

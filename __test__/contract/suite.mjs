@@ -14,6 +14,7 @@ import { networks } from './networks.mjs'
 import { ports } from './ports.mjs'
 import { prune } from './prune.mjs'
 import { service } from './service.mjs'
+import { settings } from './settings.mjs'
 import { stats } from './stats.mjs'
 import { system } from './system.mjs'
 import { volumes } from './volumes.mjs'
@@ -26,6 +27,7 @@ export function contract(backend) {
     const subjects = [
       system,
       containers,
+      settings,
       ports,
       logs,
       exec,

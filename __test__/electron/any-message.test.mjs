@@ -37,13 +37,18 @@ const CONFIG = {
   },
   ...{ volumes: [{ host: 'data', container: '/data', readOnly: true }], networks: ['bridge'], command: ['sh'] },
   ...{ healthcheck: { test: ['NONE'], interval: 1, timeout: 1, retries: 1 }, restart: 'always' },
+  ...{ resources: { cpus: 1, memory: '64MiB' }, tmpfs: { '/t': { size: 1024, mode: 511 } }, user: '1', tty: true },
+  ...{ mounts: [{ type: 'volume', source: 'data', target: '/m' }], ulimits: { core: { soft: 1, hard: 2 } } },
+  networkOptions: { bridge: { aliases: ['a'] } },
 }
 const CALL = { timeoutMs: 1000 }
 /** Right arguments of a channel whose arguments are not names alone. */
 const RIGHT = {
   'runtime.on': ['state'],
   'runtime.switch': ['docker', CALL],
+  'container.create': [CONFIG, CALL],
   'container.start': [CONFIG, CALL],
+  'container.update': ['web', { resources: { pids: 5 }, restart: 'no' }, CALL],
   'container.list': [{ ...CALL, all: true, filters: { name: ['x'] } }],
   'container.kill': ['web', 'TERM', CALL],
   'container.exec': ['web', ['sh'], { ...CALL, env: { A: '1' }, input: 'x' }],

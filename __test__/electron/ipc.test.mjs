@@ -12,10 +12,11 @@ const { api } = sharedEngine()
 const made = new Set()
 after(() => Promise.all([...made].map((id) => api('DELETE', `/containers/${id}?force=1&v=1`).catch(() => {}))))
 
+const image = IMAGES.busybox ?? 'busybox:latest'
 let names = 0
 async function container(kai, command, config = {}) {
   const name = `ipc-${process.pid}-${++names}`
-  const id = await kai.container.start({ name, image: IMAGES.busybox ?? 'busybox:latest', command, ...config })
+  const id = await kai.container.start({ name, image, command, ...config })
   made.add(id)
   return id
 }
@@ -81,7 +82,7 @@ test('50 MB, functions, and whatever else a page should not send', async (t) => 
     kai.container.start({ name: 'x', image: 'busybox', env: { A: big } }),
     kai.container.inspect(() => {}),
     kai.container.start({ name: 'x', image: 'busybox', env: { A: () => {} } }),
-    kai.container.start({ name: 'x', image: 'busybox', privileged: true }),
+    kai.container.start({ name: 'x', image: 'busybox', usernsMode: 'host' }),
     kai.container.start({ name: 'x', image: 'busybox', docker: { HostConfig: { Privileged: true } } }),
     kai.container.start(null),
     kai.container.start([]),
@@ -146,6 +147,70 @@ test('host paths and exec only by permission, the host network never', async (t)
     await refused(container(kai, ['true'], { networks: [word] }), 'INVALID_ARGUMENT')
     await refused(kai.network.connect(id, word), 'INVALID_ARGUMENT')
   }
+  await kai.container.remove(id, true)
+})
+
+test('powers beyond a container only by permission, by whatever spelling', async (t) => {
+  const asked = []
+  const allow = { powers: ({ powers }) => asked.push(powers) && powers.every((p) => p === 'capAdd') }
+  const { window: strict } = await app(t)
+  const { window } = await app(t, { allow })
+  const { kai } = window()
+  const tries = {
+    privileged: { privileged: true },
+    devices: { devices: ['/dev/null'] },
+    gpus: { gpus: 'all' },
+    capAdd: { capAdd: ['SYS_ADMIN'] },
+    securityOpt: { securityOpt: ['seccomp=unconfined'] },
+    runtime: { runtime: 'runc' },
+    sysctls: { sysctls: { 'net.core.somaxconn': '1' } },
+    logging: { logging: { driver: 'syslog', options: { 'syslog-address': 'udp://192.0.2.1:514' } } },
+    annotations: { annotations: { 'run.oci.x': '1' } },
+    networkMode: { networkMode: 'host' },
+    pidMode: { pidMode: 'host' },
+    ipcMode: { ipcMode: 'host' },
+    resources: { resources: { oomScoreAdj: -1000 } },
+    mounts: { mounts: [{ type: 'tmpfs', target: '/x', propagation: 'shared' }] },
+  }
+  for (const [field, more] of Object.entries(tries)) {
+    for (const method of ['start', 'create']) {
+      const config = { name: `ipc-powers-${process.pid}`, image, ...more }
+      const error = await refused(strict().kai.container[method](config), 'PERMISSION_DENIED')
+      assert.equal(error.details.field, field)
+      if (field !== 'capAdd') await refused(kai.container[method](config), 'PERMISSION_DENIED')
+    }
+  }
+  for (const field of [
+    'uts',
+    'userns',
+    'usernsMode',
+    'cgroupParent',
+    'volumesFrom',
+    'links',
+    'HostConfig',
+    'credentials',
+  ])
+    await refused(kai.container.start({ name: 'ipc-x', image, [field]: 'host' }), 'INVALID_ARGUMENT')
+  for (const networkMode of ['container:x', 'ns:/proc/1/ns/net', 'HOST'])
+    await refused(strict().kai.container.start({ name: 'ipc-x', image, networkMode }), 'PERMISSION_DENIED')
+  for (const mount of [
+    { type: 'bind', source: '/tmp', target: '/x' },
+    { type: 'volume', source: '/tmp', target: '/x' },
+  ]) {
+    const error = await refused(kai.container.create({ name: 'ipc-x', image, mounts: [mount] }), 'PERMISSION_DENIED')
+    assert.equal(error.details.field, 'mounts[0].source')
+  }
+  asked.length = 0
+  const id = await container(kai, ['sleep', '300'], {
+    capAdd: ['NET_ADMIN'],
+    capDrop: ['ALL'],
+    readOnlyRootfs: true,
+    ports: { 80: '0' },
+  })
+  assert.deepEqual(asked, [['capAdd']])
+  await kai.container.update(id, { resources: { pids: 50 } })
+  await kai.container.stop(id, 0)
+  assert.equal(await kai.container.start(id), id)
   await kai.container.remove(id, true)
 })
 

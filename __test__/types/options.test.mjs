@@ -65,6 +65,7 @@ function sample(type) {
     if (text === 'string[]') return ['web']
     if (part.isStringLiteralType()) return part.value
     if (text === 'ContainerConfig') return { name: 'web', image: 'busybox' }
+    if (text === 'ContainerUpdate') return { restart: 'no' }
   }
   return undefined
 }

@@ -16,8 +16,10 @@ import {
   ContainerManager,
   type ContainerManagerEvents,
   type ContainerManagerOptions,
+  type ContainerResources,
   type ContainerRuntimeAdapter,
   type ContainerStats,
+  type ContainerUpdate,
   type DiagnosticCheck,
   type DiskUsage,
   type DiskUsageEntry,
@@ -109,6 +111,46 @@ const config: ContainerConfig = {
   labels: { a: 'b' },
   platform: 'linux/amd64',
 }
+const resources: ContainerResources = {
+  ...{ cpus: 1.5, cpuShares: 512, cpuset: '0-1', memory: '512MiB', memorySwap: -1, memoryReservation: 64 << 20 },
+  ...{ pids: 100, shmSize: '64MiB', oomScoreAdj: 0 },
+}
+const whole: ContainerConfig = {
+  ...config,
+  ...{ entrypoint: ['sh'], user: '1000', workdir: '/app', hostname: 'web', domainname: 'test', tty: true, stdin: true },
+  ...{ init: true, autoRemove: true, stopSignal: 'SIGQUIT', stopTimeout: 5, resources, readOnlyRootfs: true },
+  tmpfs: { '/tmp': { size: '64MiB', mode: 0o1777 } },
+  mounts: [{ type: 'bind', source: '/a', target: '/b', readOnly: true, propagation: 'rslave' }],
+  ...{
+    privileged: false,
+    capAdd: ['NET_ADMIN'],
+    capDrop: ['ALL'],
+    securityOpt: ['no-new-privileges'],
+    groupAdd: ['audio'],
+  },
+  ...{
+    devices: ['/dev/fuse'],
+    gpus: 'all',
+    ulimits: { nofile: 1024, core: { soft: 0, hard: -1 } },
+    sysctls: { 'net.x': '1' },
+  },
+  ...{ extraHosts: { gate: 'host-gateway' }, dns: ['1.1.1.1'], dnsSearch: ['test'], dnsOptions: ['ndots:2'] },
+  networkOptions: { bridge: { aliases: ['db'], ipv4: '10.0.0.2', ipv6: 'fd00::2', mac: '02:42:ac:11:00:02' } },
+  ...{
+    logging: { driver: 'json-file', options: { 'max-size': '1m' } },
+    runtime: 'runc',
+    pidMode: 'host',
+    ipcMode: 'private',
+  },
+  annotations: { 'com.example.tier': 'web' },
+}
+const joined: ContainerConfig = { ...config, networkMode: 'container:web', gpus: ['0'] }
+const madeId: string = await docker.createContainer(whole, call)
+const startedId: string = await docker.startContainer(await docker.createContainer(joined), call)
+const changes: ContainerUpdate = { resources, restart: 'no' }
+await docker.updateContainer(startedId, changes, call)
+docker.restricted({ foreign: true, powers: true })
+console.log(madeId)
 const id: string = await runtime.startContainer(config, call)
 await runtime.stopContainer(id)
 await runtime.stopContainer(id, 5, call)

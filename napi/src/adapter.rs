@@ -49,6 +49,7 @@ methods! {
         remove_container(id: String, force: bool) -> "Promise<void>";
         pause_container(id: String) -> "Promise<void>";
         unpause_container(id: String) -> "Promise<void>";
+        start_existing(id: String) -> "Promise<string>";
         image_exists(image: String) -> "Promise<boolean>";
         remove_image(image: String, force: bool) -> "Promise<void>";
         tag_image(image: String, target: String) -> "Promise<void>";
@@ -116,6 +117,24 @@ methods! {
         pub fn start_container<'e>(&self, env: &'e Env, spec: Json<ContainerSpec>, call: NativeCall) -> Promised<'e> {
             let adapter = self.adapter.clone();
             promise(env, async move { adapter.start_container(spec.0, &call.0).await })
+        }
+
+        #[napi(ts_args_type = "spec: string, call: NativeCall", ts_return_type = "Promise<string>")]
+        pub fn create_container<'e>(&self, env: &'e Env, spec: Json<ContainerSpec>, call: NativeCall) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move { adapter.create_container(spec.0, &call.0).await })
+        }
+
+        #[napi(ts_args_type = "id: string, changes: string, call: NativeCall", ts_return_type = "Promise<void>")]
+        pub fn update_container<'e>(
+            &self,
+            env: &'e Env,
+            id: String,
+            changes: Json<ContainerUpdate>,
+            call: NativeCall,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move { adapter.update_container(&id, &changes.0, &call.0).await })
         }
 
         #[napi(

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     backend::{BoxRead, BoxStream, Engine},
+    config,
     methods::adapter_methods,
     reference, refused,
     restricted::Restricted,
@@ -49,8 +50,8 @@ impl Adapter {
 
     /// The same for callers that are not trusted: see [`Restricted`].
     #[must_use]
-    pub fn restricted(&self, RestrictedOptions { foreign }: RestrictedOptions) -> Self {
-        let engine = Arc::new(Restricted { engine: self.engine.clone(), app: self.app.clone(), foreign });
+    pub fn restricted(&self, RestrictedOptions { foreign, powers }: RestrictedOptions) -> Self {
+        let engine = Arc::new(Restricted { engine: self.engine.clone(), app: self.app.clone(), foreign, powers });
         Self { engine, ..self.clone() }
     }
 
@@ -58,14 +59,35 @@ impl Adapter {
 
     /// Pulls the image if it is missing, then creates and starts the container. When anything after the create fails or is
     /// aborted, the container is removed again.
-    pub async fn start_container(&self, mut spec: ContainerSpec, call: &Call) -> Result<String> {
-        validate::container(&spec)?;
-        for v in spec.volumes.iter_mut().filter(|v| validate::is_host_path(&v.host)) {
-            v.host = validate::clean_path(&v.host);
+    pub async fn start_container(&self, spec: ContainerSpec, call: &Call) -> Result<String> {
+        self.make(spec, true, call).await
+    }
+
+    /// The same, without the start.
+    pub async fn create_container(&self, spec: ContainerSpec, call: &Call) -> Result<String> {
+        self.make(spec, false, call).await
+    }
+
+    /// Starts one that is there; its full id.
+    pub async fn start_existing(&self, id: &str, call: &Call) -> Result<String> {
+        validate::id_or_name("id", id)?;
+        call.run(CONTAINER_CALL, async {
+            // By its id: what it is called may be another's when it has started.
+            let found = self.engine.inspect(id).await?.id;
+            self.engine.start(&found).await?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn make(&self, mut spec: ContainerSpec, starts: bool, call: &Call) -> Result<String> {
+        config::container(&spec)?;
+        for path in config::host_paths_mut(&mut spec) {
+            *path = validate::clean_path(path);
         }
         self.add_app_label(&mut spec.labels);
         // Only Docker knows this word.
-        if spec.networks == [validate::DEFAULT_NETWORK] {
+        if spec.networks == [validate::DEFAULT_NETWORK] && spec.network_options.is_empty() {
             spec.networks.clear();
         }
         // The pull gets no timeout from here: it has an idle timeout.
@@ -92,7 +114,11 @@ impl Adapter {
         let stopped = gone.clone();
         let work = async move {
             let id = engine.create(&spec).await.map_err(|e| refused::start(e, &spec))?;
-            let started = if stopped.is_cancelled() { Err(crate::call::aborted()) } else { engine.start(&id).await };
+            let started = match stopped.is_cancelled() {
+                true => Err(crate::call::aborted()),
+                false if starts => engine.start(&id).await,
+                false => Ok(()),
+            };
             match started {
                 Ok(()) => Ok(id),
                 Err(e) => {
@@ -119,6 +145,12 @@ impl Adapter {
                 Err(early)
             }
         }
+    }
+
+    pub async fn update_container(&self, id: &str, changes: &ContainerUpdate, call: &Call) -> Result<()> {
+        validate::id_or_name("id", id)?;
+        config::update(changes)?;
+        call.run(CONTAINER_CALL, self.engine.update(id, changes)).await.map_err(|e| refused::update(e, changes))
     }
 
     pub async fn stop_container(&self, id: &str, timeout: Option<f64>, call: &Call) -> Result<()> {
@@ -364,7 +396,10 @@ fn is_pipe(_: std::fs::FileType) -> bool {
 const GIVEN_UP: Duration = Duration::from_secs(180);
 
 async fn discard(engine: &dyn Engine, id: &str) {
-    if let Err(cleanup) = Call::default().run(CONTAINER_CALL, engine.remove(id, true)).await {
+    if let Err(cleanup) = Call::default().run(CONTAINER_CALL, engine.remove(id, true)).await
+        // One that removes itself.
+        && cleanup.code() != ErrorCode::ContainerNotFound
+    {
         tracing::warn!(%id, %cleanup, "could not remove a container that failed to start");
     }
 }

@@ -93,8 +93,13 @@ pub fn udp_stays(port: &str) -> Error {
         .hint("Publish a tcp port, or reach the container from another one on the same network.")
 }
 
-/// The ports of the host that `spec` publishes on.
+/// The ports of the host that `spec` publishes on, but for those that the engine is to choose.
 pub fn published(spec: &ContainerSpec) -> Vec<HostPort> {
+    asked_for(spec).into_iter().filter(|(_, port)| *port > 0).collect()
+}
+
+/// The same; those that the engine is to choose as 0.
+pub fn asked_for(spec: &ContainerSpec) -> Vec<HostPort> {
     let port = |(container, host): (&String, &String)| {
         let mapping = validate::port_mapping(container, host).ok()?;
         Some((mapping.protocol, mapping.host_port))

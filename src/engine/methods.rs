@@ -17,6 +17,7 @@ macro_rules! container_methods {
             pause(id: &str) -> ();
             unpause(id: &str) -> ();
             wait(id: &str) -> WaitResult;
+            update(id: &str, changes: &ContainerUpdate) -> ();
             inspect(id: &str) -> ContainerInfo;
             details(id: &str) -> ContainerDetails;
             logs(id: &str, options: &LogOptions) -> BoxStream<OutputChunk>;

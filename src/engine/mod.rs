@@ -3,6 +3,7 @@
 
 mod adapter;
 mod backend;
+mod config;
 pub mod containerd;
 mod credentials;
 pub mod docker;

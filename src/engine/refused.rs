@@ -1,18 +1,36 @@
 //! Finds the argument that is to blame in the messages of runc, crun and the kernel, which are the same from every engine.
 
-use super::{types::*, validate};
+use super::{config::container_of, types::*, validate};
 use crate::error::{Error, ErrorCode};
 
 /// Why a container did not start, with the argument to blame if there is one.
 pub(super) fn start(e: Error, spec: &ContainerSpec) -> Error {
+    // The container itself has just been made: it is one whose namespace it was to share.
+    let modes = [("networkMode", &spec.network_mode), ("pidMode", &spec.pid_mode), ("ipcMode", &spec.ipc_mode)];
+    let mut shared = modes.into_iter().filter_map(|(field, mode)| Some((field, container_of(mode.as_deref()?)?)));
+    if e.code() == ErrorCode::ContainerNotFound
+        && let Some((field, other)) = shared.next()
+    {
+        return Error::new(e.code(), format!("{field}: there is no container {other}"))
+            .detail("id", other)
+            .detail("field", field);
+    }
     if !is_unexplained(&e) {
         return e;
     }
     let said = message_without_field(&e).to_owned();
     let lower = said.to_lowercase();
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
-    // If the caller gave no command, the image's own was run.
-    let command = if spec.command.is_empty() { "image" } else { "command[0]" };
+    // What was run is the first word of these that the caller gave; else the image's own.
+    let has_entrypoint = spec.entrypoint.as_ref().is_some_and(|e| !e.is_empty());
+    let command = match (has_entrypoint, spec.command.is_empty()) {
+        (true, _) => "entrypoint[0]",
+        (false, false) => "command[0]",
+        (false, true) => "image",
+    };
+    if let Some(field) = setting(&said, &lower, spec) {
+        return blame_field(&e, &field, &said);
+    }
     if has(&["cannot assign requested address"]) {
         let given = |host: &str| validate::port_mapping("1", host).ok().and_then(|p| p.host_ip);
         let mut ports = spec.ports.iter().filter_map(|(port, host)| Some((port, given(host)?.to_string())));
@@ -25,10 +43,11 @@ pub(super) fn start(e: Error, spec: &ContainerSpec) -> Error {
     if has(&["error mounting", "trying to mount a directory onto a file", "bind mount"])
         && has(&["not a directory", "is a directory"])
     {
-        let volumes = spec.volumes.iter().enumerate();
-        let named = volumes.filter(|(_, v)| said.contains(&v.container)).max_by_key(|(_, v)| v.container.len());
-        if let Some((i, _)) = named {
-            return blame_field(&e, &format!("volumes[{i}].container"), &said)
+        let volumes = spec.volumes.iter().enumerate().map(|(i, v)| (format!("volumes[{i}].container"), &v.container));
+        let mounts = spec.mounts.iter().enumerate().map(|(i, m)| (format!("mounts[{i}].target"), &m.target));
+        let named = volumes.chain(mounts).filter(|(_, target)| said.contains(*target));
+        if let Some((field, _)) = named.max_by_key(|(_, target)| target.len()) {
+            return blame_field(&e, &field, &said)
                 .hint("A directory can be mounted on a directory only, and a file on a file.");
         }
     }
@@ -41,9 +60,145 @@ pub(super) fn start(e: Error, spec: &ContainerSpec) -> Error {
             .hint("The image has no such program. A shell's words need a shell: ['sh', '-c', '…'].");
     }
     if is_missing_user(&lower) {
-        return blame_field(&e, "image", &said);
+        return blame_field(&e, if spec.user.is_some() { "user" } else { "image" }, &said);
     }
     e
+}
+
+/// Why a container could not be changed.
+pub(super) fn update(e: Error, changes: &ContainerUpdate) -> Error {
+    let lower = e.message().to_lowercase();
+    match changes.resources.as_ref().and_then(|r| resource(&lower, r)) {
+        Some(field) if is_unexplained(&e) => blame_field(&e, field, message_without_field(&e)),
+        _ => e,
+    }
+}
+
+/// The field that an engine, a runtime or the kernel could not carry out, by its words.
+fn setting(said: &str, lower: &str, spec: &ContainerSpec) -> Option<String> {
+    let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
+    let one = |is: bool, field: &str| is.then(|| field.to_owned());
+    let no_device = has(&["gathering device information", "no such file", "not a device node"]);
+    let device = || {
+        let paths = spec.devices.iter().map(|d| d.split(':').next().unwrap_or_default());
+        let named = paths.enumerate().filter(|(_, path)| said.contains(path)).max_by_key(|(_, path)| path.len());
+        named.filter(|_| no_device).map(|(i, _)| format!("devices[{i}]"))
+    };
+    let sysctl = || {
+        let asks = |name: &&String| said.contains(name.as_str()) || said.contains(&name.replace('.', "/"));
+        let named = spec.sysctls.keys().filter(asks).max_by_key(|name| name.len());
+        named.filter(|_| has(&["sysctl", "/proc/sys"])).map(|name| format!("sysctls.{name}"))
+    };
+    let ulimit = || {
+        // runc names a limit by the kernel's number of it.
+        let number = lower.split_once("rlimit type ").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+        let kind = number.flatten().and_then(|n| RLIMITS.get(n.parse::<usize>().ok()?));
+        let named = spec.ulimits.keys().find(|name| kind.map_or(lower.contains(name.as_str()), |kind| kind == name));
+        named.filter(|_| has(&["rlimit", "ulimit"])).map(|name| format!("ulimits.{name}"))
+    };
+    let security = || {
+        let word =
+            ["apparmor", "seccomp", "label", "no-new-privileges"].into_iter().find(|word| lower.contains(word))?;
+        let i = spec.security_opt.iter().position(|option| option.starts_with(word))?;
+        Some(format!("securityOpt[{i}]"))
+    };
+    let group = || {
+        let i = spec.group_add.iter().position(|group| said.contains(group.as_str()))?;
+        (is_missing_user(lower) && lower.contains("group")).then(|| format!("groupAdd[{i}]"))
+    };
+    let network = || {
+        let is_address = has(&[
+            "user specified ip address",
+            "not in subnet",
+            "does not belong to",
+            "no configured subnet",
+            "failed to allocate",
+            "ip range",
+        ]);
+        let is_alias = has(&["network-scoped alias", "network-scoped aliases"]);
+        let first = spec.network_options.keys().find(|name| said.contains(name.as_str()));
+        let first = first.or_else(|| spec.network_options.keys().next())?;
+        let options = &spec.network_options[first];
+        if is_alias && !options.aliases.is_empty() {
+            return Some(format!("networkOptions.{first}.aliases"));
+        }
+        let part = if options.ipv6.is_some() && options.ipv4.is_none() { "ipv6" } else { "ipv4" };
+        is_address.then(|| format!("networkOptions.{first}.{part}"))
+    };
+    let logging = spec.logging.as_ref().and_then(|_| {
+        if has(&["log opt", "log-opt"]) {
+            return Some("logging.options".to_owned());
+        }
+        one(has(&["log driver", "logging driver", "logger", "logging plugin"]), "logging.driver")
+    });
+    let propagation = || {
+        let i = spec.mounts.iter().position(|m| m.propagation.as_ref().is_some_and(|p| !p.ends_with("private")))?;
+        has(&["slave mount", "shared mount", "optional field neither"]).then(|| format!("mounts[{i}].propagation"))
+    };
+    device()
+        .or_else(propagation)
+        // Of a machine that has no such directory itself.
+        .or_else(|| one(spec.ipc_mode.as_deref() == Some("host") && has(&["/dev/mqueue", "/dev/shm"]), "ipcMode"))
+        .or_else(|| one(spec.gpus.is_some() && has(&["device driver", "nvidia", "gpu", "cdi"]), "gpus"))
+        .or_else(|| one(spec.init == Some(true) && has(&["docker-init", "init binary", "tini"]), "init"))
+        .or_else(sysctl)
+        .or_else(ulimit)
+        .or_else(security)
+        .or_else(group)
+        .or_else(network)
+        .or(logging)
+        .or_else(|| {
+            one(spec.runtime.as_deref().is_some_and(|r| said.contains(r)) && has(&["runtime", "shim"]), "runtime")
+        })
+        .or_else(|| one(!spec.cap_add.is_empty() && has(&["capabilit", "unknown capability"]), "capAdd"))
+        .or_else(|| one(!spec.extra_hosts.is_empty() && has(&["host-gateway"]), "extraHosts"))
+        .or_else(|| one(spec.workdir.is_some() && has(&["chdir to cwd", "mkdir cwd", "working directory"]), "workdir"))
+        .or_else(|| resource(lower, &spec.resources).map(str::to_owned))
+}
+
+/// By their numbers (linux asm-generic/resource.h).
+const RLIMITS: [&str; 16] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
+/// A limit, by the kernel's file of it or by Docker's words.
+fn resource(lower: &str, r: &Resources) -> Option<&'static str> {
+    let rows: [(bool, &[&str], &str); 8] = [
+        (r.cpuset.is_some(), &["cpuset", "requested cpus are not available"], "resources.cpuset"),
+        (r.cpus.is_some(), &["range of cpus", "cpu.cfs_quota", "cpu.max"], "resources.cpus"),
+        (r.cpu_shares.is_some(), &["cpu.shares", "cpu.weight", "cpu-shares"], "resources.cpuShares"),
+        (r.memory_swap.is_some(), &["memory.memsw", "memory.swap.max", "memoryswap"], "resources.memorySwap"),
+        (
+            r.memory_reservation.is_some(),
+            &["memory.soft_limit", "memory.low", "memory reservation"],
+            "resources.memoryReservation",
+        ),
+        (
+            r.memory.is_some(),
+            &["memory.limit", "memory.max", "minimum memory limit", "memory limit should", "memory.memsw"],
+            "resources.memory",
+        ),
+        (r.pids.is_some(), &["pids.max", "pids limit"], "resources.pids"),
+        (r.oom_score_adj.is_some(), &["oom_score_adj", "oom score"], "resources.oomScoreAdj"),
+    ];
+    rows.iter()
+        .find(|(given, words, _)| *given && words.iter().any(|word| lower.contains(word)))
+        .map(|(.., field)| *field)
 }
 
 /// The same for a process in a running container.
@@ -199,6 +354,53 @@ mod tests {
             let e = start(e, &spec);
             assert_eq!((e.code(), e.message()), (code, message.as_str()));
         }
+    }
+
+    #[test]
+    fn a_setting_is_named_that_could_not_be_carried_out() {
+        let spec = spec(
+            r#"{"name":"web","image":"i","command":["x"],"entrypoint":["nosuch"],"user":"nobody","workdir":"/etc/passwd",
+                "devices":["/dev/nope:/dev/x"],"gpus":"all","init":true,"sysctls":{"kernel.x_y":"1"},"runtime":"wasm",
+                "securityOpt":["no-new-privileges","apparmor=mine"],"groupAdd":["crew"],"logging":{"driver":"nolog"},
+                "mounts":[{"type":"bind","source":"/m","target":"/m","propagation":"rslave"}],
+                "networks":["n1"],"networkOptions":{"n1":{"ipv4":"10.1.1.1","aliases":["a"]}},"ulimits":{"nofile":1},
+                "resources":{"cpuset":"0","cpus":1,"memory":"64MiB","pids":5,"oomScoreAdj":-5},"extraHosts":{"a":"host-gateway"}}"#,
+        );
+        for (said, expected) in [
+            (
+                "error gathering device information while adding custom device \"/dev/nope\": no such file or directory",
+                "devices[0]",
+            ),
+            ("could not select device driver \"\" with capabilities: [[gpu]]", "gpus"),
+            ("no known GPU vendor found in CDI specs", "gpus"),
+            ("exec: \"docker-init\": executable file not found in $PATH", "init"),
+            ("path /m is mounted on / but it is not a shared or slave mount", "mounts[0].propagation"),
+            ("init binary \"tini\" not found", "init"),
+            ("sysctl \"kernel.x_y\" is not in a separate kernel namespace", "sysctls.kernel.x_y"),
+            ("open /proc/sys/kernel/x_y: no such file or directory", "sysctls.kernel.x_y"),
+            ("runtime \"wasm\" binary not installed: file does not exist", "runtime"),
+            ("apply apparmor profile: apparmor failed to apply profile", "securityOpt[1]"),
+            ("unable to find group crew: no matching entries in group file", "groupAdd[0]"),
+            ("unable to find user nobody: no matching entries in passwd file", "user"),
+            ("logger: no log driver named 'nolog' is registered", "logging.driver"),
+            (
+                "user specified IP address is supported only when connecting to networks with user configured subnets",
+                "networkOptions.n1.ipv4",
+            ),
+            ("error setting rlimit type 7: operation not permitted", "ulimits.nofile"),
+            ("write /sys/fs/cgroup/cpuset/x/cpuset.cpus: numerical result out of range", "resources.cpuset"),
+            ("write /proc/self/oom_score_adj: permission denied", "resources.oomScoreAdj"),
+            ("unable to derive the IP value for host-gateway", "extraHosts"),
+            ("exec: \"nosuch\": executable file not found in $PATH", "entrypoint[0]"),
+            ("chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory", "workdir"),
+        ] {
+            let e = start(Error::new(ErrorCode::EngineError, said), &spec);
+            assert_eq!(field(&e), expected, "{said}");
+        }
+        let changes = serde_json::from_str(r#"{"resources":{"memory":"6MiB"}}"#).unwrap();
+        let e =
+            Error::new(ErrorCode::EngineError, "write /sys/fs/cgroup/x/memory.limit_in_bytes: device or resource busy");
+        assert_eq!(field(&update(e, &changes)), "resources.memory");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 
 use super::{
     backend::{Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods},
+    config,
     methods::{container_methods, unlabelled_methods},
     types::*,
 };
@@ -36,6 +37,8 @@ pub(super) struct Restricted {
     pub(super) app: Arc<str>,
     /// Also what is not the application's: only the rules about networks and volumes remain.
     pub(super) foreign: bool,
+    /// Containers may have powers over the engine's machine.
+    pub(super) powers: bool,
 }
 
 fn not_found(code: ErrorCode, what: &str, word: &str) -> Error {
@@ -189,14 +192,32 @@ unlabelled_methods!(passed_on);
 impl LabelledMethods for Restricted {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let mut spec = ContainerSpec { labels: self.labelled(&spec.labels), ..spec.clone() };
+        if !self.powers
+            && let Some(field) = config::beyond(&spec).into_iter().next()
+        {
+            let problem = format!("{field}: gives the container powers over the engine's machine");
+            return Err(denied(field, problem));
+        }
+        for (_, mode) in config::shared(&mut spec) {
+            if let Some(word) = config::container_of(mode).map(str::to_owned) {
+                *mode = format!("container:{}", self.container(&word).await?);
+            }
+        }
         if !spec.networks.is_empty() {
             let all = self.visible_networks().await?;
             for (i, network) in spec.networks.iter_mut().enumerate() {
-                *network = Self::joinable(&all, &format!("networks[{i}]"), network)?;
+                let id = Self::joinable(&all, &format!("networks[{i}]"), network)?;
+                if let Some(options) = spec.network_options.remove(network.as_str()) {
+                    spec.network_options.insert(id.clone(), options);
+                }
+                *network = id;
             }
         }
-        let named = spec.volumes.iter().enumerate().filter(|(_, v)| !super::validate::is_host_path(&v.host));
-        let named: Vec<_> = named.map(|(i, v)| (format!("volumes[{i}].host"), v.host.clone())).collect();
+        let volumes = spec.volumes.iter().enumerate().filter(|(_, v)| !super::validate::is_host_path(&v.host));
+        let volumes = volumes.map(|(i, v)| (format!("volumes[{i}].host"), v.host.clone()));
+        let mounts = spec.mounts.iter().enumerate().filter(|(_, m)| m.kind == MountKind::Volume);
+        let mounts = mounts.filter_map(|(i, m)| Some((format!("mounts[{i}].source"), m.source.clone()?)));
+        let named: Vec<_> = volumes.chain(mounts).collect();
         let options = VolumeOptions { driver: None, labels: self.labelled(&Labels::new()) };
         self.create_missing(&named, &options).await?;
         self.engine.create(&spec).await
@@ -277,7 +298,7 @@ impl LabelledMethods for Restricted {
         // Read after the subscription: an object created meanwhile gives an event.
         let wanted = |kind: &str| options.filters.get("type").is_none_or(|t| t.iter().any(|t| t == kind));
         let mut known = EventFilter {
-            of: Self { engine: self.engine.clone(), app: self.app.clone(), foreign: false },
+            of: Self { engine: self.engine.clone(), app: self.app.clone(), foreign: false, powers: false },
             networks: Vec::new(),
             volumes: HashSet::new(),
             images: self.engine.is_private().await?,

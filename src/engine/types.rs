@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::config::types::*;
+
 /// The sum of an engine's counts, which may be any numbers.
 pub(super) fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
@@ -35,6 +37,7 @@ pub const APP_LABEL: &str = "lima-runtime.app";
 /// public type has no name for, so that a Docker API served from this crate loses nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "as the public type has them")]
 pub struct ContainerSpec {
     pub name: String,
     pub image: String,
@@ -57,8 +60,91 @@ pub struct ContainerSpec {
     /// For pulling an image that is missing.
     #[serde(default)]
     pub credentials: StoredCredentials,
+
+    // The process.
+    /// An empty list takes the image's own away.
+    pub entrypoint: Option<Vec<String>>,
+    pub user: Option<String>,
+    pub workdir: Option<String>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    #[serde(default)]
+    pub tty: bool,
+    /// Standard input stays open.
+    #[serde(default)]
+    pub stdin: bool,
+    pub init: Option<bool>,
+    #[serde(default)]
+    pub auto_remove: bool,
+    pub stop_signal: Option<String>,
+    /// Seconds.
+    pub stop_timeout: Option<f64>,
+    #[serde(default)]
+    pub resources: Resources,
+
+    // Its files.
+    /// By the path in the container.
+    #[serde(default)]
+    pub tmpfs: BTreeMap<String, TmpfsOptions>,
+    #[serde(default)]
+    pub mounts: Vec<MountSpec>,
+    #[serde(default)]
+    pub read_only_rootfs: bool,
+
+    // Its powers.
+    #[serde(default)]
+    pub privileged: bool,
+    #[serde(default)]
+    pub cap_add: Vec<String>,
+    #[serde(default)]
+    pub cap_drop: Vec<String>,
+    #[serde(default)]
+    pub security_opt: Vec<String>,
+    #[serde(default)]
+    pub group_add: Vec<String>,
+    /// `/dev/x`, `/dev/x:/dev/y`, `/dev/x:/dev/y:rw`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    pub gpus: Option<Gpus>,
+    #[serde(default)]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+
+    // Its network.
+    /// Name to address, or `host-gateway`.
+    #[serde(default)]
+    pub extra_hosts: BTreeMap<String, String>,
+    #[serde(default)]
+    pub dns: Vec<String>,
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    #[serde(default)]
+    pub dns_options: Vec<String>,
+    /// `none`, `host`, or `container:` and an id or name.
+    pub network_mode: Option<String>,
+    /// By the network, as `networks` names it.
+    #[serde(default)]
+    pub network_options: BTreeMap<String, EndpointOptions>,
+
+    // The engine's part.
+    pub logging: Option<Logging>,
+    pub runtime: Option<String>,
+    pub pid_mode: Option<String>,
+    pub ipc_mode: Option<String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+
     #[serde(skip)]
     pub docker: Map<String, Value>,
+}
+
+/// What of a container can be changed later.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerUpdate {
+    pub resources: Option<Resources>,
+    pub restart: Option<RestartPolicy>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -80,6 +166,8 @@ pub struct Healthcheck {
     pub timeout: f64,
     pub retries: f64,
     pub start_period: Option<f64>,
+    /// Between two checks of the start period.
+    pub start_interval: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +300,8 @@ pub struct EventOptions {
 pub struct RestrictedOptions {
     /// Also what is not the application's.
     pub foreign: bool,
+    /// Containers with powers over the engine's machine.
+    pub powers: bool,
 }
 
 // ---- what an engine answers -------------------------------------------------------------------------------------

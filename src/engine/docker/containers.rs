@@ -16,14 +16,14 @@ use super::{
     endpoint::Endpoint,
     error::{Failure, ResultExt},
     events::{self, Event},
-    networks,
-    refusal::{About, missing_source, volume_of},
+    host_config, networks,
+    refusal::{About, field_of_source, missing_source, volume_of},
     socket,
     spec::{self, Creation},
 };
 use crate::{
     call,
-    engine::{time, types::*, validate},
+    engine::{config, time, types::*, validate},
     error::{Error, ErrorCode, Result},
 };
 
@@ -42,11 +42,11 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
             None => Cow::Borrowed(spec),
         },
     };
-    if spec.volumes.iter().any(|v| validate::is_docker_socket(&v.host))
-        && let Some(path) = socket::on_its_machine(&api).await?
+    if config::host_paths(&spec).any(|(_, path)| validate::is_docker_socket(path))
+        && let Some(there) = socket::on_its_machine(&api).await?
     {
-        for volume in spec.to_mut().volumes.iter_mut().filter(|v| validate::is_docker_socket(&v.host)) {
-            volume.host.clone_from(&path);
+        for path in config::host_paths_mut(spec.to_mut()).filter(|path| validate::is_docker_socket(path)) {
+            path.clone_from(&there);
         }
     }
     let mut query = vec![("name", spec.name.clone())];
@@ -73,8 +73,9 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     if let Some(elsewhere) = api.elsewhere() {
         elsewhere.created(&id, &spec).await;
     }
-    for network in &later {
-        if let Err(e) = networks::connect(api.clone(), &id, network).await {
+    for (network, settings) in later {
+        let settings = serde_json::from_value(settings).ok();
+        if let Err(e) = networks::connect_with(api.clone(), &id, &network, settings).await {
             if let Err(cleanup) = remove(api, &id, true).await {
                 tracing::warn!(%id, %cleanup, "could not remove a container that is not on all its networks");
             }
@@ -88,6 +89,10 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
 /// that could be.
 fn to_be_made(spec: &ContainerSpec, made: &HashSet<String>, said: &str) -> Vec<usize> {
     let Some(path) = missing_source(said) else { return Vec::new() };
+    // Of `mounts` none is made.
+    if field_of_source(spec, path).is_some_and(|field| field.starts_with("mounts")) {
+        return Vec::new();
+    }
     let is_open = |v: &VolumeMount| validate::is_host_path(&v.host) && !made.contains(&v.host);
     match volume_of(spec, path).filter(|i| is_open(&spec.volumes[*i])) {
         Some(i) => vec![i],
@@ -126,7 +131,25 @@ fn refuse_to_make(spec: &ContainerSpec, i: usize, version: ApiVersion) -> Result
 
 pub(super) async fn start(api: Api, id: &str) -> Result<()> {
     api.bollard().start_container(bare(id), None::<q::StartContainerOptions>).await.about(About::Container(id))?;
-    started(api, id, true).await
+    match started(api, id, true).await {
+        // One that removes itself, and has ended.
+        Err(e) if e.code() == ErrorCode::ContainerNotFound => Ok(()),
+        other => other,
+    }
+}
+
+pub(super) async fn update(api: Api, id: &str, changes: &ContainerUpdate) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Updated {
+        warnings: Option<Vec<String>>,
+    }
+    let path = format!("containers/{}/update", api::encode(bare(id)));
+    let done: Updated = api.post_json(&path, &[], &host_config::update(changes)).await.about(About::Container(id))?;
+    for warning in done.warnings.unwrap_or_default() {
+        call::warn(Error::new(ErrorCode::EngineWarning, warning).detail("container", id));
+    }
+    Ok(())
 }
 
 /// From a VM and from another machine, a published port comes to this computer only after the start.

@@ -8,7 +8,8 @@ use super::{api::Api, beside::Beside, endpoint::Endpoint, tunnels::Tunnels};
 use crate::{
     address,
     engine::{
-        host::{self, published},
+        config,
+        host::{self, asked_for, published},
         types::ContainerSpec,
         validate,
     },
@@ -62,7 +63,7 @@ impl Beside for Elsewhere {
 
     async fn created(&self, id: &str, spec: &ContainerSpec) {
         if let Some(tunnels) = &self.tunnels {
-            tunnels.created(id, &published(spec)).await;
+            tunnels.created(id, &asked_for(spec)).await;
         }
     }
 
@@ -92,10 +93,10 @@ fn is_elsewhere(endpoint: &Endpoint) -> bool {
 
 /// A volume has a name; the engine's own API socket is where it listens.
 fn check_paths(spec: &ContainerSpec) -> Result<()> {
-    let is_here = |host: &str| validate::is_host_path(host) && !validate::is_docker_socket(host);
-    let Some((i, volume)) = spec.volumes.iter().enumerate().find(|(_, v)| is_here(&v.host)) else { return Ok(()) };
-    let problem = format!("{:?} is a path of this computer, and the engine is on another one", volume.host);
-    Err(Error::invalid(format!("volumes[{i}].host"), problem).hint(
+    let mut paths = config::host_paths(spec);
+    let Some((field, path)) = paths.find(|(_, path)| !validate::is_docker_socket(path)) else { return Ok(()) };
+    let problem = format!("{path:?} is a path of this computer, and the engine is on another one");
+    Err(Error::invalid(field, problem).hint(
         "Use a volume by its name, or say with `remotePaths: true` that paths are those of the engine's machine.",
     ))
 }

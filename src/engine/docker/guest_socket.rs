@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
     engine::{
+        config,
         host::{self, Host, HostPort},
         types::{ContainerInfo, ContainerSpec, Port},
         validate,
@@ -43,20 +44,21 @@ impl GuestSocket {
         }
         host::on_loopback(&mut ours);
         let Some(host) = &self.host else { return Ok(ours) };
-        for (i, volume) in spec.volumes.iter().enumerate() {
-            // The engine's own API socket is where it listens; volumes have names.
-            if validate::is_docker_socket(&volume.host) || !validate::is_host_path(&volume.host) {
+        for (i, (field, given)) in config::host_paths(spec).enumerate() {
+            // The engine's own API socket is where it listens.
+            if validate::is_docker_socket(given) {
                 continue;
             }
-            let field = format!("volumes[{i}].host");
-            let path = host::path_in_guest(host, &self.guest, true, &field, &volume.host).await?;
-            if !validate::is_socket_name(&volume.host) {
+            let path = host::path_in_guest(host, &self.guest, true, &field, given).await?;
+            if field.starts_with("volumes") && !validate::is_socket_name(given) {
                 // The engine would make it as root, and then own it, which a mount of the host does not let root do
                 // (docs/reference/lima.md#mounts). Where it cannot be made, the engine says why.
-                _ = tokio::fs::create_dir_all(&volume.host).await;
+                _ = tokio::fs::create_dir_all(given).await;
             }
-            if path != volume.host {
-                ours.to_mut().volumes[i].host = path;
+            if path != given
+                && let Some(there) = config::host_paths_mut(ours.to_mut()).nth(i)
+            {
+                *there = path;
             }
         }
         Ok(ours)

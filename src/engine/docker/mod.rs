@@ -36,6 +36,7 @@ mod error;
 mod events;
 mod exec;
 mod guest_socket;
+mod host_config;
 mod images;
 mod logs;
 mod networks;

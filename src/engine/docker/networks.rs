@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
+use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -46,7 +46,16 @@ pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
 }
 
 pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
-    let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config: None };
+    connect_with(api, container, network, None).await
+}
+
+pub(super) async fn connect_with(
+    api: Api,
+    container: &str,
+    network: &str,
+    endpoint_config: Option<EndpointSettings>,
+) -> Result<()> {
+    let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config };
     api.bollard().connect_network(network, request).await.about(About::Connect { container, network })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{
-        registry,
+        config, registry,
         types::{ContainerSpec, VolumeMount},
     },
     error::{Error, ErrorCode},
@@ -198,6 +198,9 @@ const REFUSALS: &[Row] = &[
     Row::of(&[&["invalid restart policy", "not a valid restart policy"]],
         Meaning::Argument("restart", None)).about(|a| matches!(a, About::Create(_))),
     Row::of(&[], Meaning::Registry),
+    Row::of(&[&["range of cpus is from"]], Meaning::Argument("resources.cpus", None)),
+    Row::of(&[&["requested cpus are not available"]], Meaning::Argument("resources.cpuset", None)),
+    Row::of(&[&["unknown or invalid runtime name", "unknown runtime specified"]], Meaning::Argument("runtime", None)),
     // ---- what is there, or not
     Row::of(&[&["address pool", "free subnet from subnet pools"]], Meaning::Code(ErrorCode::EngineError, Some(
         "Remove networks that nobody uses, for example with prune({ networks: true }), or give the engine more address \
@@ -223,7 +226,8 @@ const REFUSALS: &[Row] = &[
     Row::of(&[&["you cannot remove a", "cannot remove container"]],
         Meaning::Code(ErrorCode::InUse, FREE_IT)).status(409).without(&["already in progress"]),
     Row::of(&[&["is not running", "is not paused", "already paused", "is paused", "is restarting", "is already in progress",
-        "marked for removal", "already stopped", "container state improper"]],
+        "marked for removal", "already stopped", "container state improper", "does not support reading",
+        "because autoremove is enabled"]],
         Meaning::Code(ErrorCode::InvalidState, None)),
     // ---- by the status: never of a call that makes something
     Row::of(&[&["page not found", "\nnot found\n"]],
@@ -259,10 +263,7 @@ impl Meaning {
             Self::Code(code, hint) => hinted(Error::new(code, message), hint),
             Self::Argument(field, hint) => hinted(Error::invalid(field, message), hint),
             Self::Subject(hint) => hinted(Error::invalid(about.field()?, message), hint),
-            Self::VolumeHost => {
-                let i = volume_of(about.spec()?, missing_source(message)?)?;
-                Error::invalid(format!("volumes[{i}].host"), message)
-            }
+            Self::VolumeHost => Error::invalid(field_of_source(about.spec()?, missing_source(message)?)?, message),
             Self::VolumePath => {
                 let i = longest(about.spec()?, |v| &v.container, |path| message.contains(path))?;
                 Error::invalid(format!("volumes[{i}].container"), message)
@@ -292,6 +293,12 @@ pub(super) fn missing_source(message: &str) -> Option<&str> {
 /// The volume that is meant by a path as the engine says it. Docker Desktop says it as its VM has it: ours is its end.
 pub(super) fn volume_of(spec: &ContainerSpec, path: &str) -> Option<usize> {
     longest(spec, |v| &v.host, |host| path.ends_with(host))
+}
+
+/// The same with those of `mounts`, which come before a volume of the same path: the engine makes no directory for them.
+pub(super) fn field_of_source(spec: &ContainerSpec, path: &str) -> Option<String> {
+    let meant = config::host_paths(spec).filter(|(_, host)| path.ends_with(host));
+    meant.max_by_key(|(_, host)| host.len()).map(|(field, _)| field)
 }
 
 fn longest(spec: &ContainerSpec, path: fn(&VolumeMount) -> &str, is_meant: impl Fn(&str) -> bool) -> Option<usize> {

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::api::ApiVersion;
+use super::{api::ApiVersion, host_config};
 use crate::{
     engine::{
+        config::whole,
         types::{ContainerSpec, Healthcheck},
         validate,
     },
@@ -17,13 +18,17 @@ use crate::{
 /// (docs/reference/docker.md#networks-at-create).
 const MANY_NETWORKS: ApiVersion = ApiVersion(1, 44);
 
+/// From this API on a container has a MAC address in each network, and checks come sooner after its start.
+const MAC_OF_ENDPOINT: ApiVersion = ApiVersion(1, 44);
+const START_INTERVAL: ApiVersion = ApiVersion(1, 44);
+
 /// From this API on the engine makes the directory of a mount, too, where it is asked to.
 pub(super) const MOUNTPOINTS_MADE: ApiVersion = ApiVersion(1, 42);
 
 pub(super) struct Creation {
     pub body: Value,
-    /// To be connected after the create.
-    pub later: Vec<String>,
+    /// To be connected after the create, with the settings there.
+    pub later: Vec<(String, Value)>,
 }
 
 /// Host paths are mounts, each by itself and as it is given: the engine refuses one it does not have. For those of `made` it
@@ -56,7 +61,11 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
         }
         mounts.push(mount);
     }
+    for (i, m) in spec.mounts.iter().enumerate() {
+        mounts.push(host_config::mount(i, m, version)?);
+    }
     let mut host_config = json!({ "PortBindings": bindings, "Mounts": mounts, "Binds": binds });
+    merge(&mut host_config, &host_config::host_config(spec, version)?.into());
     if let Some(policy) = spec.restart {
         host_config["RestartPolicy"] = json!({ "Name": policy });
     }
@@ -66,20 +75,24 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
         "Labels": spec.labels,
         "ExposedPorts": exposed,
     });
+    merge(&mut body, &host_config::of_process(spec).into());
     if !spec.command.is_empty() {
         body["Cmd"] = json!(spec.command);
     }
     if let Some(h) = &spec.healthcheck {
-        body["Healthcheck"] = healthcheck(h);
+        body["Healthcheck"] = healthcheck(h, version)?;
     }
     let mut later = Vec::new();
     if let Some((first, rest)) = spec.networks.split_first() {
         host_config["NetworkMode"] = json!(first);
-        let mut endpoints = Map::from_iter([(first.clone(), json!({}))]);
-        if version >= MANY_NETWORKS {
-            endpoints.extend(rest.iter().map(|n| (n.clone(), json!({}))));
-        } else {
-            later.extend(rest.iter().filter(|n| *n != first).cloned());
+        let mut endpoints = Map::from_iter([(first.clone(), endpoint(spec, first, version, &mut body)?)]);
+        for network in rest.iter().filter(|n| *n != first) {
+            let settings = endpoint(spec, network, version, &mut body)?;
+            if version >= MANY_NETWORKS {
+                endpoints.insert(network.clone(), settings);
+            } else {
+                later.push((network.clone(), settings));
+            }
         }
         // They are modes; podman refuses an endpoint of one (docs/reference/docker.md#errors-of-podman).
         if !(matches!(first.as_str(), "host" | "none") && endpoints.len() == 1) {
@@ -91,23 +104,47 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
     Ok(Creation { body, later })
 }
 
-fn healthcheck(h: &Healthcheck) -> Value {
-    json!({
+/// A container's settings in one of its networks. An old engine knows one MAC address, the container's.
+fn endpoint(spec: &ContainerSpec, network: &str, version: ApiVersion, body: &mut Value) -> Result<Value> {
+    let mut settings = json!({});
+    let Some(options) = spec.network_options.get(network) else { return Ok(settings) };
+    if !options.aliases.is_empty() {
+        settings["Aliases"] = json!(options.aliases);
+    }
+    for (key, address) in [("IPv4Address", &options.ipv4), ("IPv6Address", &options.ipv6)] {
+        if let Some(address) = address {
+            settings["IPAMConfig"][key] = json!(address);
+        }
+    }
+    if let Some(mac) = &options.mac {
+        if version >= MAC_OF_ENDPOINT {
+            settings["MacAddress"] = json!(mac);
+        } else if spec.networks.len() == 1 {
+            body["MacAddress"] = json!(mac);
+        } else {
+            host_config::since(&format!("networkOptions.{network}.mac"), "25", MAC_OF_ENDPOINT, version)?;
+        }
+    }
+    Ok(settings)
+}
+
+fn healthcheck(h: &Healthcheck, version: ApiVersion) -> Result<Value> {
+    let mut check = json!({
         "Test": h.test,
         "Interval": nanoseconds(h.interval),
         "Timeout": nanoseconds(h.timeout),
         "Retries": whole(h.retries),
         "StartPeriod": nanoseconds(h.start_period.unwrap_or(0.0)),
-    })
+    });
+    if let Some(interval) = h.start_interval {
+        host_config::since("healthcheck.startInterval", "25", START_INTERVAL, version)?;
+        check["StartInterval"] = json!(nanoseconds(interval));
+    }
+    Ok(check)
 }
 
-fn nanoseconds(millis: f64) -> u64 {
+fn nanoseconds(millis: f64) -> i64 {
     whole(millis) * 1_000_000
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated: whole and in range")]
-fn whole(value: f64) -> u64 {
-    value as u64
 }
 
 /// `over` wins; objects are joined key by key.
@@ -143,7 +180,7 @@ mod tests {
         );
         spec.docker = serde_json::from_str(r#"{"Tty":true,"HostConfig":{"ShmSize":7}}"#).unwrap();
         let made = creation(&spec, OLD, &HashSet::new()).unwrap();
-        assert_eq!(made.later, ["two"]);
+        assert_eq!(made.later, [("two".to_owned(), json!({}))]);
         assert_eq!(
             made.body,
             json!({
@@ -175,6 +212,34 @@ mod tests {
         let made = creation(&spec, ApiVersion(1, 44), &HashSet::new()).unwrap();
         assert!(made.later.is_empty());
         assert_eq!(made.body["NetworkingConfig"]["EndpointsConfig"], json!({ "one": {}, "two": {} }));
+    }
+
+    #[test]
+    fn settings_of_a_network_go_with_it() {
+        let both = spec(
+            r#"{"name":"web","image":"i","networks":["one","two"],"networkOptions":{
+                "one":{"aliases":["a","b"],"ipv4":"10.1.2.3","ipv6":"fd00::2"},"two":{"mac":"02:42:ac:11:00:02"}}}"#,
+        );
+        let one =
+            json!({ "Aliases": ["a", "b"], "IPAMConfig": { "IPv4Address": "10.1.2.3", "IPv6Address": "fd00::2" } });
+        let made = creation(&both, ApiVersion(1, 44), &HashSet::new()).unwrap();
+        let endpoints = json!({ "one": one, "two": { "MacAddress": "02:42:ac:11:00:02" } });
+        assert_eq!(made.body["NetworkingConfig"]["EndpointsConfig"], endpoints);
+        let e = creation(&both, OLD, &HashSet::new()).err().unwrap();
+        assert_eq!(e.details()["field"], "networkOptions.two.mac");
+        let alone = spec(
+            r#"{"name":"web","image":"i","networks":["two"],"networkOptions":{"two":{"mac":"02:42:ac:11:00:02","aliases":["a"]}}}"#,
+        );
+        let body = creation(&alone, OLD, &HashSet::new()).unwrap().body;
+        assert_eq!(body["MacAddress"], "02:42:ac:11:00:02");
+        assert_eq!(body["NetworkingConfig"]["EndpointsConfig"], json!({ "two": { "Aliases": ["a"] } }));
+        let checked = spec(
+            r#"{"name":"web","image":"i","healthcheck":{"test":["CMD","x"],"interval":9,"timeout":9,"retries":1,"startInterval":2}}"#,
+        );
+        let e = creation(&checked, OLD, &HashSet::new()).err().unwrap();
+        assert_eq!(e.details()["field"], "healthcheck.startInterval");
+        let body = creation(&checked, START_INTERVAL, &HashSet::new()).unwrap().body;
+        assert_eq!(body["Healthcheck"]["StartInterval"], 2_000_000);
     }
 
     #[test]

@@ -79,8 +79,16 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// The ports of the containers that were created here, by their full ids.
-    asked: BTreeMap<String, BTreeSet<u16>>,
+    asked: BTreeMap<String, Asked>,
     open: BTreeMap<u16, Listening>,
+}
+
+/// What a container was created with.
+#[derive(Default, Clone, PartialEq, Eq, Debug)]
+struct Asked {
+    ports: BTreeSet<u16>,
+    /// How many the engine may choose.
+    any: usize,
 }
 
 struct Listening {
@@ -118,10 +126,12 @@ impl Tunnels {
         ports.iter().find(taken).map_or(Ok(()), |port| Err(in_use(*port)))
     }
 
-    /// A container that was created with these ports.
+    /// A container that was created with these ports; 0 is the engine's choice.
     pub(super) async fn created(&self, id: &str, ports: &[HostPort]) {
-        let ports = ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp).map(|(_, port)| *port).collect();
-        self.inner.state.lock().await.asked.insert(id.to_owned(), ports);
+        let tcp = || ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp).map(|(_, port)| *port);
+        let asked =
+            Asked { ports: tcp().filter(|port| *port > 0).collect(), any: tcp().filter(|port| *port == 0).count() };
+        self.inner.state.lock().await.asked.insert(id.to_owned(), asked);
     }
 
     /// Opens the ports of a container that runs now. A port that is taken is an error when the container is `new`, and else a
@@ -145,7 +155,8 @@ impl Tunnels {
         }
         if look.running.contains(id) && !self.inner.is_this_machine().await? {
             let state = self.inner.state.lock().await;
-            for port in state.asked.get(id).into_iter().flatten().filter(|port| !mine.contains(port)) {
+            let asked = state.asked.get(id).into_iter().flat_map(|asked| &asked.ports);
+            for port in asked.filter(|port| !mine.contains(port)) {
                 call::warn(stays((Protocol::Tcp, *port), "the engine does not publish it"));
             }
         }
@@ -216,7 +227,7 @@ impl Published {
 
 /// The ports that are to listen here. A container that was created here has those it asked for; another one of the application's
 /// those that nobody else has.
-fn wanted(containers: &[Container], asked: &BTreeMap<String, BTreeSet<u16>>, app: &str) -> BTreeMap<u16, Wanted> {
+fn wanted(containers: &[Container], asked: &BTreeMap<String, Asked>, app: &str) -> BTreeMap<u16, Wanted> {
     let mut wanted = BTreeMap::new();
     let (ours, others): (Vec<_>, Vec<_>) =
         containers.iter().filter(|c| c.runs()).partition(|c| asked.contains_key(&c.id));
@@ -226,8 +237,18 @@ fn wanted(containers: &[Container], asked: &BTreeMap<String, BTreeSet<u16>>, app
         let mut addresses: Vec<_> = container.ports.iter().flatten().filter_map(Published::address).collect();
         // Of a port on both address families, IPv4's.
         addresses.sort_unstable();
+        let asked = asked.get(&container.id);
+        let mut chosen = BTreeSet::new();
         for (port, to) in addresses {
-            let may = asked.get(&container.id).map_or(port >= UNPRIVILEGED, |asked| asked.contains(&port));
+            let may = match asked {
+                Some(asked) if asked.ports.contains(&port) => true,
+                Some(asked) if port >= UNPRIVILEGED && (chosen.contains(&port) || chosen.len() < asked.any) => {
+                    chosen.insert(port);
+                    true
+                }
+                Some(_) => false,
+                None => port >= UNPRIVILEGED,
+            };
             if may && (wanted.len() < MOST || wanted.contains_key(&port)) {
                 wanted.entry(port).or_insert_with(|| Wanted { id: container.id.clone(), to });
             }
@@ -400,7 +421,8 @@ mod tests {
             { "Id": "another's", "Labels": app("other"), "State": "running", "Ports": [published("127.0.0.1", json!(3001))] },
             { "Id": "nobody's", "State": "running", "Ports": [published("127.0.0.1", json!(3002))] },
         ]));
-        let asked = BTreeMap::from([("asked".to_owned(), BTreeSet::from([80, 8080, 8081, 8082, 8083]))]);
+        let asked = Asked { ports: BTreeSet::from([80, 8080, 8081, 8082, 8083]), any: 0 };
+        let asked = BTreeMap::from([("asked".to_owned(), asked)]);
         let of = |id: &str, address: &str| Wanted { id: id.to_owned(), to: to(address) };
         assert_eq!(
             wanted(&there, &asked, "kai"),
@@ -411,6 +433,14 @@ mod tests {
                 (8081, of("asked", "10.0.0.7:8081")),
             ])
         );
+        // Of the engine's choice as many as it was left to choose, and none of the system's.
+        let chosen = containers(json!([{ "Id": "asked", "State": "running", "Ports": [
+            published("127.0.0.1", json!(22)), published("127.0.0.1", json!(49_153)), published("::1", json!(49_153)),
+            published("127.0.0.1", json!(49_154)), published("127.0.0.1", json!(49_155)), published("127.0.0.1", json!(8080)),
+        ] }]));
+        let asked = BTreeMap::from([("asked".to_owned(), Asked { ports: BTreeSet::from([8080]), any: 2 })]);
+        let open: Vec<u16> = wanted(&chosen, &asked, "kai").into_keys().collect();
+        assert_eq!(open, [8080, 49_153, 49_154]);
         let many: Vec<Value> = (1024..4000).map(|port| published("127.0.0.1", json!(port))).collect();
         let many = containers(json!([{ "Id": "earlier", "Labels": app("kai"), "State": "running", "Ports": many }]));
         assert_eq!(wanted(&many, &BTreeMap::new(), "kai").len(), MOST);

@@ -7,6 +7,7 @@ use super::state::{MountOption, VmResources};
 use crate::{
     error::{Error, Result},
     lima::template::{self, VmMount},
+    size,
 };
 
 /// Resources as the caller gave them.
@@ -111,14 +112,8 @@ fn whole(n: f64) -> Option<u32> {
 }
 
 fn size(field: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
-    let bytes = match value {
-        Value::Number(n) => n.as_u64().or_else(|| n.as_f64().and_then(whole_bytes)),
-        Value::String(text) => parse(text),
-        _ => None,
-    };
-    let Some(bytes) = bytes else {
-        let problem = format!("{value} is no size");
-        return Err(Error::invalid(field, problem).hint("Write it like '4GiB', or as a number of bytes."));
+    let Some(bytes) = size::read(value) else {
+        return Err(Error::invalid(field, format!("{value} is no size")).hint(size::HINT));
     };
     if bytes < least || bytes > most {
         let gib = |b: u64| b as f64 / GIB as f64;
@@ -126,23 +121,6 @@ fn size(field: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
         return Err(Error::invalid(field, problem));
     }
     Ok(bytes)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right before")]
-fn whole_bytes(n: f64) -> Option<u64> {
-    (n.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&n)).then_some(n as u64)
-}
-
-/// Accepts binary units only: GB may mean either, and they differ by 7 %.
-fn parse(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let (number, shift) = ["KiB", "MiB", "GiB", "TiB"]
-        .iter()
-        .zip([10, 20, 30, 40])
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), shift)))?;
-    let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let number: f64 = number.parse().ok().filter(|_| plain)?;
-    whole_bytes((number * (1_u64 << shift) as f64).round())
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use super::super::{
     image::images,
     nerdctl::{
         labels::{
-            EMPTY, HEALTHCHECK, IMAGE, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART, UNFINISHED,
+            ASKED, AUTO_REMOVE, DOMAINNAME, EMPTY, HEALTHCHECK, HOSTNAME, IMAGE, IP, IP6, MAC, MONITOR_LOG,
+            MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, PID_CONTAINER, PRIVILEGED, RESTART, STOP_SIGNAL, STOP_TIMEOUT,
+            UNFINISHED,
         },
         runner::printed_id,
     },
@@ -14,15 +16,22 @@ use super::super::{
     prelude::*,
 };
 use super::{
-    health, logger, mounts,
-    ports::{check_addresses, check_ports, free_ports},
+    find::find,
+    flags, health, logger, mounts,
+    ports::{check_addresses, check_ports, free_ports, with_chosen_ports},
     record,
     restart_policy::{monitored, policy_name},
 };
-use crate::{call, engine::host};
+use crate::{
+    call,
+    engine::{config, host},
+};
 
 pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<String> {
-    let ours = our_labels(spec)?;
+    flags::check(spec, c.nerdctl.version().await)?;
+    flags::check_machine(c, spec).await?;
+    let spec = &*with_chosen_ports(c, spec).await?;
+    let ours = our_labels(c, spec).await?;
     check_ports(spec)?;
     check_addresses(c, spec).await?;
     let args = arguments(c, spec, &ours).await?;
@@ -53,11 +62,18 @@ pub(crate) async fn create(c: &Containerd, spec: &ContainerSpec) -> Result<Strin
 }
 
 /// Labels that a container is made with: the caller's and our notes.
-fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
+async fn our_labels(c: &Containerd, spec: &ContainerSpec) -> Result<Labels> {
     let mut all = spec.labels.clone();
     all.insert(IMAGE.into(), spec.image.clone());
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
         all.insert(RESTART.into(), policy_name(policy).into());
+    }
+    let asked = asked_of_nerdctl(c, spec).await?;
+    if !asked.is_empty() {
+        all.insert(ASKED.into(), serde_json::json!(asked).to_string());
+    }
+    if spec.auto_remove {
+        all.insert(AUTO_REMOVE.into(), "true".into());
     }
     let empty: Vec<&String> = spec.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k).collect();
     if !empty.is_empty() {
@@ -69,6 +85,36 @@ fn our_labels(spec: &ContainerSpec) -> Result<Labels> {
             Err(Error::invalid(format!("labels.{key}"), "containerd takes 4096 bytes for a label's key and value"))
         }
     }
+}
+
+/// The labels that nerdctl writes for some of the settings alone.
+async fn asked_of_nerdctl(c: &Containerd, spec: &ContainerSpec) -> Result<Labels> {
+    let mut asked = Labels::new();
+    let mut note = |key: &str, value: Option<&String>| asked.extend(value.map(|v| (key.to_owned(), v.clone())));
+    for options in spec.network_options.values() {
+        note(IP, options.ipv4.as_ref());
+        note(IP6, options.ipv6.as_ref());
+        note(MAC, options.mac.as_ref());
+    }
+    note(DOMAINNAME, spec.domainname.as_ref());
+    note(PRIVILEGED, spec.privileged.then(|| "true".to_owned()).as_ref());
+    if let Some(other) = spec.pid_mode.as_deref().and_then(config::container_of) {
+        note(PID_CONTAINER, Some(&find(c, other).await?.id));
+    }
+    Ok(asked)
+}
+
+/// The names by which others of its network find a container: nerdctl's hook writes what this label says into their
+/// `/etc/hosts` (docs/reference/nerdctl.md#hosts-files), and has no flag for more than one.
+fn names_in_networks(spec: &ContainerSpec, made: &Container) -> Option<String> {
+    let aliases: Vec<&str> = spec.network_options.values().flat_map(|o| &o.aliases).map(String::as_str).collect();
+    if aliases.is_empty() {
+        return None;
+    }
+    let own = made.labels.get(HOSTNAME).map(String::as_str).unwrap_or_default();
+    let aliases = aliases.join(" ");
+    // The hook puts the domain behind the last word.
+    Some(if spec.domainname.is_some() { format!("{aliases} {own}") } else { format!("{own} {aliases}") })
 }
 
 /// What nerdctl lets nobody give, or only where everybody sees it; and what it took from the image goes again. Nothing starts
@@ -85,7 +131,12 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
     if let Some(check) = spec.healthcheck.as_ref().filter(|h| h.test.first().is_some_and(|t| t != "NONE")) {
         changes.insert(HEALTHCHECK.to_owned(), health::healthcheck(check));
     }
-    changes.extend(logger::install(c, &made, &dir).await?);
+    if spec.logging.as_ref().is_none_or(|l| l.driver == flags::JSON_FILE) {
+        changes.extend(logger::install(c, &made, &dir).await?);
+    }
+    // nerdctl takes the image's signal before its flag's, and a timeout of 0 for none.
+    changes.extend(spec.stop_signal.iter().map(|name| (STOP_SIGNAL.to_owned(), name.to_ascii_uppercase())));
+    changes.extend(spec.stop_timeout.map(|t| (STOP_TIMEOUT.to_owned(), config::whole(t).to_string())));
     if let Some(policy) = spec.restart.filter(|p| *p != RestartPolicy::No) {
         if let Some(policy) = monitored(c, policy).await? {
             let log = changes.get(labels::LOG_URI).or_else(|| made.labels.get(labels::LOG_URI)).cloned();
@@ -97,7 +148,7 @@ async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str)
             changes.insert(OUR_STATUS.to_owned(), "stopped".to_owned());
         }
     }
-    record::rewrite(c, &made, changes, &spec.env).await?;
+    record::rewrite(c, &made, changes, &spec.env, names_in_networks(spec, &made)).await?;
     record::warn(spec, &of_image);
     Ok(())
 }
@@ -139,6 +190,7 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     for (i, v) in spec.volumes.iter().enumerate() {
         args.push(mounts::volume(c, i, v).await?);
     }
+    args.extend(flags::of(c, spec).await?);
     args.extend(networks::names_of(c, &spec.networks).await?.iter().map(|n| format!("--network={n}")));
     if let Some(platform) = &spec.platform {
         args.push(format!("--platform={platform}"));
@@ -151,10 +203,11 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     args.push(format!("--label={UNFINISHED}=true"));
     args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
     args.push(name_of_image(c, &spec.image).await?);
-    if !spec.command.is_empty() {
+    let command = flags::command(spec);
+    if !command.is_empty() {
         // nerdctl swallows one, and only the first.
         args.push("--".into());
-        args.extend(spec.command.iter().cloned());
+        args.extend(command.iter().cloned());
     }
     Ok(args)
 }

@@ -24,6 +24,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 struct Check {
     test: Vec<String>,
     interval: u64,
+    start_period: u64,
+    start_interval: u64,
 }
 
 fn check(container: &Container) -> Option<Check> {
@@ -34,6 +36,13 @@ fn check(container: &Container) -> Option<Check> {
 impl Check {
     fn interval(&self) -> Duration {
         if self.interval == 0 { INTERVAL } else { Duration::from_nanos(self.interval).max(SHORTEST) }
+    }
+
+    /// How often, and how long after its start, a container is looked at more often.
+    fn at_start(&self) -> Option<(Duration, Duration)> {
+        let interval = Duration::from_nanos(self.start_interval).max(SHORTEST);
+        let period = Duration::from_nanos(self.start_period);
+        (self.start_interval > 0 && interval < self.interval() && !period.is_zero()).then_some((interval, period))
     }
 }
 
@@ -54,7 +63,7 @@ fn unit(id: &str) -> String {
 /// Called once a container's task runs: begins its healthchecks, where it has any.
 pub(crate) async fn started(c: &Containerd, container: &Container) -> Result<()> {
     if let Some(check) = check(container) {
-        begin(c, &container.id, &check).await?;
+        begin(c, &container.id, &check, check.at_start()).await?;
     }
     Ok(())
 }
@@ -65,31 +74,37 @@ pub(crate) async fn adopt(c: &Containerd) -> Result<()> {
         if task.is_some_and(|t| t.state == ContainerState::Running)
             && let Some(check) = check(&container)
         {
-            begin(c, &container.id, &check).await?;
+            // Its start is over, as far as anybody knows.
+            begin(c, &container.id, &check, None).await?;
         }
     }
     Ok(())
 }
 
-async fn begin(c: &Containerd, id: &str, check: &Check) -> Result<()> {
+/// `at_start`: another interval, for so long.
+async fn begin(c: &Containerd, id: &str, check: &Check, at_start: Option<(Duration, Duration)>) -> Result<()> {
     let interval = check.interval();
     if driver(c).await == HealthcheckDriver::Timer {
         stopped(c, id).await;
-        let every = format!("{}ms", interval.as_millis().max(1));
-        let mut argv: Vec<Vec<u8>> =
-            ["systemd-run", "--quiet", "--collect", "--unit", &unit(id)].map(Into::into).into();
-        argv.push(format!("--on-active={every}").into());
-        argv.push(format!("--on-unit-inactive={every}").into());
-        argv.push("--timer-property=AccuracySec=100ms".into());
-        argv.push("--".into());
-        argv.extend(c.nerdctl.command(["container", "healthcheck", id]).argv);
-        c.guest().run(c.command(argv)).await?.checked("systemd-run")?;
+        let healthcheck = c.nerdctl.command(["container", "healthcheck", id]).argv;
+        timer(c, &unit(id), interval, healthcheck.clone()).await?;
+        if let Some((often, period)) = at_start {
+            let name = unit_at_start(id);
+            timer(c, &name, often, healthcheck).await?;
+            let mut argv: Vec<Vec<u8>> =
+                ["systemd-run", "--quiet", "--collect", "--unit", &format!("{name}-end")].map(Into::into).into();
+            argv.push(format!("--on-active={}ms", period.as_millis().max(1)).into());
+            argv.extend(["--", "systemctl", "stop", "--quiet", &format!("{name}.timer")].map(Into::into));
+            c.guest().run(c.command(argv)).await?.checked("systemd-run")?;
+        }
         return Ok(());
     }
     let (this, name) = (c.clone(), id.to_owned());
     let task = task::spawn(async move {
+        let began = tokio::time::Instant::now();
         loop {
-            tokio::time::sleep(interval).await;
+            let often = at_start.filter(|(_, period)| began.elapsed() < *period).map(|(often, _)| often);
+            tokio::time::sleep(often.unwrap_or(interval)).await;
             if !matches!(this.api.task(&name).await, Ok(Some(t)) if t.exit_code.is_none()) {
                 return;
             }
@@ -103,12 +118,29 @@ async fn begin(c: &Containerd, id: &str, check: &Check) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command again and again, by a timer of systemd's.
+async fn timer(c: &Containerd, unit: &str, every: Duration, command: Vec<Vec<u8>>) -> Result<()> {
+    let every = format!("{}ms", every.as_millis().max(1));
+    let mut argv: Vec<Vec<u8>> = ["systemd-run", "--quiet", "--collect", "--unit", unit].map(Into::into).into();
+    argv.push(format!("--on-active={every}").into());
+    argv.push(format!("--on-unit-inactive={every}").into());
+    argv.push("--timer-property=AccuracySec=100ms".into());
+    argv.push("--".into());
+    argv.extend(command);
+    c.guest().run(c.command(argv)).await?.checked("systemd-run").map(drop)
+}
+
+fn unit_at_start(id: &str) -> String {
+    format!("{}-start", unit(id))
+}
+
 /// Called when a container was stopped or removed.
 pub(crate) async fn stopped(c: &Containerd, id: &str) {
     c.health.tasks.lock().remove(id);
     if c.health.driver.get() == Some(&HealthcheckDriver::Timer) {
-        let unit = unit(id);
-        let argv = ["systemctl", "stop", "--quiet", &format!("{unit}.timer"), &format!("{unit}.service")];
+        let units = [unit(id), unit_at_start(id), format!("{}-end", unit_at_start(id))];
+        let units = units.iter().flat_map(|unit| [format!("{unit}.timer"), format!("{unit}.service")]);
+        let argv = ["systemctl", "stop", "--quiet"].map(str::to_owned).into_iter().chain(units);
         // There may be none.
         let _ = c.guest().run(c.command(argv)).await;
     }
@@ -127,6 +159,9 @@ pub(crate) fn healthcheck(check: &Healthcheck) -> String {
     });
     if let Some(start) = check.start_period {
         json["StartPeriod"] = number(nanos(start));
+    }
+    if let Some(interval) = check.start_interval {
+        json["StartInterval"] = number(nanos(interval));
     }
     json.to_string()
 }
@@ -156,6 +191,10 @@ mod tests {
         let found = with(r#"{"Test":["CMD-SHELL","true"],"Interval":200000000,"Timeout":1,"Retries":2}"#).unwrap();
         assert_eq!(found.interval(), Duration::from_millis(200));
         assert_eq!(with(r#"{"Test":["CMD","x"]}"#).unwrap().interval(), INTERVAL);
+        let start = r#"{"Test":["CMD","x"],"Interval":9000000000,"StartPeriod":5000000000,"StartInterval":500000000}"#;
+        let at_start = with(start).unwrap().at_start();
+        assert_eq!(at_start, Some((Duration::from_millis(500), Duration::from_secs(5))));
+        assert_eq!(found.at_start(), None);
         assert!(with(r#"{"Test":["NONE"]}"#).is_none() && with("{").is_none() && with(r#"{"Test":[]}"#).is_none());
     }
 }

@@ -5,15 +5,15 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::StreamExt;
 
 use super::super::{
-    nerdctl::labels::{HEALTHCHECK, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
+    nerdctl::labels::{AUTO_REMOVE, HEALTHCHECK, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
     network::attach,
     prelude::*,
     source::containers::not_found,
 };
 use super::{
     find::{find, find_with_task, invalid_state, running},
-    health, logger, record,
-    restart_policy::{monitored, policy, set_status, watched},
+    flags, health, logger, record,
+    restart_policy::{monitored, policy, set_policy, set_status, watched},
     signals::{signal_number, signal_of_stop},
 };
 use crate::engine::host::HostPort;
@@ -27,11 +27,13 @@ pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
         _ => {}
     }
     record::before_start(c, &container).await?;
-    if watched(&container) {
-        // Before it can fail.
+    if watched(&container) || container.labels.contains_key(AUTO_REMOVE) {
+        // Before it can end.
         if let Err(e) = c.hub.listen().await {
             tracing::warn!(%e, "containerd's events cannot be followed");
         }
+    }
+    if watched(&container) {
         set_status(c, &container, "running").await?;
     }
     let result = nerdctl_start(c, id, &container).await;
@@ -200,8 +202,47 @@ pub(crate) async fn restart(c: &Containerd, id: &str, timeout: Option<u32>) -> R
     let container = find(c, id).await?;
     record::nerdctls_own(c, &container)?;
     set_status(c, &container, "stopped").await?;
-    stop_with(c, &container, timeout).await?;
-    start(c, &container.id).await
+    if !container.labels.contains_key(AUTO_REMOVE) {
+        stop_with(c, &container, timeout).await?;
+        return start(c, &container.id).await;
+    }
+    // This end is not its last one.
+    let mark =
+        async |value: &str| c.api.set_labels(&container.id, [(AUTO_REMOVE.to_owned(), value.to_owned())].into()).await;
+    mark("").await?;
+    let again = async {
+        stop_with(c, &container, timeout).await?;
+        c.hub.listen().await?;
+        start(c, &container.id).await
+    };
+    let result = again.await;
+    mark("true").await?;
+    // Meanwhile nobody would have removed it.
+    if c.api.task(&container.id).await?.is_none_or(|t| t.exit_code.is_some()) {
+        remove_ended(c, &container.id).await?;
+    }
+    result
+}
+
+pub(crate) async fn update(c: &Containerd, id: &str, changes: &ContainerUpdate) -> Result<()> {
+    let (container, task) = find_with_task(c, id).await?;
+    record::nerdctls_own(c, &container)?;
+    let removes_itself = container.labels.contains_key(AUTO_REMOVE);
+    if removes_itself && changes.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+        return Err(invalid_state(id, "is removed at its end, and so cannot be started again"));
+    }
+    if let Some(resources) = &changes.resources {
+        flags::check_limits(c, resources).await?;
+        let flags = flags::update(resources);
+        if !flags.is_empty() {
+            let args = ["update".to_owned()].into_iter().chain(flags).chain([container.id.clone()]);
+            c.nerdctl.write(About::Container(id), args).await?;
+        }
+    }
+    match changes.restart {
+        Some(policy) => set_policy(c, &container, policy, task.is_some_and(|t| t.exit_code.is_none())).await,
+        None => Ok(()),
+    }
 }
 
 pub(crate) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
@@ -223,6 +264,13 @@ pub(crate) async fn kill(c: &Containerd, id: &str, signal: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a container that removes itself leaves is nobody's: its anonymous volumes go, too.
+pub(super) async fn remove_ended(c: &Containerd, id: &str) -> Result<()> {
+    let (container, _) = find_with_task(c, id).await?;
+    record::nerdctls_own(c, &container)?;
+    remove_with(c, id, &container, true, true).await
+}
+
 /// Anonymous volumes stay, as with `docker rm`: they may hold data. Those of a container that never ran hold none, and
 /// nobody could name them afterwards.
 pub(crate) async fn remove(c: &Containerd, id: &str, force: bool) -> Result<()> {
@@ -234,11 +282,15 @@ pub(crate) async fn remove(c: &Containerd, id: &str, force: bool) -> Result<()> 
     }
     record::nerdctls_own(c, &container)?;
     let never_ran = task.is_none() && c.kept(&container, None).await?.started_at.is_none();
+    remove_with(c, id, &container, force, never_ran).await
+}
+
+async fn remove_with(c: &Containerd, id: &str, container: &Container, force: bool, volumes: bool) -> Result<()> {
     let mut args = vec!["rm"];
     args.extend(force.then_some("--force"));
-    args.extend((never_ran && record::takes_own_volumes(&container)).then_some("--volumes"));
+    args.extend((volumes && record::takes_own_volumes(container)).then_some("--volumes"));
     args.push(&container.id);
-    set_status(c, &container, "stopped").await?;
+    set_status(c, container, "stopped").await?;
     c.nerdctl.write(About::Container(id), args).await?;
     c.files.forget(&container.id);
     health::stopped(c, &container.id).await;

@@ -7,7 +7,10 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use super::super::prelude::*;
-use super::{find::find, logger};
+use super::{
+    find::{find, invalid_state},
+    logger,
+};
 use crate::process::{Chunk, Exit, KEPT};
 
 /// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
@@ -34,6 +37,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Result<BoxStream<OutputChunk>> {
     let container = find(c, id).await?;
+    if let Some(driver) = labels::other_log_driver(&container) {
+        return Err(invalid_state(id, &format!("has the log driver {driver}: its output is elsewhere")));
+    }
     let dir = c.files.state_dir(&container).await?;
     let log = format!("{dir}/{}-json.log", container.id);
     let locks = ["logger-lock", logger::LOCK].map(|name| format!("{dir}/{name}"));

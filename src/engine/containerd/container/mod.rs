@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod find;
+pub(crate) mod flags;
 pub(crate) mod health;
 pub(crate) mod inspect;
 pub(crate) mod lifecycle;

@@ -1,38 +1,76 @@
-//! `volumes` of a container to be made, as nerdctl takes them.
+//! What a container to be made has mounted, as nerdctl takes it.
 
 use super::super::prelude::*;
-use crate::engine::host;
+use crate::{
+    engine::{config, host},
+    size,
+};
 
 pub(crate) async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
-    let field = || format!("volumes[{i}].host");
-    mountable(i, "container", &v.container)?;
-    if !validate::is_host_path(&v.host) {
-        return Ok(format!("--volume={}:{}{}", v.host, v.container, if v.read_only { ":ro" } else { "" }));
+    mountable(&format!("volumes[{i}].container"), &v.container)?;
+    let mut source = v.host.clone();
+    if validate::is_host_path(&v.host) {
+        (source, _) = path(c, &format!("volumes[{i}].host"), &v.host).await?;
     }
-    if validate::is_docker_socket(&v.host) {
-        let problem = format!("{:?} is Docker's API, and this engine is containerd", v.host);
-        return Err(Error::invalid(field(), problem).hint(
+    Ok(format!("--volume={source}:{}{}", v.container, if v.read_only { ":ro" } else { "" }))
+}
+
+/// An entry of `mounts`. A path has to be there.
+pub(crate) async fn mount(c: &Containerd, i: usize, m: &MountSpec) -> Result<String> {
+    mountable(&format!("mounts[{i}].target"), &m.target)?;
+    let options: Vec<&str> = m.read_only.then_some("ro").into_iter().chain(m.propagation.as_deref()).collect();
+    let options = if options.is_empty() { String::new() } else { format!(":{}", options.join(",")) };
+    let target = &m.target;
+    Ok(match (m.kind, &m.source) {
+        (MountKind::Tmpfs, _) => format!("--tmpfs={target}{options}"),
+        (_, None) => format!("--volume={target}{options}"),
+        (MountKind::Volume, Some(name)) => format!("--volume={name}:{target}{options}"),
+        (MountKind::Bind, Some(source)) => {
+            let field = format!("mounts[{i}].source");
+            let (path, is_there) = path(c, &field, source).await?;
+            if !is_there {
+                return Err(Error::invalid(field, format!("{source:?} is not on the engine's machine"))
+                    .hint("Make it first, or use `volumes`, which makes a directory."));
+            }
+            format!("--volume={path}:{target}{options}")
+        }
+    })
+}
+
+/// A value of `tmpfs`, with nerdctl's own `noexec,nosuid,nodev` beside.
+pub(crate) fn tmpfs(target: &str, options: &TmpfsOptions) -> String {
+    let size = options.size.as_ref().and_then(size::read).map(|bytes| format!("size={bytes}"));
+    let mode = options.mode.map(|mode| format!("mode={:o}", config::whole(mode)));
+    let options: Vec<String> = size.into_iter().chain(mode).collect();
+    if options.is_empty() { target.to_owned() } else { format!("{target}:{}", options.join(",")) }
+}
+
+/// A path of the host as the engine's machine has it, and whether it is there.
+async fn path(c: &Containerd, field: &str, given: &str) -> Result<(String, bool)> {
+    if validate::is_docker_socket(given) {
+        let problem = format!("{given:?} is Docker's API, and this engine is containerd");
+        return Err(Error::invalid(field, problem).hint(
             "A program that needs Docker's API needs a Docker Engine: choose engine: 'docker', or use DockerAdapter.",
         ));
     }
-    let mut path = v.host.clone();
+    let mut path = given.to_owned();
     if let Some(host) = &c.settings.host {
-        path = host::path_in_guest(host, c.guest(), c.settings.root, &field(), &v.host).await?;
+        path = host::path_in_guest(host, c.guest(), c.settings.root, field, given).await?;
     }
     let found = c.guest().run(c.command(["test", "-e", &path])).await?.success();
-    if !found && validate::is_socket_name(&v.host) {
+    if !found && validate::is_socket_name(given) {
         let what = "is not on the engine's machine, and a socket cannot be made up";
-        return Err(Error::invalid(field(), format!("{:?} {what}", v.host)).hint(
+        return Err(Error::invalid(field, format!("{given:?} {what}")).hint(
             "Start what listens on that socket, or leave the volume out: not every engine has a Docker socket.",
         ));
     }
-    mountable(i, "host", &path)?;
-    Ok(format!("--volume={path}:{}{}", v.container, if v.read_only { ":ro" } else { "" }))
+    mountable(field, &path)?;
+    Ok((path, found))
 }
 
 /// nerdctl makes one text with colons of every form of a mount, and reads it as CSV
 /// (docs/reference/nerdctl.md#mounts-in-text).
-fn mountable(i: usize, part: &str, path: &str) -> Result<()> {
+pub(crate) fn mountable(field: &str, path: &str) -> Result<()> {
     let what = if path.contains(':') {
         "a colon"
     } else if path.contains("\r\n") {
@@ -41,7 +79,7 @@ fn mountable(i: usize, part: &str, path: &str) -> Result<()> {
         return Ok(());
     };
     let problem = format!("{path:?} has {what}, which nerdctl cannot mount");
-    Err(Error::invalid(format!("volumes[{i}].{part}"), problem).hint("Choose a path without one."))
+    Err(Error::invalid(field, problem).hint("Choose a path without one."))
 }
 
 #[cfg(test)]
@@ -95,6 +133,22 @@ mod tests {
         for host in ["/Users/me/../../etc", "/Users/me/../me/../../etc", "/../etc"] {
             let e = volume(&c, 0, &mount(host)).await.unwrap_err();
             assert_eq!(e.details()["field"], "volumes[0].host", "{host}");
+        }
+        let at = |source: &str| MountSpec {
+            kind: MountKind::Bind,
+            source: Some(source.into()),
+            target: "/in".into(),
+            read_only: true,
+            subpath: None,
+            propagation: Some("rslave".into()),
+        };
+        assert_eq!(super::mount(&c, 0, &at("/Users/me/self")).await.unwrap(), "--volume=/proc/self:/in:ro,rslave");
+        for (source, field) in [
+            ("/Users/other", "mounts[0].source"),
+            ("/Users/me/no-such", "mounts[0].source"),
+            ("/var/run/docker.sock", "mounts[0].source"),
+        ] {
+            assert_eq!(super::mount(&c, 0, &at(source)).await.unwrap_err().details()["field"], field);
         }
         for (host, named) in [("/Users/lost/x", failed.as_str()), ("/Users/other", "/Users/me, /Users/lost")] {
             let e = volume(&c, 0, &mount(host)).await.unwrap_err();

@@ -1,12 +1,13 @@
 //! Ports of a container to be made: whether they can be published, and who keeps them.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::super::prelude::*;
-use crate::{engine::host, guest::BEGAN};
+use crate::{engine::host, guest::BEGAN, random};
 
 /// Ports of an address that the engine's machine does not have would be published nowhere, and nobody told: nerdctl makes
 /// firewall rules of them.
@@ -44,6 +45,55 @@ pub(crate) fn own_addresses(text: &str) -> HashSet<IpAddr> {
         }
     }
     own
+}
+
+/// IANA's ports for what chooses its own.
+const DYNAMIC: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// `spec` with ports in the place of those that the engine is to choose. nerdctl's own choice is always the first one that nobody
+/// listens on, which another container may have that does not run yet; without root it makes none.
+pub(crate) async fn with_chosen_ports<'a>(c: &Containerd, spec: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>> {
+    const READ: &str = "cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 2>/dev/null; :";
+    let mut chosen = Cow::Borrowed(spec);
+    if host::asked_for(spec).iter().all(|(_, port)| *port > 0) {
+        return Ok(chosen);
+    }
+    let text = c.guest().run(c.inside(["sh", "-c", READ])).await?.checked("sh")?;
+    let mut taken = listening(&String::from_utf8_lossy(&text));
+    let all = c.everything().await?;
+    let kept = c.kept_of(&all, true).await?;
+    taken.extend(kept.values().flat_map(|k| &k.ports).filter_map(|p| p.host_port));
+    taken.extend(host::published(spec).iter().map(|(_, port)| *port));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in the range of the two")]
+    let from = DYNAMIC.start() + (random::fraction() * f64::from(DYNAMIC.end() - DYNAMIC.start())) as u16;
+    let mut free = (from..=*DYNAMIC.end()).chain(*DYNAMIC.start()..from).filter(|port| !taken.contains(port));
+    for (container, host) in &mut chosen.to_mut().ports {
+        let mapping = validate::port_mapping(container, host)?;
+        if mapping.host_port > 0 {
+            continue;
+        }
+        let port = loop {
+            let Some(port) = free.next() else {
+                return Err(Error::new(ErrorCode::PortInUse, "No port is free from 49152 on"));
+            };
+            match &c.settings.host {
+                Some(around) => match around.check_ports(&[(mapping.protocol, port)]).await {
+                    Err(e) if e.code() == ErrorCode::PortInUse => {}
+                    other => break other.map(|()| port)?,
+                },
+                None => break port,
+            }
+        };
+        let address = host.rsplit_once(':').map(|(address, _)| format!("{address}:")).unwrap_or_default();
+        *host = format!("{address}{port}");
+    }
+    Ok(chosen)
+}
+
+/// The local ports of the kernel's tables of sockets.
+fn listening(tables: &str) -> HashSet<u16> {
+    let port = |line: &str| u16::from_str_radix(line.split_whitespace().nth(1)?.rsplit_once(':')?.1, 16).ok();
+    tables.lines().filter_map(port).collect()
 }
 
 /// One host port leads to one port of the container: nerdctl makes both, and one of them is never reached.
@@ -123,6 +173,7 @@ pub(crate) async fn free_ports(c: &Containerd, spec: &ContainerSpec) -> Result<b
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
     own_addresses(&String::from_utf8_lossy(data));
+    listening(&String::from_utf8_lossy(data));
 }
 
 #[cfg(test)]
@@ -209,6 +260,13 @@ mod tests {
         ] {
             assert!(check(&apart).is_ok(), "{apart:?}");
         }
+    }
+
+    #[test]
+    fn ports_that_somebody_has() {
+        let text = "  sl  local_address rem_address   st\n   0: 0100007F:C350 00000000:0000 0A\n\
+                    0: 00000000000000000000000001000000:0035 0000:0000 07\n junk\n";
+        assert_eq!(listening(text), HashSet::from([50_000, 53]));
     }
 
     #[test]

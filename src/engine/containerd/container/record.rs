@@ -27,6 +27,8 @@ struct Judge<'a> {
     container: &'a Container,
     namespace: &'a str,
     state_dir: &'a str,
+    /// What nerdctl was told to write.
+    asked: Labels,
 }
 
 impl Judge<'_> {
@@ -40,7 +42,11 @@ impl Judge<'_> {
             _ if key == MOUNTS || key.strip_prefix("nerdctl/mounts.").is_some_and(|n| n.parse::<u32>().is_ok()) => {
                 is_mounted(self.container, value)
             }
-            _ => NERDCTL_WRITES.contains(&key) || IMAGES_MAY_SET.contains(&key),
+            _ => {
+                NERDCTL_WRITES.contains(&key)
+                    || IMAGES_MAY_SET.contains(&key)
+                    || self.asked.get(key).is_some_and(|v| v == value)
+            }
         }
     }
 
@@ -63,7 +69,7 @@ impl Judge<'_> {
 
 /// Of a container just made with the labels `ours`: what came from its image and is nobody's to give.
 pub(crate) fn of_image(container: &Container, ours: &Labels, namespace: &str, state_dir: &str) -> Vec<String> {
-    let judge = Judge { container, namespace, state_dir };
+    let judge = Judge { container, namespace, state_dir, asked: asked(ours.get(ASKED)) };
     judge.strangers(|key, value| {
         key == UNFINISHED
             || ours.get(key).is_some_and(|v| v == value)
@@ -74,7 +80,7 @@ pub(crate) fn of_image(container: &Container, ours: &Labels, namespace: &str, st
 
 /// Of one that is to start: what nobody has written whom we know.
 pub(crate) fn strangers(container: &Container, namespace: &str, state_dir: &str) -> Vec<String> {
-    let judge = Judge { container, namespace, state_dir };
+    let judge = Judge { container, namespace, state_dir, asked: asked(container.labels.get(ASKED)) };
     judge.strangers(|key, value| {
         !OBEYED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
             || judge.is_nerdctls(key, value)
@@ -106,19 +112,25 @@ pub(crate) fn nerdctls_own(c: &Containerd, container: &Container) -> Result<()> 
 }
 
 /// Changes labels (none is kept without a value), and the specification with them: its annotations, from which nerdctl's hook
-/// reads, say no more than the labels do. `env` takes the place of variables of the same name.
+/// reads, say no more than the labels do. `env` takes the place of variables of the same name, `hostname` of what the hook is
+/// told of the container's name.
 pub(crate) async fn rewrite(
     c: &Containerd,
     container: &Container,
-    changes: HashMap<String, String>,
+    mut changes: HashMap<String, String>,
     env: &BTreeMap<String, String>,
+    hostname: Option<String>,
 ) -> Result<()> {
+    changes.extend(hostname.iter().map(|name| (HOSTNAME.to_owned(), name.clone())));
     let mut labels = container.labels.clone();
     labels.extend(changes.clone());
     let spec = container.spec.as_ref().ok_or_else(|| Error::internal("a container without a specification"))?;
     let mut json: Value = serde_json::from_slice(&spec.value)
         .map_err(|e| Error::internal("a container's specification is not JSON").source(e))?;
     clean_spec(&mut json, &labels, env);
+    if let Some(name) = hostname {
+        json["annotations"][HOSTNAME] = name.into();
+    }
     let spec = prost_types::Any { type_url: spec.type_url.clone(), value: json.to_string().into_bytes() };
     c.api.set_spec(&container.id, spec, changes).await
 }
@@ -153,7 +165,7 @@ pub(crate) async fn before_start(c: &Containerd, container: &Container) -> Resul
         return Ok(());
     }
     tracing::warn!(id = container.id, ?strangers, "labels that nobody may give are taken off a container");
-    rewrite(c, container, strangers.into_iter().map(|key| (key, String::new())).collect(), &BTreeMap::new()).await
+    rewrite(c, container, strangers.into_iter().map(|key| (key, String::new())).collect(), &BTreeMap::new(), None).await
 }
 
 /// Tells the caller what of the image did not reach the container.
@@ -240,6 +252,21 @@ mod tests {
             let mut labels: Vec<_> = made.iter().copied().filter(|(k, _)| *k != evil.0).collect();
             labels.push(evil);
             assert_eq!(of_image(&container(&labels, &spec), &ours, "kai", DIR), [evil.0]);
+        }
+        // An image says under these names what only a caller may ask for.
+        for (key, value) in [("nerdctl/ip", "10.0.0.9"), ("nerdctl/pid-container", "c2"), ("nerdctl/domainname", "d")] {
+            let mut labels = made.to_vec();
+            labels.push((key, value));
+            assert_eq!(of_image(&container(&labels, &spec), &ours, "kai", DIR), [key]);
+            let asked = json!({ key: value }).to_string();
+            let mut asking = ours.clone();
+            asking.insert(ASKED.to_owned(), asked.clone());
+            assert_eq!(of_image(&container(&labels, &spec), &asking, "kai", DIR), Vec::<String>::new());
+            assert_eq!(strangers(&container(&labels, &spec), "kai", DIR), [key]);
+            labels.push((ASKED, &asked));
+            assert_eq!(strangers(&container(&labels, &spec), "kai", DIR), Vec::<String>::new());
+            // Of an image that says both.
+            assert_eq!(of_image(&container(&labels, &spec), &ours, "kai", DIR), [ASKED, key]);
         }
         // What the monitor and nerdctl write later is theirs; a log of its own the monitor has not.
         let mut later = made.to_vec();

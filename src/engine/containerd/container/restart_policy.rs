@@ -1,7 +1,11 @@
 //! Restart policies: who carries one out, and the labels that say whether a container is meant to run.
 
+use std::collections::HashMap;
+
 use super::super::{
-    nerdctl::labels::{EXPLICITLY_STOPPED, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART},
+    nerdctl::labels::{
+        EXPLICITLY_STOPPED, LOG_URI, MONITOR_COUNT, MONITOR_LOG, MONITOR_POLICY, MONITOR_STATUS, OUR_STATUS, RESTART,
+    },
     prelude::*,
 };
 
@@ -29,6 +33,33 @@ pub(crate) async fn set_status(c: &Containerd, container: &Container, status: &s
         c.api.set_labels(&container.id, [(status_label(container).to_owned(), status.to_owned())].into()).await?;
     }
     Ok(())
+}
+
+/// Gives a container another policy; `lives`: whether it runs.
+pub(crate) async fn set_policy(
+    c: &Containerd,
+    container: &Container,
+    policy: RestartPolicy,
+    lives: bool,
+) -> Result<()> {
+    let status = if lives { "running" } else { "stopped" };
+    let mut labels: HashMap<String, String> =
+        [RESTART, OUR_STATUS, MONITOR_POLICY, MONITOR_STATUS, MONITOR_LOG, MONITOR_COUNT, EXPLICITLY_STOPPED]
+            .map(|key| (key.to_owned(), String::new()))
+            .into();
+    let mut put = |key: &str, value: &str| _ = labels.insert(key.to_owned(), value.to_owned());
+    if policy != RestartPolicy::No {
+        put(RESTART, policy_name(policy));
+        if let Some(word) = monitored(c, policy).await? {
+            put(MONITOR_POLICY, word);
+            put(MONITOR_STATUS, status);
+            put(MONITOR_LOG, container.labels.get(LOG_URI).map_or("", String::as_str));
+        } else {
+            c.hub.listen().await?;
+            put(OUR_STATUS, status);
+        }
+    }
+    c.api.set_labels(&container.id, labels).await
 }
 
 fn status_label(container: &Container) -> &'static str {

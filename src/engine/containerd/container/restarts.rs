@@ -2,9 +2,14 @@
 
 use std::{sync::Weak, time::Duration};
 
-use super::super::{client::Inner, events::hub::Follower, nerdctl::labels::RESTART, prelude::*};
+use super::super::{
+    client::Inner,
+    events::hub::Follower,
+    nerdctl::labels::{AUTO_REMOVE, RESTART},
+    prelude::*,
+};
 use super::{
-    lifecycle::start,
+    lifecycle::{remove_ended, start},
     restart_policy::{meant_to_run, policy_name, watched},
 };
 use crate::call::{CONTAINER_CALL, Call};
@@ -37,15 +42,29 @@ impl Follower for Restarts {
 /// What failed while nobody watched.
 async fn resume(c: &Containerd) {
     for (container, task) in c.everything().await.unwrap_or_default() {
-        if let Some(code) = task.and_then(|t| t.exit_code).filter(|_| watched(&container)) {
+        let ours = watched(&container) || container.labels.contains_key(AUTO_REMOVE);
+        if let Some(code) = task.and_then(|t| t.exit_code).filter(|_| ours) {
             ended(c, &container.id, code).await;
         }
     }
 }
 
-/// A container ended: starts it again where that is ours to do.
+/// A container ended: starts it again, or removes it, where that is ours to do.
 async fn ended(c: &Containerd, id: &str, exit_code: i64) {
     let Ok(container) = c.api.container(id).await else { return };
+    if container.labels.contains_key(AUTO_REMOVE) {
+        // Unless it runs again.
+        if c.api.task(id).await.is_ok_and(|task| task.is_some_and(|t| t.exit_code.is_none())) {
+            return;
+        }
+        match Call::default().run(CONTAINER_CALL, remove_ended(c, id)).await {
+            Err(e) if e.code() != ErrorCode::ContainerNotFound => {
+                tracing::warn!(id, %e, "a container that was to be removed at its end is still there");
+            }
+            _ => {}
+        }
+        return;
+    }
     let enough =
         exit_code != 0 || container.labels.get(RESTART).is_some_and(|p| p != policy_name(RestartPolicy::OnFailure));
     if !enough || !watched(&container) || !meant_to_run(&container) {

@@ -28,6 +28,15 @@ pub(crate) const LOG_URI: &str = "nerdctl/log-uri";
 pub(crate) const STATE_DIR: &str = "nerdctl/state-dir";
 pub(crate) const MOUNTS: &str = "nerdctl/mounts";
 pub(crate) const ANONYMOUS: &str = "nerdctl/anonymous-volumes";
+pub(crate) const HOSTNAME: &str = "nerdctl/hostname";
+pub(crate) const LOG_CONFIG: &str = "nerdctl/log-config";
+// Only of a container that was made with their flags.
+pub(crate) const IP: &str = "nerdctl/ip";
+pub(crate) const IP6: &str = "nerdctl/ip6";
+pub(crate) const MAC: &str = "nerdctl/mac-address";
+pub(crate) const DOMAINNAME: &str = "nerdctl/domainname";
+pub(crate) const PID_CONTAINER: &str = "nerdctl/pid-container";
+pub(crate) const PRIVILEGED: &str = "nerdctl/privileged";
 /// Of a network.
 pub(crate) const DEFAULT_NETWORK: &str = "nerdctl/default-network";
 
@@ -45,6 +54,10 @@ pub(crate) const OUR_STATUS: &str = "lima-runtime.restart-status";
 pub(crate) const ATTACHABLE: &str = "lima-runtime.attachable";
 /// On a container whose create is not over: what must not be there may still be, and what must be may be missing.
 pub(crate) const UNFINISHED: &str = "lima-runtime.unfinished";
+/// Which of nerdctl's labels a container has because its caller asked for them, as JSON with their values.
+pub(crate) const ASKED: &str = "lima-runtime.asked";
+/// On a container that is removed at its end.
+pub(crate) const AUTO_REMOVE: &str = "lima-runtime.auto-remove";
 /// On a container that was attached to something later: its leases may not be where nerdctl expects them.
 pub(crate) const CHANGED: &str = "lima-runtime.networks-changed";
 
@@ -56,9 +69,9 @@ pub(crate) const NERDCTL_WRITES: [&str; 13] = [
     LOG_URI,
     STATE_DIR,
     NAMESPACE,
-    "nerdctl/hostname",
+    HOSTNAME,
     "nerdctl/extraHosts",
-    "nerdctl/log-config",
+    LOG_CONFIG,
     "nerdctl/platform",
     "nerdctl/host-config",
     "nerdctl/dns",
@@ -112,6 +125,17 @@ pub(crate) fn networks(container: &Container) -> Vec<String> {
     container.labels.get(NETWORKS).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default()
 }
 
+/// What its caller asked for of nerdctl's labels.
+pub(crate) fn asked(text: Option<&String>) -> Labels {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Whether its output is written where [`super::super::container::logs`] reads it; else, by which driver.
+pub(crate) fn other_log_driver(container: &Container) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(container.labels.get(LOG_CONFIG)?).ok()?;
+    config["driver"].as_str().filter(|driver| !["", "json-file"].contains(driver)).map(str::to_owned)
+}
+
 /// The container's own, as nerdctl keeps it.
 pub(crate) fn stop_timeout(container: &Container) -> StopTimeout {
     let seconds = container.labels.get(STOP_TIMEOUT).and_then(|s| s.parse().ok());
@@ -124,7 +148,7 @@ pub(crate) fn labels_of(container: &Container) -> Labels {
         k.starts_with("nerdctl/")
             || k.starts_with("containerd.io/restart.")
             || k == "io.containerd.image.config.stop-signal"
-            || [RESTART, OUR_STATUS, IMAGE, EMPTY, UNFINISHED, CHANGED].contains(&k)
+            || [RESTART, OUR_STATUS, IMAGE, EMPTY, UNFINISHED, CHANGED, ASKED, AUTO_REMOVE].contains(&k)
             || k.starts_with("lima-runtime/")
     };
     let empty: Vec<String> = container.labels.get(EMPTY).and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::prelude::*;
-use super::networks::network_id;
+use super::{
+    super::{container::spec::spec, prelude::*},
+    networks::network_id,
+};
 
 /// Who is where, as nerdctl keeps it for the containers' `/etc/hosts`.
 pub(crate) struct Hosts {
@@ -152,11 +154,15 @@ pub(crate) async fn attachments(
     let mut names = labels::networks(container);
     let noted = meta["Networks"].as_object().into_iter().flatten().map(|(name, _)| name);
     names.extend(noted.filter(|name| !labels::networks(container).contains(name)).cloned());
-    let name = labels::name(container);
-    Ok(names.into_iter().map(|network| attachment(network, &meta, name)).collect())
+    let spec = spec(container);
+    // The container's own name, and the aliases that it was made with.
+    let known = container.labels.get(labels::HOSTNAME).map(String::as_str).unwrap_or_default();
+    let aliases = known.split_whitespace().filter(|word| spec["hostname"] != **word);
+    let called: Vec<String> = labels::name(container).into_iter().chain(aliases).map(str::to_owned).collect();
+    Ok(names.into_iter().map(|network| attachment(network, &meta, &called)).collect())
 }
 
-fn attachment(network: String, meta: &Value, name: Option<&str>) -> NetworkAttachment {
+fn attachment(network: String, meta: &Value, called: &[String]) -> NetworkAttachment {
     let result = &meta["Networks"][&network];
     let ips: Vec<&Value> = result["ips"].as_array().into_iter().flatten().collect();
     let address = |ip: &Value| ip["address"].as_str().and_then(|a| a.split('/').next()).map(str::to_owned);
@@ -167,7 +173,7 @@ fn attachment(network: String, meta: &Value, name: Option<&str>) -> NetworkAttac
         id: network_id(&network),
         ip_address: ip.and_then(|ip| address(ip)),
         mac_address: mac.filter(|m| !m.is_empty()).map(str::to_owned),
-        aliases: name.into_iter().map(str::to_owned).collect(),
+        aliases: called.to_vec(),
         name: network,
     }
 }
@@ -180,7 +186,7 @@ async fn dir(c: &Containerd) -> Result<String> {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
     if let Ok(meta) = serde_json::from_slice(data) {
-        attachment("bridge".to_owned(), &meta, None);
+        attachment("bridge".to_owned(), &meta, &[]);
     }
 }
 
