@@ -212,7 +212,7 @@ export interface RuntimeProgress {
   etaSeconds?: number
 }
 
-/** One event of an image pull; at most about ten a second. */
+/** One event of an image's pull or push; at most about ten a second. */
 export interface PullProgress {
   /** What is happening, ready to show. */
   status: string
@@ -633,6 +633,65 @@ export interface ImageInfo {
 }
 
 /** Options of {@link IContainerRuntime.pullImage}. */
+/** What an image says of itself. Of one for several platforms: the one that this engine runs. */
+export interface ImageDetails extends ImageInfo {
+  /** `['ghcr.io/me/app@sha256:…']`: as registries know it. */
+  digests: string[]
+  /** `'linux'`. */
+  os: string
+  /** As Go names it: `'amd64'`, `'arm64'`. */
+  architecture: string
+  /** `'v8'`. */
+  variant?: string
+  author?: string
+  labels: Record<string, string>
+  env: Record<string, string>
+  /** Before `command`. */
+  entrypoint: string[]
+  /** What runs when a container names nothing else. */
+  command: string[]
+  workdir?: string
+  user?: string
+  /** `'SIGQUIT'`. */
+  stopSignal?: string
+  /** What it says it listens on: `['80/tcp']`. */
+  ports: string[]
+  /** Paths for which a container gets volumes. */
+  volumes: string[]
+  /** Digests of the unpacked layers, lowest first. */
+  layers: string[]
+  /** The engine's own answer; on containerd the image's configuration, as the OCI image specification has it. */
+  raw: unknown
+}
+
+/** One step of an image's making. */
+export interface ImageHistoryEntry {
+  /** Absent where the image does not say. */
+  created?: Date
+  /** The command, as its builder wrote it. */
+  createdBy: string
+  comment: string
+  /** Bytes that it added, unpacked; 0 for a step without files. */
+  size: number
+}
+
+export interface PushOptions extends CallOptions {
+  /** Default: what docker's configuration and credential helpers have for the registry. */
+  auth?: { username: string; password: string }
+  /** `'none'`: without `auth`, the push is anonymous. `'user'` (default): with what this user has stored. */
+  credentials?: 'user' | 'none'
+}
+
+export interface CommitOptions extends CallOptions {
+  /** The image's name: `'me/app:1'`. It is taken from another image if needed. */
+  reference: string
+  /** Shown in its history. */
+  message?: string
+  author?: string
+  /** Whether the container's processes stand still meanwhile, so that no file is half written. Default: true. */
+  pause?: boolean
+}
+
 export interface PullOptions extends CallOptions {
   /** `'linux/amd64'`, `'linux/arm64/v8'`. Default: the engine's own. */
   platform?: string
@@ -1063,6 +1122,40 @@ export declare abstract class ContainerAdapter {
    * @throws `IMAGE_NOT_FOUND`
    */
   tagImage(source: string, target: string, options?: CallOptions): Promise<void>
+
+  /** @throws `IMAGE_NOT_FOUND` */
+  inspectImage(name: string, options?: CallOptions): Promise<ImageDetails>
+
+  /**
+   * How an image was made, the newest step first.
+   *
+   * @throws `IMAGE_NOT_FOUND`
+   */
+  imageHistory(name: string, options?: CallOptions): Promise<ImageHistoryEntry[]>
+
+  /**
+   * Sends an image to the registry that its name names; {@link tagImage} gives it such a name. Of an image for several
+   * platforms, containerd sends the one it has. No deadline: it ends when nothing moves for a while (`TIMEOUT`).
+   *
+   * @throws `IMAGE_NOT_FOUND` when it is not here, `REGISTRY_AUTH` when the registry wants other credentials or refuses the
+   *   repository, `ENGINE_ERROR` when it cannot be reached
+   * @example
+   * ```ts
+   * await docker.tagImage('app', 'ghcr.io/me/app:1')
+   * await docker.pushImage('ghcr.io/me/app:1', ({ progress }) => show(progress), { auth: { username, password } })
+   * ```
+   */
+  pushImage(name: string, onProgress?: (progress: PullProgress) => void, options?: PushOptions): Promise<void>
+
+  /**
+   * Makes an image of a container, running or not: the container's image, and the files changed since. Volumes are not part
+   * of it. On Docker the image also keeps the container's command, environment and labels; on containerd, its image's.
+   * No deadline.
+   *
+   * @returns The image's id.
+   * @throws `CONTAINER_NOT_FOUND`
+   */
+  commitContainer(id: string, options: CommitOptions): Promise<string>
 
   diskUsage(options?: CallOptions): Promise<DiskUsage>
 }

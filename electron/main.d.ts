@@ -121,7 +121,7 @@ export interface Allow {
   }): Word
 
   /**
-   * Whether a pull without its own `auth` may use this user's stored registry credentials. A no makes it anonymous. The
+   * Whether a pull or a push without its own `auth` may use this user's stored registry credentials. A no makes it anonymous. The
    * worst: the window runs, and so reads, the user's private images.
    */
   credentials?(request: { image: string; event: IpcEvent }): Word
@@ -136,12 +136,13 @@ export interface Allow {
   useImage?(request: { action: 'start' | 'pull'; image: string; event: IpcEvent }): Word
 
   /**
-   * Whether images may be listed or removed on an engine that is not the app's own, and tagged on any; `image` is what
-   * the window calls it, a name or an id. The worst: the user loses images; the app starts the window's image by its
-   * own image's name, with the app's rights.
+   * Whether images may be listed, inspected or removed on an engine that is not the app's own, and on any be tagged, pushed
+   * to the registry of their name, or made of a container (`commit`); `image` is what the window calls it, a name or an id,
+   * and of a commit the container's name. The worst: the user loses images, or somebody's registry gets them; the app starts
+   * the window's image by its own image's name, with the app's rights.
    */
   images?(request: {
-    action: 'list' | 'remove' | 'tag'
+    action: 'list' | 'inspect' | 'remove' | 'tag' | 'push' | 'commit'
     image?: string
     /** The new name. */
     target?: string

@@ -68,7 +68,7 @@ const OWN: Record<string, Run> = {
     return (await reaching(c, config)).startContainer(config, withSignal(c, o))
   },
   'container.details': async (c, id, o) =>
-    c.redactor.container(await c.runtime.getContainerDetails(id, withSignal(c, o))),
+    c.redactor.details(await c.runtime.getContainerDetails(id, withSignal(c, o))),
   'container.exec': async (c, word, argv, o) => {
     // The app decides about the container, not about the name that the window uses.
     const { id, name } = await c.runtime.inspectContainer(word, {
@@ -78,6 +78,16 @@ const OWN: Record<string, Run> = {
     const { timeoutMs: _, ...options } = o ?? {}
     await requirePermission(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
     return c.runtime.execInContainer(id, argv, withSignal(c, o))
+  },
+  'container.commit': async (c, word, o) => {
+    const { id, name } = await c.runtime.inspectContainer(word, {
+      ...(o.timeoutMs && { timeoutMs: o.timeoutMs }),
+      signal: c.signal,
+    })
+    // A name as `tag` gives one: the app would start the window’s image by it.
+    const request = { action: 'commit' as const, image: name, target: o.reference }
+    await requirePermission(c, 'images', request, 'make images of containers')
+    return c.runtime.commitContainer(id, { ...o, signal: c.signal })
   },
   'container.logs': async (c, id, o) => {
     const log = await c.runtime.getContainerLogs(id, withSignal(c, o))
@@ -104,6 +114,20 @@ const OWN: Record<string, Run> = {
     // On the app’s own engine, too: the app would start the window’s image by that name.
     await requirePermission(c, 'images', { action: 'tag', image, target }, 'name images')
     return c.runtime.tagImage(image, target, withSignal(c, o))
+  },
+  'image.inspect': async (c, name, o) => {
+    await permittedImage(c, 'inspect', name, o)
+    return c.redactor.details(await c.runtime.inspectImage(name, withSignal(c, o)))
+  },
+  'image.history': async (c, name, o) => {
+    await permittedImage(c, 'inspect', name, o)
+    return c.runtime.imageHistory(name, withSignal(c, o))
+  },
+  'image.push': async (c, name, o) => {
+    // On the app’s own engine, too: what is sent is gone.
+    await requirePermission(c, 'images', { action: 'push', image: name }, 'send images to registries')
+    const credentials = !o?.auth && (await isAllowed(c, 'credentials', { image: name })) ? 'user' : 'none'
+    return c.runtime.pushImage(name, (p) => c.progress(p), { ...withSignal(c, o), credentials })
   },
 
   'volume.list': async (c, o) => c.redactor.volumes(await c.runtime.listVolumes(withSignal(c, o))),
@@ -251,6 +275,12 @@ async function permittedPorts(
     }
   }
   return Object.fromEntries(all)
+}
+
+/** On an engine that is not the app's own, what images hold is others'. */
+async function permittedImage(c: Context, action: 'inspect', image: string, o: Options | undefined): Promise<void> {
+  if (!(await c.runtime.isPrivate(withSignal(c, o))))
+    await requirePermission(c, 'images', { action, image }, `${action} images`)
 }
 
 /** Refuses an image that the app does not allow; without `useImage` all are allowed. */

@@ -29,6 +29,8 @@ import type {
   ContainerStats,
   ContainerUpdate,
   DiskUsage,
+  ImageDetails,
+  ImageHistoryEntry,
   ImageInfo,
   ManagerStatus,
   NetworkInfo,
@@ -139,6 +141,11 @@ export interface RuntimeApi {
       argv: string[],
       options?: ApiCall & { env?: Record<string, string>; workdir?: string; user?: string; input?: string },
     ): Promise<{ exitCode: number; stdout: Uint8Array; stderr: Uint8Array }>
+    /** Needs the app's permission (`allow.images`). */
+    commit(
+      id: string,
+      options: ApiCall & { reference: string; message?: string; author?: string; pause?: boolean },
+    ): Promise<string>
     /** The log as text. It is read as fast as `listener` returns. */
     logs(
       id: string,
@@ -171,6 +178,18 @@ export interface RuntimeApi {
     remove(id: string, force?: boolean, options?: ApiCall): Promise<void>
     exists(name: string, options?: ApiCall): Promise<boolean>
     tag(source: string, target: string, options?: ApiCall): Promise<void>
+    /** As `list`. */
+    inspect(name: string, options?: ApiCall): Promise<ApiImageDetails>
+    /** As `list`. */
+    history(name: string, options?: ApiCall): Promise<ImageHistoryEntry[]>
+    /** Needs `allow.images` on any engine. Anonymous without `auth`, as a pull. */
+    push(
+      name: string,
+      options?: ApiCall & {
+        onProgress?: (progress: PullProgress) => void
+        auth?: { username: string; password: string }
+      },
+    ): Promise<void>
   }
   network: {
     /** Only with the driver `bridge`. */
@@ -205,6 +224,11 @@ export interface RuntimeApi {
 
 /** `raw` is present if the app allows it (`allow.diagnostics`). */
 export interface ApiDetails extends Omit<ContainerDetails, 'raw'> {
+  raw?: unknown
+}
+
+/** `raw` is present if the app allows it (`allow.diagnostics`). */
+export interface ApiImageDetails extends Omit<ImageDetails, 'raw'> {
   raw?: unknown
 }
 

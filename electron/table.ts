@@ -128,6 +128,13 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
         options: optional(options({ ...call, env: optional(record(string)), workdir: text, user: text, input: text })),
       },
     },
+    commit: {
+      args: {
+        id: string,
+        options: options({ ...call, reference: string, message: text, author: text, pause: optionalFlag }),
+      },
+      outlivesPage: true,
+    },
     logs: {
       args: {
         id: string,
@@ -156,6 +163,15 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     remove: { args: { id: string, force: optionalFlag, ...plain }, outlivesPage: true },
     exists: query('imageExists', { name: string }),
     tag: { args: { source: string, target: string, ...plain }, outlivesPage: true },
+    inspect: { args: { name: string, ...plain } },
+    history: { args: { name: string, ...plain } },
+    push: {
+      args: {
+        name: string,
+        options: optional(options({ ...call, auth: optional(shape({ username: string, password: string })) })),
+      },
+      ...{ outlivesPage: true, reports: true },
+    },
   },
   network: {
     create: command('createNetwork', {

@@ -128,7 +128,8 @@ export class Redactor {
     return { ...found, details }
   }
 
-  container(details: runtime.ContainerDetails): object {
+  /** Of a container or an image. */
+  details(details: runtime.ContainerDetails | runtime.ImageDetails): object {
     const { raw, ...rest } = details
     return this.#unredacted ? details : rest
   }

@@ -178,6 +178,29 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return invoke(options, (call) => this.#native.tagImage(string('source', source), string('target', target), call))
   }
 
+  async inspectImage(name: string, options?: Call): Promise<api.ImageDetails> {
+    return dated(JSON.parse(await invoke(options, (call) => this.#native.inspectImage(string('name', name), call))))
+  }
+
+  async imageHistory(name: string, options?: Call): Promise<api.ImageHistoryEntry[]> {
+    const steps = JSON.parse(await invoke(options, (call) => this.#native.imageHistory(string('name', name), call)))
+    for (const step of steps) if ('created' in step) dated(step)
+    return steps
+  }
+
+  async pushImage(
+    name: string,
+    onProgress?: (progress: api.PullProgress) => void,
+    options?: api.PushOptions,
+  ): Promise<void> {
+    const report = callback('onProgress', onProgress)
+    await invoke(options, (call) => this.#native.pushImage(string('name', name), report, call))
+  }
+
+  async commitContainer(id: string, options: api.CommitOptions): Promise<string> {
+    return invoke(options, (call) => this.#native.commitContainer(string('id', id), call))
+  }
+
   async loadImage(archive: string | NodeJS.ReadableStream, options?: Call): Promise<string[]> {
     if (typeof archive === 'string') {
       return JSON.parse(await invoke(options, (call) => this.#native.loadImageFile(string('archive', archive), call)))

@@ -480,6 +480,28 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...each('auth.password', [42, null, undefined, GARBAGE], (password) =>
         a.pullImage(image, undefined, { auth: { username: 'x', password } }),
       ),
+      ...each('name', NOT_IMAGES, (name) => a.inspectImage(name)),
+      ...each('name', NOT_IMAGES, (name) => a.imageHistory(name)),
+      ...each('name', [...NOT_IMAGES, ID, `sha256:${ID}`, `x@sha256:${ID}`], (name) => a.pushImage(name)),
+      ...each('onProgress', ['x', 42, {}, null], (f) => a.pushImage(image, f)),
+      ...each('options', [null, 'x', 42, []], (o) => a.pushImage(image, undefined, o)),
+      ...each('platform', ['linux/amd64'], (platform) => a.pushImage(image, undefined, { platform })),
+      ...each('auth', ['user:pass', 42, []], (auth) => a.pushImage(image, undefined, { auth })),
+      ...each('auth.username', ['', 42, null, undefined, GARBAGE], (username) =>
+        a.pushImage(image, undefined, { auth: { username, password: 'x' } }),
+      ),
+      ...each('options', [null, 'x', 42, []], (o) => a.commitContainer('some-container', o)),
+      ['reference', undefined, () => a.commitContainer('some-container')],
+      ...each('reference', [...NOT_IMAGES, ID, `x@sha256:${ID}`], (reference) =>
+        a.commitContainer('some-container', { reference }),
+      ),
+      ...each('message', [42, null, 'a\0b', GARBAGE], (message) =>
+        a.commitContainer('some-container', { reference: 'x:y', message }),
+      ),
+      ...each('author', [42, null, 'a\0b', GARBAGE], (author) =>
+        a.commitContainer('some-container', { reference: 'x:y', author }),
+      ),
+      ...each('pause', NOT_FLAGS, (pause) => a.commitContainer('some-container', { reference: 'x:y', pause })),
       ...each('archive', [undefined, null, 42, {}, [], '', 'a\0b', GARBAGE], (archive) => a.loadImage(archive)),
       ...each('images', [undefined, null, 42, {}, []], (images) => a.saveImage(images)),
       ...each('images[0]', NOT_IMAGES, (v) => a.saveImage([v])),

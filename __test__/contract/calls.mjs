@@ -52,5 +52,9 @@ export const CALLS = {
   tagImage: (a, { image, name }, o) => a.tagImage(image, name, o),
   loadImage: (a, { archive }, o) => a.loadImage(archive, o),
   saveImage: (a, { image }, o) => a.saveImage(image, o),
+  inspectImage: (a, { image }, o) => a.inspectImage(image, o),
+  imageHistory: (a, { image }, o) => a.imageHistory(image, o),
+  pushImage: (a, { image }, o) => a.pushImage(image, undefined, o),
+  commitContainer: (a, { name }, o) => a.commitContainer(name, { reference: 'contract/never:made', ...o }),
   prune: (a, _, o) => a.prune({ networks: true, scope: 'app', ...o }),
 }

@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process'
 import { createReadStream, createWriteStream, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip, gzipSync } from 'node:zlib'
 import { tempDir } from '../support/tempdir.mjs'
+import { waitFor } from '../support/wait.mjs'
 import { assert, fails, subject } from './kit.mjs'
 import { BUSY, REFUSED } from './refusing.mjs'
 
@@ -200,6 +202,130 @@ export const images = subject('images', (ctx, test) => {
     const id = await ctx.start({ image: reference })
     assert.equal((await ctx.adapter.inspectContainer(id)).image, reference)
     await ctx.clean()
+  })
+
+  test('what an image says of itself, by name and by id', async () => {
+    const { image } = ctx.backend
+    const { id, size } = (await ctx.adapter.listImages()).find(({ tags }) => tags.includes(image))
+    for (const name of [image, id]) {
+      const found = await ctx.adapter.inspectImage(name)
+      assert.equal(found.id, id)
+      assert.ok(found.tags.includes(image))
+      assert.equal(found.size, size)
+      assert.equal(found.created.getTime(), Date.UTC(2026, 0, 1))
+      assert.equal(found.os, 'linux')
+      assert.equal(found.architecture, process.arch === 'x64' ? 'amd64' : process.arch)
+      assert.deepEqual([found.entrypoint, found.command], [[], ['sh']])
+      assert.match(found.env.PATH, /^\/usr\/local\/sbin:/)
+      assert.deepEqual([found.labels, found.ports, found.volumes], [{}, [], []])
+      assert.equal(found.layers.length, 1)
+      assert.match(found.layers[0], /^sha256:[0-9a-f]{64}$/)
+      for (const digest of found.digests) assert.match(digest, /^[^@]+@sha256:[0-9a-f]{64}$/)
+      assert.equal(typeof found.raw, 'object')
+    }
+    const [step, ...more] = await ctx.adapter.imageHistory(image)
+    assert.deepEqual(more, [])
+    assert.equal(step.created.getTime(), Date.UTC(2026, 0, 1))
+    assert.equal(step.createdBy, 'lima-runtime tests')
+    assert.ok(step.size > 100_000)
+    for (const ask of [ctx.adapter.inspectImage('no/such:image'), ctx.adapter.imageHistory('no/such:image')])
+      await fails(ask, 'IMAGE_NOT_FOUND', { naming: 'no/such:image' })
+  })
+
+  test('push tells how far it is, and a pull finds the image', async () => {
+    const pushed = `${ctx.backend.remoteImage.split('/')[0]}/contract/pushed:${process.pid}`
+    await fails(ctx.adapter.pushImage(pushed), 'IMAGE_NOT_FOUND', { naming: pushed })
+    await ctx.adapter.tagImage(ctx.backend.image, pushed)
+    ctx.discardImage(pushed)
+    const { layers } = await ctx.adapter.inspectImage(pushed)
+    const seen = []
+    await ctx.adapter.pushImage(pushed, (p) => seen.push(p))
+    let last = 0
+    for (const { status, progress, current, total } of seen) {
+      assert.ok(typeof status === 'string' && status.length > 0)
+      if (progress !== undefined) {
+        assert.ok(progress >= last && progress <= 100, `${progress} after ${last}`)
+        last = progress
+      }
+      if (total !== undefined) assert.ok(current <= total)
+    }
+    assert.equal(last, 100)
+    // Again: the registry has all of it.
+    await ctx.adapter.pushImage(pushed)
+    await ctx.adapter.removeImage(pushed)
+    await ctx.adapter.pullImage(pushed)
+    assert.deepEqual((await ctx.adapter.inspectImage(pushed)).layers, layers)
+  })
+
+  test('a push to a registry that wants credentials, that refuses, and to none', async () => {
+    const { privateImage, account, refusing, image } = ctx.backend
+    const name = async (name) => {
+      await ctx.adapter.tagImage(image, name)
+      ctx.discardImage(name)
+      return name
+    }
+    const closed = await name(`${privateImage.split('/')[0]}/contract/pushed:${process.pid}`)
+    await fails(ctx.adapter.pushImage(closed, undefined, { credentials: 'none' }), 'REGISTRY_AUTH', { naming: closed })
+    const wrong = { ...account, password: 'wrong' }
+    await fails(ctx.adapter.pushImage(closed, undefined, { auth: wrong }), 'REGISTRY_AUTH')
+    await ctx.adapter.pushImage(closed, undefined, { auth: account })
+    const denied = await name(`${refusing}/ghcr/a:1`)
+    await fails(ctx.adapter.pushImage(denied), 'REGISTRY_AUTH', { naming: denied })
+    // Nobody listens there.
+    const nowhere = await name('127.0.0.1:1/contract/pushed:1')
+    await fails(ctx.adapter.pushImage(nowhere), 'ENGINE_ERROR', { naming: nowhere })
+  })
+
+  test('an image of a container, running and over', async () => {
+    const reference = 'contract/committed:one'
+    const id = await ctx.start()
+    await ctx.exec(id, 'sh', '-c', 'echo changed >/etc/passwd-too && rm /etc/group')
+    ctx.discardImage(reference)
+    const image = await ctx.adapter.commitContainer(id, { reference, message: 'a message', author: 'somebody' })
+    assert.match(image, /^sha256:[0-9a-f]{64}$/)
+    assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
+    const found = await ctx.adapter.inspectImage(reference)
+    assert.deepEqual([found.id, found.author, found.layers.length], [image, 'somebody', 2])
+    assert.equal((await ctx.adapter.imageHistory(reference))[0].comment, 'a message')
+    assert.ok(!found.labels['lima-runtime.app'], 'a container of it is not for that the application’s')
+    const made = await ctx.start({ image: reference })
+    assert.equal(
+      await ctx.exec(made, 'sh', '-c', 'cat /etc/passwd-too; [ -e /etc/group ] || echo gone'),
+      'changed\ngone\n',
+    )
+    await ctx.adapter.removeContainer(made, true)
+
+    const over = await ctx.ran('echo over >/over')
+    await ctx.adapter.commitContainer(over, { reference, pause: false })
+    const second = await ctx.start({ image: reference })
+    assert.equal(await ctx.exec(second, 'cat', '/over'), 'over\n')
+    await ctx.adapter.removeContainer(second, true)
+    await fails(ctx.adapter.commitContainer('no-such', { reference }), 'CONTAINER_NOT_FOUND', { naming: 'no-such' })
+  })
+
+  test('an aborted push leaves no name behind', async () => {
+    // It takes connections and never answers.
+    const silent = createServer()
+    await new Promise((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    const sockets = new Set()
+    const asked = new Promise((resolve) =>
+      silent.on('connection', (socket) => resolve(sockets.add(socket.on('error', () => {})))),
+    )
+    ctx.undo(() => {
+      for (const socket of sockets) socket.destroy()
+      silent.close()
+    })
+    const name = `127.0.0.1:${silent.address().port}/contract/pushed:1`
+    await ctx.adapter.tagImage(ctx.backend.image, name)
+    ctx.discardImage(name)
+    const tags = async () => (await ctx.adapter.listImages()).flatMap(({ tags }) => tags).sort()
+    const before = await tags()
+    const controller = new AbortController()
+    const push = fails(ctx.adapter.pushImage(name, undefined, { signal: controller.signal }), 'ABORTED')
+    await Promise.race([asked, push])
+    controller.abort()
+    await push
+    await waitFor('its names as before', async () => String(await tags()) === String(before))
   })
 
   test('several images in one archive', async () => {

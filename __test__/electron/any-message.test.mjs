@@ -54,6 +54,8 @@ const RIGHT = {
   'container.exec': ['web', ['sh'], { ...CALL, env: { A: '1' }, input: 'x' }],
   'container.logs': ['web', { ...CALL, follow: true, tail: 5, since: 1, stdout: true }],
   'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
+  'image.push': ['busybox', { ...CALL, auth: { username: 'u', password: 'p' } }],
+  'container.commit': ['web', { ...CALL, reference: 'me/web:1', message: 'm', pause: true }],
   'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
   'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],
   'system.prune': [{ ...CALL, images: true }],

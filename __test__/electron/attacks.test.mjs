@@ -265,13 +265,25 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
       await refused(kai.image.list(), 'PERMISSION_DENIED')
       await refused(kai.image.remove('nobody:1', true), 'PERMISSION_DENIED')
       await refused(kai.image.tag(image, 'redis:7'), 'PERMISSION_DENIED')
+      await refused(kai.image.inspect(image), 'PERMISSION_DENIED')
+      await refused(kai.image.history(image), 'PERMISSION_DENIED')
+      await refused(kai.image.push(image), 'PERMISSION_DENIED')
+      const id = await kai.container.start(sleeper('to-commit'))
+      await refused(kai.container.commit(id, { reference: 'redis:7' }), 'PERMISSION_DENIED')
+      await refused(kai.container.commit(theirs.id, { reference: 'redis:7' }), 'CONTAINER_NOT_FOUND')
       assert.deepEqual(asked, [
         ['list', undefined, undefined],
         ['remove', 'nobody:1', undefined],
         ['tag', image, 'redis:7'],
+        ['inspect', image, undefined],
+        ['inspect', image, undefined],
+        ['push', image, undefined],
+        ['commit', (await kai.container.inspect(id)).name, 'redis:7'],
       ])
       const { kai: free } = appOf(t, manager, { images: () => true }).window()
       assert.ok((await free.image.list()).length > 0)
+      const { raw, tags } = await free.image.inspect(image)
+      assert.ok(raw === undefined && tags.includes(image))
       const only = ({ action, image }) => action === 'start' && image === 'busybox:latest'
       const { kai: narrow } = appOf(t, manager, { useImage: only }).window()
       await refused(narrow.image.pull('localhost:5000/private'), 'PERMISSION_DENIED')

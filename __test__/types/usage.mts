@@ -7,6 +7,7 @@ import {
   BundledRuntimeManager,
   type BundledRuntimeOptions,
   type CallOptions,
+  type CommitOptions,
   ContainerAdapter,
   type ContainerConfig,
   type ContainerDetails,
@@ -30,6 +31,8 @@ import {
   type ExecOptions,
   type ExecResult,
   type IContainerRuntime,
+  type ImageDetails,
+  type ImageHistoryEntry,
   type ImageInfo,
   type ImageVariant,
   LimaAdapter,
@@ -52,6 +55,7 @@ import {
   type PruneResult,
   type PullOptions,
   type PullProgress,
+  type PushOptions,
   type RegistryOptions,
   type RuntimeChange,
   type RuntimeDetail,
@@ -223,6 +227,14 @@ const loaded: string[] = await docker.loadImage('/tmp/image.tar')
 await docker.loadImage(createReadStream('/tmp/image.tar'), call)
 const archive: Readable = await docker.saveImage(['redis:7', 'nginx:alpine'])
 await docker.tagImage('redis:7', 'mine:1')
+const about: ImageDetails = await docker.inspectImage('redis:7', call)
+const steps: ImageHistoryEntry[] = await docker.imageHistory('redis:7')
+const push: PushOptions = { auth: { username: 'me', password: 'x' }, credentials: 'none', ...call }
+await docker.pushImage('me/redis:7', onPull, push)
+await docker.pushImage('me/redis:7')
+const commit: CommitOptions = { reference: 'me/redis:8', message: 'm', author: 'me', pause: false, ...call }
+const committed: string = await docker.commitContainer('c', commit)
+console.log(about.entrypoint, about.env.PATH, about.created.getTime(), steps[0]?.created?.getTime(), committed)
 const disk: DiskUsage = await docker.diskUsage()
 const entry: DiskUsageEntry = disk.buildCache
 

@@ -52,6 +52,7 @@ methods! {
         start_existing(id: String) -> "Promise<string>";
         image_exists(image: String) -> "Promise<boolean>";
         remove_image(image: String, force: bool) -> "Promise<void>";
+        commit_container[CommitOptions](id: String) -> "Promise<string>";
         tag_image(image: String, target: String) -> "Promise<void>";
         create_network[NetworkOptions](name: String) -> "Promise<string>";
         remove_network(id: String) -> "Promise<void>";
@@ -69,6 +70,8 @@ methods! {
         list_containers[ListOptions]();
         container_stats(id: String);
         list_images();
+        inspect_image(image: String);
+        image_history(image: String);
         list_networks();
         list_volumes();
         prune[PruneOptions]();
@@ -151,6 +154,23 @@ methods! {
             let adapter = self.adapter.clone();
             promise(env, async move {
                 with_progress(progress, |sink| adapter.pull_image(&image, &call.1, sink, &call.0)).await
+            })
+        }
+
+        #[napi(
+            ts_args_type = "image: string, progress: ((event: string) => void) | undefined, call: NativeCall",
+            ts_return_type = "Promise<void>"
+        )]
+        pub fn push_image<'e>(
+            &self,
+            env: &'e Env,
+            image: String,
+            progress: Option<ProgressCallback>,
+            call: NativeCall<PushOptions>,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move {
+                with_progress(progress, |sink| adapter.push_image(&image, &call.1, sink, &call.0)).await
             })
         }
 

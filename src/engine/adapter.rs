@@ -296,6 +296,26 @@ impl Adapter {
         call.run(None, self.engine.pull(image, options, &progress)).await
     }
 
+    pub async fn push_image(
+        &self,
+        image: &str,
+        options: &PushOptions,
+        progress: Sink<PullProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        validate::image_to_push("name", image)?;
+        validate::auth(options.auth.as_ref())?;
+        let progress = progress::pull_forward_only(progress);
+        call.run(None, self.engine.push(image, options, &progress)).await
+    }
+
+    /// Without a deadline of its own: what a container has changed may be large.
+    pub async fn commit_container(&self, id: &str, options: &CommitOptions, call: &Call) -> Result<String> {
+        validate::id_or_name("id", id)?;
+        validate::commit_options(options)?;
+        call.run(None, self.engine.commit(id, options)).await
+    }
+
     pub async fn image_exists(&self, image: &str, call: &Call) -> Result<bool> {
         validate::image("name", image)?;
         call.run(CONTAINER_CALL, self.engine.image_exists(image, None)).await

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::reference::{self, Reference};
 use crate::{
-    engine::types::{PullOptions, RegistryAuth, StoredCredentials},
+    engine::types::{RegistryAuth, StoredCredentials},
     env_vars,
     error::{Error, ErrorCode},
     process,
@@ -187,22 +187,26 @@ fn default_store(docker_dir: &Path) -> Option<&'static str> {
     find_program(&format!("docker-credential-{store}"), docker_dir).map(|_| store)
 }
 
-/// The credentials for a pull, and if there are none although there might be, why.
-pub(crate) async fn for_pull(options: &PullOptions, image: &str) -> (Option<Credentials>, Option<String>) {
-    match (&options.auth, options.credentials) {
+/// The credentials for a pull or a push, and if there are none although there might be, why.
+pub(crate) async fn for_call(
+    auth: Option<&RegistryAuth>,
+    stored: StoredCredentials,
+    image: &str,
+) -> (Option<Credentials>, Option<String>) {
+    match (auth, stored) {
         (Some(auth), _) => (Some(Credentials::given(auth, image)), None),
         (None, StoredCredentials::None) => (None, None),
         (None, StoredCredentials::User) => match for_this_user(image).await {
             Ok(found) => (found, None),
             Err(why) => {
-                tracing::warn!(%why, "pulling without credentials");
+                tracing::warn!(%why, "asking a registry without credentials");
                 (None, Some(why))
             }
         },
     }
 }
 
-/// What refused a pull, and why there were no credentials for it.
+/// What refused a pull or a push, and why there were no credentials for it.
 pub(crate) fn with_reason(refused: Error, why_none: Option<String>) -> Error {
     match why_none {
         Some(why) if refused.code() == ErrorCode::RegistryAuth => refused.detail("credentials", why),

@@ -11,8 +11,10 @@ pub(crate) fn references(data: &[u8]) {
     let _ = validate::image("image", &text);
     let _ = validate::tag("target", &text);
     let _ = validate::id_or_name("id", &text);
-    registry::refused("docker.io/library/x:1", &text);
-    registry::refused(&text, "manifest unknown");
+    for asked in [registry::Asked::Pull, registry::Asked::Push] {
+        registry::refused(asked, "docker.io/library/x:1", &text);
+        registry::refused(asked, &text, "manifest unknown");
+    }
     if validate::platform("platform", &text).is_ok() {
         let platform = ImagePlatform::parse(&text);
         assert!(platform.accepts(&platform));

@@ -28,6 +28,8 @@ macro_rules! container_methods {
             attach(id: &str) -> Attached;
             /// Starts `argv` in the container; returns the exec's id and its streams.
             exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached);
+            /// Makes an image of what it has changed; returns the image's id.
+            commit(id: &str, options: &CommitOptions) -> String;
         }
     };
 }
@@ -52,6 +54,10 @@ macro_rules! unlabelled_methods {
             remove_image(image: &str, force: bool) -> ();
             tag_image(image: &str, target: &str) -> ();
             save_image(images: &[String]) -> BoxStream<Bytes>;
+            inspect_image(image: &str) -> ImageDetails;
+            /// The newest first.
+            image_history(image: &str) -> Vec<ImageHistoryEntry>;
+            push(image: &str, options: &PushOptions, progress: &Sink<PullProgress>) -> ();
         }
     };
 }
@@ -98,6 +104,8 @@ macro_rules! adapter_methods {
             list_images = images() -> Vec<ImageInfo>;
             remove_image = remove_image(image: &str, image as "id"; force: bool) -> ();
             tag_image = tag_image(image: &str, image as "source"; target: &str, tag as "target") -> ();
+            inspect_image = inspect_image(image: &str, image as "name") -> ImageDetails;
+            image_history = image_history(image: &str, image as "name") -> Vec<ImageHistoryEntry>;
 
             list_networks = networks() -> Vec<NetworkInfo>;
             remove_network = remove_network(id: &str, network_to_remove as "id") -> ();

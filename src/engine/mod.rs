@@ -10,6 +10,7 @@ pub mod docker;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub mod host;
+mod image_config;
 mod methods;
 mod platform;
 mod reference;

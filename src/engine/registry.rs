@@ -1,4 +1,4 @@
-//! Why a registry did not give an image: judged by its messages and its token server's, which dockerd, containerd and
+//! Why a registry did not give or take an image: judged by its messages and its token server's, which dockerd, containerd and
 //! podman pass on.
 
 use super::reference::Reference;
@@ -6,8 +6,15 @@ use crate::error::{Error, ErrorCode};
 
 const LOG_IN: &str = "Pass auth, or log in with `docker login` first.";
 
-/// `said` is the engine's message about a failed pull.
-pub(super) fn refused(image: &str, said: &str) -> Error {
+/// What a registry was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Pull,
+    Push,
+}
+
+/// `said` is the engine's message about a failed pull or push.
+pub(super) fn refused(asked: Asked, image: &str, said: &str) -> Error {
     let mut lower = said.to_lowercase();
     // The image's name may contain any of the words searched for below.
     if let Ok(reference) = Reference::parse(image) {
@@ -16,7 +23,7 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
     let status = |code: &str| has(&[&format!("http {code}"), &format!(": {code} ")]);
     if has(&["toomanyrequests", "too many requests", "rate limit"]) || status("429") {
-        return failed(image, said).hint(
+        return failed(asked, image, said).hint(
             "The registry gives this computer no more for now. Log in for a larger share (pass auth, or `docker login`), or \
              wait: mostly for an hour, on Docker Hub for up to six.",
         );
@@ -25,7 +32,11 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
         || has(&["not found"]) && has(&["manifest", "failed to resolve"]) && !has(&["failed to authorize"])
         || status("404")
     {
-        return no_image(image, said);
+        return match asked {
+            Asked::Pull => no_image(image, said),
+            Asked::Push => failed(asked, image, said)
+                .hint("The registry has no such repository, and makes none for a push: make it there first."),
+        };
     }
     // An error of the operating system does not come from a registry.
     let denied = lower.replace("permission denied", "").contains("denied");
@@ -38,11 +49,15 @@ pub(super) fn refused(image: &str, said: &str) -> Error {
         "forbidden",
     ];
     if denied || has(&refusals) || has(&["insufficient_scope"]) || status("401") || status("403") {
-        return Error::new(ErrorCode::RegistryAuth, format!("The registry refused to give {image}: {said}"))
+        let (what, more) = match asked {
+            Asked::Pull => ("give", "A registry may say the same of an image that does not exist."),
+            Asked::Push => ("take", "A registry may say the same of a repository that is not this account's."),
+        };
+        return Error::new(ErrorCode::RegistryAuth, format!("The registry refused to {what} {image}: {said}"))
             .detail("image", image)
-            .hint(format!("{LOG_IN} A registry may say the same of an image that does not exist."));
+            .hint(format!("{LOG_IN} {more}"));
     }
-    let error = failed(image, said);
+    let error = failed(asked, image, said);
     // Docker's image store of containerd passes on a token server's words without its status.
     if has(&["error from registry:"]) {
         return error.hint(
@@ -77,14 +92,16 @@ fn no_image(image: &str, said: &str) -> Error {
         .hint("Check the name and tag.")
 }
 
-fn failed(image: &str, said: &str) -> Error {
-    Error::new(ErrorCode::EngineError, format!("Pulling {image} failed: {said}"))
+fn failed(asked: Asked, image: &str, said: &str) -> Error {
+    let what = if asked == Asked::Pull { "Pulling" } else { "Pushing" };
+    Error::new(ErrorCode::EngineError, format!("{what} {image} failed: {said}"))
 }
 
 /// The same for an error that was judged by less. Its details stay.
-pub(super) fn explain(image: &str, e: Error) -> Error {
+pub(super) fn explain(asked: Asked, image: &str, e: Error) -> Error {
     match e.code() {
-        ErrorCode::EngineError | ErrorCode::RegistryAuth => refused(image, e.message()).details_of(&e),
+        ErrorCode::EngineError | ErrorCode::RegistryAuth => refused(asked, image, e.message()).details_of(&e),
+        ErrorCode::ImageNotFound if asked == Asked::Push => refused(asked, image, e.message()).details_of(&e),
         // The engine did not say which image it was.
         ErrorCode::ImageNotFound if !e.message().contains(image) => no_image(image, e.message()).details_of(&e),
         _ => e,
@@ -169,7 +186,7 @@ mod tests {
             ("received unexpected HTTP status: 500 Internal Server Error", EngineError),
             ("open /var/lib/docker/tmp/GetImageBlob4031: permission denied", EngineError),
         ] {
-            let e = refused("r:5/x/a:1", said);
+            let e = refused(Asked::Pull, "r:5/x/a:1", said);
             assert_eq!(e.code(), code, "{said}");
             assert!(e.message().contains(said), "{}", e.message());
             assert_eq!(
@@ -183,16 +200,48 @@ mod tests {
     #[test]
     fn a_name_says_nothing() {
         for image in ["r:5/denied:1", "me/unauthorized", "ghcr.io/x/rate-limit", "r.io/manifest-unknown"] {
-            let e = refused(image, &format!("{image}: failed to do request: Head \"https://{image}/v2/\": EOF"));
+            let e = refused(
+                Asked::Pull,
+                image,
+                &format!("{image}: failed to do request: Head \"https://{image}/v2/\": EOF"),
+            );
             assert_eq!(e.code(), EngineError, "{image}");
         }
+    }
+
+    /// docker-registry and dockerd 20.10.24, nerdctl 2.1.6 and 2.3.5; the last is Amazon's.
+    #[test]
+    fn of_a_push_nothing_is_missing_but_the_repository() {
+        for (said, code, hint) in [
+            ("no basic auth credentials", RegistryAuth, "docker login"),
+            ("unauthorized: authentication required", RegistryAuth, "docker login"),
+            ("denied: requested access to the resource is denied", RegistryAuth, "this account's"),
+            (
+                "unexpected status from POST request to http://r:5/v2/x/a/blobs/uploads/: 403 Forbidden",
+                RegistryAuth,
+                "docker login",
+            ),
+            (
+                "name unknown: The repository with name 'x/a' does not exist in the registry",
+                EngineError,
+                "make it there",
+            ),
+            ("failed to push: unexpected status: 404 Not Found", EngineError, "make it there"),
+            ("Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", EngineError, "reach"),
+        ] {
+            let e = refused(Asked::Push, "r:5/x/a:1", said);
+            assert_eq!(e.code(), code, "{said}");
+            assert!(e.hint_text().unwrap().contains(hint), "{said}: {:?}", e.hint_text());
+        }
+        let e = explain(Asked::Push, "a", Error::new(ImageNotFound, "unexpected status: 404 Not Found: not found"));
+        assert_eq!(e.code(), EngineError);
     }
 
     #[test]
     fn what_was_known_stays() {
         let e = Error::new(EngineError, "denied: denied").detail("exitCode", 1);
-        let e = explain("a", e);
+        let e = explain(Asked::Pull, "a", e);
         assert_eq!((e.code(), &e.details()["exitCode"]), (RegistryAuth, &1.into()));
-        assert_eq!(explain("a", Error::new(DiskFull, "denied")).code(), DiskFull);
+        assert_eq!(explain(Asked::Pull, "a", Error::new(DiskFull, "denied")).code(), DiskFull);
     }
 }

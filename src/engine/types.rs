@@ -216,7 +216,26 @@ pub struct PullOptions {
     pub credentials: StoredCredentials,
 }
 
-/// Which credentials of docker's configuration a pull without `auth` may use.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushOptions {
+    pub auth: Option<RegistryAuth>,
+    #[serde(default)]
+    pub credentials: StoredCredentials,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitOptions {
+    /// The new image's.
+    pub reference: String,
+    pub message: Option<String>,
+    pub author: Option<String>,
+    /// Whether its processes stand still meanwhile; by default they do.
+    pub pause: Option<bool>,
+}
+
+/// Which credentials of docker's configuration a pull or a push without `auth` may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoredCredentials {
@@ -459,6 +478,50 @@ pub struct ImageInfo {
     pub tags: Vec<String>,
     pub size: u64,
     pub created: Millis,
+}
+
+/// One of several platforms is the one that a container here would be made of.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageDetails {
+    #[serde(flatten)]
+    pub info: ImageInfo,
+    /// `name@sha256:…`, as registries know it.
+    pub digests: Vec<String>,
+    pub os: String,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    pub labels: Labels,
+    pub env: BTreeMap<String, String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    pub ports: Vec<String>,
+    pub volumes: Vec<String>,
+    /// Digests of the unpacked layers, lowest first.
+    pub layers: Vec<String>,
+    /// The engine's own answer; with containerd, the image's configuration.
+    pub raw: Value,
+}
+
+/// One step of an image's making.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageHistoryEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Millis>,
+    pub created_by: String,
+    pub comment: String,
+    /// Bytes that it added, unpacked.
+    pub size: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]

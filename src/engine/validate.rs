@@ -76,6 +76,16 @@ pub(super) fn tag(field: &str, target: &str) -> Result<()> {
     }
 }
 
+/// A name of an image here that a registry can be given.
+pub(super) fn image_to_push(field: &str, image: &str) -> Result<()> {
+    match reference_of_image(field, image)? {
+        r if r.digest.is_some() => {
+            Err(Error::invalid(field, "a registry is given an image by name and tag, not by its digest"))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn seconds(field: &str, value: Option<f64>) -> Result<Option<u32>> {
     value.map(|v| whole_number(field, v, 0, 86_400).map(|v| u32::try_from(v).unwrap_or(u32::MAX))).transpose()
 }
@@ -453,12 +463,24 @@ pub(super) fn pull_options(o: &PullOptions) -> Result<()> {
     if let Some(p) = &o.platform {
         platform("platform", p)?;
     }
-    match &o.auth {
+    auth(o.auth.as_ref())
+}
+
+pub(super) fn auth(auth: Option<&RegistryAuth>) -> Result<()> {
+    match auth {
         Some(a) if a.username.is_empty() => Err(Error::invalid("auth.username", "is empty")),
         Some(a) => text("auth.username", &a.username, MAX_VALUE_LENGTH)
             .and_then(|()| text("auth.password", &a.password, MAX_VALUE_LENGTH)),
         None => Ok(()),
     }
+}
+
+pub(super) fn commit_options(o: &CommitOptions) -> Result<()> {
+    tag("reference", &o.reference)?;
+    for (field, value) in [("message", &o.message), ("author", &o.author)] {
+        text(field, value.as_deref().unwrap_or_default(), MAX_VALUE_LENGTH)?;
+    }
+    Ok(())
 }
 
 /// Quoted, and shortened to 60 characters.

@@ -37,8 +37,11 @@ mod functions {
         },
         image::{
             archive::save as save_image,
+            commit::commit,
+            details::{history as image_history, inspect as inspect_image},
             images::{exists as image_exists, list as images, remove as remove_image, tag as tag_image},
             pull::pull,
+            push::push,
         },
         network::{
             attach::{connect as connect_network, disconnect as disconnect_network},

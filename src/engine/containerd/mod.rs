@@ -25,7 +25,7 @@ pub(crate) mod fuzzing {
     pub(crate) use super::container::logs::fuzz as log_file;
     use super::{
         container::{exec, inspect, list, ports, record, stats},
-        image::{documents, transfer},
+        image::{details, documents, transfer},
         nerdctl::{errors, files},
         network::{hosts, networks},
         source::{containers, metrics},
@@ -49,6 +49,7 @@ pub(crate) mod fuzzing {
             list::fuzz,
             ports::fuzz,
             documents::fuzz,
+            details::fuzz,
             volume::fuzz,
             stats::fuzz,
         ] {

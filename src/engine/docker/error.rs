@@ -228,6 +228,8 @@ pub(crate) fn fuzz(data: &[u8]) {
         About::Create(&spec),
         About::Image("x"),
         About::Pull("x"),
+        About::Push("x"),
+        About::Commit("web"),
         About::Tag { source: "x" },
         About::Network("n"),
         About::CreateNetwork,

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::{Either, StreamBody};
 use hyper::body::Frame;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     api::{self, Api, ApiVersion},
@@ -15,7 +16,14 @@ use super::{
     refusal::About,
 };
 use crate::{
-    engine::{BoxStream, platform::ImagePlatform, time, types::*, validate},
+    engine::{
+        BoxStream,
+        image_config::{ImageConfig, Origin},
+        platform::ImagePlatform,
+        time,
+        types::*,
+        validate,
+    },
     error::{Error, ErrorCode, Result},
     mutex::Mutex,
 };
@@ -76,6 +84,103 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
     };
     let found: Found = api::json(api::ONE, answer).await.about(About::Image(image))?;
     Ok(wanted.accepts(&ImagePlatform::new(&found.os, &found.architecture, found.variant.as_deref())))
+}
+
+pub(super) fn not_found(image: &str) -> Error {
+    Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}")).detail("id", image)
+}
+
+pub(super) async fn inspect(api: Api, image: &str) -> Result<ImageDetails> {
+    let path = format!("images/{}/json", api::encode(image));
+    let raw: Value = api.get_json(api::ONE, &path, &[]).await.about(About::Image(image))?;
+    details(raw)
+}
+
+fn details(raw: Value) -> Result<ImageDetails> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        id: String,
+        repo_tags: Option<Vec<String>>,
+        repo_digests: Option<Vec<String>>,
+        created: Option<String>,
+        #[serde(default)]
+        size: i64,
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        architecture: String,
+        variant: Option<String>,
+        author: Option<String>,
+        config: Option<ImageConfig>,
+        #[serde(rename = "RootFS")]
+        root_fs: Option<RootFs>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct RootFs {
+        layers: Option<Vec<String>>,
+    }
+    let answer = Answer::deserialize(&raw).map_err(|e| Failure::strange(e.to_string()).about(About::Engine))?;
+    let named = |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().filter(|t| !t.contains("<none>"));
+    let info = ImageInfo {
+        id: answer.id,
+        tags: named(answer.repo_tags).collect(),
+        size: u64::try_from(answer.size).unwrap_or_default(),
+        created: answer.created.as_deref().and_then(time::parse).unwrap_or_default(),
+    };
+    let origin =
+        Origin { os: answer.os, architecture: answer.architecture, variant: answer.variant, author: answer.author };
+    let layers = answer.root_fs.and_then(|r| r.layers).unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    Ok(config.details(info, origin, named(answer.repo_digests).collect(), layers, raw))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Step {
+    created: i64,
+    created_by: String,
+    comment: String,
+    size: i64,
+}
+
+pub(super) async fn history(api: Api, image: &str) -> Result<Vec<ImageHistoryEntry>> {
+    let path = format!("images/{}/history", api::encode(image));
+    let steps: Vec<Step> = api.get_json(api::ONE, &path, &[]).await.about(About::Image(image))?;
+    Ok(steps.into_iter().map(entry).collect())
+}
+
+fn entry(step: Step) -> ImageHistoryEntry {
+    ImageHistoryEntry {
+        // What was made at no time was made in the year 1.
+        created: Some(step.created).filter(|seconds| *seconds > 0).map(time::of_seconds),
+        created_by: step.created_by,
+        comment: step.comment,
+        size: u64::try_from(step.size).unwrap_or_default(),
+    }
+}
+
+pub(super) async fn commit(api: Api, id: &str, options: &CommitOptions) -> Result<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Made {
+        id: String,
+    }
+    let reference = validate::reference_of_image("reference", &options.reference)?;
+    let mut query = vec![
+        ("container", api::bare(id).to_owned()),
+        ("repo", reference.familiar_name()),
+        ("tag", reference.tag_or_digest().to_owned()),
+        ("pause", u8::from(options.pause.unwrap_or(true)).to_string()),
+    ];
+    query.extend(options.message.clone().map(|message| ("comment", message)));
+    query.extend(options.author.clone().map(|author| ("author", author)));
+    // The image gets the container's labels: of ours, a container that somebody else makes of it would count as the application's.
+    let body = json!({ "Labels": { APP_LABEL: "" } });
+    let made: Made = api.post_json("commit", &query, &body).await.about(About::Commit(id))?;
+    Ok(made.id)
 }
 
 pub(super) async fn remove(api: Api, image: &str, force: bool) -> Result<()> {
@@ -166,9 +271,7 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
     // A missing one would show itself only in the middle of the stream, and not everywhere.
     for image in images {
         if !exists(api.clone(), image, None).await? {
-            return Err(
-                Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}")).detail("id", image.as_str())
-            );
+            return Err(not_found(image));
         }
     }
     let query: Vec<_> = images.iter().map(|i| ("names", i.clone())).collect();
@@ -180,6 +283,12 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
 pub(crate) fn fuzz(text: &str) {
     if let Ok(found) = serde_json::from_str::<Vec<Summary>>(text) {
         found.into_iter().map(image_info).for_each(drop);
+    }
+    if let Ok(steps) = serde_json::from_str::<Vec<Step>>(text) {
+        steps.into_iter().map(entry).for_each(drop);
+    }
+    if let Ok(raw) = serde_json::from_str(text) {
+        drop(details(raw));
     }
     text.lines().filter_map(loaded_reference).for_each(drop);
 }

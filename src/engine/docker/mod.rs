@@ -186,13 +186,14 @@ mod functions {
         events::events,
         exec::{attach, end as exec_end, exec, resize as exec_resize},
         images::{
-            exists as image_exists, list as images, remove as remove_image, save as save_image, tag as tag_image,
+            commit, exists as image_exists, history as image_history, inspect as inspect_image, list as images,
+            remove as remove_image, save as save_image, tag as tag_image,
         },
         logs::logs,
         networks::{
             connect as connect_network, disconnect as disconnect_network, list as networks, remove as remove_network,
         },
-        pull::pull,
+        pull::{pull, push},
         stats::{sample, samples},
         system::{disk_usage, info as system_info, ping},
         volumes::{create as create_volume, list as volumes, remove as remove_volume},

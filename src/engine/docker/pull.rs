@@ -1,6 +1,6 @@
-//! Pulling images.
+//! Pulling and pushing images.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use futures_util::StreamExt;
 use hyper::{Method, header::HeaderValue};
@@ -9,13 +9,14 @@ use serde::Deserialize;
 use super::{
     api::{self, Api},
     error::{Failure, ResultExt},
+    images,
     refusal::About,
 };
 use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
-        types::{PullOptions, total},
+        types::{PullOptions, PushOptions, total},
         validate,
     },
     error::{Error, Result},
@@ -41,8 +42,9 @@ struct Detail {
 }
 
 pub(super) async fn pull(api: Api, image: &str, options: &PullOptions, progress: &Sink<PullProgress>) -> Result<()> {
-    let (credentials, why_none) = credentials::for_pull(options, image).await;
-    let outcome = stream(&api, image, options.platform.as_deref(), credentials.as_ref(), progress, call::IDLE).await;
+    let (credentials, why_none) = credentials::for_call(options.auth.as_ref(), options.credentials, image).await;
+    let path = api.path("images/create", &query(image, options.platform.as_deref())?);
+    let outcome = stream(&api, About::Pull(image), &path, credentials.as_ref(), progress).await;
     outcome.map_err(|e| credentials::with_reason(e, why_none))
 }
 
@@ -54,40 +56,60 @@ fn query(image: &str, platform: Option<&str>) -> Result<Vec<(&'static str, Strin
     Ok(query)
 }
 
+pub(super) async fn push(api: Api, image: &str, options: &PushOptions, progress: &Sink<PullProgress>) -> Result<()> {
+    // The engine says it in several ways, some of them in the words of a registry.
+    if !images::exists(api.clone(), image, None).await? {
+        return Err(images::not_found(image));
+    }
+    let (credentials, why_none) = credentials::for_call(options.auth.as_ref(), options.credentials, image).await;
+    let name = validate::reference_of_image("name", image)?;
+    let query = [("tag", name.tag_or_digest().to_owned())];
+    let path = api.path(&format!("images/{}/push", api::encode(&name.familiar_name())), &query);
+    // It wants the header, even of one who has none to give.
+    let credentials = credentials.unwrap_or_default();
+    let outcome = stream(&api, About::Push(image), &path, Some(&credentials), progress).await;
+    outcome.map_err(|e| credentials::with_reason(e, why_none))
+}
+
 async fn stream(
     api: &Api,
-    image: &str,
-    platform: Option<&str>,
+    about: About<'_>,
+    path: &str,
     credentials: Option<&Credentials>,
     progress: &Sink<PullProgress>,
-    idle: Duration,
 ) -> Result<()> {
-    let about = About::Pull(image);
-    let path = api.path("images/create", &query(image, platform)?);
-    let mut request = api::request(Method::POST, &path, api::empty()).about(about)?;
+    let (image, done) = match about {
+        About::Pull(image) => (image, "Pulled"),
+        About::Push(image) => (image, "Pushed"),
+        _ => return Err(Error::internal("neither a pull nor a push")),
+    };
+    let mut request = api::request(Method::POST, path, api::empty()).about(about)?;
     if let Some(credentials) = credentials {
         let value = HeaderValue::from_str(&credentials.header()).map_err(|e| Error::internal(e.to_string()))?;
         request.headers_mut().insert("X-Registry-Auth", value);
     }
-    let answer = within(idle, image, api.send(request)).await?.about(about)?;
+    let answer = within(image, api.send(request)).await?.about(about)?;
     let mut lines = api::json_lines::<Line>(api::SMALL, answer);
     let throttle = Throttle::new(progress.clone());
     let mut layers = Layers::default();
-    while let Some(line) = within(idle, image, lines.next()).await? {
+    while let Some(line) = within(image, lines.next()).await? {
         let line = line.about(about)?;
         if let Some(error) = line.error {
             return Err(Failure::in_stream(error).about(about));
         }
         layers.take(&line);
-        throttle.offer(|| layers.progress(&line));
+        // The last line of a push is for programs.
+        if !line.status.is_empty() {
+            throttle.offer(|| layers.progress(&line));
+        }
     }
-    throttle.always(layers.done(image));
+    throttle.always(layers.done(format!("{done} {image}")));
     Ok(())
 }
 
-async fn within<T>(idle: Duration, image: &str, work: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(idle, work).await.map_err(|_| {
-        call::timed_out(idle)
+async fn within<T>(image: &str, work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(call::IDLE, work).await.map_err(|_| {
+        call::timed_out(call::IDLE)
             .detail("image", image)
             .hint("The registry sends nothing. Look at the network, or try again.")
     })
@@ -113,23 +135,26 @@ impl Layers {
         match line.status.as_str() {
             // The manifest's own line bears the tag as its id.
             s if s.starts_with("Pulling from") => {}
-            "Pulling fs layer" | "Waiting" => {
+            "Pulling fs layer" | "Waiting" | "Preparing" => {
                 self.all.entry(id.clone()).or_default();
             }
-            "Downloading" => {
+            "Downloading" | "Pushing" => {
                 let layer = self.all.entry(id.clone()).or_default();
                 // A retry begins at zero: what we said stays said.
                 layer.current = layer.current.max(detail.and_then(|d| d.current).unwrap_or_default());
                 let total = detail.and_then(|d| d.total).filter(|t| *t > 0).or(layer.total);
                 layer.total = total.map(|t| t.max(layer.current));
             }
-            "Already exists" => {
+            "Already exists" | "Layer already exists" => {
                 self.all.insert(id.clone(), Layer { current: 0, total: Some(0) });
             }
-            "Download complete" | "Verifying Checksum" | "Extracting" | "Pull complete" => {
+            "Download complete" | "Verifying Checksum" | "Extracting" | "Pull complete" | "Pushed" => {
                 let layer = self.all.entry(id.clone()).or_default();
                 layer.current = layer.total.unwrap_or(layer.current);
                 layer.total = Some(layer.current);
+            }
+            s if s.starts_with("Mounted from") => {
+                self.all.insert(id.clone(), Layer { current: 0, total: Some(0) });
             }
             _ => {}
         }
@@ -151,9 +176,8 @@ impl Layers {
         )
     }
 
-    fn done(&self, image: &str) -> PullProgress {
-        let (current, total) = self.bytes();
-        PullProgress::of(format!("Pulled {image}"), Some(100.0), (current, total))
+    fn done(&self, status: String) -> PullProgress {
+        PullProgress::of(status, Some(100.0), self.bytes())
     }
 }
 
@@ -210,7 +234,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_never_goes_back(lines in prop::collection::vec(
-            ("[a-d]", prop::sample::select(vec!["Pulling fs layer", "Waiting", "Downloading", "Download complete", "Extracting", "Pull complete", "Already exists", "Retrying in 5 seconds"]), 0u64..1000, 0u64..1000),
+            ("[a-d]", prop::sample::select(vec!["Pulling fs layer", "Waiting", "Downloading", "Download complete", "Extracting", "Pull complete", "Already exists", "Retrying in 5 seconds", "Preparing", "Pushing", "Pushed", "Layer already exists", "Mounted from a/b"]), 0u64..1000, 0u64..1000),
             0..60,
         )) {
             let mut layers = Layers::default();

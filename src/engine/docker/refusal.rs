@@ -2,7 +2,8 @@
 
 use crate::{
     engine::{
-        config, registry,
+        config,
+        registry::{self, Asked},
         types::{ContainerSpec, VolumeMount},
     },
     error::{Error, ErrorCode},
@@ -17,6 +18,9 @@ pub(super) enum About<'a> {
     Image(&'a str),
     /// Like an image, but a registry is asked.
     Pull(&'a str),
+    Push(&'a str),
+    /// An image is made of the container.
+    Commit(&'a str),
     Tag {
         source: &'a str,
     },
@@ -38,7 +42,8 @@ impl<'a> About<'a> {
         Some(match self {
             Self::Container(_) | Self::Image(_) | Self::Network(_) => "id",
             Self::Create(_) => "config",
-            Self::Pull(_) | Self::CreateNetwork | Self::Volume(_) | Self::CreateVolume => "name",
+            Self::Commit(_) => "reference",
+            Self::Pull(_) | Self::Push(_) | Self::CreateNetwork | Self::Volume(_) | Self::CreateVolume => "name",
             Self::Tag { .. } => "target",
             Self::Connect { .. } => "networkId",
             Self::Engine => return None,
@@ -52,7 +57,7 @@ impl<'a> About<'a> {
     /// What is there, or should be, and bears the name that the caller gave.
     fn thing(self) -> Option<Thing> {
         Some(match self {
-            Self::Container(_) => Thing::Container,
+            Self::Container(_) | Self::Commit(_) => Thing::Container,
             Self::Image(_) => Thing::Image,
             Self::Network(_) => Thing::Network,
             Self::Volume(_) => Thing::Volume,
@@ -90,7 +95,7 @@ impl Thing {
     /// As the caller named it.
     fn named<'a>(self, about: About<'a>, message: &str) -> Option<&'a str> {
         match (self, about) {
-            (Self::Container, About::Container(id) | About::Connect { container: id, .. })
+            (Self::Container, About::Container(id) | About::Commit(id) | About::Connect { container: id, .. })
             | (Self::Image, About::Image(id) | About::Tag { source: id })
             | (Self::Network, About::Network(id) | About::Connect { network: id, .. })
             | (Self::Volume, About::Volume(id)) => Some(id),
@@ -278,8 +283,12 @@ impl Meaning {
             }
             Self::PortInUse => port_in_use(message),
             Self::Registry => {
-                let About::Pull(image) = about else { return None };
-                registry::refused(image, message)
+                let (asked, image) = match about {
+                    About::Pull(image) => (Asked::Pull, image),
+                    About::Push(image) => (Asked::Push, image),
+                    _ => return None,
+                };
+                registry::refused(asked, image, message)
             }
         })
     }

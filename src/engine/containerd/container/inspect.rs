@@ -15,6 +15,7 @@ use super::{
     restart_policy::{comes_back, policy},
     spec::{mounts, spec, strings},
 };
+use crate::engine::image_config::variables;
 
 pub(crate) async fn inspect(c: &Containerd, id: &str) -> Result<ContainerInfo> {
     let (container, task) = find_with_task(c, id).await?;
@@ -91,10 +92,7 @@ pub(crate) async fn details(c: &Containerd, id: &str) -> Result<ContainerDetails
     Ok(ContainerDetails {
         labels: labels::labels_of(&container),
         command: strings(&spec["process"]["args"]).map(str::to_owned).collect(),
-        env: strings(&spec["process"]["env"])
-            .map(|e| e.split_once('=').unwrap_or((e, "")))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
+        env: variables(strings(&spec["process"]["env"])),
         mounts: mounts(&container),
         networks,
         exit_code: task.as_ref().and_then(|t| t.exit_code).filter(|_| ended),

@@ -59,19 +59,23 @@ pub(crate) async fn groups(c: &Containerd) -> Result<Vec<Group>> {
     Ok(groups.into_values().collect())
 }
 
+pub(crate) async fn size(c: &Containerd, group: &Group) -> Result<u64> {
+    Ok(match &group.facts {
+        Some(facts) => match layer_sizes(c, &facts.chain).await? {
+            Some(sizes) => total(sizes),
+            // Not unpacked: what was fetched is what there is.
+            None => total(facts.blobs.layers.iter().map(|(_, size)| *size)),
+        },
+        None => 0,
+    })
+}
+
 pub(crate) async fn list(c: &Containerd) -> Result<Vec<ImageInfo>> {
     let mut all = Vec::new();
     let mut groups = groups(c).await?;
     groups.sort_by_key(|g| std::cmp::Reverse(g.newest));
     for group in groups {
-        let size = match &group.facts {
-            Some(facts) => match layer_sizes(c, &facts.chain).await? {
-                Some(sizes) => total(sizes),
-                // Not unpacked: what was fetched is what there is.
-                None => total(facts.blobs.layers.iter().map(|(_, size)| *size)),
-            },
-            None => 0,
-        };
+        let size = size(c, &group).await?;
         let created = group.facts.as_ref().map_or(time::of_seconds(group.newest), |f| f.created);
         all.push(ImageInfo { tags: group.tags(), id: group.id, size, created });
     }

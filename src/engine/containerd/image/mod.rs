@@ -2,8 +2,12 @@
 
 pub(crate) mod archive;
 pub(crate) mod cache;
+pub(crate) mod commit;
+pub(crate) mod details;
 pub(crate) mod documents;
 pub(crate) mod images;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod reference;
+mod registry;
 pub(crate) mod transfer;

@@ -12,13 +12,13 @@ use crate::{
 /// One line of nerdctl's account: `layer-sha256:<hex>:    downloading    |…|  1.0 MiB/28.6 MiB`, or of the transfer service's
 /// tree: `   └──layer-sha256:64ee74a43d15d8fb47f7b  downloading  |…|   2.0 MiB/3.0 MiB`, which cuts digests.
 #[derive(Debug, PartialEq, Eq)]
-struct Line<'a> {
-    kind: &'a str,
+pub(super) struct Line<'a> {
+    pub(super) kind: &'a str,
     /// Its beginning, at least.
-    digest: &'a str,
-    status: &'a str,
+    pub(super) digest: &'a str,
+    pub(super) status: &'a str,
     /// Bytes that have arrived, and all of them: rounded.
-    amount: Option<(u64, u64)>,
+    pub(super) amount: Option<(u64, u64)>,
 }
 
 impl<'a> Line<'a> {
@@ -29,7 +29,7 @@ impl<'a> Line<'a> {
         block.lines().filter_map(Self::parse).collect()
     }
 
-    fn parse(line: &'a str) -> Option<Self> {
+    pub(super) fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split_whitespace();
         // Cursor movements and branches of the tree may stand before it.
         let key = words.find(|word| word.contains("-sha256:"))?.trim_end_matches(':');
