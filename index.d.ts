@@ -29,7 +29,7 @@
  */
 
 import type { EventEmitter } from 'node:events'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 
 // ---- Errors ---------------------------------------------------------------------------------------------------------
 
@@ -556,6 +556,12 @@ export interface ListContainersOptions extends CallOptions {
   filters?: Record<string, string[]>
 }
 
+/** Options of {@link ContainerAdapter.watchContainers}. */
+export interface WatchContainersOptions extends CallOptions {
+  /** As of {@link IContainerRuntime.listContainers}. */
+  filters?: Record<string, string[]>
+}
+
 /** Options of {@link IContainerRuntime.getContainerLogs}. */
 export interface LogOptions extends CallOptions {
   /** Continue with new output; the stream ends when the container does. Default: false. */
@@ -594,6 +600,90 @@ export interface ExecResult {
   exitCode: number
   stdout: Buffer
   stderr: Buffer
+}
+
+/** Options of {@link ContainerAdapter.spawnInContainer}. */
+export interface SpawnOptions extends CallOptions {
+  /** Ends the process when it is aborted, also after the start; `timeoutMs` applies to the start. */
+  signal?: AbortSignal
+  /** Give it a terminal: one stream of output, and `TERM=xterm` where nothing else is said. Default: false. */
+  tty?: boolean
+  /** The terminal's size in characters, 1 to 65535; with `rows`. Default: the engine's. */
+  columns?: number
+  /** As `columns`. */
+  rows?: number
+  /** A standard input to write to; else it is empty. Default: true. */
+  stdin?: boolean
+  /** Variables added to the container's own. */
+  env?: Record<string, string>
+  /** An absolute path in the container. Default: the container's own. */
+  workdir?: string
+  /** A user, or user and group, by name or number: `'www-data'`, `'1000:1000'`. Default: the container's own. */
+  user?: string
+  /** With all of the kernel's capabilities. Default: false. */
+  privileged?: boolean
+}
+
+/** Options of {@link ContainerAdapter.attachContainer}. */
+export interface AttachOptions extends CallOptions {
+  /** Lets go of the process when it is aborted; `timeoutMs` applies to the attaching. */
+  signal?: AbortSignal
+  /** Write to its standard input, which the container must keep open. Default: false. */
+  stdin?: boolean
+  /** Begin with what it has printed so far. Default: false. */
+  logs?: boolean
+}
+
+/**
+ * A process in a container, shaped like Node's `ChildProcess`. As there, a process whose output is not read waits once
+ * some 256 KiB of one stream are unread; `resume()` throws a stream away, `destroy()` closes it. A spawned process that
+ * nobody refers to any more, neither to it nor to a stream nor to `exited`, is ended.
+ */
+export interface ContainerProcess {
+  /**
+   * `end()` ends the process's input, its output goes on; a terminal has no end of input: write `'\x04'`. `null` where it
+   * was not asked for. What a process does not read when it ends is dropped without an error.
+   */
+  readonly stdin: Writable | null
+  /** Bytes, as the process writes them. With a terminal, all of its output. It ends without an error; see `exited`. */
+  readonly stdout: Readable
+  /** `null` with a terminal. */
+  readonly stderr: Readable | null
+  /**
+   * Resolves once the process has ended and `'data'` listeners have got all of its output. A child of the process that
+   * still holds its output is waited for 2 s. It rejects when the connection is lost, with `ABORTED` when the signal was
+   * aborted, and with `INVALID_ARGUMENT` for a user or a `workdir` that the container does not have. The exit code is 127
+   * for a missing program, 126 for one that cannot run, with the engine's message on the error stream.
+   */
+  readonly exited: Promise<{ exitCode: number }>
+  /**
+   * The terminal has another size now, in characters, 1 to 65535.
+   *
+   * @throws `INVALID_ARGUMENT`, an engine's error without a terminal
+   */
+  resize(columns: number, rows: number): Promise<void>
+  /**
+   * Sends a signal, by name or number; default: `'SIGTERM'`. A process that has ended gets none, which is no error. Docker
+   * has no call for a spawned process: a shell in the container signals it, as its user; without `sh`, `grep` and `kill`
+   * there it is `ENGINE_ERROR`, and an aborted process runs on.
+   *
+   * @throws `INVALID_ARGUMENT`, `ENGINE_ERROR`
+   */
+  kill(signal?: string): Promise<void>
+}
+
+/** Options of {@link ContainerAdapter.waitContainer}. */
+export interface WaitOptions extends CallOptions {
+  /** What to wait for. Default: `'exited'`. */
+  condition?: 'exited' | 'healthy' | 'removed'
+}
+
+/** The processes in a container: a table. */
+export interface ProcessList {
+  /** As `ps` of the engine's machine has them: `['UID', 'PID', 'PPID', 'C', 'STIME', 'TTY', 'TIME', 'CMD']`. */
+  titles: string[]
+  /** A row for each process, with its number on the engine's machine. */
+  processes: string[][]
 }
 
 /** Options of {@link ContainerAdapter.events}. */
@@ -711,6 +801,19 @@ export interface NetworkInfo {
   containers: string[]
 }
 
+/** What {@link ContainerAdapter.inspectNetwork} knows of a network. */
+export interface NetworkDetails extends NetworkInfo {
+  /** Without access to other networks. */
+  internal: boolean
+  /** Docker's flag for containers outside a Swarm service. */
+  attachable: boolean
+  labels: Record<string, string>
+  /** In CIDR form: `{ subnet: '10.4.1.0/24', gateway: '10.4.1.1' }`. */
+  subnets: { subnet: string; gateway?: string }[]
+  /** The engine's own answer; `null` on a restricted adapter. */
+  raw: unknown
+}
+
 /** Options of {@link IContainerRuntime.createNetwork}. */
 export interface NetworkOptions extends CallOptions {
   /** Default: `'bridge'`. */
@@ -727,6 +830,13 @@ export interface VolumeInfo {
   driver: string
   /** Where the engine keeps it: a path on the engine's machine, which may be a VM. */
   mountpoint: string
+}
+
+/** What {@link ContainerAdapter.inspectVolume} knows of a volume. */
+export interface VolumeDetails extends VolumeInfo {
+  labels: Record<string, string>
+  /** The engine's own answer. */
+  raw: unknown
 }
 
 /** Options of {@link IContainerRuntime.createVolume}. */
@@ -1057,12 +1167,59 @@ export declare abstract class ContainerAdapter {
   execInContainer(id: string, argv: string[], options?: ExecOptions): Promise<ExecResult>
 
   /**
+   * Starts `argv` in a running container, without a shell. Deadline of the start: 60 s. How it ends when it is aborted:
+   * see {@link execInContainer}.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run
+   * @example
+   * ```ts
+   * const shell = await docker.spawnInContainer(id, ['sh'], { tty: true, columns: 80, rows: 24 })
+   * shell.stdout.pipe(process.stdout)
+   * process.stdin.setRawMode(true).pipe(shell.stdin)
+   * process.stdout.on('resize', () => shell.resize(process.stdout.columns, process.stdout.rows))
+   * const { exitCode } = await shell.exited
+   * ```
+   */
+  spawnInContainer(id: string, argv: string[], options?: SpawnOptions): Promise<ContainerProcess>
+
+  /**
+   * Attaches to the container's own process. Letting go of it does not end it; `kill` is {@link killContainer}'s, `resize`
+   * is for a container with a terminal. containerd keeps no input open, and its output comes from the log. Deadline of the
+   * attaching: 60 s.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run, `INVALID_ARGUMENT` for `stdin` where the container
+   *   keeps none open
+   */
+  attachContainer(id: string, options?: AttachOptions): Promise<ContainerProcess>
+
+  /**
+   * As `ps` on the engine's machine lists them.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_STATE` when it does not run
+   */
+  listProcesses(id: string, options?: CallOptions): Promise<ProcessList>
+
+  /**
+   * Gives a container another name, by which others on its networks find it, too. The name it has already is no error.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `NAME_IN_USE`
+   */
+  renameContainer(id: string, name: string, options?: CallOptions): Promise<void>
+
+  /**
+   * Resolves when the container is healthy, or removed, which the engine's events tell. No deadline.
+   *
+   * @throws `CONTAINER_NOT_FOUND`; with `'healthy'` also `INVALID_ARGUMENT` without a healthcheck, `INVALID_STATE` when it is
+   *   unhealthy or has ended
+   */
+  waitContainer(id: string, options: WaitOptions & { condition: 'healthy' | 'removed' }): Promise<void>
+  /**
    * Resolves when the container has ended, at once if it has already; waits for one that was never started. No
    * deadline.
    *
    * @throws `CONTAINER_NOT_FOUND`
    */
-  waitContainer(id: string, options?: CallOptions): Promise<{ exitCode: number }>
+  waitContainer(id: string, options?: WaitOptions & { condition?: 'exited' }): Promise<{ exitCode: number }>
 
   /**
    * Sends a signal, by name or number (`'SIGTERM'`, `'HUP'`, `'15'`; default: `'SIGKILL'`).
@@ -1073,6 +1230,12 @@ export declare abstract class ContainerAdapter {
 
   /** @throws `CONTAINER_NOT_FOUND` */
   getContainerDetails(id: string, options?: CallOptions): Promise<ContainerDetails>
+
+  /** @throws `NETWORK_NOT_FOUND` */
+  inspectNetwork(id: string, options?: CallOptions): Promise<NetworkDetails>
+
+  /** @throws `VOLUME_NOT_FOUND` */
+  inspectVolume(name: string, options?: CallOptions): Promise<VolumeDetails>
 
   /**
    * About one item a second until the container stops, which ends the iteration. Leaving the loop closes the
@@ -1085,6 +1248,18 @@ export declare abstract class ContainerAdapter {
    * ```
    */
   streamContainerStats(id: string, options?: CallOptions): AsyncIterableIterator<ContainerStats>
+
+  /**
+   * All containers that the filters let through, running or not: first the list, then a new one after each change that the
+   * engine's events tell of, without polling. A slow reader gets the newest list only. It goes on when the engine was gone
+   * for a while; `status` is as of the container's last change. `timeoutMs` applies to opening it.
+   *
+   * @example
+   * ```ts
+   * for await (const containers of docker.watchContainers({ signal })) show(containers)
+   * ```
+   */
+  watchContainers(options?: WatchContainersOptions): AsyncIterableIterator<ContainerInfo[]>
 
   /**
    * The engine's events, from the first step until the loop is left or `signal` aborted. `timeoutMs` applies to opening

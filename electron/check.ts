@@ -40,13 +40,15 @@ export function checkSize(value: unknown): void {
       const { length } = value
       if (length > values) throw tooLarge()
       for (let i = 0; i < length; i++) walk(value[i], depth + 1)
+    } else if (isBytes(value)) {
+      take(value.byteLength)
     } else if (isPlain(value)) {
       for (const key in value) {
         take(key.length)
         walk((value as Record<string, unknown>)[key], depth + 1)
       }
     } else {
-      throw new Refused('INVALID_ARGUMENT', 'args: only plain objects, arrays, texts, numbers and booleans')
+      throw new Refused('INVALID_ARGUMENT', 'args: only plain objects, arrays, texts, bytes, numbers and booleans')
     }
   }
   walk(value, 0)
@@ -58,6 +60,10 @@ const tooLarge = () =>
 /** By the tag, not the prototype: plain objects of another realm are plain. Structured clone leaves no class but builtins. */
 function isPlain(value: unknown): boolean {
   return Object.prototype.toString.call(value) === '[object Object]'
+}
+
+function isBytes(value: unknown): value is Uint8Array {
+  return Object.prototype.toString.call(value) === '[object Uint8Array]' && ArrayBuffer.isView(value)
 }
 
 function bad(path: string, problem: string, hint?: string): Refused {
@@ -74,6 +80,10 @@ export const string = kind('string')
 export const flag = kind('boolean')
 export const number = kind('number')
 export const callback = kind('function')
+
+export const data: Check = (path, value) => {
+  if (typeof value !== 'string' && !isBytes(value)) throw bad(path, 'must be a string or a Uint8Array')
+}
 
 export const milliseconds: Check = (path, value) => {
   if (typeof value !== 'number' || !(value > 0) || value > MAX_TIMEOUT_MS) {

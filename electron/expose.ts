@@ -70,12 +70,45 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
       return close
     }
 
-  const groups = Object.entries(TABLE).map(([group, rows]) => {
+  /** As `watch`, for a process: resolves with what the page does with it. */
+  const start =
+    (name: string, row: Row) =>
+    async (...given: unknown[]) => {
+      const [listener] = given.splice(Object.keys(row.args).length) as [Listener]
+      let ended: { resolve: Listener; reject: Listener } | undefined
+      const exited = new Promise((resolve, reject) => {
+        ended = { resolve, reject }
+      })
+      // Nobody has to wait for it.
+      exited.catch(() => {})
+      let exit: unknown
+      const listen = (value: unknown) => {
+        if (typeof (value as { exitCode?: number }).exitCode === 'number') exit = value
+        else listener(value)
+      }
+      const onEnd = (error: unknown) => (exit ? ended?.resolve(exit) : ended?.reject(error))
+      const id = `${page}-${last + 1}`
+      const close = await watch(name, row)(...padded(given, row), listen, onEnd)
+      const method = (method: string) => {
+        const run = call(`process.${method}`, TABLE.process[method as keyof typeof TABLE.process])
+        return (...args: unknown[]) => run(id, ...args)
+      }
+      const left = () => {
+        close()
+        ended?.reject({ name: 'RuntimeError', code: 'ABORTED', message: 'The page let go of it', details: {} })
+      }
+      const methods = Object.keys(TABLE.process).map((name) => [name, method(name)])
+      // A function: a promise that is handed to the page would be one that nobody there waits for.
+      return { ...Object.fromEntries(methods), close: left, exited: () => exited }
+    }
+
+  const groups = Object.entries(TABLE).flatMap(([group, rows]) => {
+    if (group === 'process') return []
     const methods = Object.entries(rows as Record<string, Row>).map(([method, row]) => {
       const name = `${group}.${method}`
-      return [method, row.watched ? watch(name, row) : call(name, row)]
+      return [method, row.process ? start(name, row) : row.watched ? watch(name, row) : call(name, row)]
     })
-    return [group, Object.fromEntries(methods)]
+    return [[group, Object.fromEntries(methods)]]
   })
   contextBridge.exposeInMainWorld(key, Object.fromEntries(groups))
 }
@@ -98,6 +131,11 @@ function split(row: Row, given: unknown[]): { args: unknown[] } & Callbacks {
   // Omitted arguments are not sent, since the main process counts arguments.
   while (args.length > 0 && args.at(-1) === undefined) args.pop()
   return { args, ...found }
+}
+
+/** With as many values as the row has arguments. */
+function padded(given: unknown[], row: Row): unknown[] {
+  return Object.keys(row.args).map((_, i) => given[i])
 }
 
 function quietly(listener: Listener, value: unknown): void {

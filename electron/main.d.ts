@@ -101,10 +101,18 @@ export interface Allow {
   powers?(request: { powers: (keyof ContainerConfig)[]; config: ContainerConfig; event: IpcEvent }): Word
 
   /**
-   * Whether a program may run in a container, given by its full id and its name. The worst: it runs as any user there,
-   * with the container's mounts and secrets.
+   * Whether a program may run in a container, given by its full id and its name; or, with the action `'attach'` and an
+   * empty `argv`, whether the window may hear, signal and write to the container's own process. The worst: it runs as any
+   * user there, with the container's mounts and secrets. No window can ask for `privileged`.
    */
-  exec?(request: { container: string; name: string; argv: string[]; options: WindowExec; event: IpcEvent }): Word
+  exec?(request: {
+    action: 'exec' | 'spawn' | 'attach'
+    container: string
+    name: string
+    argv: string[]
+    options: WindowExec
+    event: IpcEvent
+  }): Word
 
   /**
    * Whether a port may be published on an address other than loopback. Without `address` the engine would choose: all
@@ -163,8 +171,13 @@ export interface Allow {
   diagnostics?(request: { event: IpcEvent }): Word
 }
 
-/** A window's options for `exec`. */
+/** A window's options for `exec`, `spawn` and `attach`. */
 export interface WindowExec {
+  tty?: boolean
+  columns?: number
+  rows?: number
+  stdin?: boolean
+  logs?: boolean
   env?: Record<string, string>
   workdir?: string
   user?: string
@@ -178,9 +191,10 @@ export interface WindowExec {
  * the methods of `RuntimeApi` (no program of the host, no archive, no uninstallation), and of the engine only what
  * carries the app's label: see `ContainerAdapter.restricted`.
  *
- * What a page watches or waits for (logs, stats, events, the state, `wait`, `exec`, lists) ends when the window is
+ * What a page watches or waits for (logs, stats, events, the state, processes, `wait`, `exec`, lists) ends when the window is
  * closed, crashes or navigates. What it asked to be done (a start, a pull) continues, for 30 minutes at most. A window
- * may have 256 calls at a time, those of its earlier pages included. A log is read as fast as the window takes it.
+ * may have 256 calls at a time, those of its earlier pages included. A log and a process are read as fast as
+ * the window takes it.
  *
  * Starts of several windows are one start. It ends when the last window that waits for it cancels, even if the app
  * itself began it.

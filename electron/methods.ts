@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { isIPv4 } from 'node:net'
 import type * as runtime from 'lima-runtime'
 import { Refused } from './check'
-import type { Allow, IpcEvent } from './main'
+import type { Allow, IpcEvent, WindowExec } from './main'
 import { realPath } from './paths'
 import type { Row } from './table'
 import type { Redactor } from './tell'
@@ -22,6 +22,10 @@ export interface Context {
   /** Aborted when the window cancels, or leaves and the call ends with it. */
   signal: AbortSignal
   progress(value: unknown): void
+  /** Makes the process that of this call. */
+  holds(process: runtime.ContainerProcess): void
+  /** The process of another call of the page. */
+  process(call: string): runtime.ContainerProcess
 }
 
 interface Options {
@@ -70,13 +74,7 @@ const OWN: Record<string, Run> = {
   'container.details': async (c, id, o) =>
     c.redactor.details(await c.runtime.getContainerDetails(id, withSignal(c, o))),
   'container.exec': async (c, word, argv, o) => {
-    // The app decides about the container, not about the name that the window uses.
-    const { id, name } = await c.runtime.inspectContainer(word, {
-      ...(o?.timeoutMs && { timeoutMs: o.timeoutMs }),
-      signal: c.signal,
-    })
-    const { timeoutMs: _, ...options } = o ?? {}
-    await requirePermission(c, 'exec', { container: id, name, argv, options }, 'run programs in containers')
+    const id = await permittedContainer(c, word, 'exec', argv, o)
     return c.runtime.execInContainer(id, argv, withSignal(c, o))
   },
   'container.commit': async (c, word, o) => {
@@ -89,6 +87,29 @@ const OWN: Record<string, Run> = {
     await requirePermission(c, 'images', request, 'make images of containers')
     return c.runtime.commitContainer(id, { ...o, signal: c.signal })
   },
+  'container.spawn': async (c, word, argv, o) => {
+    const id = await permittedContainer(c, word, 'spawn', argv, o)
+    return held(c, await c.runtime.spawnInContainer(id, argv, withSignal(c, o)))
+  },
+  'container.attach': async (c, word, o) => {
+    const id = await permittedContainer(c, word, 'attach', [], o)
+    return held(c, await c.runtime.attachContainer(id, withSignal(c, o)))
+  },
+  'process.write': async (c, call, data) => {
+    const { stdin } = c.process(call)
+    if (!stdin) throw new Refused('INVALID_STATE', 'The process has no standard input')
+    // One that has ended takes nothing, which is no error.
+    if (stdin.destroyed || stdin.writableEnded) return
+    await new Promise<void>((resolve) => {
+      stdin.write(typeof data === 'string' ? data : Buffer.from(data), () => resolve())
+      stdin.once('close', resolve)
+    })
+  },
+  'process.end': async (c, call) => {
+    c.process(call).stdin?.end()
+  },
+  'process.resize': (c, call, columns, rows) => c.process(call).resize(columns, rows),
+  'process.kill': (c, call, signal) => c.process(call).kill(signal),
   'container.logs': async (c, id, o) => {
     const log = await c.runtime.getContainerLogs(id, withSignal(c, o))
     // As text, without splitting a character.
@@ -130,7 +151,76 @@ const OWN: Record<string, Run> = {
     return c.runtime.pushImage(name, (p) => c.progress(p), { ...withSignal(c, o), credentials })
   },
 
+  'network.inspect': async (c, id, o) => c.redactor.network(await c.runtime.inspectNetwork(id, withSignal(c, o))),
+  'volume.inspect': async (c, name, o) => c.redactor.volume(await c.runtime.inspectVolume(name, withSignal(c, o))),
   'volume.list': async (c, o) => c.redactor.volumes(await c.runtime.listVolumes(withSignal(c, o))),
+}
+
+/** The container's id, if the app permits it. It decides about the container, not about the name that the window uses. */
+async function permittedContainer(
+  c: Context,
+  word: string,
+  action: 'exec' | 'spawn' | 'attach',
+  argv: string[],
+  o: (Options & WindowExec) | undefined,
+): Promise<string> {
+  const { id, name } = await c.runtime.inspectContainer(word, {
+    ...(o?.timeoutMs && { timeoutMs: o.timeoutMs }),
+    signal: c.signal,
+  })
+  const { timeoutMs: _, ...options } = o ?? {}
+  const request = { action, container: id, name, argv, options }
+  await requirePermission(c, 'exec', request, 'run programs in containers')
+  return id
+}
+
+/** What a process prints, and its exit code as the last value. Each of its streams waits until its piece is taken. */
+function held(c: Context, process: runtime.ContainerProcess): AsyncIterable<unknown> {
+  c.holds(process)
+  return output(process)
+}
+
+async function* output(process: runtime.ContainerProcess): AsyncGenerator<unknown> {
+  const ready: { value: unknown; taken: () => void }[] = []
+  let wake = () => {}
+  let end: { value: unknown } | { error: unknown } | undefined
+  const read = async (stream: 'stdout' | 'stderr') => {
+    for await (const data of process[stream] ?? []) {
+      await new Promise<void>((taken) => {
+        ready.push({ value: { stream, data }, taken })
+        wake()
+      })
+    }
+  }
+  const ended = (how: NonNullable<typeof end>) => {
+    end = how
+    wake()
+  }
+  Promise.all([read('stdout'), read('stderr')])
+    .then(() => process.exited)
+    .then(
+      ({ exitCode }) => ended({ value: { exitCode } }),
+      (error) =>
+        process.exited.then(
+          () => ended({ error }),
+          (why) => ended({ error: why }),
+        ),
+    )
+  for (;;) {
+    const next = ready.shift()
+    if (next) {
+      yield next.value
+      next.taken()
+    } else if (end) {
+      if ('error' in end) throw end.error
+      yield end.value
+      return
+    } else {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  }
 }
 
 /** One kind of the manager's events; for `state`, the current one first. */

@@ -33,7 +33,9 @@ import type {
   ImageHistoryEntry,
   ImageInfo,
   ManagerStatus,
+  NetworkDetails,
   NetworkInfo,
+  ProcessList,
   PruneResult,
   PullProgress,
   RuntimeChange,
@@ -44,6 +46,7 @@ import type {
   RuntimeProgress,
   RuntimeType,
   SystemInfo,
+  VolumeDetails,
   VolumeInfo,
 } from 'lima-runtime'
 
@@ -130,11 +133,36 @@ export interface RuntimeApi {
     kill(id: string, signal?: string, options?: ApiCall): Promise<void>
     pause(id: string, options?: ApiCall): Promise<void>
     unpause(id: string, options?: ApiCall): Promise<void>
-    wait(id: string, options?: ApiCall): Promise<{ exitCode: number }>
+    rename(id: string, name: string, options?: ApiCall): Promise<void>
+    wait(id: string, options: ApiCall & { condition: 'healthy' | 'removed' }): Promise<void>
+    wait(id: string, options?: ApiCall & { condition?: 'exited' }): Promise<{ exitCode: number }>
     inspect(id: string, options?: ApiCall): Promise<ContainerInfo>
     details(id: string, options?: ApiCall): Promise<ApiDetails>
     list(options?: ApiCall & { all?: boolean; filters?: Record<string, string[]> }): Promise<ContainerInfo[]>
     stats(id: string, options?: ApiCall): Promise<ContainerStats>
+    processes(id: string, options?: ApiCall): Promise<ProcessList>
+    /** Needs the app's permission (`allow.exec`). It is read as fast as `listener` returns, and ends with its page. */
+    spawn(
+      id: string,
+      argv: string[],
+      options: {
+        timeoutMs?: number
+        tty?: boolean
+        columns?: number
+        rows?: number
+        stdin?: boolean
+        env?: Record<string, string>
+        workdir?: string
+        user?: string
+      },
+      listener: (output: ApiOutput) => void,
+    ): Promise<ApiProcess>
+    /** As `spawn`, for the container's own process, which the page's end does not end. */
+    attach(
+      id: string,
+      options: { timeoutMs?: number; stdin?: boolean; logs?: boolean },
+      listener: (output: ApiOutput) => void,
+    ): Promise<ApiProcess>
     /** Needs the app's permission (`allow.exec`). */
     exec(
       id: string,
@@ -158,6 +186,12 @@ export interface RuntimeApi {
         stderr?: boolean
       },
       listener: (text: string) => void,
+      onEnd?: OnEnd,
+    ): Promise<Close>
+    /** All containers, and again after each change. */
+    watch(
+      options: { filters?: Record<string, string[]> },
+      listener: (containers: ContainerInfo[]) => void,
       onEnd?: OnEnd,
     ): Promise<Close>
     /** About once a second. */
@@ -199,6 +233,7 @@ export interface RuntimeApi {
     ): Promise<string>
     remove(id: string, options?: ApiCall): Promise<void>
     list(options?: ApiCall): Promise<NetworkInfo[]>
+    inspect(id: string, options?: ApiCall): Promise<ApiNetworkDetails>
     connect(containerId: string, networkId: string, options?: ApiCall): Promise<void>
     disconnect(containerId: string, networkId: string, options?: ApiCall): Promise<void>
   }
@@ -206,6 +241,7 @@ export interface RuntimeApi {
     create(name: string, options?: ApiCall & { driver?: string; labels?: Record<string, string> }): Promise<string>
     remove(name: string, force?: boolean, options?: ApiCall): Promise<void>
     list(options?: ApiCall): Promise<ApiVolume[]>
+    inspect(name: string, options?: ApiCall): Promise<ApiVolumeDetails>
   }
   system: {
     info(options?: ApiCall): Promise<SystemInfo>
@@ -220,6 +256,37 @@ export interface RuntimeApi {
       onEnd?: OnEnd,
     ): Promise<Close>
   }
+}
+
+/** A piece of what a process prints. */
+export interface ApiOutput {
+  stream: 'stdout' | 'stderr'
+  data: Uint8Array
+}
+
+/** A `ContainerProcess` as a window has it. */
+export interface ApiProcess {
+  /** Resolves when there is room for more: wait for it. At most 1 MB at a time. */
+  write(data: string | Uint8Array): Promise<void>
+  /** Ends the process's input. */
+  end(): Promise<void>
+  resize(columns: number, rows: number): Promise<void>
+  kill(signal?: string): Promise<void>
+  /** Ends a process that was spawned; lets go of one that was attached to. */
+  close: Close
+  /** Resolves behind the last output. Rejects with a `RuntimeApiError`. */
+  exited(): Promise<{ exitCode: number }>
+}
+
+/** `raw` is present if the app allows it (`allow.diagnostics`). */
+export interface ApiNetworkDetails extends Omit<NetworkDetails, 'raw'> {
+  raw?: unknown
+}
+
+/** `raw` and `mountpoint` are present if the app allows it (`allow.diagnostics`). */
+export interface ApiVolumeDetails extends Omit<VolumeDetails, 'raw' | 'mountpoint'> {
+  raw?: unknown
+  mountpoint?: string
 }
 
 /** `raw` is present if the app allows it (`allow.diagnostics`). */

@@ -22,6 +22,8 @@ interface Running {
   /** Pieces that were sent and not taken yet. */
   unacknowledged: number
   taken: () => void
+  /** What it is a stream of, where that is a process. */
+  process?: runtime.ContainerProcess
   /** Set when its page has left. */
   left?: NodeJS.Timeout | true
 }
@@ -151,9 +153,17 @@ export function registerRuntimeIpc(
     const [group] = name.split('.')
     const { signal } = running.abort
     const progress = (value: unknown) => send({ value })
-    const context = { manager, events, allow, event, redactor, signal, progress }
+    const holds = (process: runtime.ContainerProcess) => {
+      running.process = process
+    }
+    const process = (call: string) => {
+      const found = windows.get(event.sender)?.calls.get(call)?.process
+      if (!found) throw new Refused('INVALID_STATE', 'The process has ended')
+      return found
+    }
+    const context = { manager, events, allow, event, redactor, signal, progress, holds, process }
     // These methods need no engine, and there may be none yet.
-    if (group === 'runtime') {
+    if (group === 'runtime' || group === 'process') {
       const runtime = undefined as unknown as runtime.ContainerAdapter
       return { ...context, runtime, powerful: () => runtime }
     }

@@ -1,6 +1,7 @@
 import type * as runtime from 'lima-runtime'
 import {
   type Check,
+  data,
   either,
   flag,
   list,
@@ -13,7 +14,7 @@ import {
   shape,
   string,
 } from './check'
-import type { RuntimeApi } from './preload'
+import type { ApiProcess, RuntimeApi } from './preload'
 
 /** One method of the page: its channel is `lima-runtime:<group>.<method>`. */
 export interface Row {
@@ -28,6 +29,8 @@ export interface Row {
   reports?: true
   /** A stream: a listener follows the arguments, and it ends with its page. */
   watched?: true
+  /** A stream of a process: the page gets an object with the methods of the group `process`. */
+  process?: true
 }
 
 const call = { timeoutMs: optional(milliseconds) }
@@ -93,8 +96,15 @@ const config = options({
   ...{ runtime: text, pidMode: text, ipcMode: text, annotations: pairs },
 } satisfies Record<Exclude<keyof runtime.ContainerConfig, 'credentials'>, Check>)
 
-/** The methods a window may call: the page's functions, the channels and their checks are made of this table. */
-export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row } } = {
+const process = { process: string }
+
+/**
+ * The methods a window may call: the page's functions, the channels and their checks are made of this table. Those of
+ * `process` are called by the objects that `container.spawn` and `container.attach` give.
+ */
+export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row } } & {
+  process: { [M in Exclude<keyof ApiProcess, 'close' | 'exited'>]: Row }
+} = {
   runtime: {
     start: { args: plain, outlivesPage: true, shared: true, reports: true },
     switch: {
@@ -117,11 +127,33 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     kill: command('killContainer', { id: string, signal: text }),
     pause: command('pauseContainer', id),
     unpause: command('unpauseContainer', id),
-    wait: query('waitContainer', id),
+    rename: command('renameContainer', { id: string, name: string }),
+    wait: query('waitContainer', {
+      id: string,
+      options: optional(options({ ...call, condition: optional(oneOf('exited', 'healthy', 'removed')) })),
+    }),
     inspect: query('inspectContainer', id),
     details: { args: { ...id, ...plain } },
     list: query('listContainers', { options: optional(options({ ...call, all: optionalFlag, filters })) }),
     stats: query('getContainerStats', id),
+    processes: query('listProcesses', id),
+    spawn: {
+      args: {
+        ...{ id: string, argv: list(string) },
+        // Without `privileged`: no window may ask for that.
+        options: optional(
+          options({
+            ...{ ...call, tty: optionalFlag, columns: optional(number), rows: optional(number), stdin: optionalFlag },
+            ...{ env: optional(record(string)), workdir: text, user: text },
+          }),
+        ),
+      },
+      ...{ watched: true, process: true },
+    },
+    attach: {
+      args: { id: string, options: optional(options({ ...call, stdin: optionalFlag, logs: optionalFlag })) },
+      ...{ watched: true, process: true },
+    },
     exec: {
       args: {
         ...{ id: string, argv: list(string) },
@@ -145,6 +177,10 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
           }),
         ),
       },
+      watched: true,
+    },
+    watch: {
+      ...query('watchContainers', { options: optional(options({ ...call, filters })) }),
       watched: true,
     },
     watchStats: { method: 'streamContainerStats', args: id, watched: true },
@@ -180,6 +216,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     }),
     remove: command('removeNetwork', id),
     list: query('listNetworks', {}),
+    inspect: { args: { ...id, ...plain } },
     connect: command('connectContainerToNetwork', { containerId: string, networkId: string }),
     disconnect: command('disconnectContainerFromNetwork', { containerId: string, networkId: string }),
   },
@@ -190,6 +227,13 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     }),
     remove: command('removeVolume', { name: string, force: optionalFlag }),
     list: { args: plain },
+    inspect: { args: { name: string, ...plain } },
+  },
+  process: {
+    write: { args: { ...process, data } },
+    end: { args: process },
+    resize: { args: { ...process, columns: number, rows: number } },
+    kill: { args: { ...process, signal: text } },
   },
   system: {
     info: query('getSystemInfo', {}),

@@ -134,6 +134,16 @@ export class Redactor {
     return this.#unredacted ? details : rest
   }
 
+  network(details: runtime.NetworkDetails): object {
+    const { raw, ...rest } = details
+    return this.#unredacted ? details : rest
+  }
+
+  volume(details: runtime.VolumeDetails): object {
+    const { raw, mountpoint, ...rest } = details
+    return this.#unredacted ? details : rest
+  }
+
   volumes(volumes: runtime.VolumeInfo[]): object[] {
     return this.#unredacted ? volumes : volumes.map(({ mountpoint: _, ...rest }) => rest)
   }

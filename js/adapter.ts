@@ -10,6 +10,7 @@ import {
   invoke,
   invokeAndWarn,
   json,
+  type NativeCall,
   optionalNumber,
   optionalString,
   progress,
@@ -19,6 +20,7 @@ import {
 import { callSync, invalid } from './errors'
 import { engineOf, LimaRuntimeManager } from './lima'
 import { type Adapter, native } from './native'
+import { Process } from './process'
 import { items, readable, uploading } from './streams'
 
 type Call = api.CallOptions
@@ -105,8 +107,20 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return invoke(options, (call) => this.#native.unpauseContainer(string('id', id), call))
   }
 
-  async waitContainer(id: string, options?: Call): Promise<{ exitCode: number }> {
-    return JSON.parse(await invoke(options, (call) => this.#native.waitContainer(string('id', id), call)))
+  waitContainer(id: string, options: api.WaitOptions & { condition: 'healthy' | 'removed' }): Promise<void>
+  waitContainer(id: string, options?: api.WaitOptions & { condition?: 'exited' }): Promise<{ exitCode: number }>
+  // biome-ignore lint/suspicious/noExplicitAny: what each overload says
+  async waitContainer(id: string, options?: api.WaitOptions): Promise<any> {
+    const end = await invoke(options, (call) => this.#native.waitContainer(string('id', id), call))
+    return (options?.condition ?? 'exited') === 'exited' ? JSON.parse(end) : undefined
+  }
+
+  async renameContainer(id: string, name: string, options?: Call): Promise<void> {
+    return invoke(options, (call) => this.#native.renameContainer(string('id', id), string('name', name), call))
+  }
+
+  async listProcesses(id: string, options?: Call): Promise<api.ProcessList> {
+    return JSON.parse(await invoke(options, (call) => this.#native.listProcesses(string('id', id), call)))
   }
 
   async inspectContainer(id: string, options?: Call): Promise<api.ContainerInfo> {
@@ -124,6 +138,11 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return JSON.parse(found).map(dated)
   }
 
+  watchContainers(options?: api.WatchContainersOptions): AsyncIterableIterator<api.ContainerInfo[]> {
+    const open = (under: Call) => invoke(under, (call) => this.#native.watchContainers(call))
+    return items(open, (text) => JSON.parse(text).map(dated), options)
+  }
+
   async getContainerLogs(id: string, options?: api.LogOptions): Promise<Readable> {
     const source = await invoke(options, (call) => this.#native.logs(string('id', id), call))
     return readable(source, options?.signal)
@@ -136,6 +155,16 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
   streamContainerStats(id: string, options?: Call): AsyncIterableIterator<api.ContainerStats> {
     const open = (under: Call) => invoke(under, (call) => this.#native.streamStats(string('id', id), call))
     return items(open, JSON.parse, options)
+  }
+
+  async spawnInContainer(id: string, argv: string[], options?: api.SpawnOptions): Promise<api.ContainerProcess> {
+    const spawn = (call: NativeCall) => this.#native.spawn(string('id', id), strings('argv', argv), call)
+    return new Process(await invoke(options, spawn), options?.signal)
+  }
+
+  async attachContainer(id: string, options?: api.AttachOptions): Promise<api.ContainerProcess> {
+    const process = await invoke(options, (call) => this.#native.attach(string('id', id), call))
+    return new Process(process, options?.signal)
   }
 
   async execInContainer(id: string, argv: string[], options?: api.ExecOptions): Promise<api.ExecResult> {
@@ -228,6 +257,10 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return JSON.parse(await invoke(options, (call) => this.#native.listNetworks(call)))
   }
 
+  async inspectNetwork(id: string, options?: Call): Promise<api.NetworkDetails> {
+    return JSON.parse(await invoke(options, (call) => this.#native.inspectNetwork(string('id', id), call)))
+  }
+
   async connectContainerToNetwork(containerId: string, networkId: string, options?: Call): Promise<void> {
     return invoke(options, (call) =>
       this.#native.connectNetwork(string('containerId', containerId), string('networkId', networkId), call),
@@ -250,6 +283,10 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
 
   async listVolumes(options?: Call): Promise<api.VolumeInfo[]> {
     return JSON.parse(await invoke(options, (call) => this.#native.listVolumes(call)))
+  }
+
+  async inspectVolume(name: string, options?: Call): Promise<api.VolumeDetails> {
+    return JSON.parse(await invoke(options, (call) => this.#native.inspectVolume(string('name', name), call)))
   }
 
   async getSystemInfo(options?: Call): Promise<api.SystemInfo> {

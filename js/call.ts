@@ -138,10 +138,13 @@ export function strings(field: string, value: unknown): string[] {
   return value.map((v, i) => string(`${field}[${i}]`, v))
 }
 
-export function optionalNumber(field: string, value: unknown): number | undefined {
-  if (value === undefined) return undefined
+export function number(field: string, value: unknown): number {
   if (typeof value !== 'number') throw invalid(field, `must be a number, not ${kind(value)}`)
   return value
+}
+
+export function optionalNumber(field: string, value: unknown): number | undefined {
+  return value === undefined ? undefined : number(field, value)
 }
 
 export function optionalString(field: string, value: unknown): string | undefined {

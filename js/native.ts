@@ -3,7 +3,16 @@ import { RuntimeError } from './errors'
 
 type Bindings = typeof import('../dist/native')
 
-export type { Adapter, BundledManager, ByteStream, CancelHandle, ItemStream, LimaManager, Upload } from '../dist/native'
+export type {
+  Adapter,
+  BundledManager,
+  ByteStream,
+  CancelHandle,
+  ItemStream,
+  LimaManager,
+  NativeProcess,
+  Upload,
+} from '../dist/native'
 
 /** The published targets, by `process.platform` and `process.arch`; `scripts/targets.mjs` has the details. */
 const TARGETS: Record<string, string> = {

@@ -14,7 +14,7 @@ use flate2::{Compression, write::GzEncoder};
 use lima_runtime::{
     call::Call,
     engine::{
-        Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, RuntimeType,
+        Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, RuntimeType, WaitOptions,
         containerd::{ContainerdEngine, ContainerdOptions, answering, wsl::settings},
     },
     error::ErrorCode,
@@ -153,7 +153,7 @@ async fn a_whole_life_in_a_distribution() {
     eprintln!("containerd {}; a list took {:?}", info.runtime_version, began.elapsed());
     assert_eq!(list.iter().map(|c| (c.name.as_str(), c.state)).collect::<Vec<_>>(), [("web", ContainerState::Running)]);
     within(adapter.kill_container(&list[0].id, None, &call)).await.unwrap();
-    let ended = within(adapter.wait_container(&list[0].id, &call)).await.unwrap();
+    let ended = within(adapter.wait_container(&list[0].id, &WaitOptions::default(), &call)).await.unwrap();
     assert_eq!(ended.exit_code, 137);
 
     if nerdctl_full::real_nerdctl().is_some() {

@@ -107,9 +107,10 @@ exec "${engine.options.nerdctlPath}" "$@"
     const { env, raw } = await adapter.getContainerDetails(id)
     assert.deepEqual([env.NERDCTL_TOML, env.HOSTNAME], ['/nowhere.toml', 'given'])
     assert.ok(!JSON.stringify(raw.spec.hooks).includes('nowhere'))
-    await assert.rejects(() => adapter.execInContainer(id, ['true'], { env: { LD_PRELOAD: 'a\nb' } }), {
-      code: 'INVALID_ARGUMENT',
-    })
+    const given = { env: { LD_PRELOAD: 'a\nb', NERDCTL_TOML: '/elsewhere.toml' } }
+    const { stdout } = await adapter.execInContainer(id, ['cat', '/proc/self/environ'], given)
+    const entries = stdout.toString().split('\0')
+    for (const entry of ['LD_PRELOAD=a\nb', 'NERDCTL_TOML=/elsewhere.toml']) assert.ok(entries.includes(entry), entry)
     await adapter.removeContainer(id, true)
   })
 

@@ -9,9 +9,11 @@ import { events } from './events.mjs'
 import { exec } from './exec.mjs'
 import { images } from './images.mjs'
 import { Context } from './kit.mjs'
+import { life } from './life.mjs'
 import { logs } from './logs.mjs'
 import { networks } from './networks.mjs'
 import { ports } from './ports.mjs'
+import { processes } from './processes.mjs'
 import { prune } from './prune.mjs'
 import { service } from './service.mjs'
 import { settings } from './settings.mjs'
@@ -31,6 +33,8 @@ export function contract(backend) {
       ports,
       logs,
       exec,
+      processes,
+      life,
       images,
       networks,
       volumes,

@@ -86,6 +86,12 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
         ),
         remove: (id) => kai.container.remove(id, true),
         exec: (id) => kai.container.exec(id, ['env']),
+        spawn: (id) => kai.container.spawn(id, ['env'], {}, () => {}),
+        attach: (id) => kai.container.attach(id, { logs: true }, () => {}),
+        processes: (id) => kai.container.processes(id),
+        rename: (id) => kai.container.rename(id, unique('renamed')),
+        removed: (id) => kai.container.wait(id, { condition: 'removed' }),
+        healthy: (id) => kai.container.wait(id, { condition: 'healthy' }),
         logs: (id) => kai.container.logs(id, {}, () => {}),
         noLogs: (id) => kai.container.logs(id, { tail: 0 }, () => {}),
         watchStats: (id) => new Promise((_, reject) => kai.container.watchStats(id, () => {}, reject)),
@@ -138,6 +144,7 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
       const { kai } = appOf(t, manager).window()
       assert.ok(!(await kai.volume.list()).some(({ name }) => name === theirs.volume))
       const absent = await refused(kai.volume.remove('nobody-s'), 'VOLUME_NOT_FOUND')
+      await refused(kai.volume.inspect(theirs.volume), 'VOLUME_NOT_FOUND')
       const error = await refused(kai.volume.remove(theirs.volume), 'VOLUME_NOT_FOUND')
       assert.deepEqual(error, JSON.parse(JSON.stringify(absent).replaceAll('nobody-s', theirs.volume)))
       await kai.volume.remove(theirs.volume, true)
@@ -166,6 +173,7 @@ for (const [engineName, { skip, start }] of Object.entries(ENGINES)) {
       assert.deepEqual([listed.includes('bridge'), listed.includes(theirs.networkName)], [true, false])
       for (const word of [theirs.network, theirs.networkName, theirs.network.slice(0, 12), 'nobody-s']) {
         await refused(kai.network.remove(word), 'NETWORK_NOT_FOUND')
+        await refused(kai.network.inspect(word), 'NETWORK_NOT_FOUND')
         await refused(kai.container.start({ ...sleeper('guest'), networks: [word] }), 'NETWORK_NOT_FOUND')
       }
       // The host's namespace, another container's, a file's.

@@ -60,7 +60,10 @@ test('what has no channel cannot be asked for', async (t) => {
   }
   // Each method of the page has a channel, and each channel a method.
   const methods = Object.entries(kai).flatMap(([group, api]) => Object.keys(api).map((name) => `${group}.${name}`))
-  assert.deepEqual(methods.sort(), channels.sort())
+  // Those of a process are called by what `spawn` and `attach` give.
+  const own = channels.filter((name) => name.startsWith('process.'))
+  assert.deepEqual([...methods, ...own].sort(), channels.sort())
+  assert.deepEqual(own.sort(), ['process.end', 'process.kill', 'process.resize', 'process.write'])
   // And each method of an adapter can be asked for, but for those that reach the host.
   const read = (file) => readFileSync(new URL(`../../electron/${file}`, import.meta.url), 'utf8')
   const served = `${read('table.ts')} ${read('methods.ts')}`
@@ -297,6 +300,117 @@ test('a page that does not take a log holds its source', async (t) => {
   await waitFor('one more', () => one.sent - before === 17)
   one.close()
   await window().kai.container.remove(id, true)
+})
+
+test('a terminal in a page: typed, resized, read; another page cannot touch it, and it ends with its own', async (t) => {
+  const asked = []
+  const allow = {
+    exec: ({ action, container, argv, options }) => {
+      asked.push({ action, container, argv, options })
+      return true
+    },
+  }
+  const { window } = await app(t, { allow })
+  const one = window()
+  const { kai } = one
+  const id = await container(kai, ['sh', '-c', 'while :; do sleep 1; done'])
+  let text = ''
+  const listener = ({ stream, data }) => {
+    assert.ok(stream === 'stdout' && Object.prototype.toString.call(data) === '[object Uint8Array]')
+    text += Buffer.from(data).toString('latin1')
+  }
+  const options = { tty: true, columns: 81, rows: 25, env: { PS1: 'ready> ' } }
+  const shell = await kai.container.spawn(id.slice(0, 20), ['sh', '-i'], options, listener)
+  assert.deepEqual(asked, [{ action: 'spawn', container: id, argv: ['sh', '-i'], options }])
+  const until = (what) => waitFor(`${what} in ${JSON.stringify(text)}`, () => text.includes(what))
+  await until('ready> ')
+  await shell.write('stty size\n')
+  await until('25 81\r\n')
+  await shell.resize(100, 40)
+  await shell.write(new TextEncoder().encode('stty size; exit 3\n'))
+  await until('40 100\r\n')
+  assert.deepEqual(await shell.exited(), { exitCode: 3 })
+  await refused(shell.write('x'), 'INVALID_STATE')
+  await refused(shell.resize(0, 1), 'INVALID_STATE')
+
+  // Both streams, half-close and a signal.
+  const said = { stdout: '', stderr: '' }
+  const hear = ({ stream, data }) => {
+    said[stream] += Buffer.from(data)
+  }
+  const cat = await kai.container.spawn(id, ['sh', '-c', 'cat; echo err >&2; exit 4'], {}, hear)
+  await cat.write('in')
+  await cat.end()
+  assert.deepEqual(await cat.exited(), { exitCode: 4 })
+  assert.deepEqual(said, { stdout: 'in', stderr: 'err\n' })
+  const sleep = await kai.container.spawn(id, ['sleep', '1000'], {}, hear)
+  await refused(sleep.kill('SIGNONSENSE'), 'INVALID_ARGUMENT')
+  const listed = async (word) =>
+    (await kai.container.processes(id)).processes.some((row) => row.at(-1).includes(`sleep ${word}`))
+  await waitFor('it runs', () => listed('1000'))
+  await sleep.kill('SIGKILL')
+  assert.deepEqual(await sleep.exited(), { exitCode: 137 })
+
+  // Of another page, which knows its number.
+  const held = await kai.container.spawn(id, ['sleep', '2000'], {}, hear)
+  const other = window()
+  for (const call of ['write', 'end', 'resize', 'kill']) {
+    const args = { write: ['x'], end: [], resize: [1, 1], kill: [] }[call]
+    const guess = [...Array(40).keys()].map((n) =>
+      other.ipcRenderer.invoke(`lima-runtime:process.${call}`, { id: `${call}-${n}`, args: [`page-${n}`, ...args] }),
+    )
+    for (const { error } of await Promise.all(guess)) assert.equal(error.code, 'INVALID_STATE')
+  }
+  await waitFor('it runs', () => listed('2000'))
+  held.close()
+  await refused(held.exited(), 'ABORTED')
+  await waitFor('it has ended', async () => !(await listed('2000')))
+  await kai.container.spawn(id, ['sleep', '3000'], {}, hear)
+  await waitFor('it runs', () => listed('3000'))
+  one.close()
+  const { kai: third } = other
+  const rows = async () => (await third.container.processes(id)).processes.map((row) => row.at(-1))
+  await waitFor('it has ended with its page', async () => !(await rows()).some((c) => c.includes('sleep 3000')))
+  await third.container.remove(id, true)
+})
+
+test('a process in a page needs the app’s word, takes no privileges, and waits for a page that does not read', async (t) => {
+  const { window: strict } = await app(t)
+  const { window } = await app(t, { allow: { exec: ({ argv }) => argv[0] === 'sh' } })
+  const one = window()
+  const { kai } = one
+  const id = await container(kai, ['sh', '-c', 'while :; do sleep 1; done'])
+  await refused(
+    strict().kai.container.spawn(id, ['sh'], {}, () => {}),
+    'PERMISSION_DENIED',
+  )
+  await refused(
+    strict().kai.container.attach(id, {}, () => {}),
+    'PERMISSION_DENIED',
+  )
+  await refused(
+    kai.container.spawn(id, ['ls'], {}, () => {}),
+    'PERMISSION_DENIED',
+  )
+  await refused(
+    kai.container.attach(id, {}, () => {}),
+    'PERMISSION_DENIED',
+  )
+  const privileged = await refused(
+    kai.container.spawn(id, ['sh'], { privileged: true }, () => {}),
+    'INVALID_ARGUMENT',
+  )
+  assert.equal(privileged.details.field, 'privileged')
+  const before = one.sent
+  // The raw channel: nobody says `taken`.
+  const script = 'head -c 8000000 /dev/zero'
+  await one.ipcRenderer.invoke('lima-runtime:container.spawn', { id: 'raw', args: [id, ['sh', '-c', script], {}] })
+  await waitFor('the first pieces', () => one.sent - before >= 16)
+  await kai.container.list()
+  assert.equal(one.sent - before, 16)
+  one.ipcRenderer.send('lima-runtime:taken', { id: 'raw' })
+  await waitFor('one more', () => one.sent - before === 17)
+  await kai.container.remove(id, true)
 })
 
 test('ten windows start: one start, ten answers, and each hears of it', async (t) => {

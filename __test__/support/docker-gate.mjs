@@ -13,11 +13,12 @@ export async function dockerGate(t) {
   let held = false
   let connections = 0
   const pass = (client) => {
-    const engine = connect(socket)
+    const engine = connect({ path: socket, allowHalfOpen: true })
     client.on('close', () => engine.destroy()).pipe(engine)
     engine.on('error', () => client.destroy()).pipe(client)
   }
-  const server = createServer((client) => {
+  // A process's input may end before its output does.
+  const server = createServer({ allowHalfOpen: true }, (client) => {
     connections++
     open.add(client.on('error', () => {}).on('close', () => open.delete(client)))
     if (held) waiting.add(client)

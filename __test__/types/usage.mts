@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import {
+  type AttachOptions,
   type BringOptions,
   BundledContainerAdapter,
   BundledRuntimeManager,
@@ -17,6 +18,7 @@ import {
   ContainerManager,
   type ContainerManagerEvents,
   type ContainerManagerOptions,
+  type ContainerProcess,
   type ContainerResources,
   type ContainerRuntimeAdapter,
   type ContainerStats,
@@ -48,8 +50,10 @@ import {
   type Mount,
   type NerdctlOptions,
   type NetworkAttachment,
+  type NetworkDetails,
   type NetworkInfo,
   type NetworkOptions,
+  type ProcessList,
   type Progress,
   type PruneOptions,
   type PruneResult,
@@ -66,6 +70,7 @@ import {
   type RuntimeEvent,
   type RuntimeProgress,
   type RuntimeType,
+  type SpawnOptions,
   type SystemInfo,
   type UninstallOptions,
   type UserEngine,
@@ -73,8 +78,11 @@ import {
   type VmInfo,
   type VmMount,
   type VmResources,
+  type VolumeDetails,
   type VolumeInfo,
   type VolumeOptions,
+  type WaitOptions,
+  type WatchContainersOptions,
 } from 'lima-runtime'
 
 const options: DockerAdapterOptions = { host: 'unix:///var/run/docker.sock', appName: 'my-app' }
@@ -210,6 +218,33 @@ const exec: ExecOptions = { env: { A: '1' }, workdir: '/', user: '1000:1000', in
 const result: ExecResult = await docker.execInContainer(id, ['cat'], exec)
 const output: string = result.stdout.toString('utf8') + result.stderr.toString('latin1')
 const { exitCode } = await docker.waitContainer(id)
+const until: WaitOptions & { condition: 'healthy' } = { condition: 'healthy', timeoutMs: 1000 }
+await docker.waitContainer(id, until)
+const terminal: SpawnOptions = {
+  tty: true,
+  columns: 80,
+  rows: 24,
+  stdin: true,
+  privileged: false,
+  user: 'root',
+  signal,
+}
+const shell: ContainerProcess = await docker.spawnInContainer(id, ['sh'], terminal)
+shell.stdin?.end('exit 3\n')
+shell.stdout.pipe(process.stdout)
+shell.stderr?.resume()
+await shell.resize(100, 40)
+await shell.kill('SIGINT')
+const left: number = (await shell.exited).exitCode
+const attach: AttachOptions = { stdin: true, logs: true, signal, timeoutMs: left }
+const watched: WatchContainersOptions = { filters: { status: ['running'] }, signal }
+for await (const containers of docker.watchContainers(watched)) numbers.push(containers.length)
+const attached: ContainerProcess = await docker.attachContainer(id, attach)
+await docker.renameContainer(id, String(attached.stdin?.writableLength), call)
+const processes: ProcessList = await docker.listProcesses(id)
+const subnets: NetworkDetails['subnets'] = (await docker.inspectNetwork(processes.titles[0] ?? 'bridge')).subnets
+const volumeDetails: VolumeDetails = await docker.inspectVolume(subnets[0]?.gateway ?? 'data', call)
+if (volumeDetails.labels.a) await docker.removeVolume(volumeDetails.name)
 await docker.killContainer(id, 'SIGTERM', call)
 const details: ContainerDetails = await docker.getContainerDetails(id)
 const mounts: Mount[] = details.mounts

@@ -11,6 +11,7 @@ use crate::{
     call::NativeCall,
     convert::{Copied, Json, OrThrow, ProgressCallback, with_progress},
     methods::{Lend, methods, options},
+    process::NativeProcess,
     promise::{Answer, Promised, promise},
     stream::{ByteStream, ItemStream, Upload},
 };
@@ -50,6 +51,7 @@ methods! {
         pause_container(id: String) -> "Promise<void>";
         unpause_container(id: String) -> "Promise<void>";
         start_existing(id: String) -> "Promise<string>";
+        rename_container(id: String, name: String) -> "Promise<void>";
         image_exists(image: String) -> "Promise<boolean>";
         remove_image(image: String, force: bool) -> "Promise<void>";
         commit_container[CommitOptions](id: String) -> "Promise<string>";
@@ -64,16 +66,19 @@ methods! {
     json {
         system_info();
         disk_usage();
-        wait_container(id: String);
+        wait_container[WaitOptions](id: String);
         inspect_container(id: String);
         container_details(id: String);
         list_containers[ListOptions]();
         container_stats(id: String);
+        list_processes(id: String);
         list_images();
         inspect_image(image: String);
         image_history(image: String);
         list_networks();
+        inspect_network(id: String);
         list_volumes();
+        inspect_volume(name: String);
         prune[PruneOptions]();
     }
     progress {}
@@ -212,9 +217,42 @@ methods! {
         }
 
         #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<ItemStream>")]
+        pub fn watch_containers<'e>(&self, env: &'e Env, call: NativeCall<WatchOptions>) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move {
+                Ok(Answer::object(ItemStream::new(adapter.watch_containers(&call.1, &call.0).await?)))
+            })
+        }
+
+        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<ItemStream>")]
         pub fn events<'e>(&self, env: &'e Env, call: NativeCall<EventOptions>) -> Promised<'e> {
             let adapter = self.adapter.clone();
             promise(env, async move { Ok(Answer::object(ItemStream::new(adapter.events(&call.1, &call.0).await?))) })
+        }
+
+        #[napi(
+            ts_args_type = "id: string, argv: string[], call: NativeCall",
+            ts_return_type = "Promise<NativeProcess>"
+        )]
+        pub fn spawn<'e>(
+            &self,
+            env: &'e Env,
+            id: String,
+            argv: Vec<String>,
+            call: NativeCall<SpawnOptions>,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move {
+                Ok(Answer::object(NativeProcess::from(adapter.spawn(&id, &argv, &call.1, &call.0).await?)))
+            })
+        }
+
+        #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<NativeProcess>")]
+        pub fn attach<'e>(&self, env: &'e Env, id: String, call: NativeCall<AttachOptions>) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move {
+                Ok(Answer::object(NativeProcess::from(adapter.attach(&id, &call.1, &call.0).await?)))
+            })
         }
 
         #[napi(

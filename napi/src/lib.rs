@@ -14,5 +14,6 @@ mod container_manager;
 mod convert;
 mod lima_manager;
 mod methods;
+mod process;
 mod promise;
 mod stream;

@@ -11,11 +11,12 @@ use super::{
     backend::{BoxRead, BoxStream, Engine},
     config,
     methods::adapter_methods,
+    process::{ContainerProcess, Parts},
     reference, refused,
     restricted::Restricted,
     stats::StatsHistory,
     types::*,
-    validate,
+    validate, wait, watch,
 };
 use crate::{
     call::{CONTAINER_CALL, Call, Warnings},
@@ -190,9 +191,26 @@ impl Adapter {
     }
 
     /// Waits without a limit, unless the caller gives a `timeoutMs`.
-    pub async fn wait_container(&self, id: &str, call: &Call) -> Result<WaitResult> {
+    pub async fn wait_container(&self, id: &str, options: &WaitOptions, call: &Call) -> Result<WaitResult> {
         validate::id_or_name("id", id)?;
-        call.run(None, self.engine.wait(id)).await
+        let wait = async {
+            match options.condition {
+                WaitCondition::Exited => self.engine.wait(id).await,
+                condition => wait::until(self.engine.as_ref(), id, condition).await.map(|()| WaitResult::default()),
+            }
+        };
+        call.run(None, wait).await
+    }
+
+    pub async fn rename_container(&self, id: &str, name: &str, call: &Call) -> Result<()> {
+        validate::id_or_name("id", id)?;
+        validate::object_name("name", name)?;
+        call.run(CONTAINER_CALL, async {
+            let info = self.engine.inspect(id).await?;
+            // Engines disagree about a name that it has.
+            if info.name == name { Ok(()) } else { self.engine.rename(&info.id, name).await }
+        })
+        .await
     }
 
     pub async fn list_containers(&self, options: &ListOptions, call: &Call) -> Result<Vec<ContainerInfo>> {
@@ -204,6 +222,12 @@ impl Adapter {
         let (mut exact, others): (Vec<_>, Vec<_>) = found.into_iter().partition(exact);
         exact.extend(others);
         Ok(exact)
+    }
+
+    /// All containers that the filters let through, now and after each change.
+    pub async fn watch_containers(&self, options: &WatchOptions, call: &Call) -> Result<BoxStream<Vec<ContainerInfo>>> {
+        validate::container_filters("filters", &options.filters)?;
+        call.run(CONTAINER_CALL, watch::containers(self.engine.clone(), options.filters.clone())).await
     }
 
     pub async fn logs(&self, id: &str, options: &LogOptions, call: &Call) -> Result<BoxStream<OutputChunk>> {
@@ -228,6 +252,31 @@ impl Adapter {
         Ok(super::stats::of_samples(samples))
     }
 
+    /// Starts `argv`. The deadline is that of the start.
+    pub async fn spawn(
+        &self,
+        id: &str,
+        argv: &[String],
+        options: &SpawnOptions,
+        call: &Call,
+    ) -> Result<ContainerProcess> {
+        validate::id_or_name("id", id)?;
+        validate::spawn(argv, options)?;
+        call.run(CONTAINER_CALL, self.spawned(id, argv, options)).await
+    }
+
+    async fn spawned(&self, id: &str, argv: &[String], options: &SpawnOptions) -> Result<ContainerProcess> {
+        let attached = self.engine.exec(id, argv, options).await.map_err(|e| refused::exec(e, options))?;
+        Ok(ContainerProcess::new(attached, options.has_input(), Some(options.clone())))
+    }
+
+    /// Attaches to the container's own process. The deadline is that of the attaching.
+    pub async fn attach(&self, id: &str, options: &AttachOptions, call: &Call) -> Result<ContainerProcess> {
+        validate::id_or_name("id", id)?;
+        let attached = call.run(CONTAINER_CALL, self.engine.attach(id, options)).await?;
+        Ok(ContainerProcess::new(attached, options.stdin, None))
+    }
+
     /// Runs `argv` and waits for its end. `input` is written to its standard input, which is then closed. A process that
     /// prints more than its limit is ended, as is one whose caller is gone.
     pub async fn exec(
@@ -239,25 +288,32 @@ impl Adapter {
         call: &Call,
     ) -> Result<ExecOutput> {
         validate::id_or_name("id", id)?;
-        let limit = validate::exec(argv, options)?;
+        let (limit, options) = validate::exec(argv, options, input.is_some())?;
         call.run(None, async {
-            let (exec, attached) = self.engine.exec(id, argv, options).await.map_err(|e| refused::exec(e, options))?;
-            let super::backend::Attached { mut output, input: mut stdin } = attached;
+            let (parts, end, _held) = self.spawned(id, argv, &options).await?.split();
+            let Parts { stdin, mut stdout, stderr, .. } = parts;
+            let mut stderr = stderr.unwrap_or_else(|| futures_util::stream::empty().boxed());
             let feed = async {
                 // A process that ends without reading its input breaks the pipe; its exit code tells the caller enough.
-                if let Some(bytes) = input {
+                if let (Some(mut stdin), Some(bytes)) = (stdin, input) {
                     let _ = stdin.write_all(&bytes).await;
+                    let _ = stdin.shutdown().await;
                 }
-                let _ = stdin.shutdown().await;
                 std::future::pending::<()>().await;
             };
             let collect = async {
                 let mut kept = Collected::up_to(limit);
-                while let Some(chunk) = output.next().await {
-                    let chunk = chunk.map_err(|e| refused::exec(e, options))?;
-                    match chunk.stream {
-                        OutputStream::Stdout => kept.stdout(&chunk.data)?,
-                        OutputStream::Stderr => kept.stderr(&chunk.data)?,
+                let (mut out, mut err) = (true, true);
+                while out || err {
+                    tokio::select! {
+                        data = stdout.next(), if out => match data {
+                            Some(data) => kept.stdout(&data?)?,
+                            None => out = false,
+                        },
+                        data = stderr.next(), if err => match data {
+                            Some(data) => kept.stderr(&data?)?,
+                            None => err = false,
+                        },
                     }
                 }
                 Ok::<_, Error>(kept)
@@ -266,11 +322,7 @@ impl Adapter {
                 out = collect => out?,
                 () = feed => unreachable!("feeding never ends before the output"),
             };
-            let ExecEnd { exit_code, began } =
-                self.engine.exec_end(&exec).await.map_err(|e| refused::exec(e, options))?;
-            if !began {
-                return refused::result_of_unstarted_exec(exit_code, kept.stdout, options);
-            }
+            let exit_code = end.code().await?;
             Ok(ExecOutput { exit_code, stdout: kept.stdout.into(), stderr: kept.stderr.into() })
         })
         .await

@@ -1,6 +1,6 @@
 //! The trait of a backend, and the streams that it uses.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,12 +19,25 @@ use crate::{
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 
-/// An attached process: the container's own or that of an exec. Dropping it closes the connection; a container's own
-/// process then goes on, that of an exec is ended.
+/// An attached process: the container's own or that of an exec. Dropping the output closes the connection; a container's
+/// own process then goes on, that of an exec is ended.
 pub struct Attached {
     pub output: BoxStream<OutputChunk>,
-    /// Shutting it down ends the process's input; the output goes on.
+    /// Shutting it down ends the process's input, where that is no terminal; the output goes on.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// It has a terminal, and all its output is standard output.
+    pub tty: bool,
+    pub control: Arc<dyn Control>,
+}
+
+/// What can be done with an attached process beside its streams.
+#[async_trait]
+pub trait Control: Send + Sync + 'static {
+    /// How it ended; to be called once the output has ended.
+    async fn end(&self) -> Result<ExecEnd>;
+    async fn resize(&self, columns: u16, rows: u16) -> Result<()>;
+    /// Sends it a signal; one that has ended gets none.
+    async fn kill(&self, signal: u32) -> Result<()>;
 }
 
 macro_rules! declared {

@@ -25,9 +25,13 @@ macro_rules! container_methods {
             sample(id: &str) -> StatsSample;
             /// Readings, about one a second, until the container stops.
             samples(id: &str) -> BoxStream<StatsSample>;
-            attach(id: &str) -> Attached;
-            /// Starts `argv` in the container; returns the exec's id and its streams.
-            exec(id: &str, argv: &[String], options: &ExecOptions) -> (String, Attached);
+            /// To its own process, while it runs.
+            attach(id: &str, options: &AttachOptions) -> Attached;
+            /// Starts `argv` in the container.
+            exec(id: &str, argv: &[String], options: &SpawnOptions) -> Attached;
+            /// The processes in it, as the engine's machine lists them.
+            processes(id: &str) -> ProcessList;
+            rename(id: &str, name: &str) -> ();
             /// Makes an image of what it has changed; returns the image's id.
             commit(id: &str, options: &CommitOptions) -> String;
         }
@@ -44,9 +48,6 @@ macro_rules! unlabelled_methods {
             ping() -> ();
             system_info() -> SystemInfo;
             disk_usage() -> DiskUsage;
-            /// To be called once the output has ended.
-            exec_end(exec: &str) -> ExecEnd;
-            exec_resize(exec: &str, columns: u16, rows: u16) -> ();
             pull(image: &str, options: &PullOptions, progress: &Sink<PullProgress>) -> ();
             images() -> Vec<ImageInfo>;
             /// With a `platform`: whether the image is present for that platform.
@@ -74,11 +75,13 @@ macro_rules! labelled_methods {
             list(options: &ListOptions) -> Vec<ContainerInfo>;
             remove_network(id: &str) -> ();
             networks() -> Vec<NetworkInfo>;
+            network(id: &str) -> NetworkDetails;
             connect_network(container: &str, network: &str) -> ();
             disconnect_network(container: &str, network: &str) -> ();
             create_volume(name: &str, options: &VolumeOptions) -> String;
             remove_volume(name: &str, force: bool) -> ();
             volumes() -> Vec<VolumeInfo>;
+            volume(name: &str) -> VolumeDetails;
             events(options: &EventOptions) -> BoxStream<RuntimeEvent>;
         }
     };
@@ -100,6 +103,7 @@ macro_rules! adapter_methods {
             unpause_container = unpause(id: &str, id_or_name as "id") -> ();
             inspect_container = inspect(id: &str, id_or_name as "id") -> ContainerInfo;
             container_details = details(id: &str, id_or_name as "id") -> ContainerDetails;
+            list_processes = processes(id: &str, id_or_name as "id") -> ProcessList;
 
             list_images = images() -> Vec<ImageInfo>;
             remove_image = remove_image(image: &str, image as "id"; force: bool) -> ();
@@ -108,6 +112,7 @@ macro_rules! adapter_methods {
             image_history = image_history(image: &str, image as "name") -> Vec<ImageHistoryEntry>;
 
             list_networks = networks() -> Vec<NetworkInfo>;
+            inspect_network = network(id: &str, id_or_name as "id") -> NetworkDetails;
             remove_network = remove_network(id: &str, network_to_remove as "id") -> ();
             connect_network =
                 connect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
@@ -115,6 +120,7 @@ macro_rules! adapter_methods {
                 disconnect_network(container: &str, id_or_name as "containerId"; network: &str, id_or_name as "networkId") -> ();
 
             list_volumes = volumes() -> Vec<VolumeInfo>;
+            inspect_volume = volume(name: &str, id_or_name as "name") -> VolumeDetails;
             remove_volume = remove_volume(name: &str, id_or_name as "name"; force: bool) -> ();
         }
     };

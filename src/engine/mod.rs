@@ -13,15 +13,22 @@ pub mod host;
 mod image_config;
 mod methods;
 mod platform;
+mod process;
 mod reference;
 mod refused;
 mod registry;
 mod restricted;
+mod signals;
 mod stats;
 mod time;
 pub mod types;
 pub(crate) mod validate;
+mod wait;
+mod watch;
 
 pub use adapter::Adapter;
-pub use backend::{Attached, BoxRead, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods};
+pub use backend::{
+    Attached, BoxRead, BoxStream, ContainerMethods, Control, Engine, LabelledMethods, UnlabelledMethods,
+};
+pub use process::{ContainerProcess, End, Held, Parts, ProcessHandle};
 pub use types::*;

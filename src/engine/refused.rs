@@ -202,36 +202,30 @@ fn resource(lower: &str, r: &Resources) -> Option<&'static str> {
 }
 
 /// The same for a process in a running container.
-pub(super) fn exec(e: Error, options: &ExecOptions) -> Error {
+pub(super) fn exec(e: Error, options: &SpawnOptions) -> Error {
     match field_of_exec(&e.message().to_lowercase(), options) {
         Some(field) if is_unexplained(&e) => blame_field(&e, field, message_without_field(&e)),
         _ => e,
     }
 }
 
-/// The result of an exec whose process never ran; `said` is the engine's message. A missing program is not an error, but an
-/// exit code as in a shell.
-pub(super) fn result_of_unstarted_exec(
-    exit_code: i64,
-    said: Vec<u8>,
-    options: &ExecOptions,
-) -> Result<ExecOutput, Error> {
-    let text = String::from_utf8_lossy(&said).trim().to_owned();
+/// The exit code of an exec whose process never ran; `said` is the engine's message. A missing program is not an error, but
+/// an exit code as in a shell.
+pub(super) fn end_of_unstarted_exec(exit_code: i64, said: &[u8], options: &SpawnOptions) -> Result<i64, Error> {
+    let text = String::from_utf8_lossy(said).trim().to_owned();
     let lower = text.to_lowercase();
     if let Some(field) = field_of_exec(&lower, options) {
         return Err(Error::invalid(field, text));
     }
     match missing_program_exit_code(&lower) {
-        Some(exit_code) => Ok(ExecOutput { exit_code, stdout: bytes::Bytes::new(), stderr: said.into() }),
+        Some(exit_code) => Ok(exit_code),
         // This is not an engine's message: the process did run.
-        None if !lower.contains("oci runtime") => {
-            Ok(ExecOutput { exit_code, stdout: said.into(), stderr: bytes::Bytes::new() })
-        }
+        None if !lower.contains("oci runtime") => Ok(exit_code),
         None => Err(Error::new(ErrorCode::EngineError, text)),
     }
 }
 
-fn field_of_exec(lower: &str, options: &ExecOptions) -> Option<&'static str> {
+fn field_of_exec(lower: &str, options: &SpawnOptions) -> Option<&'static str> {
     let bad_user = options.user.is_some() && is_missing_user(lower);
     let bad_dir = options.workdir.is_some() && lower.contains("chdir");
     bad_user.then_some("user").or(bad_dir.then_some("workdir"))
@@ -244,7 +238,7 @@ fn is_missing_user(lower: &str) -> bool {
 }
 
 /// The exit code of a missing program, or none if the message is not about that.
-fn missing_program_exit_code(lower: &str) -> Option<i64> {
+pub(super) fn missing_program_exit_code(lower: &str) -> Option<i64> {
     let has = |texts: &[&str]| texts.iter().any(|t| lower.contains(t));
     // Messages about the program itself: other missing things have other words.
     if !has(&["exec: ", "executable", "crun: open", "attempted to invoke a command"])
@@ -405,31 +399,29 @@ mod tests {
 
     #[test]
     fn an_exec_that_never_began() {
-        let options: ExecOptions = serde_json::from_str(r#"{"user":"nosuch","workdir":"/nosuch"}"#).unwrap();
+        let options: SpawnOptions = serde_json::from_str(r#"{"user":"nosuch","workdir":"/nosuch"}"#).unwrap();
         let runc = |why: &str| {
             format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown\r\n")
         };
-        let ends = |said: &str, options: &ExecOptions| result_of_unstarted_exec(126, said.into(), options);
+        let ends = |said: &str, options: &SpawnOptions| end_of_unstarted_exec(126, said.as_bytes(), options);
         let e = ends("unable to find user nosuch: no matching entries in passwd file\r\n", &options).unwrap_err();
         assert_eq!(field(&e), "user");
         let e = ends("unable to find group nosuch: no matching entries in group file\r\n", &options).unwrap_err();
         assert_eq!(field(&e), "user");
         let dir = runc("chdir to cwd (\"/nosuch\") set in config.json failed: no such file or directory");
         assert_eq!(field(&ends(&dir, &options).unwrap_err()), "workdir");
-        let none = ExecOptions::default();
+        let none = SpawnOptions::default();
         for (why, code) in [
             ("exec: \"/no/such\": stat /no/such: no such file or directory", 127),
             ("exec: \"nosuch\": executable file not found in $PATH", 127),
             ("exec: \"/etc\": permission denied", 126),
             ("exec: \"/etc\": is a directory", 126),
         ] {
-            let out = ends(&runc(why), &none).unwrap();
-            assert_eq!((out.exit_code, out.stdout.len(), &out.stderr[..]), (code, 0, runc(why).as_bytes()));
+            assert_eq!(ends(&runc(why), &none).unwrap(), code);
         }
         assert_eq!(ends(&runc("something new"), &none).unwrap_err().code(), ErrorCode::EngineError);
         // Output of a program whose process the engine has forgotten.
-        let out = ends("hello\n", &none).unwrap();
-        assert_eq!((out.exit_code, &out.stdout[..]), (126, &b"hello\n"[..]));
+        assert_eq!(ends("hello\n", &none).unwrap(), 126);
         let e = Error::new(ErrorCode::EngineError, "unable to find user nosuch: no matching entries in passwd file");
         assert_eq!(field(&exec(e, &options)), "user");
     }

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use serde_json::Value;
 
 use super::{
     backend::{Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods},
@@ -92,7 +93,7 @@ impl Restricted {
         Ok(all)
     }
 
-    async fn network(&self, word: &str) -> Result<NetworkInfo> {
+    async fn visible_network(&self, word: &str) -> Result<NetworkInfo> {
         Self::network_called(&self.visible_networks().await?, word).cloned()
     }
 
@@ -239,7 +240,7 @@ impl LabelledMethods for Restricted {
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
-        self.engine.remove_network(&self.network(id).await?.id).await
+        self.engine.remove_network(&self.visible_network(id).await?.id).await
     }
 
     async fn networks(&self) -> Result<Vec<NetworkInfo>> {
@@ -253,6 +254,18 @@ impl LabelledMethods for Restricted {
         Ok(all)
     }
 
+    async fn network(&self, id: &str) -> Result<NetworkDetails> {
+        let id = self.visible_network(id).await?.id;
+        let mut details = self.engine.network(&id).await?;
+        if !self.foreign {
+            let own: HashSet<_> = self.containers().await?.into_iter().map(|c| c.id).collect();
+            details.info.containers.retain(|id| own.contains(id));
+            // It names the others, too.
+            details.raw = Value::Null;
+        }
+        Ok(details)
+    }
+
     async fn connect_network(&self, container: &str, network: &str) -> Result<()> {
         let container = self.container(container).await?;
         let network = Self::joinable(&self.visible_networks().await?, "networkId", network)?;
@@ -261,7 +274,7 @@ impl LabelledMethods for Restricted {
 
     async fn disconnect_network(&self, container: &str, network: &str) -> Result<()> {
         let container = self.container(container).await?;
-        let network = self.network(network).await?;
+        let network = self.visible_network(network).await?;
         self.engine.disconnect_network(&container, &network.id).await
     }
 
@@ -288,6 +301,14 @@ impl LabelledMethods for Restricted {
         let mut all = self.engine.volumes().await?;
         all.retain(|v| self.has_our_label(&v.labels));
         Ok(all)
+    }
+
+    async fn volume(&self, name: &str) -> Result<VolumeDetails> {
+        let details = self.engine.volume(name).await?;
+        if self.has_our_label(&details.labels) {
+            return Ok(details);
+        }
+        Err(not_found(ErrorCode::VolumeNotFound, "volume", name))
     }
 
     async fn events(&self, options: &EventOptions) -> Result<BoxStream<RuntimeEvent>> {

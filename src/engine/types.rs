@@ -188,6 +188,12 @@ pub struct ListOptions {
     pub filters: Filters,
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchOptions {
+    pub filters: Filters,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
@@ -297,11 +303,61 @@ pub struct ExecOptions {
     pub env: BTreeMap<String, String>,
     pub workdir: Option<String>,
     pub user: Option<String>,
-    /// For programs that call this crate.
-    #[serde(skip)]
-    pub tty: bool,
     /// Bytes of standard output and standard error together.
     pub max_output: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpawnOptions {
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    #[serde(default)]
+    pub privileged: bool,
+    #[serde(default)]
+    pub tty: bool,
+    /// Of the terminal; both or none.
+    pub columns: Option<f64>,
+    pub rows: Option<f64>,
+    /// Without it, the input is empty. Default: true.
+    pub stdin: Option<bool>,
+}
+
+impl SpawnOptions {
+    pub fn has_input(&self) -> bool {
+        self.stdin.unwrap_or(true)
+    }
+
+    /// Columns and rows, once they have been checked.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and below 2^16")]
+    pub fn size(&self) -> Option<(u16, u16)> {
+        self.columns.zip(self.rows).map(|(columns, rows)| (columns as u16, rows as u16))
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttachOptions {
+    pub stdin: bool,
+    /// Begin with what it has printed so far.
+    pub logs: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WaitOptions {
+    pub condition: WaitCondition,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitCondition {
+    #[default]
+    Exited,
+    Healthy,
+    Removed,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -547,6 +603,56 @@ pub struct VolumeInfo {
     pub labels: Labels,
 }
 
+/// What is known of one network.
+#[derive(Debug, Clone, Serialize)]
+pub struct NetworkDetails {
+    #[serde(flatten)]
+    pub info: NetworkInfo,
+    pub internal: bool,
+    pub attachable: bool,
+    pub labels: Labels,
+    pub subnets: Vec<Subnet>,
+    /// The engine's own answer.
+    pub raw: Value,
+}
+
+impl NetworkDetails {
+    pub(super) fn new(info: NetworkInfo, raw: Value) -> Self {
+        let labels = info.labels.clone();
+        Self { info, internal: false, attachable: false, labels, subnets: Vec::new(), raw }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subnet {
+    pub subnet: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
+
+/// What is known of one volume.
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeDetails {
+    #[serde(flatten)]
+    pub info: VolumeInfo,
+    pub labels: Labels,
+    /// The engine's own answer.
+    pub raw: Value,
+}
+
+impl VolumeDetails {
+    pub(super) fn new(info: VolumeInfo, raw: Value) -> Self {
+        Self { labels: info.labels.clone(), info, raw }
+    }
+}
+
+/// A table with the titles of its columns.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessList {
+    pub titles: Vec<String>,
+    pub processes: Vec<Vec<String>>,
+}
+
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SystemInfo {
@@ -676,7 +782,7 @@ impl StopTimeout {
     }
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitResult {
     pub exit_code: i64,

@@ -128,17 +128,45 @@ pub(super) fn signal(field: &str, signal: Option<&str>) -> Result<String> {
     }
 }
 
-/// Returns the limit of the output in bytes.
-pub(super) fn exec(argv: &[String], options: &ExecOptions) -> Result<usize> {
+/// Returns the limit of the output in bytes, and how the process is to be spawned.
+pub(super) fn exec(argv: &[String], options: &ExecOptions, input: bool) -> Result<(usize, SpawnOptions)> {
+    let most = options.max_output.map(|n| whole_number("maxOutput", n, 1, MAX_OUTPUT)).transpose()?;
+    let ExecOptions { env, workdir, user, .. } = options.clone();
+    let options = SpawnOptions { env, workdir, user, stdin: Some(input), ..SpawnOptions::default() };
+    spawn(argv, &options)?;
+    Ok((most.and_then(|n| usize::try_from(n).ok()).unwrap_or(process::KEPT), options))
+}
+
+pub(super) fn spawn(argv: &[String], options: &SpawnOptions) -> Result<()> {
+    for (field, size) in [("columns", options.columns), ("rows", options.rows)] {
+        if let Some(size) = size {
+            whole_number(field, size, 1, MAX_SIZE)?;
+            if !options.tty {
+                return Err(Error::invalid(field, "only a terminal has a size").hint("Pass tty: true."));
+            }
+        }
+    }
+    if options.columns.is_some() != options.rows.is_some() {
+        let missing = if options.rows.is_none() { "rows" } else { "columns" };
+        return Err(Error::invalid(missing, "columns and rows go together"));
+    }
     if argv.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("argv", "the program to run is missing"));
     }
     arguments("argv", argv)?;
     env("env", &options.env)?;
     options.workdir.as_deref().map_or(Ok(()), workdir)?;
-    options.user.as_deref().map_or(Ok(()), user)?;
-    let most = options.max_output.map(|n| whole_number("maxOutput", n, 1, MAX_OUTPUT)).transpose()?;
-    Ok(most.and_then(|n| usize::try_from(n).ok()).unwrap_or(process::KEPT))
+    options.user.as_deref().map_or(Ok(()), user)
+}
+
+/// Of a terminal, in Linux's `struct winsize`.
+const MAX_SIZE: u64 = u16::MAX as u64;
+
+/// A terminal's new size.
+pub(crate) fn terminal_size(columns: f64, rows: f64) -> Result<(u16, u16)> {
+    let one =
+        |field: &str, size: f64| whole_number(field, size, 1, MAX_SIZE).map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    Ok((one("columns", columns)?, one("rows", rows)?))
 }
 
 pub(super) fn workdir(dir: &str) -> Result<()> {
@@ -604,12 +632,29 @@ mod tests {
 
     #[test]
     fn how_much_an_exec_may_print() {
-        let most = |n: f64| exec(&["ls".to_owned()], &ExecOptions { max_output: Some(n), ..ExecOptions::default() });
+        let exec = |options: &ExecOptions| exec(&["ls".to_owned()], options, false).map(|(limit, _)| limit);
+        let most = |n: f64| exec(&ExecOptions { max_output: Some(n), ..ExecOptions::default() });
         assert_eq!(most(1.0).unwrap(), 1);
-        assert_eq!(exec(&["ls".to_owned()], &ExecOptions::default()).unwrap(), process::KEPT);
+        assert_eq!(exec(&ExecOptions::default()).unwrap(), process::KEPT);
         for wrong in [0.0, -1.0, 1.5, f64::NAN, f64::INFINITY, 2_147_483_648.0] {
             assert_eq!(field(most(wrong)), "maxOutput");
         }
+    }
+
+    #[test]
+    fn the_size_of_a_terminal() {
+        let sized = |columns: Option<f64>, rows: Option<f64>, tty: bool| {
+            spawn(&["sh".to_owned()], &SpawnOptions { tty, columns, rows, ..SpawnOptions::default() })
+        };
+        assert!(sized(Some(1.0), Some(65_535.0), true).is_ok() && sized(None, None, true).is_ok());
+        for wrong in [0.0, -1.0, 2.5, 65_536.0, f64::NAN] {
+            assert_eq!(field(sized(Some(wrong), Some(24.0), true)), "columns");
+            assert_eq!(field(sized(Some(80.0), Some(wrong), true)), "rows");
+            assert_eq!(field(terminal_size(80.0, wrong)), "rows");
+        }
+        assert_eq!(field(sized(Some(80.0), None, true)), "rows");
+        assert_eq!(field(sized(Some(80.0), Some(24.0), false)), "columns");
+        assert_eq!(terminal_size(80.0, 24.0).unwrap(), (80, 24));
     }
 
     #[test]

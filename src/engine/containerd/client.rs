@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::{
-    container::state::{Ends, Execs, Healthchecks},
+    container::state::{Ends, Healthchecks},
     events::{hub::Hub, records::Records},
     image::cache::Cache,
     nerdctl::{
@@ -44,7 +44,6 @@ pub struct Inner {
     records: Records,
     pub(crate) images: Cache,
     pub(crate) ends: Ends,
-    pub(crate) execs: Execs,
     pub(crate) health: Healthchecks,
     restart_policies: OnceCell<Vec<String>>,
 }
@@ -70,7 +69,6 @@ impl Containerd {
             records: Records::default(),
             images: Cache::default(),
             ends: Ends::default(),
-            execs: Execs::default(),
             health: Healthchecks::default(),
             restart_policies: OnceCell::new(),
             api,

@@ -28,11 +28,12 @@ mod functions {
         client::events,
         container::{
             create::create,
-            exec::{attach, end as exec_end, exec, resize as exec_resize},
+            exec::{attach, exec},
             inspect::*,
             lifecycle::*,
             list::list,
             logs::logs,
+            processes::processes,
             stats::*,
         },
         image::{
@@ -45,10 +46,10 @@ mod functions {
         },
         network::{
             attach::{connect as connect_network, disconnect as disconnect_network},
-            networks::{list as networks, remove as remove_network},
+            networks::{inspect as network, list as networks, remove as remove_network},
         },
         system::{disk_usage, info as system_info, ping},
-        volume::{create as create_volume, list as volumes, remove as remove_volume},
+        volume::{create as create_volume, inspect as volume, list as volumes, remove as remove_volume},
     };
 }
 

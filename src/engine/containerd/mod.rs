@@ -24,7 +24,7 @@ mod volume;
 pub(crate) mod fuzzing {
     pub(crate) use super::container::logs::fuzz as log_file;
     use super::{
-        container::{exec, inspect, list, ports, record, stats},
+        container::{inspect, list, ports, processes, record, stats, users},
         image::{details, documents, transfer},
         nerdctl::{errors, files},
         network::{hosts, networks},
@@ -34,7 +34,7 @@ pub(crate) mod fuzzing {
 
     /// What nerdctl prints, and what it keeps in labels and files.
     pub(crate) fn nerdctl(data: &[u8]) {
-        for parser in [errors::fuzz, exec::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz] {
+        for parser in [errors::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz] {
             parser(data);
         }
         transfer::fuzz(&String::from_utf8_lossy(data));
@@ -52,6 +52,8 @@ pub(crate) mod fuzzing {
             details::fuzz,
             volume::fuzz,
             stats::fuzz,
+            processes::fuzz,
+            users::fuzz,
         ] {
             parser(data);
         }

@@ -1,7 +1,7 @@
 //! Volumes: directories that nerdctl keeps in its store.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::prelude::*;
 
@@ -72,6 +72,17 @@ fn refused(e: Error, name: &str) -> Error {
         return e;
     };
     Error::new(code, problem).detail("volume", name).source(e)
+}
+
+pub(crate) async fn inspect(c: &Containerd, name: &str) -> Result<VolumeDetails> {
+    let found = list(c).await?.into_iter().find(|v| v.name == name);
+    let info = found.ok_or_else(|| {
+        Error::new(ErrorCode::VolumeNotFound, format!("There is no volume {name}")).detail("volume", name)
+    })?;
+    let raw = json!({
+        "Name": info.name, "Driver": info.driver, "Mountpoint": info.mountpoint, "Labels": info.labels, "Scope": LOCAL,
+    });
+    Ok(VolumeDetails::new(info, raw))
 }
 
 pub(crate) async fn list(c: &Containerd) -> Result<Vec<VolumeInfo>> {

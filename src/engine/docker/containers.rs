@@ -189,6 +189,25 @@ pub(super) async fn remove(api: Api, id: &str, force: bool) -> Result<()> {
     api.bollard().remove_container(bare(id), Some(options)).await.about(About::Container(id))
 }
 
+pub(super) async fn rename(api: Api, id: &str, name: &str) -> Result<()> {
+    let path = format!("containers/{}/rename", api::encode(bare(id)));
+    let answer = api.post(&path, &[("name", name.to_owned())], api::empty()).await.about(About::Container(id))?;
+    api::drain(answer).await;
+    Ok(())
+}
+
+pub(super) async fn processes(api: Api, id: &str) -> Result<ProcessList> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Top {
+        titles: Vec<String>,
+        processes: Option<Vec<Vec<String>>>,
+    }
+    let path = format!("containers/{}/top", api::encode(bare(id)));
+    let top: Top = api.get_json(api::ALL, &path, &[]).await.about(About::Container(id))?;
+    Ok(ProcessList { titles: top.titles, processes: top.processes.unwrap_or_default() })
+}
+
 pub(super) async fn pause(api: Api, id: &str) -> Result<()> {
     api.bollard().pause_container(bare(id)).await.about(About::Container(id))
 }
@@ -249,12 +268,12 @@ async fn wait_for_the_first(
     }
 }
 
-async fn begin_wait(api: &Api, id: &str, query: api::Query<'_>) -> Result<Response<Incoming>> {
+pub(super) async fn begin_wait(api: &Api, id: &str, query: api::Query<'_>) -> Result<Response<Incoming>> {
     let path = format!("containers/{}/wait", api::encode(bare(id)));
     api.post(&path, query, api::empty()).await.about(About::Container(id))
 }
 
-async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
+pub(super) async fn end_wait(answer: Response<Incoming>, id: &str) -> Result<WaitResult> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {

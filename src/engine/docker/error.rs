@@ -218,7 +218,7 @@ fn connection(e: Box<dyn StdError + Send + Sync>, reached: bool, endpoint: Optio
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
-    use crate::engine::types::{ContainerSpec, ExecOptions, VolumeMount};
+    use crate::engine::types::{ContainerSpec, SpawnOptions, VolumeMount};
     let status = 400 + u16::from(data.first().copied().unwrap_or_default());
     let volumes = vec![VolumeMount { host: "/b".into(), container: "/etc".into(), read_only: false }];
     let spec = ContainerSpec { image: "x".into(), volumes, ..ContainerSpec::default() };
@@ -241,7 +241,7 @@ pub(crate) fn fuzz(data: &[u8]) {
         assert!(!error.message().is_empty());
         crate::engine::refused::start(error, &spec);
     }
-    let _ = crate::engine::refused::result_of_unstarted_exec(126, data.to_vec(), &ExecOptions::default());
+    let _ = crate::engine::refused::end_of_unstarted_exec(126, data, &SpawnOptions::default());
 }
 
 #[cfg(test)]

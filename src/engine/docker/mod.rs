@@ -184,19 +184,20 @@ mod functions {
     pub(super) use super::{
         containers::*,
         events::events,
-        exec::{attach, end as exec_end, exec, resize as exec_resize},
+        exec::{attach, exec},
         images::{
             commit, exists as image_exists, history as image_history, inspect as inspect_image, list as images,
             remove as remove_image, save as save_image, tag as tag_image,
         },
         logs::logs,
         networks::{
-            connect as connect_network, disconnect as disconnect_network, list as networks, remove as remove_network,
+            connect as connect_network, disconnect as disconnect_network, inspect as network, list as networks,
+            remove as remove_network,
         },
         pull::{pull, push},
         stats::{sample, samples},
         system::{disk_usage, info as system_info, ping},
-        volumes::{create as create_volume, list as volumes, remove as remove_volume},
+        volumes::{create as create_volume, inspect as volume, list as volumes, remove as remove_volume},
     };
 }
 

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     api::{self, Api, bare},
-    error::ResultExt,
+    error::{Failure, ResultExt},
     refusal::About,
 };
 use crate::{
@@ -43,6 +43,45 @@ struct Created {
 
 pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
     api.bollard().remove_network(id).await.about(About::Network(id))
+}
+
+pub(super) async fn inspect(api: Api, id: &str) -> Result<NetworkDetails> {
+    let about = About::Network(id);
+    let raw: Value = api.get_json(api::ONE, &format!("networks/{}", api::encode(id)), &[]).await.about(about)?;
+    details(raw).map_err(|e| Failure::strange(e.to_string()).about(about))
+}
+
+fn details(raw: Value) -> serde_json::Result<NetworkDetails> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Rest {
+        #[serde(default)]
+        internal: bool,
+        #[serde(default)]
+        attachable: bool,
+        #[serde(rename = "IPAM")]
+        ipam: Option<Ipam>,
+        containers: Option<BTreeMap<String, Value>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Ipam {
+        config: Option<Vec<Pool>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Pool {
+        subnet: Option<String>,
+        gateway: Option<String>,
+    }
+    let rest = Rest::deserialize(&raw)?;
+    let mut info = info(Network::deserialize(&raw)?);
+    info.containers = rest.containers.unwrap_or_default().into_keys().collect();
+    let pools = rest.ipam.and_then(|i| i.config).unwrap_or_default().into_iter();
+    let some = |text: Option<String>| text.filter(|t| !t.is_empty());
+    let subnets = pools.filter_map(|p| Some(Subnet { subnet: some(p.subnet)?, gateway: some(p.gateway) })).collect();
+    let details = NetworkDetails::new(info, raw);
+    Ok(NetworkDetails { internal: rest.internal, attachable: rest.attachable, subnets, ..details })
 }
 
 pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
@@ -112,15 +151,19 @@ fn joined(networks: Vec<Network>, members: Vec<Member>) -> Vec<NetworkInfo> {
         }
     }
     (networks.into_iter())
-        .map(|n| NetworkInfo {
-            containers: containers.remove(&n.id).unwrap_or_default(),
-            id: n.id,
-            is_default: n.name == "bridge",
-            name: n.name,
-            driver: n.driver,
-            labels: n.labels.unwrap_or_default(),
-        })
+        .map(|n| NetworkInfo { containers: containers.remove(&n.id).unwrap_or_default(), ..info(n) })
         .collect()
+}
+
+fn info(n: Network) -> NetworkInfo {
+    NetworkInfo {
+        containers: Vec::new(),
+        id: n.id,
+        is_default: n.name == "bridge",
+        name: n.name,
+        driver: n.driver,
+        labels: n.labels.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use bollard::{models::VolumeCreateRequest, query_parameters as q};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     api::{self, Api},
-    error::ResultExt,
+    error::{Failure, ResultExt},
     refusal::About,
 };
 use crate::{engine::types::*, error::Result};
@@ -53,12 +54,16 @@ struct Volume {
 
 pub(super) async fn list(api: Api) -> Result<Vec<VolumeInfo>> {
     let found: Volumes = api.get_json(api::ALL, "volumes", &[]).await.about(About::Engine)?;
-    Ok((found.volumes.unwrap_or_default().into_iter())
-        .map(|v| VolumeInfo {
-            name: v.name,
-            driver: v.driver,
-            mountpoint: v.mountpoint,
-            labels: v.labels.unwrap_or_default(),
-        })
-        .collect())
+    Ok(found.volumes.unwrap_or_default().into_iter().map(info).collect())
+}
+
+fn info(v: Volume) -> VolumeInfo {
+    VolumeInfo { name: v.name, driver: v.driver, mountpoint: v.mountpoint, labels: v.labels.unwrap_or_default() }
+}
+
+pub(super) async fn inspect(api: Api, name: &str) -> Result<VolumeDetails> {
+    let about = About::Volume(name);
+    let raw: Value = api.get_json(api::ONE, &format!("volumes/{}", api::encode(name)), &[]).await.about(about)?;
+    let volume = Volume::deserialize(&raw).map_err(|e| Failure::strange(e.to_string()).about(about))?;
+    Ok(VolumeDetails::new(info(volume), raw))
 }

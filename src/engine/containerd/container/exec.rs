@@ -1,287 +1,446 @@
-//! Processes beside a container's own, by `nerdctl exec`, since containerd's own streams end in the guest
-//! (docs/reference/containerd.md#streams-of-a-process): its client is the process's stand-in, and what ends it ends
-//! the process. Its own exit code says nothing; its last line does
-//! (docs/reference/nerdctl.md#exit-code-of-exec).
+//! Processes beside a container's own, by containerd's API, and the attaching to the container's own, by its log.
 
-use std::{io, pin::Pin, sync::atomic::Ordering, time::Duration};
-
-use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt, StreamExt};
-use tokio::{
-    io::AsyncWrite,
-    sync::{mpsc, watch},
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWrite, sync::watch};
 use tokio_util::{
     io::{CopyToBytes, SinkWriter},
-    sync::{CancellationToken, PollSender},
+    sync::PollSender,
 };
 
-use super::super::{
-    nerdctl::{
-        errors::{self},
-        variables,
-    },
-    prelude::*,
+use super::{
+    super::{prelude::*, source::containers::Exec},
+    find::{invalid_state, running, running_or_paused},
+    lifecycle, logs,
+    relay::Relay,
+    spec::spec,
+    users,
 };
-use super::find::{invalid_state, running};
 use crate::{
-    engine::Attached,
-    process::{Chunk, Exit, Output},
+    engine::{Attached, Control, refused},
+    process::STRAGGLER_GRACE,
+    random,
 };
 
 /// How long a container that is being killed may be said to run.
 const DYING: Duration = Duration::from_secs(2);
-/// Of those that nobody asks for.
-const KEPT: usize = 1000;
+/// How long a process may take to end after TERM, and after KILL.
+const PATIENCE: [(u32, Duration); 2] = [(15, Duration::from_secs(2)), (9, Duration::from_secs(10))];
+/// More than pipes and copiers hold of a process that has ended: what comes behind it is of another, which has the pipe, too.
+const LATE: usize = 4 << 20;
+/// As Docker has it.
+const TERM: &str = "TERM=xterm";
 
-pub(crate) async fn attach(c: &Containerd, id: &str) -> Result<Attached> {
-    let (container, _) = running(c, id).await?;
-    let command = c.nerdctl.command(["attach", "--detach-keys=", &container.id]);
-    let begun = CancellationToken::new();
-    begun.cancel();
-    let (_, attached) = attached(c, &container.id, command, begun).await?;
-    Ok(attached)
-}
-
-pub(crate) async fn exec(
-    c: &Containerd,
-    id: &str,
-    argv: &[String],
-    options: &ExecOptions,
-) -> Result<(String, Attached)> {
-    let (container, _) = running(c, id).await?;
-    let mut args = vec!["exec".to_owned(), "--interactive".into()];
-    args.extend(options.tty.then(|| "--tty".to_owned()));
-    args.extend(variables::flags(&options.env)?);
-    args.extend(options.workdir.iter().map(|d| format!("--workdir={d}")));
-    args.extend(options.user.iter().map(|u| format!("--user={u}")));
-    // nerdctl swallows one `--`, and only the first (docs/reference/nerdctl.md#double-dash).
-    args.extend([container.id.clone(), "--".into()]);
-    args.extend(argv.iter().cloned());
-    // nerdctl loses an end of input that comes before its process runs, and does not say when it does
-    // (docs/reference/nerdctl.md#input-of-exec): the next start of an exec in this container is ours, since one begins
-    // at a time.
-    let turn = c.execs.turn.clone().lock_owned().await;
-    let mut events = c.events_of(&container.id).await?;
-    let begun = CancellationToken::new();
-    let exec =
-        attached(c, &container.id, variables::with(c.nerdctl.command(args), &options.env), begun.clone()).await?;
-    task::spawn(async move {
-        let started = async {
-            while let Some(Ok(event)) = events.next().await {
-                if event.action == "exec_start" {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = started => begun.cancel(),
-            () = begun.cancelled() => {}
-        }
-        drop(turn);
-    });
-    Ok(exec)
-}
-
-/// The end of input is passed on when `begun` is cancelled; the process's own end cancels it too.
-async fn attached(
-    c: &Containerd,
-    id: &str,
-    command: crate::process::Command,
-    begun: CancellationToken,
-) -> Result<(String, Attached)> {
-    let mut process = c.nerdctl.spawn(command).await?;
-    let stdin = process.stdin.take().map(|stdin| {
-        let (send, mut input) = mpsc::channel(1);
-        let begun = begun.clone();
-        task::spawn(async move {
-            while let Some(data) = input.recv().await {
-                if stdin.send(data).await.is_err() {
-                    return;
-                }
-            }
-            begun.cancelled().await;
-        });
-        send
-    });
-    let (ended, code) = watch::channel(None);
-    let exec = c.execs.last.fetch_add(1, Ordering::Relaxed).to_string();
-    {
-        let mut codes = c.execs.codes.lock();
-        if codes.len() >= KEPT {
-            codes.retain(|_, code| code.borrow().is_none() && code.has_changed().is_ok());
-        }
-        codes.insert(exec.clone(), code);
+pub(crate) async fn exec(c: &Containerd, id: &str, argv: &[String], options: &SpawnOptions) -> Result<Attached> {
+    let (container, task) = running(c, id).await?;
+    let (process, mut relay) = tokio::try_join!(
+        process(c, &container, &task, argv, options),
+        Relay::open(c, options.has_input(), options.tty),
+    )?;
+    let exec = c.api.exec_of(&container.id, &random::word());
+    let mut held = Held { exec: exec.clone(), ended: false };
+    if let Err(e) = exec.create(&process, relay.streams()).await {
+        held.ended = true;
+        return Err(gone(c, &container.id, e).await);
     }
-    let (c, id) = (c.clone(), id.to_owned());
-    let output = task::stream(move |out| async move {
-        let _over = begun.drop_guard();
-        let mut held = LastLine::default();
-        while let Some(chunk) = process.next().await {
-            let chunk = match chunk {
-                Chunk::Stdout(data) => OutputChunk { stream: OutputStream::Stdout, data },
-                Chunk::Stderr(data) => OutputChunk { stream: OutputStream::Stderr, data: held.pass(&data) },
-            };
-            if !chunk.data.is_empty() {
-                out.put(chunk).await?;
-            }
-        }
-        let exit = process.exit().await?;
-        let (code, rest) = match verdict(&exit, held.held.freeze()) {
-            Verdict::Ended(code, rest) => (code, rest),
-            Verdict::Failed(stderr) => {
-                let error =
-                    errors::refusal(About::Container(&id), &Output { exit, stdout: vec![], stderr: stderr.into() });
-                // Between the look at it and the exec, the container ended; runc may know it before containerd says so.
-                let mut gone = !matches!(c.api.task(&id).await, Ok(Some(t)) if t.state == ContainerState::Running);
-                if !gone && ["setns", "namespace path"].iter().any(|word| error.message().contains(word)) {
-                    gone = tokio::time::timeout(DYING, c.api.wait(&id)).await.is_ok();
-                }
-                return Err(if gone && error.code() == ErrorCode::EngineError {
-                    invalid_state(&id, "is not running").source(error)
-                } else {
-                    error
-                });
-            }
-        };
-        ended.send_replace(Some(code));
-        if !rest.is_empty() {
-            out.put(OutputChunk { stream: OutputStream::Stderr, data: rest }).await?;
-        }
-        Ok(())
-    });
-    let input: Pin<Box<dyn AsyncWrite + Send>> = match stdin {
-        Some(stdin) => {
-            let sink = PollSender::new(stdin).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
-            Box::pin(SinkWriter::new(CopyToBytes::new(sink)))
+    if let Err(e) = exec.start().await {
+        held.ended = true;
+        let never = exec.clone();
+        task::spawn(async move { never.delete().await });
+        return unstarted(gone(c, &container.id, e).await, options.tty);
+    }
+    let input: Pin<Box<dyn AsyncWrite + Send>> = match relay.take_input() {
+        Some(sender) => {
+            let sink = PollSender::new(sender).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+            let exec = exec.clone();
+            Box::pin(Input { to: Box::pin(SinkWriter::new(CopyToBytes::new(sink))), exec: Some(exec) })
         }
         None => Box::pin(tokio::io::sink()),
     };
-    Ok((exec, Attached { output, input }))
-}
-
-/// Standard error without nerdctl's last words, which are held back until it is known whether they are.
-#[derive(Default)]
-struct LastLine {
-    held: BytesMut,
-}
-
-const WORDS: &[u8] = b"time=\"";
-/// nerdctl's are no longer than an argument vector; what is, the process says.
-const LONGEST: usize = 256 << 10;
-
-impl LastLine {
-    /// What certainly is the process's: everything but a last line that may be nerdctl's.
-    fn pass(&mut self, data: &[u8]) -> Bytes {
-        self.held.extend_from_slice(data);
-        let body = self.held.strip_suffix(b"\n").map_or(self.held.len(), <[u8]>::len);
-        let line = self.held[..body].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let last = &self.held[line..];
-        let may_be = last.starts_with(WORDS) || WORDS.starts_with(last);
-        // The process's own output may end without a newline right before them.
-        let inside = last.windows(WORDS.len()).rposition(|w| w == WORDS).map(|at| line + at);
-        let cut = if may_be { line } else { inside.unwrap_or(self.held.len()) };
-        let cut = if self.held.len() - cut > LONGEST { self.held.len() } else { cut };
-        self.held.split_to(cut).freeze()
-    }
-}
-
-enum Verdict {
-    Ended(i64, Bytes),
-    /// nerdctl could not run it.
-    Failed(Bytes),
-}
-
-fn verdict(exit: &Exit, last: Bytes) -> Verdict {
-    let text = String::from_utf8_lossy(&last);
-    let said = errors::fault(text.trim_end_matches('\n'));
-    match (exit, said) {
-        (Exit::Code(0), _) => Verdict::Ended(0, last),
-        (Exit::Code(_), Some(said)) => {
-            if let Some(code) = said.strip_prefix("exec failed with exit code ").and_then(|c| c.trim().parse().ok()) {
-                return Verdict::Ended(code, Bytes::new());
+    let (ended, code) = watch::channel(None);
+    let of = exec.clone();
+    let output = task::stream(move |out| async move {
+        // All of it: one of its fields alone would leave it outside.
+        let mut held = held;
+        let mut wait = Box::pin(of.wait());
+        let mut code = None;
+        // Since its end.
+        let (mut waited, mut late) = (Duration::ZERO, 0);
+        loop {
+            let from = Instant::now();
+            let chunk = tokio::select! {
+                chunk = relay.next() => chunk,
+                end = &mut wait, if code.is_none() => {
+                    code = Some(end?);
+                    continue;
+                }
+                // Another process holds its output.
+                () = tokio::time::sleep(STRAGGLER_GRACE.saturating_sub(waited)), if code.is_some() => break,
+            };
+            let Some(chunk) = chunk else { break };
+            if code.is_some() {
+                waited += from.elapsed();
+                late += chunk.data.len();
             }
-            // Before containerd 2, `: unknown` follows (docs/reference/nerdctl.md#errors-of-exec).
-            let of_runc = |words: &str| said.contains("OCI runtime exec failed") && said.contains(words);
-            // Not of the program: the container ended while the exec began.
-            let too_late = of_runc("namespace path: lstat /proc/");
-            // Of the caller's own arguments.
-            if of_runc("chdir to cwd") {
-                return Verdict::Failed(last);
+            out.put(chunk).await?;
+            if late > LATE {
+                break;
             }
-            if said.contains("executable file not found") || of_runc("no such file or directory") && !too_late {
-                return Verdict::Ended(127, format!("{said}\n").into());
-            }
-            if of_runc("permission denied") || of_runc("is a directory") {
-                return Verdict::Ended(126, format!("{said}\n").into());
-            }
-            Verdict::Failed(last)
         }
-        _ => Verdict::Failed(last),
+        let code = match code {
+            Some(code) => code,
+            None => wait.await?,
+        };
+        held.ended = true;
+        // Where another process holds its output, the daemon takes ten seconds over it.
+        let over = of.clone();
+        task::spawn(async move { over.delete().await });
+        ended.send_replace(Some(code));
+        Ok(())
+    });
+    Ok(Attached { output, input, tty: options.tty, control: Arc::new(Spawned { exec, code }) })
+}
+
+/// The process of an exec, which is ended with this.
+struct Held {
+    exec: Exec,
+    ended: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let exec = self.exec.clone();
+        task::spawn(async move {
+            for (signal, patience) in PATIENCE {
+                // It may have ended by itself, or not have begun.
+                _ = exec.kill(signal).await;
+                if tokio::time::timeout(patience, exec.wait()).await.is_ok() {
+                    break;
+                }
+            }
+            if let Err(e) = exec.delete().await {
+                tracing::debug!(%e, "a process whose caller is gone could not be removed");
+            }
+        });
     }
 }
 
-pub(crate) async fn end(c: &Containerd, exec: &str) -> Result<ExecEnd> {
-    let code = c.execs.codes.lock().remove(exec);
-    let unknown =
-        || Error::new(ErrorCode::InvalidState, "The process ended and left no exit code").detail("exec", exec);
-    let mut code = code.ok_or_else(unknown)?;
-    let ended = code.wait_for(Option::is_some).await.map_err(|_| unknown())?;
-    ended.map(|exit_code| ExecEnd { exit_code, began: true }).ok_or_else(unknown)
+struct Spawned {
+    exec: Exec,
+    code: watch::Receiver<Option<i64>>,
 }
 
-/// nerdctl's client is no terminal: it has no size to pass on (docs/reference/nerdctl.md#signals-to-exec).
-pub(crate) async fn resize(c: &Containerd, exec: &str, _columns: u16, _rows: u16) -> Result<()> {
-    let known = c.execs.codes.lock().contains_key(exec);
-    if known { Ok(()) } else { Err(Error::new(ErrorCode::InvalidState, "The process has ended").detail("exec", exec)) }
+#[async_trait]
+impl Control for Spawned {
+    async fn end(&self) -> Result<ExecEnd> {
+        let mut code = self.code.clone();
+        let code = code.wait_for(Option::is_some).await.map_err(|_| crate::call::aborted())?;
+        Ok(ExecEnd { exit_code: code.unwrap_or_default(), began: true })
+    }
+
+    async fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        self.unless_ended(self.exec.resize(columns, rows).await)
+    }
+
+    async fn kill(&self, signal: u32) -> Result<()> {
+        self.unless_ended(self.exec.kill(signal).await)
+    }
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn fuzz(data: &[u8]) {
-    let mut last = LastLine::default();
-    let mut out: Vec<u8> = data.chunks(7).flat_map(|piece| last.pass(piece)).collect();
-    let held = last.held.freeze();
-    out.extend_from_slice(&held);
-    assert_eq!(out, data);
-    let code = data.first().copied().unwrap_or_default();
-    verdict(&Exit::Code(code.into()), held);
+impl Spawned {
+    /// Of a process that has ended, containerd knows nothing any more, or says so.
+    fn unless_ended(&self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(e) if self.code.borrow().is_some() || is_over(&e) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn is_over(e: &Error) -> bool {
+    let said = e.message();
+    e.code() == ErrorCode::ContainerNotFound
+        || ["process already finished", "cannot resize a stopped", "no such process", "not found"]
+            .iter()
+            .any(|words| said.contains(words))
+}
+
+/// The input of an exec: containerd is told of its end, too.
+struct Input {
+    to: Pin<Box<dyn AsyncWrite + Send>>,
+    exec: Option<Exec>,
+}
+
+impl Input {
+    fn close(&mut self) {
+        if let Some(exec) = self.exec.take() {
+            // The process may have ended.
+            task::spawn(async move { exec.close_input().await });
+        }
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.to.as_mut().poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.to.as_mut().poll_shutdown(cx))?;
+        self.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The specification of a process in the container, made of the container's own.
+async fn process(
+    c: &Containerd,
+    container: &Container,
+    task: &Task,
+    argv: &[String],
+    options: &SpawnOptions,
+) -> Result<Value> {
+    let mut process = spec(container)["process"].take();
+    if !process.is_object() {
+        return Err(Error::new(ErrorCode::EngineError, "The container's record has no specification")
+            .detail("id", container.id.as_str()));
+    }
+    if let Some(user) = &options.user {
+        process["user"] = users::resolve(c, task.pid, user).await?;
+    }
+    if options.privileged {
+        let out = c.guest().run(c.inside(["cat", "/proc/self/status"])).await?.checked("cat")?;
+        let all = capabilities(&String::from_utf8_lossy(&out));
+        process["capabilities"] = json!({ "bounding": all, "effective": all, "permitted": all });
+        if let Some(process) = process.as_object_mut() {
+            process.remove("apparmorProfile");
+        }
+    }
+    adapt(&mut process, argv, options);
+    Ok(process)
+}
+
+fn adapt(process: &mut Value, argv: &[String], options: &SpawnOptions) {
+    let mut env: Vec<String> =
+        process["env"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    if options.tty && !env.iter().any(|v| name(v) == "TERM") {
+        env.push(TERM.to_owned());
+    }
+    env.retain(|v| !options.env.contains_key(&name(v)));
+    env.extend(options.env.iter().map(|(k, v)| format!("{k}={v}")));
+    process["env"] = json!(env);
+    process["args"] = json!(argv);
+    process["terminal"] = json!(options.tty);
+    if let Some(dir) = &options.workdir {
+        process["cwd"] = json!(dir);
+    }
+    if let Some(process) = process.as_object_mut() {
+        // Of its own terminal.
+        process.remove("consoleSize");
+        if let Some((columns, rows)) = options.size() {
+            process.insert("consoleSize".to_owned(), json!({ "width": columns, "height": rows }));
+        }
+    }
+}
+
+/// By number (capabilities(7)).
+const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+/// Those that a process has, by its `/proc/self/status`: runc can give no others.
+fn capabilities(status: &str) -> Vec<&'static str> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    CAPABILITIES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| *name).collect()
+}
+
+/// What could not be started is a program that is not there: then it ends as in a shell.
+fn unstarted(e: Error, tty: bool) -> Result<Attached> {
+    let said = e.message().trim_start_matches("containerd: ").to_owned();
+    let lower = said.to_lowercase();
+    let code = refused::missing_program_exit_code(&lower).filter(|_| lower.contains("oci runtime exec failed"));
+    let Some(exit_code) = code else { return Err(e) };
+    let stream = if tty { OutputStream::Stdout } else { OutputStream::Stderr };
+    let message = OutputChunk { stream, data: Bytes::from(format!("{said}\n")) };
+    Ok(Attached {
+        output: futures_util::stream::iter([Ok(message)]).boxed(),
+        input: Box::pin(tokio::io::sink()),
+        tty,
+        control: Arc::new(Never { code: exit_code }),
+    })
+}
+
+struct Never {
+    code: i64,
+}
+
+#[async_trait]
+impl Control for Never {
+    async fn end(&self) -> Result<ExecEnd> {
+        Ok(ExecEnd { exit_code: self.code, began: true })
+    }
+
+    async fn resize(&self, _: u16, _: u16) -> Result<()> {
+        Ok(())
+    }
+
+    async fn kill(&self, _: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The container may have ended between the look at it and the exec; runc may know it before containerd says so.
+async fn gone(c: &Containerd, id: &str, error: Error) -> Error {
+    let mut gone = !matches!(c.api.task(id).await, Ok(Some(t)) if t.state == ContainerState::Running);
+    let said = error.message();
+    if !gone && ["setns", "namespace path"].iter().any(|word| said.contains(word)) {
+        gone = tokio::time::timeout(DYING, c.api.wait(id)).await.is_ok();
+    }
+    if gone && matches!(error.code(), ErrorCode::EngineError | ErrorCode::InvalidState | ErrorCode::ContainerNotFound) {
+        return invalid_state(id, "is not running").source(error);
+    }
+    error
+}
+
+/// nerdctl gives what it starts in the background no input, and all output to its log.
+pub(crate) async fn attach(c: &Containerd, id: &str, options: &AttachOptions) -> Result<Attached> {
+    let (container, _) = running_or_paused(c, id).await?;
+    if options.stdin {
+        return Err(Error::invalid("stdin", "containerd keeps no input of a container's own process open")
+            .hint("Start a process in the container: spawnInContainer."));
+    }
+    let tty = spec(&container)["process"]["terminal"].as_bool().unwrap_or_default();
+    let wanted = LogOptions { follow: true, tail: (!options.logs).then_some(0.0), ..LogOptions::default() };
+    let output = logs::logs(c, &container.id, &wanted).await?;
+    let control = Arc::new(Own { c: c.clone(), id: container.id });
+    Ok(Attached { output, input: Box::pin(tokio::io::sink()), tty, control })
+}
+
+/// A container's own process.
+struct Own {
+    c: Containerd,
+    id: String,
+}
+
+#[async_trait]
+impl Control for Own {
+    async fn end(&self) -> Result<ExecEnd> {
+        Ok(ExecEnd { exit_code: self.c.api.wait(&self.id).await?, began: true })
+    }
+
+    async fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        self.c.api.resize(&self.id, columns, rows).await
+    }
+
+    async fn kill(&self, signal: u32) -> Result<()> {
+        lifecycle::kill(&self.c, &self.id, &signal.to_string()).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn passed(parts: &[&str]) -> (String, String) {
-        let mut held = LastLine::default();
-        let out: Vec<u8> = parts.iter().flat_map(|p| held.pass(p.as_bytes())).collect();
-        (String::from_utf8(out).unwrap(), String::from_utf8(held.held.to_vec()).unwrap())
+    #[test]
+    fn a_process_is_the_containers_own_with_what_was_asked_for() {
+        let own = json!({
+            "terminal": true, "consoleSize": { "width": 1, "height": 2 }, "cwd": "/srv", "args": ["sh"],
+            "env": ["PATH=/bin", "A=1", "AB=2"], "user": { "uid": 5, "gid": 6 }, "noNewPrivileges": true,
+        });
+        let argv = ["cat".to_owned(), "-".to_owned()];
+        let mut plain = own.clone();
+        let env = [("A".to_owned(), "3=4".to_owned())].into();
+        adapt(&mut plain, &argv, &SpawnOptions { env, ..SpawnOptions::default() });
+        let expected = json!({
+            "terminal": false, "cwd": "/srv", "args": ["cat", "-"], "env": ["PATH=/bin", "AB=2", "A=3=4"],
+            "user": { "uid": 5, "gid": 6 }, "noNewPrivileges": true,
+        });
+        assert_eq!(plain, expected);
+        let mut tty = own;
+        let size = SpawnOptions { tty: true, columns: Some(80.0), rows: Some(24.0), ..SpawnOptions::default() };
+        adapt(&mut tty, &argv, &size);
+        assert_eq!(tty["consoleSize"], json!({ "width": 80, "height": 24 }));
+        assert_eq!((&tty["terminal"], &tty["env"][3]), (&json!(true), &json!("TERM=xterm")));
     }
 
     #[test]
-    fn nerdctls_last_words_are_told_from_the_processs() {
-        let words = "time=\"2026-11-23T13:37:02Z\" level=fatal msg=\"exec failed with exit code 7\"\n";
-        assert_eq!(passed(&["err\n", words]), ("err\n".into(), words.into()));
-        assert_eq!(passed(&["no newline", words]), ("no newline".into(), words.into()));
-        let (out, held) = passed(&["err\nti", "me=\"2026", &words[10..]]);
-        assert_eq!((out.as_str(), held.as_str()), ("err\n", words));
-        assert_eq!(passed(&[words, "more\n"]), (format!("{words}more\n"), String::new()));
-        let endless = "x".repeat(LONGEST);
-        assert_eq!(passed(&[&words[..10], &endless]), (format!("{}{endless}", &words[..10]), String::new()));
-        assert!(matches!(verdict(&Exit::Code(1), words.into()), Verdict::Ended(7, rest) if rest.is_empty()));
-        assert!(matches!(verdict(&Exit::Code(0), words.into()), Verdict::Ended(0, rest) if rest == words.as_bytes()));
+    fn all_capabilities_are_those_of_root_there() {
+        assert_eq!(capabilities("Name:\tcat\nCapEff:\t0000000000000005\n"), ["CAP_CHOWN", "CAP_DAC_READ_SEARCH"]);
+        assert_eq!(capabilities("CapEff:\t000001ffffffffff\n").len(), CAPABILITIES.len());
+        assert_eq!(capabilities("CapEff:\tffffffffffffffff\n").len(), CAPABILITIES.len());
+        assert!(capabilities("").is_empty());
     }
 
     #[test]
     fn what_is_missing_is_the_program_or_the_container() {
-        let level =
-            |msg: &str| format!("time=\"2026-11-26T10:12:02Z\" level=fatal msg=\"OCI runtime exec failed: {msg}\"\n");
-        let missing = level("exec failed: unable to start container process: exec: stat /x: no such file or directory");
-        assert!(matches!(verdict(&Exit::Code(1), missing.into()), Verdict::Ended(127, _)));
+        let failed = |why: &str| {
+            let said = format!("containerd: OCI runtime exec failed: exec failed: {why}: unknown");
+            unstarted(Error::new(ErrorCode::EngineError, said), false).is_ok()
+        };
+        assert!(failed("unable to start container process: exec: \"x\": executable file not found in $PATH"));
+        assert!(failed("unable to start container process: exec: stat /x: no such file or directory"));
         // containerd 1.6 with runc 1.1, of a container killed as the exec began.
-        let ended = level(
-            "exec failed: unable to create new parent process: namespace path: lstat /proc/6680/ns/ipc: no such file or \
-             directory: unknown",
-        );
-        assert!(matches!(verdict(&Exit::Code(1), ended.into()), Verdict::Failed(_)));
+        assert!(!failed(
+            "unable to create new parent process: namespace path: lstat /proc/6680/ns/ipc: no such file or directory"
+        ));
+        assert!(!failed("unable to start container process: chdir to cwd (\"/x\") failed: no such file or directory"));
     }
 }

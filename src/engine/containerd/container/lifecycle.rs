@@ -14,9 +14,11 @@ use super::{
     find::{find, find_with_task, invalid_state, running},
     flags, health, logger, record,
     restart_policy::{monitored, policy, set_policy, set_status, watched},
+};
+use crate::engine::{
+    host::HostPort,
     signals::{signal_number, signal_of_stop},
 };
-use crate::engine::host::HostPort;
 
 pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
     let (container, task) = find_with_task(c, id).await?;
@@ -295,6 +297,15 @@ async fn remove_with(c: &Containerd, id: &str, container: &Container, force: boo
     c.files.forget(&container.id);
     health::stopped(c, &container.id).await;
     attach::removed(c, &container.id).await
+}
+
+/// nerdctl keeps the name in its labels, in its store of names and in its files for `/etc/hosts`.
+pub(crate) async fn rename(c: &Containerd, id: &str, name: &str) -> Result<()> {
+    let container = find(c, id).await?;
+    record::nerdctls_own(c, &container)?;
+    c.nerdctl.write(About::Container(id), ["rename", "--", &container.id, name]).await?;
+    c.files.forget(&container.id);
+    Ok(())
 }
 
 pub(crate) async fn pause(c: &Containerd, id: &str) -> Result<()> {

@@ -1,11 +1,8 @@
 //! What this process knows of containers, and containerd does not.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::collections::HashMap;
 
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::{nerdctl::files::Kept, source::containers::Task};
@@ -36,14 +33,6 @@ impl Ends {
             ends.get(id).filter(|end| kept.started_at.is_some() && end.exited_at >= kept.started_at).cloned()
         })
     }
-}
-
-/// The execs under way and those whose exit code nobody has asked for, by their number.
-#[derive(Default)]
-pub(crate) struct Execs {
-    pub(crate) last: AtomicU64,
-    pub(crate) codes: Mutex<HashMap<String, watch::Receiver<Option<i64>>>>,
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Who runs the checks, and those that are ours to run.

@@ -86,6 +86,10 @@ pub(crate) async fn read(api: &Api, envelope: &Envelope, names: &mut HashMap<Str
         };
         return Some(Remembered { event, image: Some(name), labels: Arc::default() });
     }
+    // It may have got another name.
+    if action == "update" {
+        names.remove(&id);
+    }
     if !names.contains_key(&id)
         && action != "destroy"
         && let Ok(container) = api.container(&id).await

@@ -4,4 +4,3 @@ pub(crate) mod errors;
 pub(crate) mod files;
 pub(crate) mod labels;
 pub(crate) mod runner;
-pub(crate) mod variables;

@@ -121,6 +121,28 @@ pub(crate) async fn remove(c: &Containerd, id: &str) -> Result<()> {
     Ok(())
 }
 
+pub(crate) async fn inspect(c: &Containerd, id: &str) -> Result<NetworkDetails> {
+    let (network, listed) = tokio::try_join!(find(c, id), list(c))?;
+    let info = listed.into_iter().find(|n| n.id == network.id).ok_or_else(|| not_found(id))?;
+    let raw: Value = serde_json::from_slice(&network.text).unwrap_or_default();
+    Ok(details(info, &network, raw))
+}
+
+fn details(info: NetworkInfo, network: &Network, raw: Value) -> NetworkDetails {
+    let text = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
+    let main = network.plugins.first().cloned().unwrap_or_default();
+    let ranges = main["ipam"]["ranges"].as_array().into_iter().flatten();
+    let ranges = ranges.filter_map(Value::as_array).flatten();
+    let subnets = ranges.filter_map(|r| Some(Subnet { subnet: text(r, "subnet")?, gateway: text(r, "gateway") }));
+    NetworkDetails {
+        // nerdctl makes an internal one of a bridge that is no gateway.
+        internal: main["type"] == "bridge" && main["isGateway"] != true,
+        attachable: network.has_label(labels::ATTACHABLE, "true"),
+        subnets: subnets.collect(),
+        ..NetworkDetails::new(info, raw)
+    }
+}
+
 pub(crate) async fn list(c: &Containerd) -> Result<Vec<NetworkInfo>> {
     let (networks, containers) = tokio::try_join!(all(c), c.everything())?;
     let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Instant};
 #[cfg(any(test, feature = "fuzzing"))]
 use prost::Message as _;
 use prost_types::{Any, FieldMask};
+use serde_json::Value;
 use tonic::{Code, Status};
 
 use super::super::proto::containerd::{
@@ -100,6 +101,23 @@ impl Api {
         Ok(i64::from(answer.exit_status))
     }
 
+    /// The processes of a running container, by their numbers where its containerd is.
+    pub async fn pids(&self, id: &str) -> Result<Vec<u32>> {
+        let request = tasks::ListPidsRequest { container_id: id.to_owned() };
+        let answer = self.ask(request).await.map_err(|s| of_container(s, id))?;
+        Ok(answer.processes.into_iter().map(|p| p.pid).collect())
+    }
+
+    /// Of the container's own process's terminal.
+    pub async fn resize(&self, id: &str, columns: u16, rows: u16) -> Result<()> {
+        self.exec_of(id, "").resize(columns, rows).await
+    }
+
+    /// A process beside the container's own.
+    pub(crate) fn exec_of(&self, container: &str, exec: &str) -> Exec {
+        Exec { api: self.clone(), container: container.to_owned(), id: exec.to_owned() }
+    }
+
     /// One reading of a running container's counters. Network counters are not containerd's to know.
     pub async fn sample(&self, id: &str) -> Result<StatsSample> {
         let request = tasks::MetricsRequest { filters: vec![format!("id=={id}")] };
@@ -110,6 +128,79 @@ impl Api {
             Error::new(ErrorCode::InvalidState, format!("Container {id} is not running")).detail("id", id)
         })?;
         metrics::sample(&data, at)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Exec {
+    api: Api,
+    container: String,
+    id: String,
+}
+
+/// Where a process's streams are: FIFOs, which whoever opens them has made. An empty one is none.
+pub(crate) struct Streams {
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Exec {
+    fn ids(&self) -> (String, String) {
+        (self.container.clone(), self.id.clone())
+    }
+
+    fn refused(&self, status: Status) -> Error {
+        of_container(status, &self.container)
+    }
+
+    pub(crate) async fn create(&self, process: &Value, streams: Streams) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        let Streams { stdin, stdout, stderr } = streams;
+        let terminal = process["terminal"].as_bool().unwrap_or_default();
+        let spec = Some(Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+            value: process.to_string().into_bytes(),
+        });
+        let request = tasks::ExecProcessRequest { container_id, stdin, stdout, stderr, terminal, spec, exec_id };
+        self.api.ask(request).await.map_err(|s| self.refused(s))
+    }
+
+    pub(crate) async fn start(&self) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        self.api.ask(tasks::StartRequest { container_id, exec_id }).await.map(drop).map_err(|s| self.refused(s))
+    }
+
+    /// Its exit code, once it has ended.
+    pub(crate) async fn wait(&self) -> Result<i64> {
+        let (container_id, exec_id) = self.ids();
+        let answer = self.api.ask(tasks::WaitRequest { container_id, exec_id }).await.map_err(|s| self.refused(s))?;
+        Ok(i64::from(answer.exit_status))
+    }
+
+    pub(crate) async fn kill(&self, signal: u32) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        let request = tasks::KillRequest { container_id, exec_id, signal, all: false };
+        self.api.ask(request).await.map_err(|s| self.refused(s))
+    }
+
+    pub(crate) async fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        let request = tasks::ResizePtyRequest { container_id, exec_id, width: columns.into(), height: rows.into() };
+        self.api.ask(request).await.map_err(|s| self.refused(s))
+    }
+
+    /// The daemon holds the input open beside whoever writes to it.
+    pub(crate) async fn close_input(&self) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        self.api.ask(tasks::CloseIoRequest { container_id, exec_id, stdin: true }).await.map_err(|s| self.refused(s))
+    }
+
+    /// Of one that has ended, or never began.
+    pub(crate) async fn delete(&self) -> Result<()> {
+        let (container_id, exec_id) = self.ids();
+        let request = tasks::DeleteProcessRequest { container_id, exec_id };
+        self.api.ask(request).await.map(drop).map_err(|s| self.refused(s))
     }
 }
 

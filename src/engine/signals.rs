@@ -1,9 +1,7 @@
 //! Signals by name.
 
-use crate::{
-    engine::validate,
-    error::{Error, Result},
-};
+use super::validate;
+use crate::error::{Error, Result};
 
 /// By number, from 1 on (signal(7), of all architectures we are built for).
 const SIGNALS: [&str; 31] = [
@@ -12,7 +10,7 @@ const SIGNALS: [&str; 31] = [
     "PWR", "SYS",
 ];
 
-/// By its number, or its name with or without SIG.
+/// By its number, or its name with or without SIG, as [`validate::signal`] lets them pass.
 pub(crate) fn signal_number(signal: &str) -> Result<u32> {
     let signal = validate::signal("signal", Some(signal))?;
     if let Ok(number) = signal.parse() {
