@@ -1,0 +1,153 @@
+// `npm run bench -- exec`: processes in a container, against dockerode and against the engines' own programs, on a dockerd and a
+// containerd of their own. All sides of a ratio are measured in the same run and in turn. containerd needs
+// LIMA_RUNTIME_TEST_NERDCTL. `--quick` takes a quarter of the rounds and a tenth of the bytes.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { noContainerd, startContainerd } from '../../__test__/support/containerd.mjs'
+import { startDockerd } from '../../__test__/support/dockerd.mjs'
+import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
+import { isReleaseBuild, median, table } from '../report.mjs'
+
+const quick = process.argv.includes('--quick')
+const ROUNDS = quick ? 10 : 40
+const BYTES = quick ? 10_000_000 : 100_000_000
+const TRUE = ['true']
+/** Raw: else the terminal would make two bytes of each newline. */
+const PRINT = ['sh', '-c', `stty raw 2>/dev/null; head -c ${BYTES} /dev/zero`]
+const say = (text) => console.error(`  ${text}`)
+const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
+const rows = [['processes in a container', 'lima-runtime', 'the other', 'ratio', 'goal']]
+
+/** Prints the table of all figures. */
+export async function run() {
+  if (!isReleaseBuild()) {
+    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
+  }
+  await docker()
+  const reason = noContainerd()
+  if (reason) console.log(`containerd: left out, ${reason}`)
+  else await containerd()
+  table(rows)
+}
+
+async function docker() {
+  const { DockerAdapter } = await import('lima-runtime')
+  const { default: Docker } = await import('dockerode')
+  const engine = await startDockerd()
+  try {
+    await loadArchive(engine, busyboxArchive())
+    const adapter = new DockerAdapter({ host: `unix://${engine.socket}` })
+    const id = await adapter.startContainer({ name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] })
+    const container = new Docker({ socketPath: engine.socket }).getContainer(id)
+    const cli = (...args) => program('docker', ['-H', `unix://${engine.socket}`, 'exec', ...args])
+    await compare('Docker', adapter, id, {
+      dockerode: (argv, Tty) => dockerode(container, argv, Tty),
+      // Its client takes a terminal only from one.
+      'docker exec': (argv) => cli(id, ...argv),
+    })
+  } finally {
+    await engine.stop()
+  }
+}
+
+async function containerd() {
+  const { ContainerdAdapter } = await import('lima-runtime')
+  const engine = await startContainerd()
+  try {
+    const archive = join(engine.dir, 'busybox.tar')
+    writeFileSync(archive, busyboxArchive())
+    await engine.nerdctl(['load', '-i', archive])
+    const adapter = new ContainerdAdapter(engine.options)
+    const id = await adapter.startContainer({ name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] })
+    await compare('containerd', adapter, id, {
+      'nerdctl exec': async (argv) => (await engine.nerdctl(['exec', id, ...argv])).length,
+    })
+  } finally {
+    await engine.stop()
+  }
+}
+
+async function compare(engine, adapter, id, others) {
+  const ours = async (argv, tty) => {
+    const process = await adapter.spawnInContainer(id, argv, { tty, stdin: false })
+    let size = 0
+    process.stdout.on('data', (chunk) => {
+      size += chunk.length
+    })
+    process.stderr?.resume()
+    const { exitCode } = await process.exited
+    if (exitCode !== 0) throw new Error(`exit code ${exitCode}`)
+    return size
+  }
+  for (const [name, other] of Object.entries(others)) {
+    say(`${engine}: against ${name}`)
+    const goal = name === 'dockerode' ? 'at most 0.9×' : 'at most 0.2×'
+    const [mine, its] = await inTurn(
+      ROUNDS,
+      () => ours(TRUE, false),
+      () => other(TRUE, false),
+    )
+    rows.push([`${engine}: true, against ${name}`, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, goal])
+    for (const tty of name === 'dockerode' ? [false, true] : [false]) {
+      const whole = async (print) => {
+        const size = await print(PRINT, tty)
+        if (size !== BYTES) throw new Error(`${name}: ${size} bytes`)
+      }
+      const [mine, its] = await inTurn(
+        3,
+        () => whole(ours),
+        () => whole(other),
+      )
+      const what = `${BYTES / 1e6} MB out${tty ? ' of a terminal' : ''}`
+      rows.push([`${engine}: ${what}, against ${name}`, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, ''])
+    }
+  }
+}
+
+/** The medians of both, measured in turn. */
+async function inTurn(rounds, ...sides) {
+  const taken = sides.map(() => [])
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, side] of sides.entries()) {
+      const from = performance.now()
+      await side()
+      // The first round warms up.
+      if (round > 0) taken[i].push(performance.now() - from)
+    }
+  }
+  return taken.map(median)
+}
+
+/** As its documentation has it: streams taken apart, then the exit code asked for. */
+async function dockerode(container, Cmd, Tty) {
+  const exec = await container.exec({ Cmd, Tty, AttachStdout: true, AttachStderr: true })
+  const stream = await exec.start({ Tty })
+  let size = 0
+  const count = (chunk) => {
+    size += chunk.length
+  }
+  if (Tty) {
+    stream.on('data', count)
+  } else {
+    const [out, err] = [new PassThrough().on('data', count), new PassThrough().resume()]
+    container.modem.demuxStream(stream, out, err)
+  }
+  await once(stream, 'end')
+  const { ExitCode } = await exec.inspect()
+  if (ExitCode) throw new Error(`dockerode: exit code ${ExitCode}`)
+  return size
+}
+
+async function program(file, args) {
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let size = 0
+  child.stdout.on('data', (chunk) => {
+    size += chunk.length
+  })
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(`${file} ended with ${code}`)
+  return size
+}
