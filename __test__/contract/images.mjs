@@ -283,6 +283,8 @@ export const images = subject('images', (ctx, test) => {
     ctx.discardImage(reference)
     const image = await ctx.adapter.commitContainer(id, { reference, message: 'a message', author: 'somebody' })
     assert.match(image, /^sha256:[0-9a-f]{64}$/)
+    // The second one takes its name.
+    ctx.discardImage(image)
     assert.equal((await ctx.adapter.inspectContainer(id)).state, 'running')
     const found = await ctx.adapter.inspectImage(reference)
     assert.deepEqual([found.id, found.author, found.layers.length], [image, 'somebody', 2])
