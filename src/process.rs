@@ -11,9 +11,7 @@ mod windows;
 
 #[cfg(unix)]
 pub use child::spawn;
-#[cfg(unix)]
-pub(crate) use program::STRAGGLER_GRACE;
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};
-pub(crate) use program::{Collected, Driver};
+pub(crate) use program::{Collected, Driver, STRAGGLER_GRACE};
 #[cfg(windows)]
 pub use windows::spawn;
