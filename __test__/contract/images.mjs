@@ -228,8 +228,8 @@ export const images = subject('images', (ctx, test) => {
     assert.equal(step.created.getTime(), Date.UTC(2026, 0, 1))
     assert.equal(step.createdBy, 'lima-runtime tests')
     assert.ok(step.size > 100_000)
-    for (const ask of [ctx.adapter.inspectImage('no/such:image'), ctx.adapter.imageHistory('no/such:image')])
-      await fails(ask, 'IMAGE_NOT_FOUND', { naming: 'no/such:image' })
+    for (const method of ['inspectImage', 'imageHistory'])
+      await fails(ctx.adapter[method]('no/such:image'), 'IMAGE_NOT_FOUND', { naming: 'no/such:image' })
   })
 
   test('push tells how far it is, and a pull finds the image', async () => {

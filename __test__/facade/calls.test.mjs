@@ -36,7 +36,7 @@ test('wrong types are refused at any depth, and no engine is asked', async () =>
   }
   const cases = [
     ['config', null],
-    ['config', 'web'],
+    ['config', 5],
     ['config', [config]],
     ['config', loop],
     ['config', throwing],
@@ -61,6 +61,7 @@ test('wrong types are refused at any depth, and no engine is asked', async () =>
   for (const [field, value] of cases) {
     await refused(docker.startContainer(value), field)
   }
+  await refused(docker.createContainer('web'), 'config')
   await refused(docker.startContainer(undefined), 'config')
   await refused(docker.stopContainer(null), 'id')
   await refused(docker.stopContainer(7), 'id')

@@ -28,6 +28,13 @@ use crate::{
 /// From here on, an exec's terminal begins with a size.
 const SIZED: ApiVersion = ApiVersion(1, 42);
 
+/// Keys that nobody types. By default dockerd ends a terminal's input at Ctrl-P and Ctrl-Q, and holds a Ctrl-P back until the next
+/// key (docs/reference/docker.md#keys-that-detach).
+fn no_detaching() -> String {
+    let keys = random::word();
+    keys.chars().fold("ctrl-^".to_owned(), |keys, key| format!("{keys},{key}"))
+}
+
 pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &SpawnOptions) -> Result<Attached> {
     let about = About::Container(id);
     let mark = format!("{MARK}={}", random::word());
@@ -39,6 +46,7 @@ pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &SpawnOpt
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(options.tty),
+        detach_keys: options.tty.then(no_detaching),
         cmd: Some(argv.to_vec()),
         env: Some(env),
         console_size: console.clone(),
@@ -314,6 +322,7 @@ pub(super) async fn attach(api: Api, id: &str, options: &AttachOptions) -> Resul
     let mut query: Vec<_> = ["stream", "stdout", "stderr"].map(|k| (k, "1".to_owned())).into();
     query.extend(options.stdin.then(|| ("stdin", "1".to_owned())));
     query.extend(options.logs.then(|| ("logs", "1".to_owned())));
+    query.extend(tty.then(|| ("detachKeys", no_detaching())));
     let path = format!("containers/{full}/attach");
     let (_, connection) = api.upgrade(&path, &query, api::empty()).await.about(About::Container(id))?;
     let framing = if tty { Framing::Raw } else { Framing::Multiplexed };
