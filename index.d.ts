@@ -722,7 +722,6 @@ export interface ImageInfo {
   created: Date
 }
 
-/** Options of {@link IContainerRuntime.pullImage}. */
 /** What an image says of itself. Of one for several platforms: the one that this engine runs. */
 export interface ImageDetails extends ImageInfo {
   /** `['ghcr.io/me/app@sha256:…']`: as registries know it. */
@@ -765,6 +764,7 @@ export interface ImageHistoryEntry {
   size: number
 }
 
+/** Options of {@link ContainerAdapter.pushImage}. */
 export interface PushOptions extends CallOptions {
   /** Default: what docker's configuration and credential helpers have for the registry. */
   auth?: { username: string; password: string }
@@ -772,6 +772,7 @@ export interface PushOptions extends CallOptions {
   credentials?: 'user' | 'none'
 }
 
+/** Options of {@link ContainerAdapter.commitContainer}. */
 export interface CommitOptions extends CallOptions {
   /** The image's name: `'me/app:1'`. It is taken from another image if needed. */
   reference: string
@@ -782,6 +783,7 @@ export interface CommitOptions extends CallOptions {
   pause?: boolean
 }
 
+/** Options of {@link IContainerRuntime.pullImage}. */
 export interface PullOptions extends CallOptions {
   /** `'linux/amd64'`, `'linux/arm64/v8'`. Default: the engine's own. */
   platform?: string

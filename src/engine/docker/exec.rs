@@ -53,7 +53,6 @@ pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &SpawnOpt
         privileged: Some(options.privileged),
         working_dir: options.workdir.clone(),
         user: options.user.clone(),
-        ..ExecConfig::default()
     };
     let exec = create(&api, id, &config).await?;
     let mut start = json!({ "Detach": false, "Tty": options.tty });
