@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -29,22 +29,30 @@ struct Config {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Meta {
+    #[serde(default, deserialize_with = "or_null")]
     endpoints: Endpoints,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     metadata: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Endpoints {
+    #[serde(default)]
     docker: Option<Docker>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct Docker {
+    #[serde(deserialize_with = "or_null")]
     host: String,
-    #[serde(rename = "SkipTLSVerify")]
+    #[serde(rename = "SkipTLSVerify", deserialize_with = "or_null")]
     skip_tls_verify: bool,
+}
+
+/// `null` is as if nothing stood there, as for the docker CLI (pkg.go.dev/encoding/json#Unmarshal).
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// The current context of `config.json`, unless it is the default. A file that cannot be read names none, as for the
@@ -53,6 +61,11 @@ pub(super) fn current(docker_dir: &Path) -> Option<String> {
     let text = std::fs::read(docker_dir.join("config.json")).ok()?;
     let config: Config = serde_json::from_slice(&text).ok()?;
     config.current_context.filter(|c| !c.is_empty() && c != DEFAULT)
+}
+
+/// Whether it leads to an application's own engine, and not to the user's.
+pub(super) fn is_an_applications(docker_dir: &Path, name: &str) -> bool {
+    described(&meta_file(docker_dir, name)).is_ok_and(|there| there.is_some_and(|there| there.app.is_some()))
 }
 
 pub(super) fn endpoint(docker_dir: &Path, name: &str) -> Result<Endpoint> {
@@ -85,7 +98,7 @@ const DESCRIPTION: &str = "Docker Engine of lima-runtime";
 /// name` for what is none, `INVALID_STATE` for files that cannot be changed safely; then nothing is.
 pub(super) fn register(docker_dir: &Path, name: &str, path: &Path, app: &str, current: bool) -> Result<()> {
     check_name(name)?;
-    let host = format!("unix://{}", path.display());
+    let host = address(path);
     let file = meta_file(docker_dir, name);
     let config = if current { with_current(docker_dir, Some(name), None)? } else { None };
     let there = described(&file)?;
@@ -117,7 +130,7 @@ pub(super) fn register(docker_dir: &Path, name: &str, path: &Path, app: &str, cu
 pub(super) fn unregister(docker_dir: &Path, name: &str, path: &Path) -> Result<()> {
     check_name(name)?;
     let file = meta_file(docker_dir, name);
-    let host = format!("unix://{}", path.display());
+    let host = address(path);
     if described(&file)?.is_some_and(|there| there.host == host) {
         // The CLI complains of a current context that is not there.
         if let Some((path, config)) = with_current(docker_dir, None, Some(name))? {
@@ -126,6 +139,13 @@ pub(super) fn unregister(docker_dir: &Path, name: &str, path: &Path) -> Result<(
         disk::remove(file.parent().unwrap_or(&file))?;
     }
     Ok(())
+}
+
+/// As the CLI writes a socket, or a named pipe of Windows.
+fn address(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.starts_with(r"\\") { Endpoint::Npipe(text.into_owned()) } else { Endpoint::Unix(path.to_owned()) }
+        .to_string()
 }
 
 /// The docker CLI's rule (docs/reference/docker.md#contexts).
@@ -347,6 +367,34 @@ pub(super) mod tests {
         std::os::unix::fs::symlink(&away, &meta).unwrap();
         assert_eq!(register(&docker, "kai", ours, "app", false).unwrap_err().code(), ErrorCode::InvalidState);
         assert!(meta.is_symlink());
+    }
+
+    /// Go writes an empty map as `null`, and reads it so.
+    #[test]
+    fn null_is_as_if_nothing_stood_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = meta_file(dir.path(), "far");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        for text in [
+            r#"{"Name":"far","Metadata":null,"Endpoints":{"docker":{"Host":"tcp://box:1","SkipTLSVerify":null}}}"#,
+            r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://box:1"},"kubernetes":null}}"#,
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(endpoint(dir.path(), "far").unwrap(), Endpoint::parse("host", "tcp://box:1", None).unwrap());
+            assert!(!is_an_applications(dir.path(), "far"));
+        }
+        for text in
+            [r#"{"Endpoints":null}"#, r#"{"Endpoints":{"docker":null}}"#, r#"{"Endpoints":{"docker":{"Host":null}}}"#]
+        {
+            std::fs::write(&file, text).unwrap();
+            assert!(endpoint(dir.path(), "far").unwrap_err().message().contains("no docker endpoint"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_written_as_the_cli_writes_one() {
+        assert_eq!(address(Path::new(r"\\.\pipe\lima-runtime-kai")), "npipe:////./pipe/lima-runtime-kai");
+        assert_eq!(address(Path::new("/d/sock/docker.sock")), "unix:///d/sock/docker.sock");
     }
 
     #[test]

@@ -70,8 +70,10 @@ pub(crate) fn candidates(host: Option<&str>, around: &Surroundings) -> Result<Ve
     } else if let Some(dir) = docker_dir
         && let Some(name) = context::current(&dir)
     {
-        // A current context that cannot be read is passed over: nobody named it to us.
+        // A current context that cannot be read is passed over: nobody named it to us. So is one that an application had
+        // written for its own engine: it is no Docker of the user's, and there only while that application lives.
         match context::endpoint(&dir, &name) {
+            Ok(_) if context::is_an_applications(&dir, &name) => {}
             Ok(endpoint) => found.push(Candidate { endpoint, source: format!("context {name}") }),
             Err(error) => tracing::warn!(%error, "the current docker context cannot be used"),
         }
@@ -277,6 +279,21 @@ mod tests {
         // `default` means: not a context.
         let env = around(&[(env_vars::DOCKER_CONFIG, config), (env_vars::DOCKER_CONTEXT, "default")], None);
         assert_eq!(candidates(None, &env).unwrap()[0].endpoint.to_string(), "unix:///var/run/docker.sock");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_context_of_an_applications_own_engine_is_not_the_users_docker() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, socket) = (dir.path().to_str().unwrap(), Path::new("/d/sock/docker.sock"));
+        context::register(dir.path(), "kai", socket, "kai", true).unwrap();
+        let env = around(&[(env_vars::DOCKER_CONFIG, config)], Some(Path::new("/home/me")));
+        let found = candidates(None, &env).unwrap();
+        assert_eq!(found[0].source, "Docker Desktop");
+        assert!(!found.iter().any(|c| c.endpoint == Endpoint::Unix(socket.into())));
+        // Whoever names it means it.
+        let env = around(&[(env_vars::DOCKER_CONFIG, config), (env_vars::DOCKER_CONTEXT, "kai")], None);
+        assert_eq!(candidates(None, &env).unwrap()[0].endpoint, Endpoint::Unix(socket.into()));
     }
 
     #[test]
