@@ -8,6 +8,7 @@ use super::{
     prelude::*,
     system, volume,
 };
+use crate::call::{CONTAINER_CALL, timed_out};
 
 pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<PruneResult> {
     // On an engine that is not ours, only what carries our label.
@@ -27,7 +28,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
         let label = |(container, _): &&WithTask| ours(container.labels.get(APP_LABEL).map(String::as_str));
         for (container, _) in all.iter().filter(ended).filter(label) {
             let size = c.api.snapshot_size(&container.snapshot_key).await?.unwrap_or_default();
-            if gone(lifecycle::remove(c, &container.id, false).await)? {
+            if gone(in_time(lifecycle::remove(c, &container.id, false)).await)? {
                 result.containers_deleted += 1;
                 result.reclaim(size);
             }
@@ -38,7 +39,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
         for network in networks::all(c).await? {
             let mine = !own_only || network.has_label(APP_LABEL, app);
             if mine && !network.is_default() && !used.contains(&network.name) {
-                result.networks_deleted += u64::from(gone(networks::remove(c, &network.name).await)?);
+                result.networks_deleted += u64::from(gone(in_time(networks::remove(c, &network.name)).await)?);
             }
         }
     }
@@ -49,7 +50,7 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
         let unused: Vec<_> = all.iter().filter(unused).collect();
         let sizes = volume::sizes(c, &unused).await?;
         for (volume, size) in unused.into_iter().zip(sizes) {
-            if gone(volume::remove(c, &volume.name, false).await)? {
+            if gone(in_time(volume::remove(c, &volume.name, false)).await)? {
                 result.volumes_deleted += 1;
                 result.reclaim(size);
             }
@@ -76,6 +77,12 @@ pub(crate) async fn prune(c: &Containerd, options: &PruneOptions) -> Result<Prun
     Ok(result)
 }
 
+/// Each removal has as long as one that is asked for by itself: a nerdctl that hangs would hold up all writes after it.
+async fn in_time<T>(removal: impl Future<Output = Result<T>>) -> Result<T> {
+    let removed = tokio::time::timeout(CONTAINER_CALL, removal).await;
+    removed.unwrap_or_else(|_| Err(timed_out(CONTAINER_CALL)))
+}
+
 /// What somebody else removed, or took into use meanwhile, is not ours to count.
 fn gone<T>(removed: Result<T>) -> Result<bool, Error> {
     use ErrorCode::{ContainerNotFound, InUse, NetworkNotFound, VolumeNotFound};
@@ -83,5 +90,19 @@ fn gone<T>(removed: Result<T>) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(e) if matches!(e.code(), ContainerNotFound | InUse | NetworkNotFound | VolumeNotFound) => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_that_hangs_is_given_up() {
+        let began = tokio::time::Instant::now();
+        let e = in_time(std::future::pending::<Result<()>>()).await.unwrap_err();
+        assert_eq!((e.code(), began.elapsed()), (ErrorCode::Timeout, CONTAINER_CALL));
+        assert!(gone::<()>(Err(e)).is_err());
+        assert_eq!(in_time(async { Ok(7) }).await.unwrap(), 7);
     }
 }
