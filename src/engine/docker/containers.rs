@@ -16,7 +16,7 @@ use super::{
     endpoint::Endpoint,
     error::{Failure, ResultExt},
     events::{self, Event},
-    host_config, networks,
+    host_config, images, networks,
     refusal::{About, field_of_source, missing_source, volume_of},
     socket,
     spec::{self, Creation},
@@ -48,6 +48,10 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
         for path in config::host_paths_mut(spec.to_mut()).filter(|path| validate::is_docker_socket(path)) {
             path.clone_from(&there);
         }
+    }
+    // Docker gives a container its image's labels. One that is there already is not replaced: an empty project is nobody's.
+    for key in images::reserved_labels(&api, &spec.image, spec.platform.as_deref()).await? {
+        spec.to_mut().labels.entry(key).or_default();
     }
     let mut query = vec![("name", spec.name.clone())];
     query.extend(spec.platform.iter().map(|platform| ("platform", platform.clone())));

@@ -54,6 +54,33 @@ fn image_info(i: Summary) -> ImageInfo {
     }
 }
 
+/// The labels of an image on which an engine, or a program beside it, acts.
+pub(super) async fn reserved_labels(api: &Api, image: &str, platform: Option<&str>) -> Result<Vec<String>> {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Found {
+        config: Option<Config>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Config {
+        labels: Option<Labels>,
+    }
+    let mut query = Vec::new();
+    if let Some(platform) = platform.filter(|_| api.version() >= PLATFORMS) {
+        query.push(("platform", ImagePlatform::parse(platform).json()));
+    }
+    let path = format!("images/{}/json", api::encode(image));
+    let found: Found = match api.get_json(api::ONE, &path, &query).await.about(About::Image(image)) {
+        Ok(found) => found,
+        // The creation says so.
+        Err(e) if e.code() == ErrorCode::ImageNotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    Ok(labels.into_keys().filter(|key| validate::reserved(key).is_some()).collect())
+}
+
 /// From this API on an engine looks for one platform's image of several itself.
 const PLATFORMS: ApiVersion = ApiVersion(1, 49);
 
