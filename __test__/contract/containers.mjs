@@ -207,7 +207,7 @@ export const containers = subject('containers', (ctx, test) => {
     ])
   })
 
-  test('pause and unpause', async () => {
+  test('pause and unpause', { needs: 'cgroups' }, async () => {
     const id = await ctx.start()
     await fails(ctx.adapter.unpauseContainer(id), 'INVALID_STATE')
     await ctx.adapter.pauseContainer(id)

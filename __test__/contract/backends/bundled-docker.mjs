@@ -6,16 +6,22 @@ import { startHung } from '../../support/hung.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
 import { backendOver } from './docker.mjs'
 
-/** The Docker engine of a `BundledRuntimeManager`, as root. */
+/** The Docker engine of a `BundledRuntimeManager`: root's, or an ordinary user's who runs the tests. */
 export function bundledDockerBackend() {
+  const rootless = process.getuid() !== 0
   const at = (dataDir) => new BundledContainerAdapter({ dataDir, engine: 'docker' })
   return backendOver(startBundledDocker, (engine) => ({
-    name: 'bundled Docker',
+    name: `bundled Docker${rootless ? ', rootless' : ''}`,
     // As a runtime it is what a person knows as containerd.
     type: 'containerd',
     defaultHostIp: '127.0.0.1',
     pruneScope: 'engine',
-    differs: { deadInitialize: 'initialize() installs the engine that is not there' },
+    differs: {
+      deadInitialize: 'initialize() installs the engine that is not there',
+      ...(rootless && {
+        cgroups: 'without a session of systemd an ordinary user has no cgroups to pause and measure by',
+      }),
+    },
     adapter: (options) => new BundledContainerAdapter({ ...engine().options, ...options }),
     deadAdapter: () => at(join(engine().dir, 'nothing')),
     async hungAdapter() {

@@ -56,12 +56,13 @@ export function backendOver(startEngine, own) {
       running.push(open, closed)
       const gate = await startGate(open.port)
       running.push(gate)
+      const refusing = await startRefusing()
+      running.push(refusing)
+      await engine.reach?.(...[open, closed, gate, refusing].map(({ port }) => port))
       backend.remoteImage = await pushImage(engine, 'small:latest', open, 'contract/small:1')
       backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
       await publish(open, 'contract/platforms:1', twoPlatforms())
       backend.platformsImage = `${open.address}/contract/platforms:1`
-      const refusing = await startRefusing()
-      running.push(refusing)
       backend.refusing = `127.0.0.1:${refusing.port}`
       const names = []
       for (const [i, tag] of BIGS.entries()) {
