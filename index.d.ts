@@ -1079,7 +1079,8 @@ export interface IContainerRuntime {
   getSystemInfo(options?: CallOptions): Promise<SystemInfo>
 
   /**
-   * Removes what nothing uses, of the named kinds only; see {@link PruneOptions}. No deadline.
+   * Removes what nothing uses, of the named kinds only; see {@link PruneOptions}. No deadline as a whole; with containerd each
+   * container, network or volume has 60 s, like one that is removed by itself.
    *
    * @returns True counts and true bytes.
    */
@@ -1351,6 +1352,11 @@ export interface DockerAdapterOptions {
   /** The value of the label `lima-runtime.app` on what this adapter makes. Default: `'kai'`. */
   appName?: string
   /**
+   * The application's directory, in which the ports that it asked an engine at `ssh://` for are noted. Default: as in
+   * {@link LimaRuntimeOptions}.
+   */
+  appDir?: string
+  /**
    * The paths in `volumes` are those of the engine's machine. Without it, an engine at `ssh://`, or at a `tcp://` address that
    * is not loopback, refuses a path of this computer (`INVALID_ARGUMENT` naming `volumes[0].host`); volumes by name and
    * `/var/run/docker.sock`, the engine's own socket there, need it not. No meaning for an engine on this computer.
@@ -1362,8 +1368,9 @@ export interface DockerAdapterOptions {
  * The user's Docker.
  *
  * Over `ssh://` a published tcp port comes to this computer as from a VM: it is free here before the container is made, else
- * `PORT_IN_USE`, and `127.0.0.1:<port>` here leads to the container while it runs and the adapter lives. Those of the
- * application's containers that run already are here from the first call about containers on. Where ssh cannot carry one,
+ * `PORT_IN_USE`, and `127.0.0.1:<port>` here leads to the container while it runs and the adapter lives. Those that
+ * the application asked for in an earlier run, or in another process with the same `appDir`, are here from the first call about
+ * containers on; no other port of that machine is, whatever label its container has. Where ssh cannot carry one,
  * the container runs and the process gets a warning, `PORT_NOT_FORWARDED`. Without an address it is published on 127.0.0.1
  * there, too. A udp port is refused, unless it names an address of that machine.
  *
@@ -1470,8 +1477,7 @@ export interface BundledRuntimeOptions {
   versions?: Versions
   /**
    * What runs the containers. Default: `'containerd'`. With another one {@link BundledRuntimeManager.startDaemon} ends
-   * the first; what that made stays in `dataDir`, and is found again when the option changes back. On Windows `'docker'`
-   * is `UNSUPPORTED_PLATFORM` as yet.
+   * the first; what that made stays in `dataDir`, and is found again when the option changes back.
    */
   engine?: UserEngine
 }
@@ -1479,8 +1485,8 @@ export interface BundledRuntimeOptions {
 /**
  * An engine of the application's own on Linux, containerd or Docker: its programs below the application's data
  * directory, its daemon beside any other one. As root it has its own root, state, socket, networks and default bridge; an
- * ordinary user gets a rootless one. On Windows containerd runs in a WSL2 distribution of the application's own, and no
- * other one is touched; on macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
+ * ordinary user gets a rootless one. On Windows it runs in a WSL2 distribution of the application's own, and no other one
+ * is touched; on macOS methods that need it reject with `UNSUPPORTED_PLATFORM`.
  *
  * @example
  * ```ts
@@ -1532,12 +1538,18 @@ export declare class BundledRuntimeManager {
   startDaemon(progress?: Progress): Promise<void>
 
   /**
-   * Ends its containers (TERM, KILL after 10 s) and the engine. Leaves no process, mount or network interface; files on
+   * Ends its containers (TERM, KILL after 10 s) and the engine, and notes what that holds for {@link listLeft}. Leaves no process, mount or network interface; files on
    * the disk stay. Resolves when none runs. Deadline: 60 s.
    *
    * @throws `IN_USE` when a process does not end, `LOCKED`
    */
   stopDaemon(options?: CallOptions): Promise<void>
+
+  /**
+   * Containers of the engine that ran here before `engine` was changed, as `left` of {@link LimaRuntimeManager.getStatus}:
+   * what it held when it was last stopped, by this manager or by a start of the other engine.
+   */
+  listLeft(options?: CallOptions): Promise<(ContainerInfo & { own: boolean })[]>
 
   /**
    * {@link stopDaemon}, then removes everything: programs, images, containers and volumes, of either engine.
@@ -1573,14 +1585,16 @@ export declare class BundledRuntimeManager {
   unregisterDockerContext(options?: Omit<DockerContextOptions, 'use'>): Promise<void>
 
   /**
-   * The absolute path of our own `docker` program, which talks to this engine only.
+   * The absolute path of our own `docker` program, which talks to this engine only. On Windows a `.cmd` file, which Node
+   * starts only with `shell: true`.
    *
    * @throws `NOT_INSTALLED` when the engine is containerd
    */
   getDockerPath(): string
 
   /**
-   * The absolute path of Docker's socket, for this user alone.
+   * The absolute path of Docker's socket, for this user alone. On Windows a named pipe, `\\\\.\\pipe\\lima-runtime-…`, which
+   * is served from {@link startDaemon} on while this process lives, by one process at a time.
    *
    * @throws `NOT_INSTALLED` when the engine is containerd
    */

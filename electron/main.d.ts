@@ -85,7 +85,8 @@ export interface Allow {
    * Whether a container may mount a path of this computer; named volumes need no permission. `path` is the real path of
    * what the window asked for, absolute, without `.`, `..` and links; exactly this path is mounted. The engine's own
    * socket is `/var/run/docker.sock` by any of its names. The worst: a container is root, and with a writable path, or with
-   * a socket of an engine in it, read-only or not, it can do all that the engine can.
+   * a socket of an engine in it, read-only or not, it can do all that the engine can. Where the engine is the application's
+   * own, a path that holds its data directory, or lies in it, is refused whatever is answered.
    *
    * Whoever may write to a directory can replace part of a path by a link after the question: below a directory that a
    * container may write to, allow only the directory itself.

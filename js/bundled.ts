@@ -1,5 +1,5 @@
 import type * as api from '../index'
-import { execProgram, invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
+import { dated, execProgram, invoke, invokeAndWarn, json, type NativeCall, progress } from './call'
 import { callSync } from './errors'
 import { type Adapter, type BundledManager, native, resourcesPath } from './native'
 
@@ -66,6 +66,10 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
 
   async stopDaemon(options?: api.CallOptions): Promise<void> {
     await invoke(options, (call) => this.#native.stopDaemon(call))
+  }
+
+  async listLeft(options?: api.CallOptions): Promise<(api.ContainerInfo & { own: boolean })[]> {
+    return JSON.parse(await invoke(options, (call) => this.#native.left(call))).map(dated)
   }
 
   async uninstall(options?: api.CallOptions): Promise<void> {

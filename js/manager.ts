@@ -269,7 +269,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     const whose = { ...(appName && { appName }), ...(appDir && { appDir }) }
     const app = { ...whose, ...(engine && { engine }), ...(registries && { registries }) }
     if (type === 'docker') {
-      const runtime = new DockerAdapter({ appName: this.#label(), ...docker })
+      const runtime = new DockerAdapter({ appName: this.#label(), ...(appDir && { appDir }), ...docker })
       return { type, runtime, start: (_, p) => runtime.initialize(p) }
     }
     if (type === 'containerd') {
@@ -300,6 +300,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
           await runtime.initialize(p)
         },
         stop: (p) => own.stopDaemon(progress(p).options),
+        left: async () => withoutOwners(await own.listLeft()),
       }
     }
     const manager = new LimaRuntimeManager({ ...app, ...(engine && { engine }), ...lima })
@@ -313,10 +314,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
         await runtime.initialize(p)
       },
       stop: (p) => manager.stop(p),
-      async left() {
-        const { left = [] } = await manager.getStatus()
-        return left.filter(({ own }) => own).map(({ own: _, ...container }) => container)
-      },
+      left: async () => withoutOwners((await manager.getStatus()).left ?? []),
       suspend: () => manager.notifySuspend(),
       resume: () => manager.notifyResume(),
     }
@@ -335,6 +333,11 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       process.emitWarning(`A listener of '${event}' threw: ${String(error)}`, 'RuntimeWarning')
     }
   }
+}
+
+/** The application's own of an engine's containers. */
+function withoutOwners(left: (api.ContainerInfo & { own: boolean })[]): api.ContainerInfo[] {
+  return left.filter(({ own }) => own).map(({ own: _, ...container }) => container)
 }
 
 /** Downloads only what somebody allowed. */

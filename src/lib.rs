@@ -13,6 +13,7 @@
 )]
 
 mod address;
+mod app_dir;
 pub mod call;
 pub mod engine;
 pub mod env_vars;

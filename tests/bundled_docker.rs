@@ -15,7 +15,7 @@ use std::{
 
 use lima_runtime::{
     call::Call,
-    engine::NetworkOptions,
+    engine::{Adapter, ContainerState, NetworkOptions, RestrictedOptions},
     error::ErrorCode,
     fetch::{
         manifest::{Choice, Manifest, Part},
@@ -38,6 +38,9 @@ use support::{
 struct Site {
     dir: tempfile::TempDir,
     runtime: BundledRuntime,
+    /// With containerd, in the same directory.
+    other: BundledRuntime,
+    _server: Releases,
 }
 
 fn is_root() -> bool {
@@ -49,7 +52,10 @@ fn site() -> Option<Site> {
     let server = Releases::start();
     let host = Platform::current().unwrap();
     let mut components = serde_json::Map::new();
-    for (part, archive) in [Part::Docker, Part::DockerRootless].into_iter().zip(archives) {
+    let [engine, rootless] = archives;
+    let parts =
+        [(Part::Docker, engine), (Part::DockerRootless, rootless), (Part::NerdctlFull, nerdctl_full::archive()?)];
+    for (part, archive) in parts {
         let mut wanted = Manifest::built_in().find(part, host, &Choice::default()).unwrap();
         let source = wanted.sources.remove(0);
         // The pinned digest is the real release's; this is another one.
@@ -63,11 +69,14 @@ fn site() -> Option<Site> {
     let path = dir.path().join("manifest.json");
     std::fs::write(&path, serde_json::json!({ "schema": 1, "components": components }).to_string()).unwrap();
     let data = dir.path().join("data");
-    let options = serde_json::json!({
-        "dataDir": data, "manifest": path, "mirror": server.url(""), "engine": "docker", "appName": "bundled-docker",
-    });
-    let runtime = BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap();
-    Some(Site { dir, runtime })
+    let with = |engine: &str| {
+        let options = serde_json::json!({
+            "dataDir": data, "manifest": path, "mirror": server.url(""), "engine": engine, "appName": "bundled-docker",
+        });
+        BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap()
+    };
+    let [runtime, other] = ["docker", "containerd"].map(with);
+    Some(Site { dir, runtime, other, _server: server })
 }
 
 fn site_of_root() -> Option<Site> {
@@ -127,11 +136,13 @@ impl Site {
         std::fs::read_dir("/proc").unwrap().flatten().filter_map(line).filter(|l| l.contains(ours)).collect()
     }
 
+    fn settings(&self) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(self.data().join("docker/daemon.json")).unwrap()).unwrap()
+    }
+
     /// As root its bridge, whose name is also that of its chain of rules.
     fn bridge(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.data().join("docker/daemon.json")).unwrap();
-        let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let name = settings["bridge"].as_str()?.to_owned();
+        let name = self.settings()["bridge"].as_str()?.to_owned();
         assert!(rules().contains(&name));
         Some(name)
     }
@@ -263,10 +274,35 @@ async fn whole_life(site: &Site) {
         site.docker(&["run", "--rm", "--network", "own", "web:1", "/bin/busybox", "wget", "-qO-", "http://inner/"]);
     assert_eq!(fetched, "Hello from our own Docker");
 
+    // A window gets no mount that hands out the engine, whatever the application permits it.
+    let window = adapter.restricted(RestrictedOptions { foreign: true, powers: true });
+    let link = site.dir.path().join("link");
+    std::os::unix::fs::symlink(site.data(), &link).unwrap();
+    let [data, above] = [site.data(), site.dir.path().to_owned()];
+    for path in [data.join("sock"), data.join("docker/new"), data, above, link.join("bin"), "/".into()] {
+        let volume = serde_json::json!({ "host": path, "container": "/x", "readOnly": true });
+        let spec = serde_json::json!({ "name": "refused", "image": "web:1", "volumes": [volume] });
+        let e = window.start_container(serde_json::from_value(spec).unwrap(), &call).await.unwrap_err();
+        let field = e.details()["field"].as_str();
+        assert_eq!(
+            (e.code(), field),
+            (ErrorCode::PermissionDenied, Some("volumes[0].host")),
+            "{}: {e}",
+            path.display()
+        );
+    }
+
     assert_eq!(machines_own(), before, "nothing of the machine's own Docker is touched");
+    let stranger = if is_root() {
+        an_internal_network_stays_closed(site, &adapter).await;
+        Some(Stranger::within(&site.settings()))
+    } else {
+        None
+    };
     runtime.stop_daemon(&call).await.unwrap();
     assert!(!runtime.is_running().await);
     site.assert_nothing_runs(bridge.as_deref());
+    drop(stranger);
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() && !socket.exists());
     assert_eq!(adapter.ping(&call).await.unwrap_err().code(), ErrorCode::EngineUnreachable);
     runtime.stop_daemon(&call).await.unwrap();
@@ -295,6 +331,122 @@ async fn whole_life(site: &Site) {
     site.assert_nothing_runs(bridge.as_deref());
     assert!(!site.data().exists(), "{:?}", releases::tree(&site.data()));
     eprintln!("uninstalled: no process, mount, interface, rule or file");
+}
+
+/// Asked as it makes room, and started once more where it was killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_before_holds_is_listed() {
+    let Some(site) = site_of_root() else { return };
+    let (call, docker, containerd) = (Call::default(), &site.runtime, &site.other);
+    docker.initialize(ignore(), &call).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    site.serve("theirs");
+    let spec = serde_json::json!({ "name": "ours", "image": "web:1" });
+    let adapter = docker.adapter().unwrap();
+    let ours = adapter.start_container(serde_json::from_value(spec).unwrap(), &call).await.unwrap();
+    for killed in [false, true] {
+        site.up().await;
+        if killed {
+            std::fs::remove_file(site.data().join("left.json")).unwrap();
+            kill_process(site.daemon(), Signal::KILL).unwrap();
+        }
+        containerd.initialize(ignore(), &call).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+        let mut left = containerd.left(&call).await.unwrap();
+        left.sort_by_key(|c| !c.own);
+        assert_eq!(left.iter().map(|c| c.own).collect::<Vec<_>>(), [true, false], "killed: {killed}");
+        assert_eq!((left[0].info.id.as_str(), left[0].info.state), (ours.as_str(), ContainerState::Exited));
+        assert!(docker.left(&call).await.unwrap().is_empty());
+    }
+    site.up().await;
+    assert!(!containerd.is_running().await && containerd.left(&call).await.unwrap().is_empty());
+    assert_eq!(site.docker(&["ps", "--all", "--quiet"]).lines().count(), 2, "found again");
+    docker.uninstall(&call).await.unwrap();
+    assert!(!site.data().exists(), "{:?}", releases::tree(&site.data()));
+}
+
+fn ip(words: &[&str]) -> bool {
+    Command::new("ip").args(words).status().unwrap().success()
+}
+
+/// A bridge of somebody's that looks like one of Docker's and has an address of ours.
+struct Stranger(String);
+
+impl Stranger {
+    fn within(settings: &serde_json::Value) -> Self {
+        let pool = settings["default-address-pools"][0]["base"].as_str().unwrap();
+        let name = format!("br-{:012x}", std::process::id());
+        assert!(ip(&["link", "add", &name, "type", "bridge"]));
+        let address = pool.replace(".0.0/16", ".200.1/24");
+        assert!(ip(&["address", "add", &address, "dev", &name]) && ip(&["link", "set", &name, "up"]));
+        Self(name)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let deleted = ip(&["link", "delete", "dev", &self.0]);
+        assert!(deleted || std::thread::panicking(), "a bridge that is not ours is gone");
+    }
+}
+
+/// A machine beyond this one, with a page.
+struct Outside {
+    name: String,
+    address: String,
+    server: std::process::Child,
+}
+
+impl Outside {
+    fn start() -> Self {
+        let id = std::process::id();
+        let (name, ours, theirs) = (format!("lr-out-{id}"), format!("lro{id}"), format!("lrp{id}"));
+        let net = format!("198.18.{}", id % 256);
+        let (here, address) = (format!("{net}.1/30"), format!("{net}.2"));
+        assert!(ip(&["netns", "add", &name]));
+        assert!(ip(&["link", "add", &ours, "type", "veth", "peer", "name", &theirs, "netns", &name]));
+        assert!(ip(&["address", "add", &here, "dev", &ours]) && ip(&["link", "set", &ours, "up"]));
+        assert!(ip(&["-n", &name, "address", "add", &format!("{address}/30"), "dev", &theirs]));
+        assert!(ip(&["-n", &name, "link", "set", &theirs, "up"]));
+        let pages = std::env::temp_dir().join(&name);
+        std::fs::create_dir_all(&pages).unwrap();
+        std::fs::write(pages.join("index.html"), "outside").unwrap();
+        let mut server = Command::new("ip");
+        server.args(["netns", "exec", &name, "busybox", "httpd", "-f", "-p", "80", "-h"]).arg(&pages);
+        Self { server: server.spawn().unwrap(), name, address }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        _ = self.server.kill();
+        _ = self.server.wait();
+        _ = ip(&["netns", "delete", &self.name]);
+        _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.name));
+    }
+}
+
+/// Even for a container that gives itself a route.
+async fn an_internal_network_stays_closed(site: &Site, adapter: &Adapter) {
+    let outside = Outside::start();
+    let closed = NetworkOptions { internal: true, ..NetworkOptions::default() };
+    adapter.create_network("closed", &closed, &Call::default()).await.unwrap();
+    let fetch = |network: &str| {
+        let subnet = site.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", network]);
+        let words = format!(
+            "/bin/busybox ip route replace default via {}; /bin/busybox timeout 5 /bin/busybox wget -qO- http://{}/",
+            subnet.replace(".0/24", ".1"),
+            outside.address
+        );
+        let mut command = Command::new(site.runtime.paths().docker);
+        command.args(["run", "--rm", "--cap-add", "NET_ADMIN", "--network", network, "web:1"]);
+        let out = command.args(["/bin/busybox", "sh", "-c", &words]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let began = Instant::now();
+    while fetch("own") != "outside" {
+        assert!(began.elapsed() < Duration::from_secs(180), "the server beyond does not answer");
+    }
+    assert_eq!(fetch("closed"), "");
+    site.docker(&["network", "rm", "closed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

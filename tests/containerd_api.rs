@@ -11,12 +11,12 @@ use std::{
 use futures_util::StreamExt;
 use lima_runtime::{
     engine::{
-        ContainerState, EventOptions, LabelledMethods, ListOptions, RuntimeType,
+        ContainerState, EventOptions, LabelledMethods, RuntimeType,
         containerd::{Api, ContainerdEngine, Settings, answering},
     },
     error::ErrorCode,
     guest::local::LocalGuest,
-    manager::payload::UserEngine,
+    manager::payload::{UserEngine, left::Running},
 };
 use support::containerd::Containerd;
 
@@ -72,17 +72,22 @@ async fn what_an_engine_holds_is_listed_by_what_its_payload_says() {
     daemon.run(&format!("{ns}-2"), "other", &[], SLEEP);
     let socket = daemon.socket();
     let socket = socket.to_str().unwrap();
-    let list = async |options: &ListOptions| {
-        let payload = UserEngine::Containerd.payload();
-        let held = payload.containers(Arc::new(LocalGuest::new(socket)), socket, &ns, options);
-        let mut names: Vec<_> = within(held).await.unwrap().into_iter().map(|info| info.name).collect();
-        names.sort();
-        names
+    let list = async |namespaces: &[&str]| {
+        let at = Running {
+            guest: Arc::new(LocalGuest::new(socket)),
+            socket,
+            namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+            data_root: None,
+            app: "kai",
+        };
+        let held = within(UserEngine::Containerd.payload().held(&at)).await.unwrap();
+        let mut held: Vec<_> = held.into_iter().map(|c| (c.info.name, c.own)).collect();
+        held.sort();
+        held
     };
-    let all = ListOptions { all: true, ..ListOptions::default() };
-    assert_eq!(list(&all).await, ["job-1", "web-1"]);
-    let filters = [("label".to_owned(), vec!["lima-runtime.app=kai".to_owned()])].into();
-    assert_eq!(list(&ListOptions { filters, ..all }).await, ["web-1"]);
+    let ours = [("job-1".to_owned(), false), ("web-1".to_owned(), true)];
+    assert_eq!(list(&[&ns]).await, ours);
+    assert_eq!(list(&[&ns, &format!("{ns}-2")]).await.len(), 3);
 }
 
 #[tokio::test]

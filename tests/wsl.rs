@@ -1,5 +1,5 @@
-//! containerd of our own as it is on Windows, over a stand-in for `wsl.exe`: from archives on a mirror to a container in
-//! a distribution, and back to nothing. The containerd, runc and all else in the distribution are real.
+//! An engine of our own as it is on Windows, over a stand-in for `wsl.exe`: from archives on a mirror to a container in
+//! a distribution, and back to nothing. The containerd, dockerd, runc and all else in the distribution are real.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -14,17 +14,20 @@ use flate2::{Compression, write::GzEncoder};
 use lima_runtime::{
     call::Call,
     engine::{
-        Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, RuntimeType, WaitOptions,
+        Adapter, ContainerSpec, ContainerState, ExecOptions, ListOptions, NetworkOptions, RuntimeType, WaitOptions,
         containerd::{ContainerdEngine, ContainerdOptions, answering, wsl::settings},
     },
     error::ErrorCode,
     fetch::platform::Platform,
     guest::Guest,
-    manager::containerd::wsl::{WslRuntime, WslState},
+    manager::{
+        containerd::wsl::{WslRuntime, WslState},
+        payload::UserEngine,
+    },
     process::Command,
     progress::{Phase, RuntimeProgress, ignore},
 };
-use support::{nerdctl_full, releases, releases::Releases, wsl::Computer};
+use support::{docker_archive, nerdctl_full, releases, releases::Releases, wsl::Computer};
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(300), work).await.expect("hangs")
@@ -33,11 +36,11 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 struct Site {
     computer: Computer,
     runtime: WslRuntime,
-    _server: Releases,
+    server: Releases,
 }
 
 /// `None` where the machine cannot; it has said why.
-fn site() -> Option<Site> {
+fn site(engine: UserEngine) -> Option<Site> {
     let computer = Computer::start()?;
     if let Some(program) = ["/usr/bin/containerd", "/usr/sbin/runc"].iter().find(|p| !std::path::Path::new(p).exists())
     {
@@ -51,15 +54,25 @@ fn site() -> Option<Site> {
         let sources = serde_json::json!([{ "url": format!("https://files.example/{name}"), "sha256": sha256 }]);
         serde_json::json!({ "version": "1.0", "platforms": { Platform::current().unwrap().guest().as_str(): { "sources": sources } } })
     };
-    let manifest = serde_json::json!({ "schema": 1, "components": {
+    let mut manifest = serde_json::json!({ "schema": 1, "components": {
         "nerdctl-full": source("nerdctl-full.tar.gz", programs()),
         "wsl-rootfs": source("rootfs.wsl", support::wsl::rootfs()),
     } });
-    let path = computer.path("manifest.json");
-    std::fs::write(&path, manifest.to_string()).unwrap();
-    let options = serde_json::json!({ "appDir": computer.path("kai"), "manifest": path, "mirror": server.url("") });
-    let runtime = WslRuntime::over(serde_json::from_value(options).unwrap(), computer.wsl()).unwrap();
-    Some(Site { computer, runtime, _server: server })
+    if engine == UserEngine::Docker {
+        let [docker, _] = docker_archive::archives()?;
+        manifest["components"]["docker"] = source("docker.tgz", docker);
+    }
+    std::fs::write(computer.path("manifest.json"), manifest.to_string()).unwrap();
+    let runtime = runtime(&computer, &server, engine);
+    Some(Site { computer, runtime, server })
+}
+
+fn runtime(computer: &Computer, server: &Releases, engine: UserEngine) -> WslRuntime {
+    let options = serde_json::json!({
+        "appDir": computer.path("kai"), "manifest": computer.path("manifest.json"), "mirror": server.url(""),
+        "engine": engine,
+    });
+    WslRuntime::over(serde_json::from_value(options).unwrap(), computer.wsl()).unwrap()
 }
 
 /// Laid out as nerdctl-full is (docs/reference/nerdctl.md#nerdctl-full), small: the machine's own programs under its
@@ -118,7 +131,7 @@ ctr --namespace kai run --detach --null-io --label nerdctl/name=web --rootfs /ro
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_life_in_a_distribution() {
-    let Some(site) = site() else { return };
+    let Some(site) = site(UserEngine::Containerd) else { return };
     let (call, runtime) = (Call::default(), &site.runtime);
     assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Installable));
     let e = within(runtime.start_daemon(ignore(), &call)).await.unwrap_err();
@@ -140,8 +153,9 @@ async fn a_whole_life_in_a_distribution() {
     let first = site.computer.init(site.name());
     within(runtime.initialize(ignore(), &call)).await.unwrap();
     assert_eq!(site.computer.init(site.name()), first, "what runs is left alone");
-    let wrapper = std::fs::read_to_string(runtime.wrapper()).unwrap();
+    let wrapper = std::fs::read_to_string(runtime.wrapper(UserEngine::Containerd)).unwrap();
     assert!(wrapper.contains(&format!("--distribution {} ", site.name())) && wrapper.contains("%*"), "{wrapper}");
+    assert_eq!(runtime.adapter().map(drop).unwrap_err().code(), ErrorCode::NotInstalled);
 
     // The engine, over the bridge.
     let adapter = site.adapter();
@@ -200,7 +214,7 @@ async fn a_whole_life_in_a_distribution() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ours_is_left_alone_and_what_cannot_run_is_not_fetched() {
-    let Some(site) = site() else { return };
+    let Some(site) = site(UserEngine::Containerd) else { return };
     let (call, runtime) = (Call::default(), &site.runtime);
     for (fact, hint) in [("missing", "wsl --install"), ("novm", "firmware")] {
         site.computer.set(fact, true);
@@ -254,22 +268,127 @@ async fn what_is_not_ours_is_left_alone_and_what_cannot_run_is_not_fetched() {
     assert!(!site.computer.path("kai/containerd").exists());
 }
 
-#[tokio::test]
-async fn the_docker_engine_is_refused_before_anything_is_made() {
-    let Some(site) = site() else { return };
-    let options = serde_json::json!({ "appDir": site.computer.path("kai"), "engine": "docker" });
-    let runtime = WslRuntime::over(serde_json::from_value(options).unwrap(), site.computer.wsl()).unwrap();
-    let call = Call::default();
-    for outcome in [
-        within(runtime.install(ignore(), &call)).await,
-        within(runtime.initialize(ignore(), &call)).await,
-        within(runtime.start_daemon(ignore(), &call)).await,
-        within(runtime.exec(&["ps".to_owned()], None, &call)).await.map(drop),
-    ] {
-        let e = outcome.unwrap_err();
-        assert_eq!(e.code(), ErrorCode::UnsupportedPlatform, "{e}");
-        assert!(e.hint_text().is_some());
-    }
-    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Unavailable(_)));
-    assert!(!within(runtime.is_running()).await && !site.computer.path("kai").exists());
+/// What a program of this computer hears at the engine's socket.
+fn ping(path: &std::path::Path) -> std::io::Result<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_engine_in_a_distribution() {
+    let Some(site) = site(UserEngine::Docker) else { return };
+    let (call, runtime) = (Call::default(), &site.runtime);
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Installable));
+    assert_eq!(within(runtime.start_daemon(ignore(), &call)).await.unwrap_err().code(), ErrorCode::NotInstalled);
+    let args = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+    let docker = async |words: &[&str]| {
+        let said = within(runtime.exec(UserEngine::Docker, &args(words), None, &call)).await;
+        said.map(|said| String::from_utf8(said).unwrap().trim().to_owned())
+    };
+    let began = Instant::now();
+    within(runtime.initialize(ignore(), &call)).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    eprintln!("installed and up after {:?}", began.elapsed());
+    let WslState::Ready(version) = within(runtime.state(Duration::from_secs(60))).await else { panic!("not ready") };
+    assert_eq!(docker(&["version", "--format", "{{.Server.Version}}"]).await.unwrap(), version);
+    let first = site.computer.init(site.name());
+    within(runtime.initialize(ignore(), &call)).await.unwrap();
+    assert_eq!(site.computer.init(site.name()), first, "what runs is left alone");
+    let wrapper = std::fs::read_to_string(runtime.wrapper(UserEngine::Docker)).unwrap();
+    assert!(
+        wrapper.contains(&format!("--distribution {} ", site.name())) && wrapper.contains("docker.sock %*"),
+        "{wrapper}"
+    );
+    assert!(!runtime.wrapper(UserEngine::Containerd).exists());
+    let e = within(runtime.exec(UserEngine::Containerd, &args(&["ps"]), None, &call)).await.unwrap_err();
+    assert_eq!((e.code(), e.details()["engine"].as_str()), (ErrorCode::NotInstalled, Some("docker")));
+    assert!(e.hint_text().unwrap().contains("engine: 'containerd'"));
+
+    // The engine, over the bridge; and for other programs, at its socket.
+    let adapter = runtime.adapter().unwrap();
+    assert!(adapter.is_private(&call).await.unwrap());
+    let image = site.computer.path("image.tar");
+    nerdctl_full::image("hello", &image);
+    within(adapter.load_image_file(&image, &call)).await.unwrap();
+    let start = async |spec: serde_json::Value| {
+        within(adapter.start_container(serde_json::from_value(spec).unwrap(), &call)).await
+    };
+    let taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let holder = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, taken)).unwrap();
+    let e = start(serde_json::json!({ "name": "refused", "image": "web:1", "ports": { "80": taken.to_string() } }))
+        .await
+        .unwrap_err();
+    assert_eq!((e.code(), &e.details()["port"]), (ErrorCode::PortInUse, &taken.into()), "a port of Windows");
+    drop(holder);
+    let e = start(serde_json::json!({ "name": "refused", "image": "web:1", "ports": { "80/udp": taken.to_string() } }))
+        .await
+        .unwrap_err();
+    assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("ports.80/udp")));
+    let e = start(
+        serde_json::json!({ "name": "refused", "image": "web:1", "volumes": [{ "host": "/tmp", "container": "/x" }] }),
+    )
+    .await;
+    assert_eq!(e.unwrap_err().code(), ErrorCode::InvalidArgument, "no drive of Windows");
+    within(adapter.create_network("own", &NetworkOptions::default(), &call)).await.unwrap();
+    let closed = NetworkOptions { internal: true, ..NetworkOptions::default() };
+    within(adapter.create_network("closed", &closed, &call)).await.unwrap();
+    let id = start(serde_json::json!({
+        "name": "web", "image": "web:1", "networks": ["own"], "restart": "always",
+        "volumes": [{ "host": "/var/run/docker.sock", "container": "/var/run/docker.sock" }],
+    }))
+    .await
+    .unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    let fetched = docker(&["run", "--rm", "--network", "own", "web:1", "/bin/busybox", "wget", "-qO-", "http://web/"]);
+    assert_eq!(fetched.await.unwrap(), "hello");
+    let look = ["/bin/busybox", "sh", "-c", "test -S /var/run/docker.sock && echo out; exit 7"].map(str::to_owned);
+    let out = within(adapter.exec(&id, &look, &ExecOptions::default(), None, &call)).await.unwrap();
+    assert_eq!((out.exit_code, &out.stdout[..]), (7, &b"out\n"[..]), "{}", String::from_utf8_lossy(&out.stderr));
+    let socket = runtime.docker_socket();
+    assert!(ping(&socket).unwrap().ends_with("OK"));
+    let rules = site.inside("iptables -S; iptables -t nat -S").await;
+    assert!(rules.contains("lrd-") && !rules.contains("DOCKER"), "{rules}");
+
+    // A daemon that was killed.
+    site.inside("kill -s KILL $(cat /run/docker.pid)").await;
+    assert!(!within(runtime.is_running()).await);
+    within(runtime.start_daemon(ignore(), &call)).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    // Its restart policy, which dockerd follows after it answers.
+    let up = async || within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap();
+    within(async { while up().await.iter().all(|c| c.id != id) {} }).await;
+    assert!(ping(&socket).unwrap().ends_with("OK"));
+
+    // Stopped; nothing starts it by asking.
+    within(runtime.stop_daemon(&call)).await.unwrap();
+    assert!(!runtime.is_running().await && site.computer.init(site.name()).is_none());
+    assert!(matches!(within(runtime.state(Duration::from_secs(10))).await, WslState::Stopped));
+    let e = within(adapter.list_containers(&ListOptions::default(), &call)).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmNotRunning, "{e}");
+    assert!(site.computer.init(site.name()).is_none());
+
+    // The other engine beside it, and back: what each made stays.
+    let other = self::runtime(&site.computer, &site.server, UserEngine::Containerd);
+    assert!(!other.is_installed() && runtime.is_installed());
+    within(runtime.start_daemon(ignore(), &call)).await.unwrap();
+    within(other.initialize(ignore(), &call)).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    assert!(other.is_running().await && !within(runtime.is_running()).await && runtime.is_installed());
+    let left: Vec<_> = other.left().into_iter().map(|c| (c.info.id, c.info.state, c.own)).collect();
+    assert_eq!(left, [(id.clone(), ContainerState::Exited, true)]);
+    assert!(runtime.left().is_empty());
+    assert!(other.wrapper(UserEngine::Containerd).exists() && !runtime.wrapper(UserEngine::Docker).exists());
+    let left = site.inside("iptables -S; ip -o link show type bridge").await;
+    assert!(!left.contains("lrd-"), "{left}");
+    within(runtime.start_daemon(ignore(), &call)).await.unwrap();
+    assert!(!within(other.is_running()).await);
+    let all = ListOptions { all: true, ..ListOptions::default() };
+    let listed = within(adapter.list_containers(&all, &call)).await.unwrap();
+    assert_eq!(listed.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+
+    // Removed while it runs.
+    within(runtime.uninstall(&call)).await.unwrap();
+    assert!(!runtime.is_installed() && !site.computer.path("kai/containerd").exists());
+    assert!(ping(&socket).is_err());
+    assert_eq!(within(site.computer.wsl().distributions()).await.unwrap(), Vec::<String>::new());
 }

@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { get } from 'node:http'
 import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -27,11 +29,13 @@ describe('an engine on another machine', { skip, timeout: 600_000 }, () => {
   let host
   let bin
   let names = 0
+  const dirs = mkdtempSync(join(tmpdir(), 'lima-runtime-remote-'))
   const name = () => `remote-${process.pid}-${++names}`
   const adapters = []
   /** Kept to the end: what nobody holds is gone, with its ports, whenever it is collected. */
   const adapter = (options) => {
-    const made = new DockerAdapter({ host, appName: `app-${adapters.length}`, ...options })
+    const appName = options?.appName ?? `app-${adapters.length}`
+    const made = new DockerAdapter({ host, appDir: join(dirs, appName), ...options, appName })
     adapters.push(made)
     return made
   }
@@ -53,6 +57,7 @@ describe('an engine on another machine', { skip, timeout: 600_000 }, () => {
   after(async () => {
     process.env.PATH = path
     await engine?.stop()
+    rmSync(dirs, { recursive: true, force: true })
   })
 
   it('its published port is on 127.0.0.1 here while the container runs', async () => {
@@ -138,7 +143,7 @@ describe('an engine on another machine', { skip, timeout: 600_000 }, () => {
     const child = fork(fileURLToPath(new URL('remote-child.mjs', import.meta.url)), { env: { ...process.env } })
     const config = { name: name(), image, command, ports: { 80: `${port}` } }
     const already = links()
-    child.send({ options: { host, appName: 'killed' }, config })
+    child.send({ options: { host, appName: 'killed', appDir: join(dirs, 'killed') }, config })
     const [{ id, error }] = await once(child, 'message')
     assert.equal(error, undefined)
     assert.equal(await page(port), `${id.slice(0, 12)}\n`)

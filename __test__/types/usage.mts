@@ -405,7 +405,13 @@ again.getLimaManager()
 const places: string[] = [bundled.getNerdctlPath(), bundled.getContainerdPath(), bundled.getContainerdAddress()]
 const withDocker = new BundledContainerAdapter({ ...shipped, engine: 'docker' })
 const itsDocker: string = await withDocker.getBundledManager().execDocker(['ps'], call)
-const itsSocket: string[] = [withDocker.getBundledManager().getDockerSocketPath(), bundled.getDockerPath(), itsDocker]
+const itsLeft: boolean[] = (await withDocker.getBundledManager().listLeft(call)).map(({ own }) => own)
+const itsSocket: string[] = [
+  withDocker.getBundledManager().getDockerSocketPath(),
+  bundled.getDockerPath(),
+  itsDocker,
+  `${itsLeft}`,
+]
 await bundled.registerDockerContext({ name: 'own', use: true })
 await bundled.unregisterDockerContext()
 await bundled.stopDaemon(call)

@@ -31,7 +31,9 @@ methods! {
         stop_daemon() -> "Promise<void>";
         uninstall() -> "Promise<void>";
     }
-    json {}
+    json {
+        left();
+    }
     progress {
         initialize;
         install;

@@ -1,6 +1,6 @@
 //! The trait of a backend, and the streams that it uses.
 
-use std::{pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,6 +62,9 @@ pub trait Engine: ContainerMethods + UnlabelledMethods + LabelledMethods {
     fn runtime_type(&self) -> RuntimeType;
     /// Whether only this application uses the engine.
     async fn is_private(&self) -> Result<bool>;
+    /// Directories of this computer with what an engine of the application's own is made of: whoever mounts one has its socket,
+    /// its keys or its programs.
+    async fn own_dirs(&self) -> Result<Vec<PathBuf>>;
     /// `archive` is a tar or tar.gz; returns the loaded references.
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String>;

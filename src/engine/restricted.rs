@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -20,10 +21,12 @@ use super::{
     config,
     methods::{container_methods, unlabelled_methods},
     types::*,
+    validate::{is_docker_socket, is_host_path},
 };
 use crate::{
     error::{Error, ErrorCode, Result},
     progress::{PullProgress, Sink},
+    task,
 };
 
 /// The only driver whose networks give no access to the host; those of host, macvlan and ipvlan do.
@@ -60,6 +63,23 @@ fn find<'a, T>(all: &'a [T], word: &str, key: impl Fn(&'a T) -> (&'a str, &'a st
     })
 }
 
+/// The path with its links followed; a missing part is where it would be made.
+fn real(path: &Path) -> PathBuf {
+    let (mut head, mut missing) = (path, Vec::new());
+    loop {
+        if let Ok(real) = std::fs::canonicalize(head) {
+            return missing.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        match (head.parent(), head.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name);
+                head = parent;
+            }
+            _ => return path.to_owned(),
+        }
+    }
+}
+
 impl Restricted {
     fn has_our_label(&self, labels: &Labels) -> bool {
         self.foreign || labels.get(APP_LABEL).is_some_and(|app| *app == *self.app)
@@ -76,6 +96,28 @@ impl Restricted {
 
     async fn containers(&self) -> Result<Vec<ContainerInfo>> {
         self.engine.list(&self.limited_to_app(&ListOptions { all: true, ..ListOptions::default() })).await
+    }
+
+    /// Refuses a mount that would hand out the engine itself, whatever the application permitted.
+    async fn keep_engine(&self, spec: &ContainerSpec) -> Result<()> {
+        let paths = config::host_paths(spec).filter(|(_, path)| !is_docker_socket(path));
+        let paths: Vec<_> = paths.map(|(field, path)| (field, path.to_owned())).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let own = self.engine.own_dirs().await?;
+        task::blocking(move || {
+            let own: Vec<_> = own.iter().map(|dir| real(dir)).collect();
+            let touches = |path: &Path| own.iter().any(|dir| dir.starts_with(path) || path.starts_with(dir));
+            match paths.into_iter().find(|(_, path)| touches(&real(Path::new(path)))) {
+                None => Ok(()),
+                Some((field, path)) => {
+                    let problem = format!("{field}: {path} holds the engine itself, or lies in what it is made of");
+                    Err(denied(field, problem))
+                }
+            }
+        })
+        .await
     }
 
     fn called(all: &[ContainerInfo], word: &str) -> Result<String> {
@@ -199,6 +241,7 @@ impl LabelledMethods for Restricted {
             let problem = format!("{field}: gives the container powers over the engine's machine");
             return Err(denied(field, problem));
         }
+        self.keep_engine(&spec).await?;
         for (_, mode) in config::shared(&mut spec) {
             if let Some(word) = config::container_of(mode).map(str::to_owned) {
                 *mode = format!("container:{}", self.container(&word).await?);
@@ -214,7 +257,7 @@ impl LabelledMethods for Restricted {
                 *network = id;
             }
         }
-        let volumes = spec.volumes.iter().enumerate().filter(|(_, v)| !super::validate::is_host_path(&v.host));
+        let volumes = spec.volumes.iter().enumerate().filter(|(_, v)| !is_host_path(&v.host));
         let volumes = volumes.map(|(i, v)| (format!("volumes[{i}].host"), v.host.clone()));
         let mounts = spec.mounts.iter().enumerate().filter(|(_, m)| m.kind == MountKind::Volume);
         let mounts = mounts.filter_map(|(i, m)| Some((format!("mounts[{i}].source"), m.source.clone()?)));
@@ -352,6 +395,10 @@ impl Engine for Restricted {
         self.engine.is_private().await
     }
 
+    async fn own_dirs(&self) -> Result<Vec<PathBuf>> {
+        self.engine.own_dirs().await
+    }
+
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         self.engine.load_image(archive).await
     }
@@ -450,5 +497,17 @@ mod tests {
         // Podman's has another name: `bridge` would be somebody's network there, of which nothing is known here.
         assert_eq!(join(&[network("podman", true)], BRIDGE).unwrap_err().code(), ErrorCode::NetworkNotFound);
         assert_eq!(join(&[], "other").unwrap_err().code(), ErrorCode::NetworkNotFound);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_is_where_its_links_lead_and_a_missing_part_where_it_would_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir(dir.join("data")).unwrap();
+        std::os::unix::fs::symlink(dir.join("data"), dir.join("link")).unwrap();
+        assert_eq!(real(&dir.join("link/sock/x")), dir.join("data/sock/x"));
+        assert_eq!(real(&dir.join("link/..")), dir);
+        assert_eq!(real(&dir.join("none")), dir.join("none"));
     }
 }

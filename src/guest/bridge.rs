@@ -21,6 +21,8 @@ use crate::{
 /// that neither is.
 const BRIDGE_SCRIPT: &str = r#"[ -S "$1" ] || exit 71
 if buildctl --version >/dev/null 2>&1; then set -- buildctl --addr "unix://$1" dial-stdio
+# It greets the engine first: not for containerd.
+elif [ "${1##*/}" = docker.sock ] && docker --version >/dev/null 2>&1; then set -- docker --host "unix://$1" system dial-stdio
 elif socat -V >/dev/null 2>&1; then set -- socat - "UNIX-CONNECT:$1"
 elif nc -h 2>&1 | grep -q -e '-[A-Za-z]*U'; then
   if nc -h 2>&1 | grep -q -e '-[A-Za-z]*N'; then set -- nc -N -U "$1"; else set -- nc -U "$1"; fi

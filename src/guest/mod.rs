@@ -1,11 +1,13 @@
 //! Where containers run: this machine, a Lima VM, a WSL distribution. The engine asks a [`Guest`] to run a
 //! command or to open a socket, and does not know which it is.
 
+use std::path::Path;
+
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     process::{Command, Output, Process},
 };
 
@@ -122,9 +124,34 @@ pub trait Guest: Send + Sync + 'static {
     async fn read_files(&self, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {
         read_files(self, paths, root).await
     }
+    /// Runs `command` with a file of this computer on its standard input, of which it holds no more than a piece in memory. The
+    /// guest may not see the file itself.
+    async fn hand_over(&self, command: Command, file: &Path) -> Result<Output> {
+        let fail = |e| Error::io(e, "Cannot read", file);
+        let mut source = tokio::fs::File::open(file).await.map_err(fail)?;
+        let mut process = self.spawn(command).await?;
+        let stdin = process.stdin.take();
+        let feed = async {
+            let Some(stdin) = stdin else { return Ok(()) };
+            loop {
+                let mut piece = bytes::BytesMut::with_capacity(PIECE);
+                let read = source.read_buf(&mut piece).await.map_err(fail)?;
+                // One that has ended says why on its standard error.
+                if read == 0 || stdin.send(piece.freeze()).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        let (sent, output) = tokio::join!(feed, process.output());
+        let output = output?;
+        sent.map(|()| output)
+    }
     /// Where containerd listens in this guest.
     fn containerd_socket(&self) -> &str;
 }
+
+/// What of a file is read at once.
+const PIECE: usize = 256 << 10;
 
 /// Reads many files with one command.
 async fn read_files<G: Guest + ?Sized>(guest: &G, paths: &[String], root: bool) -> Result<Vec<Option<Vec<u8>>>> {

@@ -6,3 +6,4 @@ pub mod containerd;
 pub mod lima;
 pub mod payload;
 pub mod registries;
+mod socket;

@@ -74,8 +74,11 @@ for dir in dev sys; do mount --rbind "/$dir" "$dir"; done
 mount -t proc proc proc
 mount -t tmpfs tmpfs run
 ip link set lo up
+# Not only the root of its processes: whoever enters the namespace of a container made in it begins at the root of its mounts.
+mkdir -p .machine
+pivot_root . .machine
 # Said in its own root: who comes in before would see the files of this machine.
-exec chroot "$root" /bin/sh -c "echo booted >&3; exec 3>&-; while :; do sleep 1000 & wait; done"'
+exec chroot . /bin/sh -c "umount -l /.machine; rmdir /.machine; echo booted >&3; exec 3>&-; while :; do sleep 1000 & wait; done"'
 
 boot() {
   running "$1" && return

@@ -1,6 +1,6 @@
 //! The [`Engine`] of one containerd.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, path::PathBuf, pin::Pin};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -126,6 +126,10 @@ impl Engine for ContainerdEngine {
 
     async fn is_private(&self) -> Result<bool> {
         Ok(self.at().await?.settings.private)
+    }
+
+    async fn own_dirs(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.at().await?.settings.own_dirs.clone())
     }
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {

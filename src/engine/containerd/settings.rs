@@ -1,6 +1,6 @@
 //! Where one containerd is, and how its nerdctl is called.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     engine::{host::Host, types::RuntimeType},
@@ -34,6 +34,8 @@ pub struct Settings {
     pub inside: Vec<String>,
     /// The machine around the guest, where they are two.
     pub host: Option<Arc<dyn Host>>,
+    /// On this computer, what an engine of the application's own is made of.
+    pub own_dirs: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
             rootless: None,
             inside: Vec::new(),
             host: None,
+            own_dirs: Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! An engine on another machine: paths of this computer mean nothing to it, and its ports are not here.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, path::Path};
 
 use async_trait::async_trait;
 
@@ -25,7 +25,8 @@ pub(super) struct Elsewhere {
 
 impl Elsewhere {
     /// `None` for an engine on this machine, as far as its address tells. `api` asks the engine.
-    pub(super) fn of(api: &Api, app: &Arc<str>, remote_paths: bool) -> Option<Self> {
+    /// The ports that the application asks for are noted in its directory.
+    pub(super) fn of(api: &Api, app_dir: Option<&Path>, remote_paths: bool) -> Option<Self> {
         if !is_elsewhere(api.endpoint()) {
             return None;
         }
@@ -33,13 +34,14 @@ impl Elsewhere {
         let tunnels = match api.endpoint() {
             Endpoint::Ssh(target) => {
                 let link = super::ssh_link::SshLink::new(target.clone());
-                Some(Tunnels::new(api.clone(), app.clone(), Arc::new(link)))
+                let asked = app_dir.map(|dir| super::asked::Noted::new(dir, api.endpoint()));
+                Some(Tunnels::new(api.clone(), asked, std::sync::Arc::new(link)))
             }
             _ => None,
         };
         #[cfg(not(unix))]
         let tunnels = {
-            _ = app;
+            _ = app_dir;
             None
         };
         Some(Self { remote_paths, tunnels })

@@ -25,6 +25,8 @@ use crate::{
 };
 
 mod api;
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no ssh:// yet"))]
+mod asked;
 mod beside;
 mod clock;
 mod containers;
@@ -101,6 +103,8 @@ pub struct DockerOptions {
     /// Endpoint as in `DOCKER_HOST`; found as the docker CLI finds it when absent.
     pub host: Option<String>,
     pub app_name: Option<String>,
+    /// Where it notes the ports that it asked an engine elsewhere for.
+    pub app_dir: Option<PathBuf>,
     /// The paths in `volumes` are those of the engine's machine, where that is another one.
     #[serde(default)]
     pub remote_paths: bool,
@@ -116,7 +120,10 @@ pub fn adapter(options: DockerOptions) -> Result<Adapter> {
     }
     let app: Arc<str> = options.app_name.as_deref().unwrap_or(APP).into();
     validate::app_name(&app)?;
-    let place = Place::Found { host: options.host, remote_paths: options.remote_paths };
+    // Without one, ports are known as long as the adapter lives.
+    let app_dir = crate::app_dir::app_dir(options.app_dir.as_deref(), options.app_name.as_deref()).ok();
+    let app_dir = app_dir.and_then(|dir| std::path::absolute(dir).ok());
+    let place = Place::Found { host: options.host, app_dir, remote_paths: options.remote_paths };
     Ok(Adapter::new(Arc::new(DockerEngine::new(place, app.clone())), app))
 }
 
@@ -147,6 +154,7 @@ enum Place {
     /// Where the docker CLI would find it, or where the caller says.
     Found {
         host: Option<String>,
+        app_dir: Option<PathBuf>,
         remote_paths: bool,
     },
     Vm(Vm),
@@ -167,13 +175,13 @@ struct Found {
 }
 
 impl Found {
-    fn elsewhere(&mut self, api: &Api, app: &Arc<str>, remote_paths: bool) -> Option<Arc<Elsewhere>> {
+    fn elsewhere(&mut self, api: &Api, app_dir: Option<&Path>, remote_paths: bool) -> Option<Arc<Elsewhere>> {
         if let Some((endpoint, elsewhere)) = &self.elsewhere
             && endpoint == api.endpoint()
         {
             return Some(elsewhere.clone());
         }
-        let made = Elsewhere::of(api, app, remote_paths).map(Arc::new);
+        let made = Elsewhere::of(api, app_dir, remote_paths).map(Arc::new);
         self.elsewhere = made.clone().map(|made| (api.endpoint().clone(), made));
         made
     }
@@ -220,10 +228,10 @@ impl DockerEngine {
         }
         let api = match &self.place {
             Place::Vm(vm) => vm.connect().await?,
-            Place::Found { host, remote_paths } => {
+            Place::Found { host, app_dir, remote_paths } => {
                 let around = search::Surroundings::of_process();
                 let api = search::find(search::candidates(host.as_deref(), &around)?).await?;
-                let elsewhere = found.elsewhere(&api, &self.app, *remote_paths);
+                let elsewhere = found.elsewhere(&api, app_dir.as_deref(), *remote_paths);
                 api.with(elsewhere.map(|e| e as Arc<dyn beside::Beside>))
             }
         };
@@ -298,12 +306,17 @@ impl Engine for DockerEngine {
         Ok(self.vm().is_some())
     }
 
+    async fn own_dirs(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.vm().map(|vm| vm.own_dir.clone()).into_iter().collect())
+    }
+
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         self.without_retry(|api| images::load(api, archive)).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {
-        self.with(|api| networks::create(api, name, options, &self.app)).await
+        let internal = self.vm().and_then(|vm| vm.internal.as_deref());
+        self.with(|api| networks::create(api, name, options, &self.app, internal)).await
     }
 
     async fn prune(&self, options: &PruneOptions) -> Result<PruneResult> {

@@ -15,17 +15,31 @@ use crate::{
     call,
     engine::types::*,
     error::{Error, ErrorCode, Result},
+    random,
 };
 
 /// Not through bollard, which knows `CheckDuplicate` no more: before API 1.44 an engine makes two networks of one name
 /// without it (docs/reference/docker.md#networks-of-one-name).
-pub(super) async fn create(api: Api, name: &str, options: &NetworkOptions, app: &str) -> Result<String> {
+/// `internal` as in [`super::Vm`].
+pub(super) async fn create(
+    api: Api,
+    name: &str,
+    options: &NetworkOptions,
+    app: &str,
+    internal: Option<&str>,
+) -> Result<String> {
     let mut body = json!({
         "Name": name, "CheckDuplicate": true, "Internal": options.internal, "Attachable": options.attachable,
         "Labels": { APP_LABEL: app },
     });
     if let Some(driver) = &options.driver {
         body["Driver"] = json!(driver);
+    }
+    if let Some(begins) =
+        internal.filter(|_| options.internal && matches!(options.driver.as_deref(), None | Some("bridge")))
+    {
+        let name = format!("{begins}{}", &random::word()[..7]);
+        body["Options"] = json!({ "com.docker.network.bridge.name": name });
     }
     let created: Created = api.post_json("networks/create", &[], &body).await.about(About::CreateNetwork)?;
     if let Some(warning) = created.warning.filter(|w| !w.is_empty()) {

@@ -1,6 +1,6 @@
 //! The published ports of an engine on another machine, on this computer: each listens on 127.0.0.1 while its container runs,
-//! as a VM's does. What the engine says may be anything: it chooses no port that was not asked for, but for those from 1024 on
-//! of the application's own containers.
+//! as a VM's does. What the engine says may be anything, and others may share it: no port listens that this application did not
+//! ask for, for that container.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     api::{self, Api},
+    asked::{Asked, Noted},
     error::ResultExt,
     events,
     refusal::About,
@@ -47,7 +48,7 @@ pub(super) trait Dialer: Send + Sync + 'static {
 
 /// The most ports that listen here at a time: each is an open file.
 const MOST: usize = 512;
-/// Ports below are the system's: no answer of an engine opens one.
+/// Ports below are the system's: no engine chooses one.
 const UNPRIVILEGED: u16 = 1024;
 /// Between two looks: events may come in any number.
 const BREATH: Duration = Duration::from_millis(200);
@@ -69,7 +70,8 @@ pub(super) struct Tunnels {
 
 struct Inner {
     api: Api,
-    app: Arc<str>,
+    /// What was asked for before, and by others of the application's processes.
+    noted: Option<Noted>,
     dialer: Arc<dyn Dialer>,
     /// Held while the engine is asked: an older answer must not undo a newer one.
     state: Mutex<State>,
@@ -81,14 +83,6 @@ struct State {
     /// The ports of the containers that were created here, by their full ids.
     asked: BTreeMap<String, Asked>,
     open: BTreeMap<u16, Listening>,
-}
-
-/// What a container was created with.
-#[derive(Default, Clone, PartialEq, Eq, Debug)]
-struct Asked {
-    ports: BTreeSet<u16>,
-    /// How many the engine may choose.
-    any: usize,
 }
 
 struct Listening {
@@ -105,8 +99,8 @@ struct Look {
 }
 
 impl Tunnels {
-    pub(super) fn new(api: Api, app: Arc<str>, dialer: Arc<dyn Dialer>) -> Self {
-        let inner = Inner { api, app, dialer, state: Mutex::default(), same_machine: OnceCell::new() };
+    pub(super) fn new(api: Api, noted: Option<Noted>, dialer: Arc<dyn Dialer>) -> Self {
+        let inner = Inner { api, noted, dialer, state: Mutex::default(), same_machine: OnceCell::new() };
         Self { inner: Arc::new(inner), watching: Mutex::default() }
     }
 
@@ -131,6 +125,13 @@ impl Tunnels {
         let tcp = || ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp).map(|(_, port)| *port);
         let asked =
             Asked { ports: tcp().filter(|port| *port > 0).collect(), any: tcp().filter(|port| *port == 0).count() };
+        if let Some(noted) = self.inner.noted.clone().filter(|_| tcp().next().is_some()) {
+            let (id, asked) = (id.to_owned(), asked.clone());
+            let written = task::blocking(move || noted.write(&id, &asked)).await;
+            if let Err(error) = written {
+                tracing::warn!(%error, "the ports of a container are known to this process alone");
+            }
+        }
         self.inner.state.lock().await.asked.insert(id.to_owned(), asked);
     }
 
@@ -179,7 +180,6 @@ fn stays(port: HostPort, why: &str) -> Error {
 #[serde(rename_all = "PascalCase")]
 struct Container {
     id: String,
-    labels: Option<Labels>,
     #[serde(default)]
     state: String,
     ports: Option<Vec<Published>>,
@@ -225,29 +225,23 @@ impl Published {
     }
 }
 
-/// The ports that are to listen here. A container that was created here has those it asked for; another one of the application's
-/// those that nobody else has.
-fn wanted(containers: &[Container], asked: &BTreeMap<String, Asked>, app: &str) -> BTreeMap<u16, Wanted> {
+/// The ports that are to listen here: those that were asked for, of the containers that were created so.
+fn wanted(containers: &[Container], asked: &BTreeMap<String, Asked>) -> BTreeMap<u16, Wanted> {
     let mut wanted = BTreeMap::new();
-    let (ours, others): (Vec<_>, Vec<_>) =
-        containers.iter().filter(|c| c.runs()).partition(|c| asked.contains_key(&c.id));
-    let others =
-        others.into_iter().filter(|c| c.labels.as_ref().and_then(|l| l.get(APP_LABEL)).is_some_and(|a| a == app));
-    for container in ours.into_iter().chain(others) {
+    for container in containers.iter().filter(|c| c.runs()) {
+        let Some(asked) = asked.get(&container.id) else { continue };
         let mut addresses: Vec<_> = container.ports.iter().flatten().filter_map(Published::address).collect();
         // Of a port on both address families, IPv4's.
         addresses.sort_unstable();
-        let asked = asked.get(&container.id);
         let mut chosen = BTreeSet::new();
         for (port, to) in addresses {
-            let may = match asked {
-                Some(asked) if asked.ports.contains(&port) => true,
-                Some(asked) if port >= UNPRIVILEGED && (chosen.contains(&port) || chosen.len() < asked.any) => {
-                    chosen.insert(port);
-                    true
-                }
-                Some(_) => false,
-                None => port >= UNPRIVILEGED,
+            let may = if asked.ports.contains(&port) {
+                true
+            } else if port >= UNPRIVILEGED && (chosen.contains(&port) || chosen.len() < asked.any) {
+                chosen.insert(port);
+                true
+            } else {
+                false
             };
             if may && (wanted.len() < MOST || wanted.contains_key(&port)) {
                 wanted.entry(port).or_insert_with(|| Wanted { id: container.id.clone(), to });
@@ -265,10 +259,10 @@ impl Inner {
         let containers: Vec<Container> =
             in_time(async { self.api.get_json(api::ALL, "containers/json", &query).await.about(About::Engine) })
                 .await?;
-        let there: BTreeSet<&str> = containers.iter().map(|c| c.id.as_str()).collect();
-        state.asked.retain(|id, _| there.contains(id.as_str()));
-        let wanted =
-            if self.is_this_machine().await? { BTreeMap::new() } else { wanted(&containers, &state.asked, &self.app) };
+        let there: BTreeSet<String> = containers.iter().map(|c| c.id.clone()).collect();
+        state.asked.retain(|id, _| there.contains(id));
+        state.asked.extend(self.noted(there).await);
+        let wanted = if self.is_this_machine().await? { BTreeMap::new() } else { wanted(&containers, &state.asked) };
         let closed: Vec<u16> = state.open.keys().filter(|port| !wanted.contains_key(port)).copied().collect();
         for port in closed {
             if let Some(listening) = state.open.remove(&port) {
@@ -292,6 +286,19 @@ impl Inner {
         }
         look.wanted = wanted;
         Ok(look)
+    }
+
+    /// What is noted of the containers that are `there`.
+    async fn noted(&self, there: BTreeSet<String>) -> BTreeMap<String, Asked> {
+        let Some(noted) = self.noted.clone() else { return BTreeMap::new() };
+        let read = move || {
+            let (there, gone) = noted.read().into_iter().partition::<BTreeMap<_, _>, _>(|(id, _)| there.contains(id));
+            for id in gone.keys() {
+                noted.forget(id);
+            }
+            Ok(there)
+        };
+        task::blocking(read).await.unwrap_or_default()
     }
 
     /// When a port is to be tried again.
@@ -405,30 +412,33 @@ mod tests {
     fn an_answer_opens_no_port_that_nobody_asked_for() {
         let published =
             |ip: &str, port: Value| json!({ "IP": ip, "PrivatePort": 80, "PublicPort": port, "Type": "tcp" });
-        let app = |app: &str| json!({ APP_LABEL: app });
         let there = containers(json!([
             { "Id": "asked", "Labels": null, "State": "running", "Ports": [
                 published("::", json!(8080)), published("0.0.0.0", json!(8080)), published("127.0.0.1", json!(80)),
                 published("127.0.0.1", json!(9999)), published("10.0.0.7", json!(8081)), published("x y", json!(8082)),
                 { "PrivatePort": 53, "PublicPort": 8083, "Type": "udp", "IP": "127.0.0.1" },
             ] },
-            { "Id": "earlier", "Labels": app("kai"), "State": "paused", "Ports": [
+            { "Id": "paused", "State": "paused", "Ports": [
                 published("127.0.0.1", json!(22)), published("127.0.0.1", json!(8080)), published("127.0.0.1", json!(1024)),
                 published("", json!(0)), published("", json!(70_000)), published("", json!(u64::MAX)),
                 { "PrivatePort": 5, "Type": "tcp" },
             ] },
-            { "Id": "ended", "Labels": app("kai"), "State": "exited", "Ports": [published("127.0.0.1", json!(3000))] },
-            { "Id": "another's", "Labels": app("other"), "State": "running", "Ports": [published("127.0.0.1", json!(3001))] },
-            { "Id": "nobody's", "State": "running", "Ports": [published("127.0.0.1", json!(3002))] },
+            { "Id": "ended", "State": "exited", "Ports": [published("127.0.0.1", json!(3000))] },
+            // Anybody may give his containers our label.
+            { "Id": "another's", "Labels": { APP_LABEL: "kai" }, "State": "running", "Ports": [published("127.0.0.1", json!(3001))] },
         ]));
-        let asked = Asked { ports: BTreeSet::from([80, 8080, 8081, 8082, 8083]), any: 0 };
-        let asked = BTreeMap::from([("asked".to_owned(), asked)]);
+        let exactly = |ports: &[u16]| Asked { ports: ports.iter().copied().collect(), any: 0 };
+        let asked = BTreeMap::from([
+            ("asked".to_owned(), exactly(&[80, 8080, 8081, 8082, 8083])),
+            ("paused".to_owned(), exactly(&[1024, 8080])),
+            ("ended".to_owned(), exactly(&[3000])),
+        ]);
         let of = |id: &str, address: &str| Wanted { id: id.to_owned(), to: to(address) };
         assert_eq!(
-            wanted(&there, &asked, "kai"),
+            wanted(&there, &asked),
             BTreeMap::from([
                 (80, of("asked", "127.0.0.1:80")),
-                (1024, of("earlier", "127.0.0.1:1024")),
+                (1024, of("paused", "127.0.0.1:1024")),
                 (8080, of("asked", "127.0.0.1:8080")),
                 (8081, of("asked", "10.0.0.7:8081")),
             ])
@@ -439,11 +449,12 @@ mod tests {
             published("127.0.0.1", json!(49_154)), published("127.0.0.1", json!(49_155)), published("127.0.0.1", json!(8080)),
         ] }]));
         let asked = BTreeMap::from([("asked".to_owned(), Asked { ports: BTreeSet::from([8080]), any: 2 })]);
-        let open: Vec<u16> = wanted(&chosen, &asked, "kai").into_keys().collect();
+        let open: Vec<u16> = wanted(&chosen, &asked).into_keys().collect();
         assert_eq!(open, [8080, 49_153, 49_154]);
         let many: Vec<Value> = (1024..4000).map(|port| published("127.0.0.1", json!(port))).collect();
-        let many = containers(json!([{ "Id": "earlier", "Labels": app("kai"), "State": "running", "Ports": many }]));
-        assert_eq!(wanted(&many, &BTreeMap::new(), "kai").len(), MOST);
+        let many = containers(json!([{ "Id": "many", "State": "running", "Ports": many }]));
+        let asked = BTreeMap::from([("many".to_owned(), Asked { ports: (1024..4000).collect(), any: 0 })]);
+        assert_eq!(wanted(&many, &asked).len(), MOST);
     }
 
     /// Answers what it was last told to; its events end at once.
@@ -472,12 +483,18 @@ mod tests {
                 .iter()
                 .map(|p| json!({ "IP": "127.0.0.1", "PublicPort": p, "PrivatePort": 80, "Type": "tcp" }))
                 .collect();
-            *self.says.lock() = json!([{ "Id": id, "Labels": {}, "State": state, "Ports": ports }]);
+            *self.says.lock() = json!([{ "Id": id, "Labels": { APP_LABEL: "kai" }, "State": state, "Ports": ports }]);
         }
 
         async fn tunnels(&self, dialer: impl Dialer) -> Tunnels {
+            self.tunnels_of(None, dialer).await
+        }
+
+        /// Of an application with a directory.
+        async fn tunnels_of(&self, app_dir: Option<&std::path::Path>, dialer: impl Dialer) -> Tunnels {
             let endpoint = Endpoint::parse("host", &format!("tcp://{}", self.host), None).unwrap();
-            Tunnels::new(Api::connect(endpoint).await.unwrap(), "kai".into(), Arc::new(dialer))
+            let noted = app_dir.map(|dir| Noted::new(dir, &endpoint));
+            Tunnels::new(Api::connect(endpoint).await.unwrap(), noted, Arc::new(dialer))
         }
     }
 
@@ -572,6 +589,32 @@ mod tests {
         assert_eq!(says(port).await.unwrap(), format!("127.0.0.1:{port} hello"));
         drop(tunnels);
         refused(port).await;
+    }
+
+    #[tokio::test]
+    async fn a_later_run_opens_what_this_application_asked_for_and_no_label_does() {
+        let (engine, dir) = (Engine::start().await, tempfile::tempdir().unwrap());
+        let port = free();
+        let first = engine.tunnels_of(Some(dir.path()), Echo(true)).await;
+        first.created("a", &[(TCP, port)]).await;
+        drop(first);
+        engine.says("a", "running", &[port]);
+        // An adapter that did not ask for it, whatever label it has.
+        let other = engine.tunnels(Echo(true)).await;
+        other.begin().await;
+        assert!(says(port).await.is_err());
+        let later = engine.tunnels_of(Some(dir.path()), Echo(true)).await;
+        later.begin().await;
+        assert_eq!(says(port).await.unwrap(), format!("127.0.0.1:{port} hello"));
+        // A container that is gone is forgotten: another one with its number asked for nothing.
+        *engine.says.lock() = json!([]);
+        later.inner.look().await.unwrap();
+        drop(later);
+        refused(port).await;
+        engine.says("a", "running", &[port]);
+        let last = engine.tunnels_of(Some(dir.path()), Echo(true)).await;
+        last.begin().await;
+        assert!(says(port).await.is_err());
     }
 
     #[tokio::test]

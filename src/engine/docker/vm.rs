@@ -1,6 +1,6 @@
 //! An engine of the application's own, in a VM or on this machine.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{api::Api, containers, endpoint::Endpoint, guest_socket::GuestSocket, system};
 use crate::{
@@ -21,6 +21,11 @@ pub struct Vm {
     pub runtime_type: RuntimeType,
     /// Of a VM: this machine's own engine needs nothing of its host.
     pub host: Option<Arc<dyn Host>>,
+    /// What the names of internal networks' bridges begin with, where it is not dockerd that keeps these closed. Seven more
+    /// bytes fit.
+    pub internal: Option<String>,
+    /// What lies here of it, on this computer.
+    pub own_dir: PathBuf,
     /// What to do where it does not answer. The hints of an engine of the user's lead elsewhere.
     pub mend: &'static str,
 }
@@ -32,10 +37,11 @@ impl Vm {
     }
 }
 
-/// Whether the engine behind a guest's socket answers: `GET /_ping`, and what it says of itself. `mend` as in [`Vm`].
-pub async fn ready(guest: Arc<dyn Guest>, socket: &str, mend: &str) -> Result<()> {
+/// The version of the engine behind a guest's socket, if it answers: `GET /_ping`, and what it says of itself. `mend` as in
+/// [`Vm`].
+pub async fn ready(guest: Arc<dyn Guest>, socket: &str, mend: &str) -> Result<String> {
     let ask = async { system::info(Api::connect(Endpoint::Guest(GuestSocket::new(guest, socket, None))).await?).await };
-    ask.await.map(drop).map_err(|e| explained(e, mend))
+    ask.await.map(|info| info.runtime_version).map_err(|e| explained(e, mend))
 }
 
 /// What the engine behind a guest's socket holds.

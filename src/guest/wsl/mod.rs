@@ -68,6 +68,11 @@ impl WslGuest {
         .detail("distribution", self.0.distribution.clone()))
     }
 
+    /// The same distribution, which starts for a command when it does not run.
+    pub fn booting(&self) -> Booting {
+        Booting(self.clone())
+    }
+
     /// Runs `command`; starts the distribution when it does not run.
     pub async fn boot(&self, command: Command) -> Result<Process> {
         let line = frame::line(&command.full_argv(true)?);
@@ -103,6 +108,29 @@ impl Guest for WslGuest {
 
     fn containerd_socket(&self) -> &str {
         &self.0.containerd_socket
+    }
+}
+
+/// Of [`WslGuest::booting`].
+#[derive(Clone)]
+pub struct Booting(WslGuest);
+
+#[async_trait]
+impl Guest for Booting {
+    async fn run(&self, command: Command) -> Result<Output> {
+        self.0.boot(command).await?.output().await
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process> {
+        self.0.boot(command).await
+    }
+
+    async fn connect(&self, path: &str) -> Result<Socket> {
+        self.0.connect(path).await
+    }
+
+    fn containerd_socket(&self) -> &str {
+        self.0.containerd_socket()
     }
 }
 

@@ -383,10 +383,10 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
 /// containerd in the application's own WSL distribution.
 #[cfg(windows)]
 pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> Detail {
-    use crate::manager::containerd::wsl::{PARTS, SOCKET, WslState};
+    use crate::manager::containerd::wsl::WslState;
 
     let wsl = own.wsl();
-    let endpoint = Some(format!("{} in the WSL distribution {}", SOCKET, wsl.distribution()));
+    let endpoint = Some(format!("{} in the WSL distribution {}", wsl.socket(), wsl.distribution()));
     let engine = Some(own.engine());
     let detail = Detail { own: true, endpoint, engine, ..Detail::new(RuntimeType::Containerd, State::Ready) };
     match wsl.state(PROBE_TIMEOUT).await {
@@ -396,7 +396,7 @@ pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> De
             let bundled = wsl.has_pre_bundled();
             let mut detail = Detail { state: State::Installable, bundled, ..detail };
             if !bundled {
-                detail.must_fetch(&own.options().network, &PARTS);
+                detail.must_fetch(&own.options().network, &wsl.parts());
             }
             detail
         }

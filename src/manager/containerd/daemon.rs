@@ -16,12 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixDatagram, UnixStream};
 
 use super::{
-    BundledRuntime,
-    bridge::{self, Bridge},
+    BundledOptions, BundledRuntime, MEND,
+    bridge::{Bridge, Place},
     dockerd,
-    engine::{MEND, docker_at},
     files::remove_run,
-    install::sentence,
     network,
     processes::{Service, has_mark},
     rootless::{self, Brought, RootlessHost},
@@ -39,7 +37,7 @@ use crate::{
         Command,
         identity::{Identity, end, system},
     },
-    progress::{Phase, RuntimeProgress, Sink},
+    progress::{Phase, RuntimeProgress, Sink, ignore},
     task,
 };
 
@@ -57,9 +55,6 @@ const HUNG_AFTER: Duration = Duration::from_secs(20);
 /// A socket's path may have 107 bytes, and containerd makes a second one beside its own
 /// (docs/reference/containerd.md#socket).
 const MAX_ADDRESS: usize = 107 - ".ttrpc".len();
-
-/// What Docker's bridge is, as root.
-const BRIDGE_FILE: &str = "bridge.json";
 
 /// `run/daemon.json`: the daemon that we started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,9 +112,15 @@ impl BundledRuntime {
             }
     }
 
+    /// The same directory with another engine.
+    fn with(&self, engine: UserEngine) -> Self {
+        let options = BundledOptions { engine: Some(engine), ..self.options.clone() };
+        Self { options, home: self.home.clone() }
+    }
+
     async fn docker_ready(&self) -> Result<()> {
         let socket = self.paths().docker_socket;
-        docker::ready(Arc::new(LocalGuest::new("")), &socket.to_string_lossy(), MEND).await
+        docker::ready(Arc::new(LocalGuest::new("")), &socket.to_string_lossy(), MEND).await.map(drop)
     }
 
     /// Why no daemon can run here: what this machine lacks. Before an installation, without counting the programs that it
@@ -178,13 +179,13 @@ impl BundledRuntime {
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
         let payload = self.payload();
-        let ready = || sink(RuntimeProgress::ready(&format!("{} is ready", sentence(payload.title))));
+        let ready = || sink(RuntimeProgress::ready(&format!("{} is ready", payload.name())));
         if self.answers(HUNG_AFTER).await {
             ready();
             return Ok(());
         }
         if !self.is_installed(&Call::default()).await? {
-            let text = format!("{} is not installed", sentence(payload.title));
+            let text = format!("{} is not installed", payload.name());
             return Err(Error::new(ErrorCode::NotInstalled, text)
                 .detail("path", self.paths().containerd.display().to_string())
                 .hint("Call initialize() or install() first."));
@@ -204,8 +205,16 @@ impl BundledRuntime {
         }
         sink(RuntimeProgress::new(Phase::Boot, format!("Starting {}", payload.title)));
         match self.started() {
-            // The other engine makes room.
-            Some(before) if before.engine != self.engine() => self.stop_under(lock).await?,
+            // The other engine makes room; after a crash it starts once more, to say what it holds.
+            Some(before) if before.engine != self.engine() => {
+                if !before.service.process.lives() {
+                    let other = self.with(before.engine);
+                    if let Err(error) = Box::pin(other.start_under(lock, &ignore())).await {
+                        tracing::warn!(%error, "what the other engine holds is not known");
+                    }
+                }
+                self.stop_under(lock).await?;
+            }
             // End what a killed daemon left, its containers included: two daemons must not write the same files.
             Some(before) => {
                 self.end_processes(lock, before.service, END_GRACE).await?;
@@ -218,7 +227,8 @@ impl BundledRuntime {
             let dir = self.dir().join("docker");
             disk::create_dir(&dir)?;
             owner::check(&dir)?;
-            Some(Bridge::make(&self.docker_file(BRIDGE_FILE)).await?)
+            let (record, data_root) = self.bridge_files();
+            Some(Bridge::make(Place { guest: &LocalGuest::new(""), record: &record, data_root: &data_root }).await?)
         } else {
             None
         };
@@ -278,16 +288,15 @@ impl BundledRuntime {
 
     pub(super) async fn stop_under(&self, lock: &Lock) -> Result<()> {
         let started = self.started();
-        let mut networks = Vec::new();
         if let Some(DaemonRecord { service, engine, .. }) = &started {
             let grace = match engine {
                 UserEngine::Containerd => END_GRACE,
                 UserEngine::Docker => DOCKERD_GRACE,
             };
             if service.process.lives() {
-                match engine {
-                    UserEngine::Containerd => self.end_containers().await,
-                    UserEngine::Docker => networks = self.docker_bridges().await,
+                self.note_left(engine.payload()).await;
+                if *engine == UserEngine::Containerd {
+                    self.end_containers().await;
                 }
             }
             self.end_processes(lock, service.clone(), grace).await?;
@@ -296,10 +305,11 @@ impl BundledRuntime {
         if geteuid().is_root() {
             let configured = self.paths().networks;
             for name in task::blocking(move || Ok(network::idle_bridges(&configured))).await? {
-                bridge::delete(&name).await;
+                network::delete(&name).await;
             }
-            if let Some(bridge) = Bridge::recorded(&self.docker_file(BRIDGE_FILE)) {
-                bridge.remove(&networks).await;
+            let (record, data_root) = self.bridge_files();
+            if let Some(bridge) = Bridge::recorded(&record) {
+                bridge.remove(Place { guest: &LocalGuest::new(""), record: &record, data_root: &data_root }).await;
             }
         }
         disk::remove(&self.paths().docker_socket)?;
@@ -367,14 +377,6 @@ impl BundledRuntime {
             let ended = futures_util::future::join_all(ends).await;
             left.extend(found.into_iter().zip(ended).filter(|(_, ended)| !ended).map(|(task, _)| task));
         }
-    }
-
-    /// Of the networks of a Docker that lives, which leaves them when it ends.
-    async fn docker_bridges(&self) -> Vec<String> {
-        let call = Call { timeout: Some(ANSWER_TIMEOUT), ..Call::default() };
-        let listed = async { docker_at(&self.paths().docker_socket)?.list_networks(&call).await };
-        let networks = listed.await.unwrap_or_default();
-        networks.iter().filter(|n| n.driver == "bridge").filter_map(|n| bridge::of_network(&n.id)).collect()
     }
 
     async fn end_container(&self, namespace: &str, id: &str) -> Result<()> {
@@ -515,7 +517,7 @@ impl BundledRuntime {
         let log = fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        Error::new(payload.local.silent, format!("{} did not come up: {what}", sentence(payload.title)))
+        Error::new(payload.local.silent, format!("{} did not come up: {what}", payload.name()))
             .detail("log", tail)
             .detail("path", path.display().to_string())
             .hint("details.log holds its last words.")

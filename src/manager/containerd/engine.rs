@@ -1,10 +1,10 @@
 //! What is done with the engine: the adapter for Docker's, and the engine's own program.
 
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-use super::BundledRuntime;
+use super::{BundledRuntime, MEND, bridge};
 use crate::{
     call::Call,
     engine::{Adapter, docker, types::RuntimeType, validate},
@@ -14,17 +14,30 @@ use crate::{
     process::Command,
 };
 
-/// The application's label when it has no name.
-const DEFAULT_APP: &str = "kai";
-/// What to do about one that does not answer.
-pub(super) const MEND: &str = "Start it again: startDaemon() mends it, and says what it logged.";
-
 impl BundledRuntime {
     /// An adapter for the Docker engine, which need not run yet. As a runtime it is the one that a person knows as
     /// containerd, whichever engine is chosen. `NOT_INSTALLED` where containerd is the engine.
     pub fn adapter(&self) -> Result<Adapter> {
         self.must_have(UserEngine::Docker)?;
-        docker_for(&self.paths().docker_socket, self.options().app_name.as_deref().unwrap_or(DEFAULT_APP))
+        let app = self.options().label();
+        validate::app_name(app)?;
+        let as_root = cfg!(target_os = "linux") && rustix::process::geteuid().is_root();
+        let vm = docker::Vm {
+            guest: Arc::new(LocalGuest::new("")),
+            socket: self.paths().docker_socket.to_string_lossy().into_owned(),
+            runtime_type: RuntimeType::Containerd,
+            host: None,
+            internal: as_root.then(|| bridge::internal(&self.bridge_files().0)),
+            own_dir: self.dir().to_owned(),
+            mend: MEND,
+        };
+        Ok(docker::adapter_in(vm, app))
+    }
+
+    /// The record of Docker's bridge, and dockerd's directory.
+    pub(super) fn bridge_files(&self) -> (PathBuf, String) {
+        let dir = self.dir().join("docker");
+        (dir.join("bridge.json"), dir.join("data").to_string_lossy().into_owned())
     }
 
     /// Runs nerdctl or docker, and returns its standard output. No deadline of its own: a pull takes what it takes.
@@ -56,21 +69,4 @@ impl BundledRuntime {
         })
         .await
     }
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn docker_at(socket: &Path) -> Result<Adapter> {
-    docker_for(socket, DEFAULT_APP)
-}
-
-fn docker_for(socket: &Path, app: &str) -> Result<Adapter> {
-    validate::app_name(app)?;
-    let vm = docker::Vm {
-        guest: Arc::new(LocalGuest::new("")),
-        socket: socket.to_string_lossy().into_owned(),
-        runtime_type: RuntimeType::Containerd,
-        host: None,
-        mend: MEND,
-    };
-    Ok(docker::adapter_in(vm, app))
 }

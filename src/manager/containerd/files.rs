@@ -59,7 +59,17 @@ impl BundledRuntime {
             }
             UserEngine::Docker => {
                 self.write_containerd_config(&self.docker_file("containerd.toml"), &self.docker_file("root"))?;
-                disk::write_json(&self.docker_file("daemon.json"), &dockerd::daemon_json(self, bridge)?)?;
+                let socket = paths.docker_socket.to_string_lossy();
+                let mut settings = dockerd::daemon_json(&socket, bridge, &self.options.registries)?;
+                for (name, path) in [
+                    ("containerd", paths.address),
+                    ("data-root", self.docker_file("data")),
+                    ("exec-root", "/run/docker".into()),
+                    ("pidfile", run.join("docker.pid")),
+                ] {
+                    settings.insert(name.into(), path.to_string_lossy().into());
+                }
+                disk::write_json(&self.docker_file("daemon.json"), &settings)?;
                 disk::remove(&paths.docker_socket)?;
                 disk::remove(&paths.nerdctl)?;
                 disk::write_program(&paths.docker, self.docker_wrapper()?.as_bytes())?;

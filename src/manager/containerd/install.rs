@@ -1,6 +1,6 @@
 //! Installs the engine's programs on this machine.
 
-use super::BundledRuntime;
+use super::{BundledRuntime, left};
 use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
@@ -109,7 +109,7 @@ impl BundledRuntime {
                 wanted.push(Request { part, unpacked: true });
             }
         }
-        let done = format!("{} is installed", sentence(self.payload().title));
+        let done = format!("{} is installed", self.payload().name());
         // The programs of a running daemon are not replaced.
         if wanted.is_empty() || (installed.iter().all(Option::is_some) && self.is_running().await) {
             if !self.is_running().await {
@@ -160,18 +160,13 @@ impl BundledRuntime {
             lock.blocking(move || {
                 let links = links.iter().map(String::as_str);
                 let all: Vec<&str> =
-                    ["install.json"].into_iter().chain(links).chain(["bin", "versions", "cache"]).collect();
+                    ["install.json", left::FILE].into_iter().chain(links).chain(["bin", "versions", "cache"]).collect();
                 home.remove(&all, &held)
             })
             .await
         })
         .await
     }
-}
-
-/// At a sentence's beginning. containerd is a name.
-pub(super) fn sentence(title: &str) -> String {
-    title.strip_prefix("the ").map_or_else(|| title.to_owned(), |rest| format!("The {rest}"))
 }
 
 #[cfg(unix)]

@@ -5,11 +5,9 @@
 //! `/run/nerdctl`, `/var/lib/cni`; `/run/docker`, `/etc/docker`) are our directories. So it meets no other engine of this
 //! machine and leaves nothing there. What each engine keeps stays when the other one runs; one runs at a time.
 
-#[cfg(target_os = "linux")]
 mod bridge;
 #[cfg(target_os = "linux")]
 mod daemon;
-#[cfg(target_os = "linux")]
 mod dockerd;
 #[cfg(unix)]
 mod engine;
@@ -17,12 +15,14 @@ mod engine;
 mod files;
 #[cfg(not(windows))]
 mod install;
+mod left;
 #[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
 mod processes;
 #[cfg(target_os = "linux")]
 mod rootless;
+mod routes;
 #[cfg(target_os = "linux")]
 mod rules;
 #[cfg(windows)]
@@ -61,7 +61,15 @@ crate::fetch::options_with_network! {
     }
 }
 
+/// What to do about an engine that does not answer.
+const MEND: &str = "Start it again: startDaemon() mends it, and says what it logged.";
+
 impl BundledOptions {
+    /// The value of the application's label.
+    fn label(&self) -> &str {
+        self.app_name.as_deref().unwrap_or("kai")
+    }
+
     fn bundle_dirs(&self) -> Vec<PathBuf> {
         match &self.bundled_dir {
             Some(dir) => vec![dir.clone()],
@@ -86,6 +94,8 @@ fn end_of(mut daemon: std::process::Child) -> Result<tokio::sync::oneshot::Recei
 pub struct BundledRuntime {
     options: BundledOptions,
     home: Home,
+    #[cfg(windows)]
+    wsl: wsl::WslRuntime,
 }
 
 /// Where the programs and the socket are, or will be.
@@ -122,7 +132,15 @@ impl BundledRuntime {
             None => super::lima::app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("containerd"),
         };
         let dir = std::path::absolute(&dir).map_err(|e| Error::invalid("dataDir", e))?;
-        Ok(Self { options, home: Home::new(dir) })
+        let home = Home::new(dir);
+        #[cfg(windows)]
+        let wsl = wsl::WslRuntime::new(options.clone(), home.clone(), crate::guest::wsl::Wsl::default());
+        Ok(Self {
+            options,
+            home,
+            #[cfg(windows)]
+            wsl,
+        })
     }
 
     pub fn options(&self) -> &BundledOptions {

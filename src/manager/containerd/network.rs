@@ -5,9 +5,12 @@ use std::{fs, net::Ipv4Addr, path::Path};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::routes::{is_free, used};
 use crate::{
     error::Result,
     fetch::{digest::Digest, disk},
+    guest::{Guest, local::LocalGuest},
+    process::Command,
 };
 
 /// nerdctl's name for the default network, whose file lies outside the namespaces' directories
@@ -57,23 +60,7 @@ fn subnet(third: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, SECOND_BYTE, third, 0)
 }
 
-/// Whether none of the networks `used` has an address in `net` with a mask of `bits`. A default route is no network.
-pub(super) fn is_free(net: Ipv4Addr, bits: u32, used: &[(u32, u32)]) -> bool {
-    let (net, mask) = (u32::from(net), !(u32::MAX >> bits));
-    used.iter().all(|(n, m)| *m == 0 || (n & m & mask) != (net & m & mask))
-}
-
-/// Networks and masks of `/proc/net/route`.
-pub(super) fn used(routes: &str) -> Vec<(u32, u32)> {
-    let number = |hex: Option<&&str>| u32::from_str_radix(hex?, 16).ok().map(u32::swap_bytes);
-    let line = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        Some((number(fields.get(1))?, number(fields.get(7))?))
-    };
-    routes.lines().skip(1).filter_map(line).collect()
-}
-
-pub(super) fn is_idle(name: &str) -> bool {
+fn is_idle(name: &str) -> bool {
     let ports = Path::new("/sys/class/net").join(name).join("brif");
     ports.is_dir() && disk::entries(&ports).is_empty()
 }
@@ -95,6 +82,13 @@ fn bridges(networks: &Path) -> Vec<String> {
         (bridge == default || Some(bridge) == of_its_id.as_deref()).then(|| bridge.to_owned())
     };
     files.iter().filter_map(|f| disk::read_json::<Value>(f)).filter_map(name).collect()
+}
+
+pub(super) async fn delete(bridge: &str) {
+    let command = Command::new(["ip", "link", "delete", "dev", bridge, "type", "bridge"]);
+    if let Err(e) = LocalGuest::new("").run(command).await.and_then(|o| o.checked("ip")) {
+        tracing::warn!(error = %e, bridge, "a bridge stays");
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use super::{BundledPaths, BundledRuntime, wsl::WslRuntime};
 use crate::{
     call::Call,
     engine::Adapter,
-    error::{Error, Result},
-    guest::wsl::Wsl,
+    error::Result,
     manager::payload::UserEngine,
     progress::{RuntimeProgress, Sink},
     task,
@@ -17,17 +16,16 @@ use crate::{
 
 impl BundledRuntime {
     pub fn wsl(&self) -> WslRuntime {
-        WslRuntime::new(self.options.clone(), self.home.clone(), Wsl::default())
+        self.wsl.clone()
     }
 
     pub fn paths(&self) -> BundledPaths {
         let wsl = self.wsl();
-        let dir = self.dir();
         BundledPaths {
             engine: self.engine(),
-            docker: dir.join("bin").join("docker.cmd"),
-            docker_socket: dir.join("sock").join("docker.sock"),
-            nerdctl: wsl.wrapper(),
+            docker: wsl.wrapper(UserEngine::Docker),
+            docker_socket: wsl.docker_socket(),
+            nerdctl: wsl.wrapper(UserEngine::Containerd),
             guest_nerdctl: wsl.nerdctl(),
             containerd: PathBuf::from("/usr/local/bin/containerd"),
             address: wsl.address().into(),
@@ -52,9 +50,7 @@ impl BundledRuntime {
     }
 
     pub fn adapter(&self) -> Result<Adapter> {
-        self.must_have(UserEngine::Docker)?;
-        self.wsl().refuse_docker()?;
-        Err(Error::internal("no engine"))
+        self.wsl().adapter()
     }
 
     pub async fn exec(
@@ -64,8 +60,7 @@ impl BundledRuntime {
         input: Option<Bytes>,
         call: &Call,
     ) -> Result<Vec<u8>> {
-        self.must_have(engine)?;
-        self.wsl().exec(args, input, call).await
+        self.wsl().exec(engine, args, input, call).await
     }
 
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {

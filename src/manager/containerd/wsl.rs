@@ -1,4 +1,4 @@
-//! containerd of the application's own on Windows: nerdctl-full in a WSL2 distribution that nobody else uses.
+//! An engine of the application's own on Windows: nerdctl-full or a Docker Engine in a WSL2 distribution that nobody else uses.
 //!
 //! Everything in the distribution is ours and has its usual path. A distribution of our name is ours only if its disk lies
 //! in our directory; another one is not touched.
@@ -14,12 +14,19 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
 
-use super::BundledOptions;
+use super::{
+    BundledOptions, MEND,
+    bridge::{Bridge, Place},
+    dockerd, left,
+};
 use crate::{
     call::Call,
-    engine::containerd::{Api, certificates},
+    engine::{
+        Adapter, RuntimeType,
+        containerd::{Api, certificates, wsl::windows},
+        docker, validate,
+    },
     env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{
@@ -36,16 +43,20 @@ use crate::{
         BEGAN, CONTAINERS, Guest,
         wsl::{Wsl, WslGuest, arguments, text},
     },
-    manager::{payload::UserEngine, registries},
+    manager::{
+        payload::{self, Payload, UserEngine, left::Running},
+        registries,
+        socket::{self, Served, serve},
+    },
     process::Command,
     progress::{Phase, RuntimeProgress, Sink},
     task,
 };
 
-/// The first makes the distribution; the second is unpacked into it.
-pub const PARTS: [Part; 2] = [Part::WslRootfs, Part::NerdctlFull];
 /// Where containerd listens in the distribution.
-pub const SOCKET: &str = "/run/containerd/containerd.sock";
+const SOCKET: &str = "/run/containerd/containerd.sock";
+/// Where dockerd keeps what it has.
+const DOCKER_DATA: &str = "/var/lib/docker";
 /// nerdctl-full, unpacked.
 const PREFIX: &str = "/usr/local";
 /// Includes the boot of WSL's virtual machine.
@@ -66,25 +77,47 @@ const LOG_FILE: &str = "/var/log/lima-runtime.log";
 const WSL_CONF: &str =
     "[boot]\nsystemd=false\n[interop]\nenabled=false\nappendWindowsPath=false\n[user]\ndefault=root\n";
 
-/// Runs containerd in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
-/// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this script stays. `$1` is a file of variables.
+/// Runs the engine in the foreground: WSL ends a distribution 15 s after the last program that Windows started in it
+/// (docs/reference/wsl.md#idle-distributions), so the `wsl.exe` that runs this script stays. Before it
+/// `engine`, `programs`, `daemon` and the daemon's variables are set.
 const DAEMON_SCRIPT: &str = r#"exec >/var/log/lima-runtime.log 2>&1 </dev/null
-. "$1"
 # Of the root that WSL makes: volumes and containers see what is mounted later.
 mount --make-rshared / || true
 mkdir -p /run/containerd
 began $$
-echo "$$ $at" >/run/lima-runtime.pid
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec containerd --config /etc/lima-runtime/containerd.toml
+echo "$$ $at $engine" >/run/lima-runtime.pid
+PATH=$programs:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec $daemon
+"#;
+const DAEMON_FILE: &str = "/etc/lima-runtime/daemon";
+/// What the application trusts beside the distribution's own.
+const CERTIFICATES: &str = "/etc/lima-runtime/certificates";
+
+/// Takes pairs of a path and a text.
+const WRITE: &str = r#"set -e
+umask 077
+while [ $# -gt 0 ]; do
+  mkdir -p "${1%/*}"
+  printf %s "$2" >"$1"
+  shift 2
+done
 "#;
 
-/// Installs iptables, the only program that nerdctl-full lacks.
+/// Installs iptables, the only program that the archives lack.
 const IPTABLES_SCRIPT: &str = "command -v iptables >/dev/null || { apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends iptables; }";
 
-/// Ends containerd first, so that restart policies stay as they are, then the containers' processes, which get 10 s.
-/// containerd's number counts only with its start time.
-const HALT_SCRIPT: &str = r#"read -r pid since </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] && kill "$pid"
+/// Says which engine runs; nothing where none does. Its number counts only with its start time.
+const WHO: &str = r#"read -r pid since engine </run/lima-runtime.pid && began "$pid" && [ "$at" = "$since" ] || exit 0
+echo "${engine:-containerd}""#;
+
+/// Ends the engine first, so that restart policies stay as they are, then the containers' processes, which get 10 s. `$1` is
+/// where the engine that runs has these, `$2` how long it may take to end them itself.
+const HALT_SCRIPT: &str = r#"state=$1 n=0
+there() { began "$pid" && [ "$at" = "$since" ]; }
+if read -r pid since engine </run/lima-runtime.pid && there; then
+  kill "$pid"
+  while [ $n -lt "$2" ] && there; do n=$((n + 1)); sleep 0.2; done
+fi
 end TERM 50"#;
 
 /// `wsl.json`: the distribution that we made; written once it is complete.
@@ -92,13 +125,26 @@ end TERM 50"#;
 struct DistributionRecord {
     distribution: String,
     rootfs: Record,
-    nerdctl: Record,
+    /// The engines' archives that were unpacked into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nerdctl: Option<Record>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    docker: Option<Record>,
+}
+
+impl DistributionRecord {
+    fn archive(&self, engine: UserEngine) -> Option<&Record> {
+        match engine {
+            UserEngine::Containerd => self.nerdctl.as_ref(),
+            UserEngine::Docker => self.docker.as_ref(),
+        }
+    }
 }
 
 /// The state that detection shows.
 #[derive(Debug)]
 pub enum WslState {
-    /// containerd answers, with its version.
+    /// The engine answers, with its version.
     Ready(String),
     Stopped,
     Installable,
@@ -114,13 +160,14 @@ pub struct WslRuntime {
     wsl: Wsl,
     guest: WslGuest,
     distribution: String,
+    served: Arc<tokio::sync::Mutex<Option<Served>>>,
 }
 
 impl WslRuntime {
     pub(super) fn new(options: BundledOptions, home: Home, wsl: Wsl) -> Self {
         let distribution = name_for(home.dir());
         let guest = WslGuest::new(wsl.clone(), &distribution, SOCKET);
-        Self { options: Arc::new(options), home, wsl, guest, distribution }
+        Self { options: Arc::new(options), home, wsl, guest, distribution, served: Arc::default() }
     }
 
     /// With another `wsl.exe`, as in tests.
@@ -142,8 +189,51 @@ impl WslRuntime {
         format!("wsl://{}{SOCKET}", self.distribution)
     }
 
+    pub fn engine(&self) -> UserEngine {
+        self.options.engine.unwrap_or_default()
+    }
+
+    fn payload(&self) -> &'static Payload {
+        self.engine().payload()
+    }
+
+    /// The first makes the distribution; the second is unpacked into it.
+    pub fn parts(&self) -> [Part; 2] {
+        [Part::WslRootfs, self.payload().part]
+    }
+
+    /// Where the engine listens in the distribution.
+    pub fn socket(&self) -> &'static str {
+        self.payload().socket
+    }
+
+    /// Where programs of this computer reach a Docker engine, while the application lives.
+    pub fn docker_socket(&self) -> PathBuf {
+        if cfg!(windows) {
+            return format!(r"\\.\pipe\lima-runtime-{}", self.distribution).into();
+        }
+        self.home.dir().join("sock").join("docker.sock")
+    }
+
+    /// For the Docker engine, which need not run yet. `NOT_INSTALLED` where containerd is the engine.
+    pub fn adapter(&self) -> Result<Adapter> {
+        self.engine().must_be(UserEngine::Docker, "here")?;
+        let app = self.options.label();
+        validate::app_name(app)?;
+        let vm = docker::Vm {
+            guest: Arc::new(self.guest.clone()),
+            socket: self.socket().to_owned(),
+            runtime_type: RuntimeType::Containerd,
+            host: Some(windows()),
+            internal: Some(super::bridge::internal(&self.bridge_record())),
+            own_dir: self.home.dir().to_owned(),
+            mend: MEND,
+        };
+        Ok(docker::adapter_in(vm, app))
+    }
+
     pub fn nerdctl(&self) -> String {
-        format!("{PREFIX}/bin/nerdctl")
+        UserEngine::Containerd.payload().wsl.program.concat()
     }
 
     pub fn cni(&self) -> String {
@@ -152,6 +242,15 @@ impl WslRuntime {
 
     fn disk_dir(&self) -> PathBuf {
         self.home.dir().join("wsl")
+    }
+
+    fn bridge_record(&self) -> PathBuf {
+        self.home.dir().join("docker").join("bridge.json")
+    }
+
+    /// What was noted of the engine that is not this one.
+    pub fn left(&self) -> Vec<payload::left::LeftContainer> {
+        payload::left::read(&self.home.dir().join(left::FILE), self.engine())
     }
 
     fn record(&self) -> PathBuf {
@@ -169,53 +268,48 @@ impl WslRuntime {
     }
 
     pub fn is_installed(&self) -> bool {
-        self.made().is_some()
+        self.made().is_some_and(|made| made.archive(self.engine()).is_some())
     }
 
     pub fn has_pre_bundled(&self) -> bool {
         let dirs = self.options.bundle_dirs();
         let there = |p, part| matches!(Bundle::find(&dirs, p, part, &self.options.network), Ok(Some(_)));
-        Platform::current().is_ok_and(|p| PARTS.iter().all(|part| there(p, *part)))
+        Platform::current().is_ok_and(|p| self.parts().iter().all(|part| there(p, *part)))
     }
 
-    /// `UNSUPPORTED_PLATFORM` for an engine that is not brought here yet.
-    pub fn refuse_docker(&self) -> Result<()> {
-        if self.options.engine.unwrap_or_default() == UserEngine::Containerd {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorCode::UnsupportedPlatform,
-            "The Docker engine of the application's own does not run in WSL yet",
-        )
-        .hint("Leave the option engine out, or use Docker Desktop."))
-    }
-
-    /// Runs nerdctl, and returns its standard output.
-    pub async fn exec(&self, args: &[String], input: Option<Bytes>, call: &Call) -> Result<Vec<u8>> {
-        self.refuse_docker()?;
+    /// Runs nerdctl or docker, and returns its standard output. `NOT_INSTALLED` with the other engine.
+    pub async fn exec(
+        &self,
+        engine: UserEngine,
+        args: &[String],
+        input: Option<Bytes>,
+        call: &Call,
+    ) -> Result<Vec<u8>> {
+        self.engine().must_be(engine, "here")?;
         call.run(None, async {
-            let nerdctl = self.nerdctl();
-            let words = std::iter::once(nerdctl.as_str()).chain(args.iter().map(String::as_str));
+            let payload = self.payload();
+            let words = payload.wsl.program.iter().copied().chain(args.iter().map(String::as_str));
             let command = Command::new(words).root().input(input.unwrap_or_default());
-            self.guest.run(command).await?.checked("nerdctl")
+            self.guest.run(command).await?.checked(payload.program)
         })
         .await
     }
 
     /// Does not start the distribution.
     pub async fn is_running(&self) -> bool {
-        self.refuse_docker().is_ok() && matches!(tokio::time::timeout(ANSWER_TIMEOUT, self.version()).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(ANSWER_TIMEOUT, self.version()).await, Ok(Ok(_)))
     }
 
     async fn version(&self) -> Result<String> {
-        Api::new(Arc::new(self.guest.clone()), "default")?.version().await
+        let guest = Arc::new(self.guest.clone());
+        match self.engine() {
+            UserEngine::Containerd => Api::new(guest, "default")?.version().await,
+            UserEngine::Docker => docker::ready(guest, self.socket(), MEND).await,
+        }
     }
 
     /// The state as far as it is known within `limit`: Windows may have to start WSL's service first.
     pub async fn state(&self, limit: Duration) -> WslState {
-        if let Err(e) = self.refuse_docker() {
-            return WslState::Unavailable(e);
-        }
         if self.is_installed() {
             return match tokio::time::timeout(limit, self.version()).await {
                 Ok(Ok(version)) => WslState::Ready(version),
@@ -229,9 +323,8 @@ impl WslRuntime {
         }
     }
 
-    /// Makes the distribution and installs nerdctl-full in it, unless that is done.
+    /// Makes the distribution and installs the engine in it, unless that is done.
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        self.refuse_docker()?;
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
         call.run(None, self.install_under(&lock, sink)).await
@@ -240,27 +333,29 @@ impl WslRuntime {
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
         let platform = Platform::current()?;
         let meter = Meter::new(sink);
-        let done = || meter.say(Phase::Ready, None, "containerd is installed");
+        let (engine, payload, parts) = (self.engine(), self.payload(), self.parts());
+        let done = || meter.say(Phase::Ready, None, format!("{} is installed", payload.name()));
         meter.say(Phase::Resolve, None, "Looking up what is installed");
         let made = self.made();
         let remote = match self.options.network.open().await {
             Ok(remote) => Some(remote),
             // Without a network, the installed version will do.
-            Err(e) if made.is_some() && e.code() == ErrorCode::DownloadFailed => None,
+            Err(e) if self.is_installed() && e.code() == ErrorCode::DownloadFailed => None,
             Err(e) => return Err(e),
         };
         let (dirs, network) = (self.options.bundle_dirs(), self.options.network.clone());
-        let bundle = task::blocking(move || Bundle::find(&dirs, platform, PARTS[1], &network)).await?;
+        let bundle = task::blocking(move || Bundle::find(&dirs, platform, parts[1], &network)).await?;
         if let Some(bundle) = &bundle {
-            bundle.advise(PARTS[1]);
+            bundle.advise(parts[1]);
         }
         let mut wanted = Vec::new();
         if let Some(made) = &made {
-            let ships = bundle.as_ref().and_then(|b| b.record(PARTS[1]).ok());
-            let right = match (ships, &remote) {
-                (Some(ships), _) => ships.version == made.nerdctl.version && ships.sha256 == made.nerdctl.sha256,
-                (None, Some(remote)) => made.nerdctl.satisfies(&remote.wanted(PARTS[1], platform)?),
-                (None, None) => true,
+            let ships = bundle.as_ref().and_then(|b| b.record(parts[1]).ok());
+            let right = match (made.archive(engine), ships, &remote) {
+                (None, ..) => false,
+                (Some(have), Some(ships), _) => ships.version == have.version && ships.sha256 == have.sha256,
+                (Some(have), None, Some(remote)) => have.satisfies(&remote.wanted(parts[1], platform)?),
+                (Some(_), None, None) => true,
             };
             // The programs of a running daemon are not replaced.
             if right || self.is_running().await {
@@ -273,9 +368,9 @@ impl WslRuntime {
             if self.exists().await? && !self.is_ours() {
                 return Err(text::error("", "ERROR_ALREADY_EXISTS").detail("distribution", self.distribution.clone()));
             }
-            wanted.push(PARTS[0]);
+            wanted.push(parts[0]);
         }
-        wanted.push(PARTS[1]);
+        wanted.push(parts[1]);
         let requests: Vec<Request> = wanted.iter().map(|&part| Request { part, unpacked: false }).collect();
         let network = self.options.network.clone();
         let open = async || match remote {
@@ -283,22 +378,26 @@ impl WslRuntime {
             None => network.open().await,
         };
         self.home.bring(&requests, platform, bundle.as_ref(), open, &meter, lock).await?;
-        let rootfs = match made {
-            Some(made) => made.rootfs,
-            None => self.make(&meter).await?,
+        let mut made = if let Some(made) = made {
+            // The other engine's containers end as they do at a stop.
+            self.stop_under().await?;
+            made
+        } else {
+            let (distribution, rootfs) = (self.distribution.clone(), self.make(&meter).await?);
+            DistributionRecord { distribution, rootfs, nerdctl: None, docker: None }
         };
-        meter.say(Phase::Extract, Some(Part::NerdctlFull), "Installing containerd in the distribution");
-        let (nerdctl, archive) = self.fetched(Part::NerdctlFull)?;
-        self.unpack(&archive).await?;
+        meter.say(Phase::Extract, Some(payload.part), format!("Installing {} in the distribution", payload.title));
+        let (archive, path) = self.fetched(payload.part)?;
+        self.unpack(&archive, &path).await?;
         self.provision().await?;
         // The configuration is read at the next start.
         self.wsl.terminate(&self.distribution).await?;
-        let made = DistributionRecord { distribution: self.distribution.clone(), rootfs, nerdctl };
+        match engine {
+            UserEngine::Containerd => made.nerdctl = Some(archive),
+            UserEngine::Docker => made.docker = Some(archive),
+        }
         let (path, cache) = (self.record(), self.home.dir().join("cache"));
-        let wrapper = (self.wrapper(), self.wrapper_text());
         lock.blocking(move || {
-            disk::create_dir(wrapper.0.parent().unwrap_or(Path::new("")))?;
-            disk::write_program(&wrapper.0, wrapper.1.as_bytes())?;
             disk::write_json(&path, &made)?;
             // The archives are not needed any more.
             disk::remove(&cache)
@@ -334,34 +433,17 @@ impl WslRuntime {
     }
 
     /// Through standard input: the distribution may not see the archive's path.
-    async fn unpack(&self, archive: &Path) -> Result<()> {
-        let fail = |e| Error::io(e, "Cannot read", archive);
-        let mut file = tokio::fs::File::open(archive).await.map_err(fail)?;
-        let command = Command::new(["tar", "-xzf", "-", "-C", PREFIX, "--no-same-owner"]);
-        let mut process = self.guest.boot(command).await?;
-        let stdin = process.stdin.take();
-        let feed = async {
-            let Some(stdin) = stdin else { return Ok(()) };
-            loop {
-                let mut buffer = bytes::BytesMut::with_capacity(256 << 10);
-                if file.read_buf(&mut buffer).await.map_err(fail)? == 0 || stdin.send(buffer.freeze()).await.is_err() {
-                    return Ok(());
-                }
-            }
+    async fn unpack(&self, archive: &Record, path: &Path) -> Result<()> {
+        let command = match self.engine() {
+            UserEngine::Containerd => Command::new(["tar", "-xzf", "-", "-C", PREFIX, "--no-same-owner"]),
+            UserEngine::Docker => payload::docker::unpacking(archive.sha256.as_str()),
         };
-        let (sent, output) = tokio::join!(feed, process.output());
-        output?.checked("tar")?;
-        sent
+        self.guest.booting().hand_over(command, path).await?.checked("tar").map(drop)
     }
 
     async fn provision(&self) -> Result<()> {
-        let config = format!(
-            "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {SOCKET:?}\n"
-        );
-        self.write("/etc/wsl.conf", WSL_CONF).await?;
-        self.write("/etc/lima-runtime/containerd.toml", &config).await?;
-        self.write("/etc/lima-runtime/daemon", &[BEGAN, DAEMON_SCRIPT].concat()).await?;
-        let out = self.guest.boot(Command::new(["sh", "-c", IPTABLES_SCRIPT])).await?.output().await?;
+        self.write(&[("/etc/wsl.conf", WSL_CONF)]).await?;
+        let out = self.guest.booting().run(Command::new(["sh", "-c", IPTABLES_SCRIPT])).await?;
         out.checked("apt-get").map(drop).map_err(|e| {
             Error::new(ErrorCode::DownloadFailed, "iptables, which networks of containers need, could not be installed")
                 .hint("Look whether this computer reaches the internet, or give a wsl-rootfs that has it.")
@@ -369,60 +451,137 @@ impl WslRuntime {
         })
     }
 
-    async fn write(&self, path: &str, text: &str) -> Result<()> {
-        const WRITE: &str = r#"mkdir -p "${1%/*}" && cat >"$1""#;
-        let command = Command::new(["sh", "-c", WRITE, "sh", path]).input(text.to_owned());
-        self.guest.boot(command).await?.output().await?.checked("sh").map(drop)
+    async fn write(&self, files: &[(&str, &str)]) -> Result<()> {
+        let words = ["sh", "-c", WRITE, "sh"].into_iter().chain(files.iter().flat_map(|(path, text)| [*path, *text]));
+        self.guest.booting().run(Command::new(words)).await?.checked("sh").map(drop)
     }
 
-    /// nerdctl of this distribution, for other programs to run.
-    pub fn wrapper(&self) -> PathBuf {
-        self.home.dir().join("bin").join("nerdctl.cmd")
+    /// What the engine reads as it starts.
+    async fn configure(&self) -> Result<()> {
+        let in_wsl = &self.payload().wsl;
+        let mut variables = proxies();
+        let config = match self.engine() {
+            UserEngine::Containerd => format!(
+                "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = {SOCKET:?}\n"
+            ),
+            UserEngine::Docker => {
+                let certificates = certificates(&self.options.network.http.ca_certificates)?;
+                if !certificates.is_empty() {
+                    const WRITE_ONE: &str = r#"mkdir -p "$1" && cat >"$1/lima-runtime.pem""#;
+                    let command = Command::new(["sh", "-c", WRITE_ONE, "sh", CERTIFICATES]).input(certificates);
+                    self.guest.booting().run(command).await?.checked("sh")?;
+                    // Beside the distribution's own file of certificates (pkg.go.dev/crypto/x509#SystemCertPool).
+                    variables.extend(["export SSL_CERT_DIR=", CERTIFICATES, ":/etc/ssl/certs\n"]);
+                }
+                let (guest, record) = (self.guest.booting(), self.bridge_record());
+                let dir = record.parent().unwrap_or(Path::new("")).to_owned();
+                task::blocking(move || disk::create_dir(&dir)).await?;
+                let place = Place { guest: &guest, record: &record, data_root: DOCKER_DATA };
+                let bridge = Bridge::make(place).await?;
+                let mut settings = dockerd::daemon_json(self.socket(), Some(&bridge), &self.options.registries)?;
+                for (name, path) in
+                    [("data-root", DOCKER_DATA), ("exec-root", "/run/docker"), ("pidfile", "/run/docker.pid")]
+                {
+                    settings.insert(name.to_owned(), path.into());
+                }
+                serde_json::to_string(&settings).map_err(|e| Error::internal(e.to_string()))?
+            }
+        };
+        let script = format!(
+            "{BEGAN}engine={}\nprograms={}\ndaemon={:?}\n{variables}{DAEMON_SCRIPT}",
+            self.engine().as_str(),
+            in_wsl.programs,
+            in_wsl.daemon
+        );
+        self.write(&[(DAEMON_FILE, script.as_str()), (in_wsl.config, config.as_str())]).await
+    }
+
+    /// Serves the Docker engine to programs of this computer from now on.
+    async fn serve_socket(&self) {
+        let mut served = self.served.lock().await;
+        if self.engine() != UserEngine::Docker || served.as_ref().is_some_and(Served::is_there) {
+            return;
+        }
+        if let Some(before) = served.take() {
+            before.end().await;
+        }
+        let (path, dir) = (self.docker_socket(), self.home.dir().join("sock"));
+        match serve(&path, &dir, Arc::new(self.guest.clone()), self.socket().to_owned()).await {
+            Ok(now) => *served = Some(now),
+            // The engine runs, and its adapter reaches it.
+            Err(e) => {
+                let text = "The engine is not served to other programs of this computer";
+                crate::call::warn(Error::new(ErrorCode::EngineWarning, text).source(e));
+            }
+        }
+    }
+
+    /// nerdctl or docker of this distribution, for other programs to run.
+    pub fn wrapper(&self, engine: UserEngine) -> PathBuf {
+        self.home.dir().join("bin").join(format!("{}.cmd", engine.payload().program))
+    }
+
+    /// Of the engine that runs.
+    fn write_wrapper(&self) -> Result<()> {
+        let path = self.wrapper(self.engine());
+        disk::create_dir(path.parent().unwrap_or(Path::new("")))?;
+        disk::remove(&self.wrapper(self.engine().other()))?;
+        disk::write_program(&path, self.wrapper_text().as_bytes())
     }
 
     fn wrapper_text(&self) -> String {
         let words: Vec<_> = arguments(&self.distribution).iter().map(|a| a.to_string_lossy().into_owned()).collect();
         format!(
-            "@rem Written by lima-runtime: nerdctl in its WSL distribution.\r\n@\"%SystemRoot%\\System32\\wsl.exe\" {} {} %*\r\n",
+            "@rem Written by lima-runtime: {} in its WSL distribution.\r\n@\"%SystemRoot%\\System32\\wsl.exe\" {} {} %*\r\n",
+            self.payload().program,
             words.join(" "),
-            self.nerdctl()
+            self.payload().wsl.program.join(" ")
         )
     }
 
-    /// Installs what is missing, and starts containerd.
+    /// Installs what is missing, and starts the engine.
     pub async fn initialize(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         self.install(sink.clone(), call).await?;
         self.start_daemon(sink, call).await
     }
 
-    /// Resolves once containerd answers.
+    /// Resolves once the engine answers.
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        self.refuse_docker()?;
         let call = &call.in_steps();
         let lock = self.home.lock(call, START_TIMEOUT).await?;
         call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        let name = self.payload().name();
         if !self.is_installed() {
-            return Err(Error::new(ErrorCode::NotInstalled, "containerd is not installed")
+            return Err(Error::new(ErrorCode::NotInstalled, format!("{name} is not installed"))
                 .detail("distribution", self.distribution.clone())
                 .hint("Call initialize() or install() first."));
         }
-        let ready = || sink(RuntimeProgress::ready("containerd is ready"));
+        if self.engine() == UserEngine::Docker {
+            socket::check(&self.docker_socket())?;
+        }
+        let ready = || sink(RuntimeProgress::ready(&format!("{name} is ready")));
         if self.is_running().await {
+            self.serve_socket().await;
             ready();
             return Ok(());
         }
-        sink(RuntimeProgress::new(Phase::Boot, "Starting containerd in WSL"));
-        // A containerd that does not answer blocks a new one.
+        sink(RuntimeProgress::new(Phase::Boot, format!("Starting {} in WSL", self.payload().title)));
         if self.wsl.running().await?.contains(&self.distribution) {
-            self.wsl.terminate(&self.distribution).await?;
+            if self.who_runs().await == Some(self.engine().other()) {
+                // It makes room, and its containers end as they do at a stop.
+                self.stop_under().await?;
+            } else {
+                // An engine that does not answer blocks a new one.
+                self.wsl.terminate(&self.distribution).await?;
+            }
         }
-        self.write("/run/lima-runtime.env", &proxies()).await?;
         let (wsl, distribution) = (self.wsl.clone(), self.distribution.clone());
         let launched = StartingDistribution { wsl, distribution, lock: lock.clone(), kept: false };
+        self.configure().await?;
         let mut ended = self.launch()?;
         loop {
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.version());
@@ -431,10 +590,15 @@ impl WslRuntime {
                 _ = &mut ended => return Err(self.failed().await),
             };
             if let Ok(Ok(version)) = answer {
-                tracing::info!(version, distribution = self.distribution, "containerd is up");
-                let certificates = certificates(&self.options.network.http.ca_certificates)?;
-                registries::place(&self.guest, &self.options.registries, &certificates).await?;
+                tracing::info!(version, distribution = self.distribution, engine = name, "up");
+                if self.engine() == UserEngine::Containerd {
+                    let certificates = certificates(&self.options.network.http.ca_certificates)?;
+                    registries::place(&self.guest, &self.options.registries, &certificates).await?;
+                }
+                let this = self.clone();
+                task::blocking(move || this.write_wrapper()).await?;
                 launched.keep();
+                self.serve_socket().await;
                 ready();
                 return Ok(());
             }
@@ -442,10 +606,15 @@ impl WslRuntime {
         }
     }
 
-    /// Starts the `wsl.exe` that runs containerd, and reports its end. It outlives this process.
+    /// The engine that lives in a distribution that runs.
+    async fn who_runs(&self) -> Option<UserEngine> {
+        let said = self.guest.run(Command::new(["sh", "-c", &[BEGAN, WHO].concat()])).await.ok()?;
+        UserEngine::parse(String::from_utf8_lossy(&said.stdout).trim())
+    }
+
+    /// Starts the `wsl.exe` that runs the engine, and reports its end. It outlives this process.
     fn launch(&self) -> Result<tokio::sync::oneshot::Receiver<()>> {
-        let script = ["/bin/sh", "/etc/lima-runtime/daemon", "/run/lima-runtime.env"];
-        let mut command = self.wsl.inside(&self.distribution, script);
+        let mut command = self.wsl.inside(&self.distribution, ["/bin/sh", DAEMON_FILE]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(windows)]
         {
@@ -460,7 +629,7 @@ impl WslRuntime {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(|e| {
-            Error::new(ErrorCode::ContainerdNotReady, format!("wsl.exe could not be started: {e}")).source(e)
+            Error::new(self.payload().local.silent, format!("wsl.exe could not be started: {e}")).source(e)
         })?;
         super::end_of(child)
     }
@@ -468,7 +637,8 @@ impl WslRuntime {
     async fn failed(&self) -> Error {
         let command = Command::new(["tail", "-n", "20", LOG_FILE]);
         let log = async { self.guest.boot(command).await?.output().await }.await.map(|o| o.stdout).unwrap_or_default();
-        Error::new(ErrorCode::ContainerdNotReady, "containerd did not come up in the WSL distribution")
+        let payload = self.payload();
+        Error::new(payload.local.silent, format!("{} did not come up in the WSL distribution", payload.name()))
             .detail("log", String::from_utf8_lossy(&log).into_owned())
             .detail("distribution", self.distribution.clone())
             .hint("details.log holds its last words.")
@@ -485,15 +655,23 @@ impl WslRuntime {
         if !self.is_ours() || !self.wsl.running().await?.contains(&self.distribution) {
             return Ok(());
         }
-        let halt = async {
-            self.guest
-                .boot(Command::new(["sh", "-c", &[BEGAN, CONTAINERS, HALT_SCRIPT].concat()]))
-                .await?
-                .output()
-                .await
+        let payload = self.who_runs().await.unwrap_or(self.engine()).payload();
+        let at = Running {
+            guest: Arc::new(WslGuest::new(self.wsl.clone(), &self.distribution, payload.socket)),
+            socket: payload.socket,
+            namespaces: Vec::new(),
+            data_root: None,
+            app: self.options.label(),
         };
-        if let Err(e) = halt.await {
+        left::note(self.home.dir(), payload, at).await;
+        let (script, grace) = ([BEGAN, CONTAINERS, HALT_SCRIPT].concat(), payload.wsl.grace.to_string());
+        if let Err(e) = self.guest.run(Command::new(["sh", "-c", &script, "sh", payload.state, &grace])).await {
             tracing::warn!(error = %e, "the containers were not asked to end");
+        }
+        let record = self.bridge_record();
+        if let Some(bridge) = Bridge::recorded(&record) {
+            // It outlives the distribution (docs/reference/wsl.md#one-network).
+            bridge.remove(Place { guest: &self.guest, record: &record, data_root: DOCKER_DATA }).await;
         }
         loop {
             self.wsl.terminate(&self.distribution).await?;
@@ -512,8 +690,9 @@ impl WslRuntime {
         call.run(None, async {
             self.stop_under().await?;
             self.remove_distribution().await?;
+            *self.served.lock().await = None;
             let (home, held) = (self.home.clone(), lock.clone());
-            let all = ["wsl.json", "install.json", "wsl", "bin", "versions", "cache"];
+            let all = ["wsl.json", "install.json", left::FILE, "wsl", "bin", "docker", "sock", "versions", "cache"];
             lock.blocking(move || home.remove(&all, &held)).await
         })
         .await

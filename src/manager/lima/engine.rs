@@ -39,6 +39,8 @@ impl LimaRuntime {
                     socket: self.engine_socket().to_owned(),
                     runtime_type: RuntimeType::Lima,
                     host: Some(Arc::new(self.clone())),
+                    internal: None,
+                    own_dir: self.dir().to_owned(),
                     mend: MEND,
                 },
                 &app,
@@ -48,6 +50,7 @@ impl LimaRuntime {
         settings.private = true;
         settings.ca_certificates.clone_from(&self.options().network.http.ca_certificates);
         settings.host = Some(Arc::new(self.clone()));
+        settings.own_dirs = vec![self.dir().to_owned()];
         // Made by the first call: a connection needs a runtime, which a constructor does not have.
         let find = move || -> crate::engine::containerd::Finding {
             let settings = settings.clone();

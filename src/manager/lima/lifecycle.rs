@@ -8,7 +8,6 @@ use super::{
     left,
     machine::{Machine, Plan, refuse_root},
     resources::HostResources,
-    socket::{self, Served, serve},
 };
 use crate::{
     call::{CONTAINER_CALL, Call},
@@ -26,7 +25,10 @@ use crate::{
         paths,
         template::{self, Arch, BUILT_IN, Kernel, Shape, VmBootFile, VmFile, VmSettings, VmType},
     },
-    manager::payload::{UserEngine, docker::Archive},
+    manager::{
+        payload::{UserEngine, docker::Archive},
+        socket::{self, Served, serve},
+    },
     process::Command,
     progress::{RuntimeProgress, Sink, forward_only},
     task,
@@ -258,7 +260,12 @@ impl LimaRuntime {
         // A clone with the same handle would keep itself alive.
         let runtime = LimaRuntime { served: Arc::default(), ..self.clone() };
         let socket = self.engine_socket().to_owned();
-        *served = Some(serve(&self.paths().docker_socket, runtime.guest(), socket)?);
+        if let Some(before) = served.take() {
+            before.end().await;
+        }
+        let path = self.paths().docker_socket;
+        let dir = path.parent().unwrap_or(&path);
+        *served = Some(serve(&path, dir, runtime.guest(), socket).await?);
         Ok(())
     }
 

@@ -27,18 +27,17 @@ pub mod repair;
 #[cfg(unix)]
 mod resources;
 mod runtime;
-#[cfg(unix)]
-mod socket;
 mod state;
 #[cfg(unix)]
 mod wrappers;
 
+pub use crate::app_dir::{APP_NAME, app_dir};
 #[cfg(unix)]
 pub use crate::lima::template::VmType;
 pub use install::{InstallOptions, UninstallOptions};
 #[cfg(unix)]
 pub use resources::Resources;
-pub use runtime::{APP_NAME, LimaOptions, LimaPaths, LimaRuntime, LimaState, app_dir};
+pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState};
 pub use state::{Configured, DiagnosticCheck, MountOption, State, Status, Verdict, VmInfo, VmResources};
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

@@ -13,11 +13,10 @@ use super::state::{Resources, VmType};
 use super::{
     boot::{BootId, KeptConnection},
     resources::Resources,
-    socket::Served,
 };
 use crate::{
-    env_vars,
-    error::{Error, ErrorCode, Result},
+    app_dir::{APP_NAME, app_dir},
+    error::{Error, Result},
     fetch::install::Home,
     manager::{
         payload::{Payload, UserEngine},
@@ -25,10 +24,8 @@ use crate::{
     },
 };
 #[cfg(unix)]
-use crate::{lima::template::VmType, mutex::Mutex};
+use crate::{error::ErrorCode, lima::template::VmType, manager::socket::Served, mutex::Mutex};
 
-/// The application that this package was made for; `appName` replaces it.
-pub const APP_NAME: &str = "kai-desktop";
 /// The instance's name that applications expect. Lima 1.x would give it port 60022; we choose a free one.
 const INSTANCE: &str = "default";
 /// nerdctl's own default.
@@ -238,35 +235,6 @@ fn data_dir(options: &LimaOptions) -> Result<PathBuf> {
         None => app_dir(options.app_dir.as_deref(), options.app_name.as_deref())?.join("lima"),
     };
     std::path::absolute(&dir).map_err(|e| Error::invalid("dataDir", e))
-}
-
-/// Where this operating system keeps an application's data.
-pub fn app_dir(app_dir: Option<&Path>, app_name: Option<&str>) -> Result<PathBuf> {
-    if let Some(dir) = app_dir {
-        return Ok(dir.to_owned());
-    }
-    let name = app_name.unwrap_or(APP_NAME);
-    let one_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-    if !one_name {
-        return Err(Error::invalid("appName", format!("{name:?} is not the name of a directory")));
-    }
-    let below_home = |path: &str| home::home_dir().map(|h| h.join(path));
-    let base = if cfg!(target_os = "macos") {
-        below_home("Library/Application Support")
-    } else if cfg!(windows) {
-        env_vars::get(env_vars::LOCALAPPDATA).map(PathBuf::from).or_else(|| below_home("AppData/Local"))
-    } else {
-        // The specification says to ignore a relative one.
-        env_vars::get(env_vars::XDG_DATA_HOME)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-            .or_else(|| below_home(".local/share"))
-    };
-    base.map(|b| b.join(name)).ok_or_else(|| {
-        Error::new(ErrorCode::InvalidArgument, "appDir: this user has no home directory to put it in")
-            .detail("field", "appDir")
-            .hint("Pass appDir or dataDir.")
-    })
 }
 
 #[cfg(test)]

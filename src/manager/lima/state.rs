@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::types::ContainerInfo;
+use crate::manager::payload::left::LeftContainer;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,15 +39,6 @@ pub struct Status {
     /// What the engine holds that the VM had before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<LeftContainer>,
-}
-
-/// A container of an engine that rests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LeftContainer {
-    #[serde(flatten)]
-    pub info: ContainerInfo,
-    /// It carries the application's label.
-    pub own: bool,
 }
 
 impl From<State> for Status {

@@ -1,11 +1,7 @@
 //! The Docker Engine in a guest with systemd: its static archive, handed over on a command's standard input, and what
 //! runs it (docs/reference/docker.md#static-archive).
 
-use std::path::Path;
-
-use bytes::Bytes;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
 use crate::{
     error::{Error, ErrorCode, Result},
@@ -24,16 +20,13 @@ pub struct Archive {
 /// What to do about one in a VM that does not answer.
 pub const MEND: &str = "Start the VM again: start() mends the engine in it. See diagnose().";
 /// For people in the guest, and our own wrapper.
-const CLI: &str = "/usr/local/bin/docker";
-/// What of an archive is read at once.
-const PIECE: usize = 256 << 10;
+pub const CLI: &str = "/usr/local/bin/docker";
 /// The programs have a directory of their own: nerdctl-full, which may lie in /usr/local too, has a containerd and a runc of
 /// the same names.
-const PROGRAMS: &str = "/usr/local/lib/lima-runtime/docker";
+pub const PROGRAMS: &str = "/usr/local/lib/lima-runtime/docker";
 /// Where the unit below listens.
 const SOCKET: &str = "/run/docker.sock";
-/// In it: the digest of the archive that they are from.
-const MARK: &str = "/usr/local/lib/lima-runtime/docker/sha256";
+const DOCKERD: &str = "/usr/local/lib/lima-runtime/docker/dockerd";
 
 /// Puts the programs of an archive in their place, all of them or none.
 const UNPACK: &str = r#"set -eu
@@ -57,13 +50,14 @@ ln -sfn "$2/docker" "$3"
 const MARK_OF_ALL: &str = r#"for name in dockerd docker containerd runc; do [ -x "$1/$name" ] || exit 0; done
 cat "$1/sha256""#;
 
-/// Takes the mark of the programs, the engine's socket, and pairs of a path and a text: writes what differs, and has the engine
+/// Takes dockerd's path, the engine's socket, and pairs of a path and a text: writes what differs, and has the engine
 /// run as they say, by these programs. Whether it does is asked over its socket. Containers live on where the daemon is restarted.
 const PLACE: &str = r#"set -eu
 umask 022
 changed=
-# Programs that came after the daemon.
-if [ "$1" -nt /run/docker.pid ]; then changed=1; fi
+# Whether the daemon is that program: another one lies there where newer ones came after it.
+pid=$(systemctl show --property=MainPID --value docker.service 2>/dev/null) || pid=
+if [ -e "/proc/${pid:-0}/exe" ] && ! [ "/proc/$pid/exe" -ef "$1" ]; then changed=1; fi
 socket=$2
 shift 2
 while [ $# -gt 0 ]; do
@@ -142,17 +136,19 @@ WantedBy=sockets.target
     )
 }
 
+/// dockerd's settings wherever it runs.
+pub fn settings(registries: &RegistryOptions) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let mut settings = registries.daemon_json()?;
+    settings.insert("features".into(), json!({ "containerd-snapshotter": true }));
+    settings.insert("log-driver".into(), "json-file".into());
+    settings.insert("log-opts".into(), json!({ "max-size": "10m", "max-file": "3" }));
+    Ok(settings)
+}
+
 fn daemon_json(registries: &RegistryOptions) -> Result<String> {
-    let mut settings = json!({
-        "features": { "containerd-snapshotter": true },
-        "live-restore": true,
-        "log-driver": "json-file",
-        "log-opts": { "max-size": "10m", "max-file": "3" },
-    });
-    if let Some(settings) = settings.as_object_mut() {
-        settings.extend(registries.daemon_json()?);
-    }
-    Ok(format!("{settings:#}\n"))
+    let mut settings = settings(registries)?;
+    settings.insert("live-restore".into(), true.into());
+    Ok(format!("{:#}\n", serde_json::Value::Object(settings)))
 }
 
 /// Path and text of each file.
@@ -174,7 +170,7 @@ pub async fn is_missing(guest: &impl Guest, archive: &Archive) -> Result<bool> {
 /// what the guest said.
 pub async fn place(guest: &impl Guest, user: &str, registries: &RegistryOptions) -> Result<()> {
     let files = files(user, registries)?;
-    let words = ["sh", "-c", PLACE, "sh", MARK, SOCKET].into_iter();
+    let words = ["sh", "-c", PLACE, "sh", DOCKERD, SOCKET].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
     if !out.success() {
@@ -195,30 +191,13 @@ pub async fn place(guest: &impl Guest, user: &str, registries: &RegistryOptions)
 
 /// Puts the archive's programs into the guest.
 pub async fn unpack(guest: &impl Guest, archive: &Archive) -> Result<()> {
-    let reading = |e| Error::io(e, "reading", &archive.path);
-    let mut file = open(&archive.path).await?;
-    let mut tar = guest.spawn(Command::new(["sh", "-c", UNPACK, "sh", &archive.sha256, PROGRAMS, CLI]).root()).await?;
-    let input = tar.stdin.take();
-    let feed = async {
-        let Some(input) = input else { return Ok::<(), Error>(()) };
-        loop {
-            let mut piece = vec![0; PIECE];
-            let read = file.read(&mut piece).await.map_err(reading)?;
-            piece.truncate(read);
-            // One that has ended says why on its standard error.
-            if read == 0 || input.send(Bytes::from(piece)).await.is_err() {
-                return Ok(());
-            }
-        }
-    };
-    let (sent, out) = tokio::join!(feed, tar.output());
-    sent?;
-    let out = out?;
+    let out = guest.hand_over(unpacking(&archive.sha256), &archive.path).await?;
     if out.success() { Ok(()) } else { Err(failed("The Docker engine cannot be unpacked in the VM", &out.stderr)) }
 }
 
-async fn open(path: &Path) -> Result<tokio::fs::File> {
-    tokio::fs::File::open(path).await.map_err(|e| Error::io(e, "opening", path))
+/// Takes the archive with that digest on its standard input.
+pub fn unpacking(sha256: &str) -> Command {
+    Command::new(["sh", "-c", UNPACK, "sh", sha256, PROGRAMS, CLI]).root()
 }
 
 fn failed(what: &str, stderr: &[u8]) -> Error {
@@ -231,6 +210,8 @@ fn failed(what: &str, stderr: &[u8]) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Runs the script that unpacks, as the guest does.
@@ -303,7 +284,8 @@ mod tests {
         _ = std::fs::remove_file(&log);
         let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
         let out = std::process::Command::new("sh")
-            .args(["-c", PLACE, "sh", MARK, dir.join("docker.sock").to_str().unwrap()])
+            .args(["-c", PLACE, "sh", dir.join("dockerd").to_str().unwrap()])
+            .arg(dir.join("docker.sock"))
             .args([unit.to_str().unwrap(), "as it should be\n"])
             .env("PATH", path)
             .env("DIR", dir)
@@ -319,7 +301,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (unit, state) = (dir.path().join("etc/docker.service"), |name: &str| dir.path().join(name));
         std::fs::create_dir(dir.path().join("bin")).unwrap();
-        let systemctl = "#!/bin/sh\necho \"$*\" >>\"$DIR/log\"\ncase \"$1 $3\" in\n'is-active docker.socket') [ -e \"$DIR/active\" ] ;;\n'is-enabled docker.socket') [ -e \"$DIR/enabled\" ] ;;\nesac\n";
+        let systemctl = "#!/bin/sh\necho \"$*\" >>\"$DIR/log\"\ncase \"$1 $3\" in\n'show --value') cat \"$DIR/pid\" 2>/dev/null ;;\n'is-active docker.socket') [ -e \"$DIR/active\" ] ;;\n'is-enabled docker.socket') [ -e \"$DIR/enabled\" ] ;;\nesac\n";
         crate::fetch::disk::write_program(&state("bin/systemctl"), systemctl.as_bytes()).unwrap();
         for name in ["active", "enabled"] {
             std::fs::write(state(name), "").unwrap();
@@ -333,7 +315,20 @@ mod tests {
         let asks = |said: &[String], word: &str| said.iter().any(|line| line == word);
         assert!(asks(&placed(dir.path(), &unit), restart), "its file was not there");
         let said = placed(dir.path(), &unit);
-        assert!(said.iter().all(|line| line.starts_with("is-")), "it runs: {said:?}");
+        let only_asks = |said: &[String]| said.iter().all(|line| line.starts_with("is-") || line.starts_with("show "));
+        assert!(only_asks(&said), "it runs: {said:?}");
+        // Programs that were replaced under it, whatever the guest's clock says and said then.
+        let mut daemon = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(state("pid"), daemon.id().to_string()).unwrap();
+        let its = std::fs::canonicalize(format!("/proc/{}/exe", daemon.id())).unwrap();
+        for (program, replaced) in [(its.as_path(), false), (Path::new("/bin/sh"), true), (its.as_path(), false)] {
+            _ = std::fs::remove_file(state("dockerd"));
+            std::os::unix::fs::symlink(program, state("dockerd")).unwrap();
+            let said = placed(dir.path(), &unit);
+            assert_eq!((asks(&said, restart), only_asks(&said)), (replaced, !replaced), "{program:?}: {said:?}");
+        }
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
         let broken: [(&str, &dyn Fn()); 6] = [
             ("without its socket", &|| std::fs::remove_file(state("docker.sock")).unwrap()),
             ("masked", &|| {

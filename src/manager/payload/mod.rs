@@ -4,11 +4,6 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{
-        LabelledMethods, RuntimeType,
-        containerd::{Containerd, ContainerdEngine, Settings},
-        types::{ContainerInfo, ListOptions},
-    },
     error::{Error, ErrorCode, Result},
     fetch::manifest::Part,
     guest::{BEGAN, CONTAINERS, Guest},
@@ -19,6 +14,7 @@ pub mod context;
 mod disk;
 pub mod docker;
 pub mod engine;
+pub mod left;
 
 pub use disk::{disk_full, is_full};
 pub use engine::{UserEngine, given};
@@ -44,6 +40,22 @@ pub struct Payload {
     /// Those beside them that an engine at rest does not need either.
     pub beside: &'static [&'static str],
     pub local: Local,
+    pub wsl: InWsl,
+}
+
+/// How it runs in a WSL distribution of its own, which holds nothing else.
+#[derive(Debug)]
+pub struct InWsl {
+    /// Its daemon and that one's arguments.
+    pub daemon: &'static str,
+    /// Where the daemon finds its programs, before the usual places.
+    pub programs: &'static str,
+    /// Where a caller finds the program.
+    pub program: &'static [&'static str],
+    /// What the daemon reads.
+    pub config: &'static str,
+    /// How long the daemon may take to end its containers, in fifths of a second. One that leaves them alone needs no time.
+    pub grace: u32,
 }
 
 /// How it runs on this machine, beside engines of others.
@@ -88,6 +100,13 @@ const CONTAINERD: Payload = Payload {
         log: "containerd.log",
         silent: ErrorCode::ContainerdNotReady,
     },
+    wsl: InWsl {
+        daemon: "containerd --config /etc/lima-runtime/containerd.toml",
+        programs: "/usr/local/bin",
+        program: &["/usr/local/bin/nerdctl"],
+        config: "/etc/lima-runtime/containerd.toml",
+        grace: 0,
+    },
 };
 
 const DOCKER: Payload = Payload {
@@ -115,6 +134,13 @@ const DOCKER: Payload = Payload {
         store: &["docker", "sock", "docker.log"],
         log: "docker.log",
         silent: ErrorCode::EngineUnreachable,
+    },
+    wsl: InWsl {
+        daemon: "dockerd --config-file /etc/lima-runtime/docker.json",
+        programs: docker::PROGRAMS,
+        program: &[docker::CLI, "--host", "unix:///run/docker.sock"],
+        config: "/etc/lima-runtime/docker.json",
+        grace: 100,
     },
 };
 
@@ -178,6 +204,11 @@ timeout 5 fstrim -a || true
 "#;
 
 impl Payload {
+    /// As it begins a sentence. containerd is a name.
+    pub fn name(&self) -> String {
+        self.title.strip_prefix("the ").map_or_else(|| self.title.to_owned(), |rest| format!("The {rest}"))
+    }
+
     /// Whether the engine answers: both what commands need and what the API needs.
     pub async fn probe<G: Guest + Clone>(&self, guest: &G, socket: &str) -> Result<()> {
         match self.engine {
@@ -192,28 +223,7 @@ impl Payload {
                 Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("stderr", stderr))
             }
             UserEngine::Docker => {
-                crate::engine::docker::ready(std::sync::Arc::new(guest.clone()), socket, docker::MEND).await
-            }
-        }
-    }
-
-    /// What the engine holds. `socket` is also the one that `guest` has for it.
-    pub async fn containers(
-        &self,
-        guest: Arc<dyn Guest>,
-        socket: &str,
-        namespace: &str,
-        options: &ListOptions,
-    ) -> Result<Vec<ContainerInfo>> {
-        match self.engine {
-            UserEngine::Docker => crate::engine::docker::containers_in(guest, socket, options).await,
-            UserEngine::Containerd => {
-                let settings = Settings::system(guest, RuntimeType::Lima, namespace, "");
-                let find = move || -> crate::engine::containerd::Finding {
-                    let settings = settings.clone();
-                    Box::pin(async { Containerd::new(settings) })
-                };
-                ContainerdEngine::new(RuntimeType::Lima, Box::new(find)).list(options).await
+                crate::engine::docker::ready(Arc::new(guest.clone()), socket, docker::MEND).await.map(drop)
             }
         }
     }

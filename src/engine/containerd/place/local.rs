@@ -1,5 +1,7 @@
 //! A containerd of this machine, and where it is found.
 
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::{
@@ -136,8 +138,18 @@ async fn find(options: &ContainerdOptions) -> Result<Containerd> {
     if options.exclusive {
         // It belongs to this user, whoever that is.
         settings.root = is_root;
+        settings.own_dirs = own_dirs(options);
     }
     answering(settings).await
+}
+
+/// Where the files lie that the options of an exclusive engine name.
+#[cfg(unix)]
+fn own_dirs(options: &ContainerdOptions) -> Vec<PathBuf> {
+    let beside = [&options.address, &options.nerdctl_path, &options.inside_path].into_iter().flatten();
+    let beside = beside.filter_map(|file| Path::new(file).parent());
+    let dirs = [&options.data_root, &options.cni_path, &options.cni_netconf_path].into_iter().flatten().map(Path::new);
+    beside.chain(dirs).map(Path::to_owned).collect()
 }
 
 /// The first process in the namespaces of a RootlessKit whose state `dir` is. The file holds its number alone, which may be

@@ -48,8 +48,13 @@ pub fn settings(options: &ContainerdOptions, wsl: Wsl, app: &str, namespace: &st
     };
     let guest = Arc::new(WslGuest::new(wsl, distribution, socket));
     let mut settings = Settings::system(guest, RuntimeType::Containerd, namespace, app);
-    settings.host = Some(Arc::new(Windows));
+    settings.host = Some(windows());
     Ok(settings)
+}
+
+/// What an engine of any kind in a distribution asks of Windows.
+pub fn windows() -> Arc<dyn Host> {
+    Arc::new(Windows)
 }
 
 /// Windows around a distribution: its drives are below `/mnt` there, and its TCP ports on localhost here
