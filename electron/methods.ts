@@ -101,8 +101,12 @@ const OWN: Record<string, Run> = {
     // One that has ended takes nothing, which is no error.
     if (stdin.destroyed || stdin.writableEnded) return
     await new Promise<void>((resolve) => {
-      stdin.write(typeof data === 'string' ? data : Buffer.from(data), () => resolve())
-      stdin.once('close', resolve)
+      const done = () => {
+        stdin.off('close', done)
+        resolve()
+      }
+      stdin.once('close', done)
+      stdin.write(typeof data === 'string' ? data : Buffer.from(data), done)
     })
   },
   'process.end': async (c, call) => {

@@ -339,10 +339,15 @@ test('a terminal in a page: typed, resized, read; another page cannot touch it, 
     said[stream] += Buffer.from(data)
   }
   const cat = await kai.container.spawn(id, ['sh', '-c', 'cat; echo err >&2; exit 4'], {}, hear)
-  await cat.write('in')
+  const warnings = []
+  const warned = (warning) => warnings.push(warning.message)
+  process.on('warning', warned)
+  for (let i = 0; i < 20; i++) await cat.write('in')
   await cat.end()
   assert.deepEqual(await cat.exited(), { exitCode: 4 })
-  assert.deepEqual(said, { stdout: 'in', stderr: 'err\n' })
+  process.off('warning', warned)
+  assert.deepEqual(warnings, [], 'a write leaves no listener behind')
+  assert.deepEqual(said, { stdout: 'in'.repeat(20), stderr: 'err\n' })
   const sleep = await kai.container.spawn(id, ['sleep', '1000'], {}, hear)
   await refused(sleep.kill('SIGNONSENSE'), 'INVALID_ARGUMENT')
   const listed = async (word) =>
