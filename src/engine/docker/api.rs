@@ -75,6 +75,7 @@ struct Inner {
     bollard: bollard::Docker,
     version: ApiVersion,
     engine_version: Option<String>,
+    podman: bool,
     clock: Clock,
 }
 
@@ -98,6 +99,7 @@ impl Api {
             s.split_once('/').map(|(_, rest)| rest.split([' ', '+']).next().unwrap_or_default().to_owned())
         });
         let theirs = header("api-version").as_deref().and_then(ApiVersion::parse);
+        let podman = answer.headers().contains_key("libpod-api-version");
         if !answer.status().is_success() {
             let status = answer.status();
             return Err(Error::new(
@@ -109,7 +111,10 @@ impl Api {
         drain(answer).await;
         let version = agree(theirs, &endpoint)?;
         let bollard = bollard(http.clone(), version)?;
-        Ok(Self(Arc::new(Inner { endpoint, http, bollard, version, engine_version, clock: Clock::default() }), None))
+        Ok(Self(
+            Arc::new(Inner { endpoint, http, bollard, version, engine_version, podman, clock: Clock::default() }),
+            None,
+        ))
     }
 
     #[must_use]
@@ -136,6 +141,10 @@ impl Api {
 
     pub(super) fn engine_version(&self) -> Option<&str> {
         self.0.engine_version.as_deref()
+    }
+
+    pub(super) fn is_podman(&self) -> bool {
+        self.0.podman
     }
 
     pub(super) fn bollard(&self) -> &bollard::Docker {

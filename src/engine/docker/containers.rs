@@ -53,6 +53,9 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     for key in images::reserved_labels(&api, &spec.image, spec.platform.as_deref()).await? {
         spec.to_mut().labels.entry(key).or_default();
     }
+    if api.is_podman() {
+        spec::check_podmans_texts(&spec)?;
+    }
     let mut query = vec![("name", spec.name.clone())];
     query.extend(spec.platform.iter().map(|platform| ("platform", platform.clone())));
     let mut made = HashSet::new();

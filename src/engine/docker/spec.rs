@@ -11,7 +11,7 @@ use crate::{
         types::{ContainerSpec, Healthcheck},
         validate,
     },
-    error::Result,
+    error::{Error, Result},
 };
 
 /// From this API on a container is created with all its networks; before, the others are connected afterwards
@@ -102,6 +102,31 @@ pub(super) fn creation(spec: &ContainerSpec, version: ApiVersion, made: &HashSet
     body["HostConfig"] = host_config;
     merge(&mut body, &Value::Object(spec.docker.clone()));
     Ok(Creation { body, later })
+}
+
+/// podman makes one text with commas of each mount and one with a colon of each tmpfs, without quotes: what stands behind such a mark
+/// would be an option, another source among them (docs/reference/docker.md#mounts-of-podman).
+pub(super) fn check_podmans_texts(spec: &ContainerSpec) -> Result<()> {
+    let plain = |field: String, path: &str, marks: &[char]| match path.chars().find(|c| marks.contains(c)) {
+        Some(mark) => {
+            Err(Error::invalid(field, format!("{path:?} has {mark:?}, which podman would not take for a part of it"))
+                .hint("Choose a path without it."))
+        }
+        None => Ok(()),
+    };
+    let of_mount = |field: String, path: &str| plain(field, path, &[',', '"', '\n', '\r']);
+    for (i, v) in spec.volumes.iter().enumerate() {
+        of_mount(format!("volumes[{i}].host"), &v.host)?;
+        of_mount(format!("volumes[{i}].container"), &v.container)?;
+    }
+    for (i, m) in spec.mounts.iter().enumerate() {
+        let parts =
+            [("source", m.source.as_deref()), ("target", Some(m.target.as_str())), ("subpath", m.subpath.as_deref())];
+        for (part, path) in parts {
+            of_mount(format!("mounts[{i}].{part}"), path.unwrap_or_default())?;
+        }
+    }
+    spec.tmpfs.keys().try_for_each(|target| plain(format!("tmpfs.{}", validate::shown_key(target)), target, &[':']))
 }
 
 /// A container's settings in one of its networks. An old engine knows one MAC address, the container's.
@@ -204,6 +229,32 @@ mod tests {
                 "NetworkingConfig": { "EndpointsConfig": { "one": {} } },
             })
         );
+    }
+
+    #[test]
+    fn podman_gets_no_path_that_would_be_more_than_one() {
+        let field = |more: &str| {
+            let spec = spec(&format!(r#"{{"name":"web","image":"i",{more}}}"#));
+            check_podmans_texts(&spec).err().map(|e| e.details()["field"].as_str().unwrap().to_owned())
+        };
+        for (more, refused) in [
+            (r#""volumes":[{"host":"mine","container":"/x,source=theirs"}]"#, "volumes[0].container"),
+            (r#""volumes":[{"host":"/ok,source=/etc,target=/x","container":"/y"}]"#, "volumes[0].host"),
+            (r#""volumes":[{"host":"/ok","container":"/x\nsource=/etc"}]"#, "volumes[0].container"),
+            (r#""mounts":[{"type":"bind","source":"/ok","target":"/x,source=/etc"}]"#, "mounts[0].target"),
+            (r#""mounts":[{"type":"bind","source":"/ok,source=/etc","target":"/x"}]"#, "mounts[0].source"),
+            (r#""mounts":[{"type":"volume","target":"/x,source=theirs"}]"#, "mounts[0].target"),
+            (
+                r#""mounts":[{"type":"volume","source":"v1","target":"/x","subpath":"a,source=theirs"}]"#,
+                "mounts[0].subpath",
+            ),
+            (r#""mounts":[{"type":"tmpfs","target":"/x\""}]"#, "mounts[0].target"),
+            (r#""tmpfs":{"/t:exec,suid,dev":{}}"#, "tmpfs./t:exec,suid,dev"),
+        ] {
+            assert_eq!(field(more).as_deref(), Some(refused));
+        }
+        let fine = r#""volumes":[{"host":"/a b:c=d","container":"/x=1"}],"mounts":[{"type":"volume","target":"/y"}],"tmpfs":{"/t,u":{}}"#;
+        assert_eq!(field(fine), None);
     }
 
     #[test]
