@@ -11,10 +11,14 @@ const LARGEST: u32 = i32::MAX as u32;
 const MOST: &str = "4194304";
 
 /// The two files of the container whose process is `$1`, each ended by a NUL. A link may lead out of the container's own root,
-/// and is not followed.
-const READ: &str = r#"cd "/proc/$1/root" || exit 1
+/// and is not followed, nor is one that takes the place of what was looked at: only what lies there itself is read.
+const READ: &str = r#"cd "/proc/$1/root" && root=$(stat -c %d:%i .) || exit 1
+there=
+if [ ! -L etc ] && cd ./etc 2>/dev/null && [ "$(stat -c %d:%i ..)" = "$root" ]; then there=yes; fi
 for f in passwd group; do
-  if [ ! -L etc ] && [ ! -L "etc/$f" ] && [ -f "etc/$f" ]; then head -c "$2" "etc/$f" | tr -d '\0'; fi
+  if [ "$there" ] && [ ! -L "$f" ] && [ -f "$f" ]; then {
+    if [ "$(stat -c %d:%i "$f")" = "$(stat -L -c %d:%i /proc/self/fd/3)" ]; then head -c "$2" <&3 | tr -d '\0'; fi
+  } 3<"$f"; fi
   printf '\0'
 done"#;
 
@@ -105,13 +109,32 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("secret"), etc.join("passwd")).unwrap();
         std::fs::write(etc.join("group"), "wheel:x:9:\n\0").unwrap();
         let script = READ.replace("/proc/$1/root", &dir.path().display().to_string());
-        let read = || {
-            let out = std::process::Command::new("sh").args(["-c", &script, "sh", "1", MOST]).output().unwrap();
+        let run = |script: &str| {
+            let out = std::process::Command::new("sh").args(["-c", script, "sh", "1", MOST]).output().unwrap();
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             String::from_utf8(out.stdout).unwrap()
         };
+        let read = || run(&script);
         assert_eq!(read(), "\0wheel:x:9:\n\0");
-        std::fs::rename(&etc, dir.path().join("real")).unwrap();
+        // What the container does after each look.
+        let after = |look: &str, there: &str| {
+            let mut parts = script.splitn(2, look);
+            let (before, rest) = (parts.next().unwrap(), parts.next().expect(look));
+            run(&format!("{before}{look} {there}; {rest}"))
+        };
+        let link = format!("ln -sfn {0}/secret {0}/etc/group", dir.path().display());
+        let file = format!("rm {0}/etc/group; echo wheel:x:9: >{0}/etc/group", dir.path().display());
+        assert_eq!(after("[ -f \"$f\" ]; then", &link), "\0\0");
+        std::fs::remove_file(etc.join("group")).unwrap();
+        std::fs::write(etc.join("group"), "wheel:x:9:\n").unwrap();
+        let there_and_back = script.replacen("then {", &format!("then {link}; {{ {file};"), 1);
+        assert_eq!(run(&there_and_back), "\0\0");
+        let elsewhere = dir.path().join("host").join("etc");
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("group"), "root:x:1:\n").unwrap();
+        let turn = format!("mv {0}/etc {0}/real && ln -s {0}/host/etc {0}/etc", dir.path().display());
+        assert_eq!(run(&script.replacen("&& cd ./etc", &format!("&& {turn} && cd ./etc"), 1)), "\0\0");
+        std::fs::remove_file(&etc).unwrap();
         std::os::unix::fs::symlink("real", &etc).unwrap();
         assert_eq!(read(), "\0\0");
     }
