@@ -115,6 +115,10 @@ async fn within<T>(image: &str, work: impl Future<Output = T>) -> Result<T> {
     })
 }
 
+/// More than any image has, and than any engine's name of one.
+const MOST_LAYERS: usize = 4096;
+const LONGEST_ID: usize = 256;
+
 /// Bytes over all layers, as the engine tells them layer by layer.
 #[derive(Default)]
 struct Layers {
@@ -130,7 +134,10 @@ struct Layer {
 
 impl Layers {
     fn take(&mut self, line: &Line) {
-        let Some(id) = &line.id else { return };
+        let Some(id) = line.id.as_ref().filter(|id| id.len() <= LONGEST_ID) else { return };
+        if self.all.len() >= MOST_LAYERS && !self.all.contains_key(id) {
+            return;
+        }
         let detail = line.detail.as_ref();
         match line.status.as_str() {
             // The manifest's own line bears the tag as its id.
@@ -229,6 +236,18 @@ mod tests {
         layers.take(&line("a", "Download complete", 0, 0));
         let p = layers.progress(&Line::default());
         assert_eq!((p.current, p.total, p.progress), (Some(400), Some(400), Some(100.0)));
+    }
+
+    #[test]
+    fn an_engine_that_names_layers_without_end_is_heeded_so_far() {
+        let mut layers = Layers::default();
+        layers.take(&line("a", "Downloading", 1, 2));
+        for n in 0..2 * MOST_LAYERS {
+            layers.take(&line(&format!("l{n}"), "Waiting", 0, 0));
+        }
+        layers.take(&line(&"x".repeat(LONGEST_ID + 1), "Waiting", 0, 0));
+        layers.take(&line("a", "Downloading", 2, 2));
+        assert_eq!((layers.all.len(), layers.bytes()), (MOST_LAYERS, (2, 2)));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use super::{
     pull::{LARGEST_WORDS, STEP_IDLE, silent},
     reference::full,
     registry::{NO_PROXY, asking_registry, proxies_are_lost},
-    transfer::Line,
+    transfer::{Line, MOST},
 };
 use crate::{
     engine::{
@@ -150,6 +150,9 @@ impl Sent {
     fn take(&mut self, lines: &str) -> bool {
         let mut moved = false;
         for line in lines.lines().filter_map(Line::parse) {
+            if self.seen.len() >= MOST && !self.seen.contains_key(line.digest) {
+                continue;
+            }
             let now = (line.status.to_owned(), line.amount);
             moved |= self.seen.insert(line.digest.to_owned(), now.clone()).as_ref() != Some(&now);
             if let Some((sent, size)) = self.layers.get_mut(line.digest) {
@@ -201,5 +204,8 @@ mod tests {
         assert_eq!(sent.progress(String::new()).current, Some(2 << 20));
         sent.all();
         assert_eq!(sent.progress(String::new()).progress, Some(100.0));
+        let endless = (0..2 * MOST).map(|n| format!("layer-sha256:{n:064}: waiting\n")).collect::<Vec<_>>().concat();
+        sent.take(&endless);
+        assert_eq!(sent.seen.len(), MOST);
     }
 }

@@ -9,6 +9,9 @@ use crate::{
     progress::{PullProgress, Throttle},
 };
 
+/// More digests than any image has: of further ones, the account is not heeded.
+pub(super) const MOST: usize = 4096;
+
 /// One line of nerdctl's account: `layer-sha256:<hex>:    downloading    |…|  1.0 MiB/28.6 MiB`, or of the transfer service's
 /// tree: `   └──layer-sha256:64ee74a43d15d8fb47f7b  downloading  |…|   2.0 MiB/3.0 MiB`, which cuts digests.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +27,9 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// So much of a digest is no other's.
     const ENOUGH: usize = "sha256:".len() + 12;
+    const WHOLE: usize = "sha256:".len() + 64;
+    /// Longer is no word for a state.
+    const LONGEST: usize = 64;
 
     fn all(block: &'a str) -> Vec<Self> {
         block.lines().filter_map(Self::parse).collect()
@@ -35,12 +41,13 @@ impl<'a> Line<'a> {
         let key = words.find(|word| word.contains("-sha256:"))?.trim_end_matches(':');
         let at = key.find("-sha256:")?;
         let kind = key[..at].rsplit(|c: char| !c.is_ascii_lowercase()).next()?;
-        let digest = Some(&key[at + 1..]).filter(|d| d.len() >= Self::ENOUGH)?;
+        let digest = Some(&key[at + 1..]).filter(|d| (Self::ENOUGH..=Self::WHOLE).contains(&d.len()))?;
         let amount = line.rsplit('|').next().and_then(|text| {
             let (arrived, total) = text.trim().split_once('/')?;
             Some((bytes(arrived)?, bytes(total)?))
         });
-        Some(Self { kind, digest, status: words.next()?, amount })
+        let status = words.next().filter(|status| status.len() <= Self::LONGEST)?;
+        Some(Self { kind, digest, status, amount })
     }
 
     /// In the words of nerdctl, and in those of the transfer service.
@@ -123,6 +130,9 @@ impl Transfer {
     fn note(&mut self, lines: &[Line<'_>]) -> bool {
         let mut moved = false;
         for line in lines {
+            if self.seen.len() >= MOST && !self.seen.contains_key(line.digest) {
+                continue;
+            }
             let now = (line.status.to_owned(), line.amount);
             let before = self.seen.insert(line.digest.to_owned(), now.clone());
             moved |= before.as_ref() != Some(&now);
@@ -297,9 +307,20 @@ mod tests {
         assert_eq!(lines[1].digest, "sha256:b6b5974a7eb267a2016c703f3142e1c8b0f3dd2ade7783d960942f9869fcdc44");
         let digest = "sha256:b6b5974a7eb2";
         assert_eq!(Line::parse(&format!("\u{1b}[1A\u{1b}[2Klayer-{digest}: waiting")).unwrap().kind, "layer");
-        for line in ["elapsed: 0.1 s", "layer-sha256:b6b5: waiting"] {
+        let long = "b".repeat(65);
+        for line in ["elapsed: 0.1 s", "layer-sha256:b6b5: waiting", &format!("layer-sha256:{long}: waiting")] {
             assert_eq!(Line::parse(line), None);
         }
+        assert_eq!(Line::parse(&format!("layer-{digest}: {long}")), None);
+    }
+
+    #[test]
+    fn an_account_without_an_end_is_heeded_so_far() {
+        let mut transfer = Transfer::default();
+        let block = (0..2 * MOST).map(|n| format!("layer-sha256:{n:064}: waiting\n")).collect::<Vec<_>>().concat();
+        transfer.note(&Line::all(&block));
+        assert!(transfer.note(&Line::all(&format!("layer-sha256:{:064}: done\n", 0))));
+        assert_eq!(transfer.seen.len(), MOST);
     }
 
     /// From a recorded pull (nerdctl 2.3.5, containerd 2.3.4).
