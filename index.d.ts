@@ -1106,8 +1106,8 @@ export declare abstract class ContainerAdapter {
    * the label, and dangling images on an engine that {@link isPrivate}.
    *
    * Its containers get no powers over the engine's machine (`PERMISSION_DENIED`): `privileged`, `devices`, `gpus`, `capAdd`,
-   * `securityOpt`, `runtime`, `sysctls`, `logging`, `annotations`, a negative `oomScoreAdj`, the propagation of a mount, the
-   * namespaces of the machine or of another container.
+   * `securityOpt`, `runtime`, `sysctls`, `logging`, `annotations`, a negative `oomScoreAdj`, `ulimits` of `nice` and `rtprio`, the
+   * propagation of a mount, the namespaces of the machine or of another container; nor do programs in them, by `privileged`.
    *
    * It does not restrict paths of this computer, ports, programs in containers, or images.
    *

@@ -96,7 +96,7 @@ export interface Allow {
   /**
    * Whether a container may have powers beyond itself: `privileged devices gpus capAdd securityOpt runtime sysctls logging
    * annotations`, a `networkMode`, `pidMode` or `ipcMode` of the machine's or of another container (of the app's own), a negative
-   * `resources.oomScoreAdj`, `mounts` with a propagation. `powers` names those of `config`. The worst: the container is root on
+   * `resources.oomScoreAdj`, `ulimits` of `nice` and `rtprio`, `mounts` with a propagation. `powers` names those of `config`. The worst: the container is root on
    * the engine's machine.
    */
   powers?(request: { powers: (keyof ContainerConfig)[]; config: ContainerConfig; event: IpcEvent }): Word

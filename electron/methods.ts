@@ -297,6 +297,8 @@ const POWERS: Partial<Record<keyof runtime.ContainerConfig, (config: runtime.Con
   pidMode: (c) => c.pidMode !== undefined,
   ipcMode: (c) => !['none', 'private', 'shareable', undefined].includes(c.ipcMode),
   resources: (c) => (c.resources?.oomScoreAdj ?? 0) < 0,
+  ulimits: ({ ulimits = {} }) =>
+    [ulimits.nice, ulimits.rtprio].some((limit) => (typeof limit === 'object' ? limit.hard : (limit ?? 0)) !== 0),
   mounts: (c) => (c.mounts ?? []).some(({ propagation }) => propagation !== undefined),
 }
 

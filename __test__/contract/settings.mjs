@@ -655,12 +655,16 @@ export const settings = subject('settings', (ctx, test) => {
       ipcMode: { ipcMode: 'host' },
       networkMode: { networkMode: 'host' },
       'resources.oomScoreAdj': { resources: { oomScoreAdj: -1 } },
+      'ulimits.rtprio': { ulimits: { rtprio: 1 } },
       'mounts[0].propagation': { mounts: [{ type: 'bind', source: '/', target: '/h', propagation: 'rshared' }] },
     })) {
       const config = { name: ctx.name(), image: ctx.backend.image, command: IDLE, ...more }
       await fails(window.startContainer(config), 'PERMISSION_DENIED', { field })
       await fails(window.createContainer(config), 'PERMISSION_DENIED', { field })
     }
+    await fails(window.spawnInContainer(other, ['true'], { privileged: true }), 'PERMISSION_DENIED', {
+      field: 'privileged',
+    })
     // What makes a container less, or is its own, is allowed; so is all, with the application's word.
     const harmless = {
       ...{

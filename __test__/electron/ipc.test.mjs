@@ -173,6 +173,7 @@ test('powers beyond a container only by permission, by whatever spelling', async
     pidMode: { pidMode: 'host' },
     ipcMode: { ipcMode: 'host' },
     resources: { resources: { oomScoreAdj: -1000 } },
+    ulimits: { ulimits: { rtprio: { soft: 0, hard: 99 } } },
     mounts: { mounts: [{ type: 'tmpfs', target: '/x', propagation: 'shared' }] },
   }
   for (const [field, more] of Object.entries(tries)) {

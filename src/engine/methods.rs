@@ -27,8 +27,6 @@ macro_rules! container_methods {
             samples(id: &str) -> BoxStream<StatsSample>;
             /// To its own process, while it runs.
             attach(id: &str, options: &AttachOptions) -> Attached;
-            /// Starts `argv` in the container.
-            exec(id: &str, argv: &[String], options: &SpawnOptions) -> Attached;
             /// The processes in it, as the engine's machine lists them.
             processes(id: &str) -> ProcessList;
             rename(id: &str, name: &str) -> ();
@@ -64,7 +62,7 @@ macro_rules! unlabelled_methods {
 }
 pub(super) use unlabelled_methods;
 
-/// The methods about what carries a label.
+/// The methods about what carries a label, and are not the same for whoever calls.
 macro_rules! labelled_methods {
     ($then:ident) => {
         $then! {
@@ -72,6 +70,8 @@ macro_rules! labelled_methods {
             /// Creates the container attached to all its networks, without starting it; returns the full id. On an error it
             /// removes what it has created.
             create(spec: &ContainerSpec) -> String;
+            /// Starts `argv` in the container.
+            exec(id: &str, argv: &[String], options: &SpawnOptions) -> Attached;
             list(options: &ListOptions) -> Vec<ContainerInfo>;
             remove_network(id: &str) -> ();
             networks() -> Vec<NetworkInfo>;

@@ -267,6 +267,15 @@ impl LabelledMethods for Restricted {
         self.engine.create(&spec).await
     }
 
+    async fn exec(&self, id: &str, argv: &[String], options: &SpawnOptions) -> Result<Attached> {
+        let id = self.container(id).await?;
+        if options.privileged && !self.powers {
+            let problem = "privileged: gives the program powers over the engine's machine";
+            return Err(denied("privileged".to_owned(), problem.to_owned()));
+        }
+        self.engine.exec(&id, argv, options).await
+    }
+
     async fn list(&self, options: &ListOptions) -> Result<Vec<ContainerInfo>> {
         let mut own = self.limited_to_app(options);
         // These filters name a container; for another application's, the answer would tell when it was created.

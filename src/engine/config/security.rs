@@ -48,6 +48,13 @@ pub(in super::super) fn security_opt<'a>(field: &str, given: &'a str) -> Result<
     }
 }
 
+/// Limits that let a process without capabilities go before those of the machine (setrlimit(2)).
+const PRIORITIES: [&str; 2] = ["nice", "rtprio"];
+
+fn ulimited(spec: &ContainerSpec, of: &str) -> bool {
+    spec.ulimits.get(of).is_some_and(|limit| limit.soft.abs() > 0.0 || limit.hard.abs() > 0.0)
+}
+
 /// The fields that reach beyond the container and its own network, by their names: what nobody who is not trusted may ask for.
 /// (Paths of the host are `hostPath`'s to judge, and networks the engine's list.)
 pub(in super::super) fn beyond(spec: &ContainerSpec) -> Vec<String> {
@@ -67,6 +74,7 @@ pub(in super::super) fn beyond(spec: &ContainerSpec) -> Vec<String> {
     note(shares(&spec.pid_mode, &[]), "pidMode");
     note(shares(&spec.ipc_mode, &["none", "private", "shareable"]), "ipcMode");
     note(spec.resources.oom_score_adj.is_some_and(|n| n < 0.0), "resources.oomScoreAdj");
+    found.extend(PRIORITIES.into_iter().filter(|of| ulimited(spec, of)).map(|of| format!("ulimits.{of}")));
     let propagated = spec.mounts.iter().enumerate().filter(|(_, m)| m.propagation.is_some());
     found.extend(propagated.map(|(i, _)| format!("mounts[{i}].propagation")));
     found
@@ -133,6 +141,9 @@ mod tests {
             (json!({ "ipcMode": "host" }), "ipcMode"),
             (json!({ "ipcMode": "container:x" }), "ipcMode"),
             (json!({ "resources": { "oomScoreAdj": -1 } }), "resources.oomScoreAdj"),
+            (json!({ "ulimits": { "rtprio": 1 } }), "ulimits.rtprio"),
+            (json!({ "ulimits": { "rtprio": { "soft": 0, "hard": -1 } } }), "ulimits.rtprio"),
+            (json!({ "ulimits": { "nice": 40 } }), "ulimits.nice"),
             (
                 json!({ "mounts": [{ "type": "bind", "source": "/a", "target": "/b", "propagation": "rshared" }] }),
                 "mounts[0].propagation",
@@ -141,7 +152,7 @@ mod tests {
             assert_eq!(fields(more), [field]);
         }
         let harmless = json!({ "privileged": false, "devices": [], "capAdd": [], "capDrop": ["ALL"], "readOnlyRootfs": true,
-            "networkMode": "none", "ipcMode": "private", "ulimits": { "nofile": 9 }, "groupAdd": ["1"], "tty": true,
+            "networkMode": "none", "ipcMode": "private", "ulimits": { "nofile": 9, "nice": 0, "rtprio": 0 }, "groupAdd": ["1"], "tty": true,
             "resources": { "memory": "64MiB", "oomScoreAdj": 5 }, "tmpfs": { "/t": {} }, "init": true, "user": "0" });
         assert!(fields(harmless).is_empty());
     }
