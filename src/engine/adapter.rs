@@ -98,8 +98,7 @@ impl Adapter {
             // An image of that name for another platform does not count.
             if !self.engine.image_exists(&spec.image, spec.platform.as_deref()).await? {
                 if reference::is_id(&spec.image) {
-                    return Err(Error::new(ErrorCode::ImageNotFound, format!("There is no image {}", spec.image))
-                        .detail("id", spec.image.as_str())
+                    return Err(reference::not_found(&spec.image)
                         .hint("No registry knows an image by its id: pull it by its name."));
                 }
                 let options =

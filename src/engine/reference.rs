@@ -1,6 +1,8 @@
 //! Image references, parsed in one place: by the grammar of distribution/reference (`regexp.go`, `normalize.go`), as Docker
 //! and nerdctl parse them. This is our own parser because the crates for it depend on a regex engine or an HTTP client.
 
+use crate::error::{Error, ErrorCode};
+
 /// Docker Hub's name in references.
 pub(crate) const HUB: &str = "docker.io";
 /// Its old name, which means the same.
@@ -94,6 +96,11 @@ pub(crate) fn familiar(full: &str) -> &str {
     let Some(path) = full.strip_prefix(HUB).and_then(|rest| rest.strip_prefix('/')) else { return full };
     let short = path.strip_prefix(OFFICIAL_PREFIX).filter(|rest| !rest.contains('/')).unwrap_or(path);
     if is_id(short) || Reference::parse(short).is_ok_and(|r| r.domain != HUB) { full } else { short }
+}
+
+/// Here is none of that name or id.
+pub(crate) fn not_found(image: &str) -> Error {
+    Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}")).detail("id", image)
 }
 
 /// 64 hexadecimal digits, which no name may consist of; also with `sha256:` before them, where they would be a name's tag.

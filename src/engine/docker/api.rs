@@ -1,5 +1,5 @@
-//! The Docker API at one endpoint. Calls with an answer worth typing go through bollard; streams, and whatever must
-//! lose no field, are asked for here, over the same connections.
+//! The Docker API at one endpoint. Calls without an answer go through bollard; whatever has a body, and must lose no field of
+//! it, is asked for here, over the same connections.
 
 use std::{io, pin::Pin, sync::Arc};
 
@@ -16,7 +16,8 @@ use hyper_util::{
     client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{beside::Beside, clock::Clock, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector};
@@ -186,7 +187,12 @@ impl Api {
         path: &str,
         query: Query<'_>,
     ) -> Result<T, Failure> {
-        json(limit, self.get(path, query).await?).await
+        parsed(&self.get_whole(limit, path, query).await?)
+    }
+
+    /// Apart from what is read of it, so that it is compiled once.
+    async fn get_whole(&self, limit: Limit, path: &str, query: Query<'_>) -> Result<Vec<u8>, Failure> {
+        whole(limit, self.get(path, query).await?).await
     }
 
     pub(super) async fn post(&self, path: &str, query: Query<'_>, body: Body) -> Result<Response<Incoming>, Failure> {
@@ -198,9 +204,13 @@ impl Api {
         &self,
         path: &str,
         query: Query<'_>,
-        body: &impl Serialize,
+        body: &Value,
     ) -> Result<T, Failure> {
-        json(SMALL, self.post(path, query, json_body(body)?).await?).await
+        parsed(&self.post_whole(path, query, body).await?)
+    }
+
+    async fn post_whole(&self, path: &str, query: Query<'_>, body: &Value) -> Result<Vec<u8>, Failure> {
+        whole(SMALL, self.post(path, query, json_body(body)).await?).await
     }
 
     /// A connection that belongs to one process: what comes after the answer's head is its streams.
@@ -333,9 +343,16 @@ pub(super) fn empty() -> Body {
     Either::Left(Full::default())
 }
 
-pub(super) fn json_body(value: &impl Serialize) -> Result<Body, Failure> {
-    let text = serde_json::to_vec(value).map_err(|e| Failure::strange(e.to_string()))?;
-    Ok(Either::Left(Full::new(text.into())))
+pub(super) fn json_body(value: &Value) -> Body {
+    Either::Left(Full::new(value.to_string().into()))
+}
+
+/// The answer of a call that made something.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Created {
+    pub(super) id: String,
+    pub(super) warnings: Option<Vec<String>>,
 }
 
 /// Most bytes of an answer that are kept.
@@ -361,12 +378,17 @@ async fn read(limit: Limit, answer: Response<Incoming>) -> Result<(Vec<u8>, bool
     Ok((all, false))
 }
 
-pub(super) async fn json<T: DeserializeOwned>(limit: Limit, answer: Response<Incoming>) -> Result<T, Failure> {
+async fn whole(limit: Limit, answer: Response<Incoming>) -> Result<Vec<u8>, Failure> {
     let (body, more) = read(limit, answer).await?;
-    if more {
-        return Err(Failure::TooLarge(limit));
-    }
-    serde_json::from_slice(&body).map_err(|e| Failure::strange(e.to_string()))
+    if more { Err(Failure::TooLarge(limit)) } else { Ok(body) }
+}
+
+pub(super) async fn json<T: DeserializeOwned>(limit: Limit, answer: Response<Incoming>) -> Result<T, Failure> {
+    parsed(&whole(limit, answer).await?)
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    Ok(serde_json::from_slice(body)?)
 }
 
 /// Connections go back to the pool only when their answer has been read. One that goes on and on is not worth it.
@@ -389,7 +411,7 @@ pub(super) fn json_lines<T: DeserializeOwned + Send + 'static>(
     lines
         .map_err(move |e| Failure::from_line(e, limit))
         .try_filter(|line| std::future::ready(!line.trim().is_empty()))
-        .map(|line| line.and_then(|l| serde_json::from_str(&l).map_err(|e| Failure::strange(e.to_string()))))
+        .map(|line| line.and_then(|l| parsed(l.as_bytes())))
 }
 
 /// A part of a path, or a query's value. `/` and `:` stay: image references hold them.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    api::{self, Api, ApiVersion, bare},
+    api::{self, Api, ApiVersion, Created, bare},
     endpoint::Endpoint,
     error::{Failure, ResultExt},
     events::{self, Event},
@@ -23,16 +23,9 @@ use super::{
 };
 use crate::{
     call,
-    engine::{config, time, types::*, validate},
+    engine::{config, image_config::variables, time, types::*, validate},
     error::{Error, ErrorCode, Result},
 };
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Created {
-    id: String,
-    warnings: Option<Vec<String>>,
-}
 
 pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
     let mut spec = match api.endpoint() {
@@ -81,8 +74,7 @@ pub(super) async fn create(api: Api, spec: &ContainerSpec) -> Result<String> {
         elsewhere.created(&id, &spec).await;
     }
     for (network, settings) in later {
-        let settings = serde_json::from_value(settings).ok();
-        if let Err(e) = networks::connect_with(api.clone(), &id, &network, settings).await {
+        if let Err(e) = networks::connect_with(&api, &id, &network, settings).await {
             if let Err(cleanup) = remove(api, &id, true).await {
                 tracing::warn!(%id, %cleanup, "could not remove a container that is not on all its networks");
             }
@@ -197,10 +189,8 @@ pub(super) async fn remove(api: Api, id: &str, force: bool) -> Result<()> {
 }
 
 pub(super) async fn rename(api: Api, id: &str, name: &str) -> Result<()> {
-    let path = format!("containers/{}/rename", api::encode(bare(id)));
-    let answer = api.post(&path, &[("name", name.to_owned())], api::empty()).await.about(About::Container(id))?;
-    api::drain(answer).await;
-    Ok(())
+    let options = q::RenameContainerOptions { name: name.to_owned() };
+    api.bollard().rename_container(bare(id), options).await.about(About::Container(id))
 }
 
 pub(super) async fn processes(api: Api, id: &str) -> Result<ProcessList> {
@@ -355,7 +345,7 @@ pub(super) async fn details(api: Api, id: &str) -> Result<ContainerDetails> {
 }
 
 fn read(raw: &Value) -> Result<Inspect> {
-    Inspect::deserialize(raw).map_err(|e| Failure::strange(e.to_string()).about(About::Engine))
+    Inspect::deserialize(raw).map_err(|e| Failure::from(e).about(About::Engine))
 }
 
 // What of an answer is read. Everything is optional that any engine has ever left out or answered `null` to.
@@ -487,9 +477,7 @@ fn details_of(i: Inspect, raw: Value, now: Millis) -> ContainerDetails {
         info,
         labels: config.labels.unwrap_or_default(),
         command,
-        env: (config.env.unwrap_or_default().into_iter())
-            .map(|e| e.split_once('=').map_or_else(|| (e.clone(), String::new()), |(k, v)| (k.into(), v.into())))
-            .collect(),
+        env: variables(config.env.iter().flatten().map(String::as_str)),
         mounts: (i.mounts.unwrap_or_default().into_iter())
             .map(|m| Mount {
                 source: m.name.filter(|_| m.kind == "volume").unwrap_or(m.source),

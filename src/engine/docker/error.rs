@@ -68,6 +68,12 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<serde_json::Error> for Failure {
+    fn from(e: serde_json::Error) -> Self {
+        Self::Strange(e.to_string())
+    }
+}
+
 impl From<bollard::errors::Error> for Failure {
     fn from(e: bollard::errors::Error) -> Self {
         use bollard::errors::Error as E;

@@ -3,11 +3,11 @@
 use std::{task::Poll, time::Duration};
 
 use async_trait::async_trait;
-use bollard::{models::ExecConfig, query_parameters as q};
+use bollard::query_parameters as q;
 use futures_util::StreamExt;
 use hyper::{Response, body::Incoming};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
@@ -38,28 +38,16 @@ fn no_detaching() -> String {
 pub(super) async fn exec(api: Api, id: &str, argv: &[String], options: &SpawnOptions) -> Result<Attached> {
     let about = About::Container(id);
     let mark = format!("{MARK}={}", random::word());
-    let env = options.env.iter().map(|(k, v)| format!("{k}={v}")).chain([mark.clone()]).collect();
+    let env: Vec<String> = options.env.iter().map(|(k, v)| format!("{k}={v}")).chain([mark.clone()]).collect();
     let size = options.size().filter(|_| options.tty);
-    let console = size.filter(|_| api.version() >= SIZED).map(|(columns, rows)| vec![rows.into(), columns.into()]);
-    let config = ExecConfig {
-        attach_stdin: Some(options.has_input()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        tty: Some(options.tty),
-        detach_keys: options.tty.then(no_detaching),
-        cmd: Some(argv.to_vec()),
-        env: Some(env),
-        console_size: console.clone(),
-        privileged: Some(options.privileged),
-        working_dir: options.workdir.clone(),
-        user: options.user.clone(),
-    };
+    let console = size.filter(|_| api.version() >= SIZED).map(|(columns, rows)| [rows, columns]);
+    let config = json!({
+        "AttachStdin": options.has_input(), "AttachStdout": true, "AttachStderr": true, "Tty": options.tty,
+        "DetachKeys": options.tty.then(no_detaching), "ConsoleSize": console, "Cmd": argv, "Env": env,
+        "Privileged": options.privileged, "WorkingDir": options.workdir, "User": options.user,
+    });
     let exec = create(&api, id, &config).await?;
-    let mut start = json!({ "Detach": false, "Tty": options.tty });
-    if let Some(console) = &console {
-        start["ConsoleSize"] = json!(console);
-    }
-    let body = api::json_body(&start).about(about)?;
+    let body = api::json_body(&json!({ "Detach": false, "Tty": options.tty, "ConsoleSize": console }));
     let spawned = Spawned { api, container: id.to_owned(), exec, mark, user: options.user.clone() };
     let mut process = Held { spawned: spawned.clone(), ended: false };
     let path = format!("exec/{}/start", spawned.exec);
@@ -103,14 +91,9 @@ async fn sized(
 /// Pieces of output, 64 KiB at most, that wait for a terminal's size.
 const MOST_EARLY: usize = 64;
 
-async fn create(api: &Api, id: &str, config: &ExecConfig) -> Result<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Created {
-        id: String,
-    }
+async fn create(api: &Api, id: &str, config: &Value) -> Result<String> {
     let path = format!("containers/{}/exec", api::encode(bare(id)));
-    let created: Created = api.post_json(&path, &[], config).await.about(About::Container(id))?;
+    let created: api::Created = api.post_json(&path, &[], config).await.about(About::Container(id))?;
     Ok(created.id)
 }
 
@@ -237,15 +220,9 @@ impl Spawned {
     /// Runs a program of the container as the process's user; how it ended, and what it printed.
     async fn run(&self, argv: &[&str]) -> Result<(i64, Vec<u8>)> {
         let about = About::Container(&self.container);
-        let config = ExecConfig {
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
-            user: self.user.clone(),
-            ..ExecConfig::default()
-        };
+        let config = json!({ "AttachStdout": true, "AttachStderr": true, "Cmd": argv, "User": self.user });
         let exec = create(&self.api, &self.container, &config).await?;
-        let body = api::json_body(&json!({ "Detach": false, "Tty": false })).about(about)?;
+        let body = api::json_body(&json!({ "Detach": false, "Tty": false }));
         let (_, connection) = self.api.upgrade(&format!("exec/{exec}/start"), &[], body).await.about(about)?;
         let (mut output, mut input) = streams(connection, Framing::Multiplexed, &self.container);
         _ = input.shutdown().await;
@@ -281,14 +258,13 @@ impl Drop for Held {
             // TERM first, then KILL, and that more than once: the process may not have started yet.
             let mut pause = Duration::from_millis(200);
             for signal in ["TERM", "KILL", "KILL", "KILL", "KILL"] {
-                let argv = ["sh", "-c", END, "sh", &mark, signal].map(str::to_owned).to_vec();
-                let config = ExecConfig { cmd: Some(argv), user: user.clone(), ..ExecConfig::default() };
+                let config = json!({ "Cmd": ["sh", "-c", END, "sh", mark, signal], "User": user });
                 let end = async {
                     if ended(&api, &exec).await?.is_some() {
                         return Ok(true);
                     }
                     let killer = create(&api, &container, &config).await?;
-                    let body = api::json_body(&json!({ "Detach": true })).about(About::Engine)?;
+                    let body = api::json_body(&json!({ "Detach": true }));
                     let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.about(About::Engine)?;
                     api::drain(answer).await;
                     Ok::<_, Error>(false)

@@ -20,7 +20,7 @@ use crate::{
         BoxStream,
         image_config::{ImageConfig, Origin},
         platform::ImagePlatform,
-        time,
+        reference, time,
         types::*,
         validate,
     },
@@ -113,10 +113,6 @@ pub(super) async fn exists(api: Api, image: &str, platform: Option<&str>) -> Res
     Ok(wanted.accepts(&ImagePlatform::new(&found.os, &found.architecture, found.variant.as_deref())))
 }
 
-pub(super) fn not_found(image: &str) -> Error {
-    Error::new(ErrorCode::ImageNotFound, format!("There is no image {image}")).detail("id", image)
-}
-
 pub(super) async fn inspect(api: Api, image: &str) -> Result<ImageDetails> {
     let path = format!("images/{}/json", api::encode(image));
     let raw: Value = api.get_json(api::ONE, &path, &[]).await.about(About::Image(image))?;
@@ -148,7 +144,7 @@ fn details(raw: Value) -> Result<ImageDetails> {
     struct RootFs {
         layers: Option<Vec<String>>,
     }
-    let answer = Answer::deserialize(&raw).map_err(|e| Failure::strange(e.to_string()).about(About::Engine))?;
+    let answer = Answer::deserialize(&raw).map_err(|e| Failure::from(e).about(About::Engine))?;
     let named = |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().filter(|t| !t.contains("<none>"));
     let info = ImageInfo {
         id: answer.id,
@@ -163,9 +159,8 @@ fn details(raw: Value) -> Result<ImageDetails> {
     Ok(config.details(info, origin, named(answer.repo_digests).collect(), layers, raw))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 struct Step {
     created: i64,
     created_by: String,
@@ -190,11 +185,6 @@ fn entry(step: Step) -> ImageHistoryEntry {
 }
 
 pub(super) async fn commit(api: Api, id: &str, options: &CommitOptions) -> Result<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Made {
-        id: String,
-    }
     let reference = validate::reference_of_image("reference", &options.reference)?;
     let mut query = vec![
         ("container", api::bare(id).to_owned()),
@@ -206,7 +196,7 @@ pub(super) async fn commit(api: Api, id: &str, options: &CommitOptions) -> Resul
     query.extend(options.author.clone().map(|author| ("author", author)));
     // The image gets the container's labels: of ours, a container that somebody else makes of it would count as the application's.
     let body = json!({ "Labels": { APP_LABEL: "" } });
-    let made: Made = api.post_json("commit", &query, &body).await.about(About::Commit(id))?;
+    let made: api::Created = api.post_json("commit", &query, &body).await.about(About::Commit(id))?;
     Ok(made.id)
 }
 
@@ -298,7 +288,7 @@ pub(super) async fn save(api: Api, images: &[String]) -> Result<BoxStream<Bytes>
     // A missing one would show itself only in the middle of the stream, and not everywhere.
     for image in images {
         if !exists(api.clone(), image, None).await? {
-            return Err(not_found(image));
+            return Err(reference::not_found(image));
         }
     }
     let query: Vec<_> = images.iter().map(|i| ("names", i.clone())).collect();

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,7 +61,7 @@ pub(super) async fn remove(api: Api, id: &str) -> Result<()> {
 pub(super) async fn inspect(api: Api, id: &str) -> Result<NetworkDetails> {
     let about = About::Network(id);
     let raw: Value = api.get_json(api::ONE, &format!("networks/{}", api::encode(id)), &[]).await.about(about)?;
-    details(raw).map_err(|e| Failure::strange(e.to_string()).about(about))
+    details(raw).map_err(|e| Failure::from(e).about(about))
 }
 
 fn details(raw: Value) -> serde_json::Result<NetworkDetails> {
@@ -99,22 +98,24 @@ fn details(raw: Value) -> serde_json::Result<NetworkDetails> {
 }
 
 pub(super) async fn connect(api: Api, container: &str, network: &str) -> Result<()> {
-    connect_with(api, container, network, None).await
+    connect_with(&api, container, network, Value::Null).await
 }
 
-pub(super) async fn connect_with(
-    api: Api,
-    container: &str,
-    network: &str,
-    endpoint_config: Option<EndpointSettings>,
-) -> Result<()> {
-    let request = NetworkConnectRequest { container: bare(container).to_owned(), endpoint_config };
-    api.bollard().connect_network(network, request).await.about(About::Connect { container, network })
+/// With the settings that the container is to have there.
+pub(super) async fn connect_with(api: &Api, container: &str, network: &str, settings: Value) -> Result<()> {
+    let body = json!({ "Container": bare(container), "EndpointConfig": settings });
+    change(api, container, network, "connect", &body).await
 }
 
 pub(super) async fn disconnect(api: Api, container: &str, network: &str) -> Result<()> {
-    let request = NetworkDisconnectRequest { container: bare(container).to_owned(), force: Some(false) };
-    api.bollard().disconnect_network(network, request).await.about(About::Connect { container, network })
+    change(&api, container, network, "disconnect", &json!({ "Container": bare(container), "Force": false })).await
+}
+
+async fn change(api: &Api, container: &str, network: &str, how: &str, body: &Value) -> Result<()> {
+    let path = format!("networks/{}/{how}", api::encode(network));
+    let answer = api.post(&path, &[], api::json_body(body)).await.about(About::Connect { container, network })?;
+    api::drain(answer).await;
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -16,6 +16,7 @@ use crate::{
     call,
     engine::{
         credentials::{self, Credentials},
+        reference,
         types::{PullOptions, PushOptions, total},
         validate,
     },
@@ -59,7 +60,7 @@ fn query(image: &str, platform: Option<&str>) -> Result<Vec<(&'static str, Strin
 pub(super) async fn push(api: Api, image: &str, options: &PushOptions, progress: &Sink<PullProgress>) -> Result<()> {
     // The engine says it in several ways, some of them in the words of a registry.
     if !images::exists(api.clone(), image, None).await? {
-        return Err(images::not_found(image));
+        return Err(reference::not_found(image));
     }
     let (credentials, why_none) = credentials::for_call(options.auth.as_ref(), options.credentials, image).await;
     let name = validate::reference_of_image("name", image)?;

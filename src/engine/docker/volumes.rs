@@ -1,8 +1,8 @@
 //! Volumes.
 
-use bollard::{models::VolumeCreateRequest, query_parameters as q};
+use bollard::query_parameters as q;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     api::{self, Api},
@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{engine::types::*, error::Result};
 
-/// Not bollard's `Volume`, four fifths of which is about clusters.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Created {
@@ -21,12 +20,7 @@ struct Created {
 /// A volume of that name and driver is taken as it is: Docker's own rule (docs/reference/docker.md#volumes-that-exist),
 /// and nerdctl's.
 pub(super) async fn create(api: Api, name: &str, options: &VolumeOptions) -> Result<String> {
-    let request = VolumeCreateRequest {
-        name: Some(name.to_owned()),
-        driver: options.driver.clone(),
-        labels: Some(options.labels.clone().into_iter().collect()),
-        ..VolumeCreateRequest::default()
-    };
+    let request = json!({ "Name": name, "Driver": options.driver, "Labels": options.labels });
     let created: Created = api.post_json("volumes/create", &[], &request).await.about(About::CreateVolume)?;
     Ok(created.name)
 }
@@ -64,6 +58,6 @@ fn info(v: Volume) -> VolumeInfo {
 pub(super) async fn inspect(api: Api, name: &str) -> Result<VolumeDetails> {
     let about = About::Volume(name);
     let raw: Value = api.get_json(api::ONE, &format!("volumes/{}", api::encode(name)), &[]).await.about(about)?;
-    let volume = Volume::deserialize(&raw).map_err(|e| Failure::strange(e.to_string()).about(about))?;
+    let volume = Volume::deserialize(&raw).map_err(|e| Failure::from(e).about(about))?;
     Ok(VolumeDetails::new(info(volume), raw))
 }

@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::{
     documents::{facts, manifests},
-    images::{not_found, resolve},
+    images::resolve,
     reference::{familiar, full, is_tag},
 };
 use crate::process::{Chunk, Collected, Command, KEPT, Output, Process};
@@ -156,7 +156,7 @@ fn no_archive(why: &str) -> Error {
 pub(crate) async fn save(c: &Containerd, images: &[String]) -> Result<BoxStream<Bytes>> {
     let (mut save, mut export) = (vec!["save".to_owned()], ["image", "export", "-"].map(str::to_owned).to_vec());
     for image in images {
-        let name = resolve(c, image).await?.into_iter().next().ok_or_else(|| not_found(image))?;
+        let name = resolve(c, image).await?.into_iter().next().ok_or_else(|| reference::not_found(image))?;
         save.push(name.clone());
         export.push(name);
     }

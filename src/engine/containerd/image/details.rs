@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::super::prelude::*;
 use super::{
-    documents::layer_sizes,
-    images::{Group, groups, not_found, resolve, size},
+    images::{Group, groups, resolve, sizes},
     reference::{familiar, is_tag},
 };
 use crate::engine::{
     image_config::{ImageConfig, Origin},
     reference::Reference,
+    types::total,
 };
 
 /// The configuration, as the OCI image specification has it.
@@ -45,9 +45,9 @@ struct Step {
 /// With its configuration, as it lies in the store.
 async fn read(c: &Containerd, image: &str) -> Result<(Group, Value)> {
     let names = resolve(c, image).await?;
-    let name = names.first().ok_or_else(|| not_found(image))?;
+    let name = names.first().ok_or_else(|| reference::not_found(image))?;
     let group = groups(c).await?.into_iter().find(|group| group.names.contains(name));
-    let group = group.ok_or_else(|| not_found(image))?;
+    let group = group.ok_or_else(|| reference::not_found(image))?;
     let text = c.api.blob(&group.id).await?;
     match text.and_then(|text| serde_json::from_slice(&text).ok()) {
         Some(raw) if group.facts.is_some() => Ok((group, raw)),
@@ -80,7 +80,7 @@ pub(crate) async fn inspect(c: &Containerd, image: &str) -> Result<ImageDetails>
     }
     let info = ImageInfo {
         tags: group.tags(),
-        size: size(c, &group).await?,
+        size: total(sizes(c, &group).await?),
         created: group.facts.as_ref().map(|f| f.created).unwrap_or_default(),
         id: group.id,
     };
@@ -96,14 +96,7 @@ pub(crate) async fn inspect(c: &Containerd, image: &str) -> Result<ImageDetails>
 
 pub(crate) async fn history(c: &Containerd, image: &str) -> Result<Vec<ImageHistoryEntry>> {
     let (group, raw) = read(c, image).await?;
-    let sizes = match &group.facts {
-        Some(facts) => match layer_sizes(c, &facts.chain).await? {
-            Some(sizes) => sizes,
-            // Not unpacked: what was fetched is what there is.
-            None => facts.blobs.layers.iter().map(|(_, size)| *size).collect(),
-        },
-        None => Vec::new(),
-    };
+    let sizes = sizes(c, &group).await?;
     Ok(steps(document(&raw)?.history.unwrap_or_default(), sizes))
 }
 

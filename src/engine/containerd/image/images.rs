@@ -59,14 +59,13 @@ pub(crate) async fn groups(c: &Containerd) -> Result<Vec<Group>> {
     Ok(groups.into_values().collect())
 }
 
-pub(crate) async fn size(c: &Containerd, group: &Group) -> Result<u64> {
-    Ok(match &group.facts {
-        Some(facts) => match layer_sizes(c, &facts.chain).await? {
-            Some(sizes) => total(sizes),
-            // Not unpacked: what was fetched is what there is.
-            None => total(facts.blobs.layers.iter().map(|(_, size)| *size)),
-        },
-        None => 0,
+/// The bytes of each layer, lowest first.
+pub(crate) async fn sizes(c: &Containerd, group: &Group) -> Result<Vec<u64>> {
+    let Some(facts) = &group.facts else { return Ok(Vec::new()) };
+    Ok(match layer_sizes(c, &facts.chain).await? {
+        Some(sizes) => sizes,
+        // Not unpacked: what was fetched is what there is.
+        None => facts.blobs.layers.iter().map(|(_, size)| *size).collect(),
     })
 }
 
@@ -75,7 +74,7 @@ pub(crate) async fn list(c: &Containerd) -> Result<Vec<ImageInfo>> {
     let mut groups = groups(c).await?;
     groups.sort_by_key(|g| std::cmp::Reverse(g.newest));
     for group in groups {
-        let size = size(c, &group).await?;
+        let size = total(sizes(c, &group).await?);
         let created = group.facts.as_ref().map_or(time::of_seconds(group.newest), |f| f.created);
         all.push(ImageInfo { tags: group.tags(), id: group.id, size, created });
     }
@@ -98,10 +97,6 @@ pub(crate) async fn resolve(c: &Containerd, reference: &str) -> Result<Vec<Strin
     Ok(if matching.len() == 1 { matching.into_iter().flat_map(|g| g.names).collect() } else { Vec::new() })
 }
 
-pub(crate) fn not_found(reference: &str) -> Error {
-    Error::new(ErrorCode::ImageNotFound, format!("There is no image {reference}")).detail("id", reference)
-}
-
 pub(crate) async fn exists(c: &Containerd, image: &str, platform: Option<&str>) -> Result<bool> {
     let names = resolve(c, image).await?;
     let (Some(name), Some(platform)) = (names.first(), platform) else { return Ok(!names.is_empty()) };
@@ -118,7 +113,7 @@ pub(crate) async fn remove(c: &Containerd, image: &str, force: bool) -> Result<(
     let names = resolve(c, image).await?;
     let in_use = |problem: String| Error::new(ErrorCode::InUse, problem).detail("id", image);
     if names.is_empty() {
-        return Err(not_found(image));
+        return Err(reference::not_found(image));
     }
     if names.len() > 1 && !force && names.iter().filter(|n| is_tag(n)).count() > 1 {
         return Err(in_use(format!("{image} has several names: {}", names.join(", ")))
@@ -143,7 +138,7 @@ pub(crate) async fn remove(c: &Containerd, image: &str, force: bool) -> Result<(
 
 pub(crate) async fn tag(c: &Containerd, image: &str, target: &str) -> Result<()> {
     let names = resolve(c, image).await?;
-    let name = names.first().ok_or_else(|| not_found(image))?;
-    let source = c.api.image(name).await?.ok_or_else(|| not_found(image))?;
+    let name = names.first().ok_or_else(|| reference::not_found(image))?;
+    let source = c.api.image(name).await?.ok_or_else(|| reference::not_found(image))?;
     c.api.name_image(&full(target), source).await
 }

@@ -8,7 +8,6 @@ use super::super::{nerdctl::errors::refusal, prelude::*};
 use super::{
     cache::Blobs,
     documents,
-    images::not_found,
     pull::{LARGEST_WORDS, STEP_IDLE, silent},
     reference::full,
     registry::{NO_PROXY, asking_registry, proxies_are_lost},
@@ -35,7 +34,7 @@ pub(crate) async fn push(
 ) -> Result<()> {
     let name = full(image);
     let _turn = c.images.turn(&name).await;
-    let found = c.api.image(&name).await?.ok_or_else(|| not_found(image))?;
+    let found = c.api.image(&name).await?.ok_or_else(|| reference::not_found(image))?;
     let target = found.target.map(|target| target.digest).unwrap_or_default();
     let blobs = documents::blobs(c, &target).await?.unwrap_or_default();
     // All that an image for one platform has is here.
