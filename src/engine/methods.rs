@@ -37,7 +37,7 @@ macro_rules! container_methods {
 }
 pub(super) use container_methods;
 
-/// The methods about what carries no label: the engine itself, images, and an exec, whose id only those know who started it.
+/// The methods about what carries no label: the engine itself, and images.
 macro_rules! unlabelled_methods {
     ($then:ident) => {
         $then! {

@@ -1,6 +1,10 @@
 //! Finds the argument that is to blame in the messages of runc, crun and the kernel, which are the same from every engine.
 
-use super::{config::container_of, types::*, validate};
+use super::{
+    config::{LIMITS, container_of},
+    types::*,
+    validate,
+};
 use crate::error::{Error, ErrorCode};
 
 /// Why a container did not start, with the argument to blame if there is one.
@@ -92,7 +96,7 @@ fn setting(said: &str, lower: &str, spec: &ContainerSpec) -> Option<String> {
     let ulimit = || {
         // runc names a limit by the kernel's number of it.
         let number = lower.split_once("rlimit type ").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-        let kind = number.flatten().and_then(|n| RLIMITS.get(n.parse::<usize>().ok()?));
+        let kind = number.flatten().and_then(|n| LIMITS.get(n.parse::<usize>().ok()?));
         let named = spec.ulimits.keys().find(|name| kind.map_or(lower.contains(name.as_str()), |kind| kind == name));
         named.filter(|_| has(&["rlimit", "ulimit"])).map(|name| format!("ulimits.{name}"))
     };
@@ -155,26 +159,6 @@ fn setting(said: &str, lower: &str, spec: &ContainerSpec) -> Option<String> {
         .or_else(|| one(spec.workdir.is_some() && has(&["chdir to cwd", "mkdir cwd", "working directory"]), "workdir"))
         .or_else(|| resource(lower, &spec.resources).map(str::to_owned))
 }
-
-/// By their numbers (linux asm-generic/resource.h).
-const RLIMITS: [&str; 16] = [
-    "cpu",
-    "fsize",
-    "data",
-    "stack",
-    "core",
-    "rss",
-    "nproc",
-    "nofile",
-    "memlock",
-    "as",
-    "locks",
-    "sigpending",
-    "msgqueue",
-    "nice",
-    "rtprio",
-    "rttime",
-];
 
 /// A limit, by the kernel's file of it or by Docker's words.
 fn resource(lower: &str, r: &Resources) -> Option<&'static str> {

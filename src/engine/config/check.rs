@@ -17,6 +17,7 @@ use super::{
             whole_number, workdir,
         },
     },
+    names::{CAPABILITIES, LIMITS},
     security::security_opt,
     values::{container_of, device, memory_swap},
 };
@@ -305,76 +306,12 @@ fn mount(i: usize, m: &MountSpec) -> Result<()> {
 
 // ---- powers -----------------------------------------------------------------------------------------------------
 
-/// capabilities(7), and Docker's word for all of them.
-const CAPABILITIES: &[&str] = &[
-    "ALL",
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
-];
-
-/// Of setrlimit(2), as Docker and nerdctl name them (github.com/docker/go-units ulimit.go).
-const ULIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 fn powers(spec: &ContainerSpec) -> Result<()> {
     for (field, names) in [("capAdd", &spec.cap_add), ("capDrop", &spec.cap_drop)] {
         for (i, name) in names.iter().enumerate() {
             let upper = name.to_ascii_uppercase();
-            if !CAPABILITIES.contains(&upper.strip_prefix("CAP_").unwrap_or(&upper)) {
+            let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            if bare != "ALL" && !CAPABILITIES.contains(&bare) {
                 let problem = format!("{} is no capability, for example NET_ADMIN or ALL", shown(name));
                 return Err(Error::invalid(format!("{field}[{i}]"), problem));
             }
@@ -415,8 +352,11 @@ fn powers(spec: &ContainerSpec) -> Result<()> {
     }
     for (name, Ulimit { soft, hard }) in &spec.ulimits {
         let field = format!("ulimits.{}", shown_key(name));
-        if !ULIMITS.contains(&name.as_str()) {
-            return Err(Error::invalid(field, "no such limit").hint(format!("Known: {}.", ULIMITS.join(", "))));
+        // Neither Docker nor nerdctl sets the size of the address space (github.com/docker/go-units ulimit.go).
+        let known = || LIMITS.into_iter().filter(|limit| *limit != "as");
+        if !known().any(|limit| limit == name) {
+            let known: Vec<_> = known().collect();
+            return Err(Error::invalid(field, "no such limit").hint(format!("Known: {}.", known.join(", "))));
         }
         for (part, value) in [("soft", *soft), ("hard", *hard)] {
             let part = if soft.to_bits() == hard.to_bits() { field.clone() } else { format!("{field}.{part}") };
@@ -592,14 +532,8 @@ fn engines_part(spec: &ContainerSpec) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::spec, *};
     use serde_json::json;
-
-    fn spec(more: &Value) -> ContainerSpec {
-        let mut config = json!({ "name": "web", "image": "i" });
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(config).unwrap()
-    }
 
     fn field(more: &Value) -> String {
         let e = container(&spec(more)).expect_err(&more.to_string());

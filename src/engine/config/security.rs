@@ -21,6 +21,19 @@ pub(in super::super) enum SecurityOpt<'a> {
     SystemPathsUnconfined,
 }
 
+/// As programs of the command line take it.
+impl std::fmt::Display for SecurityOpt<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoNewPrivileges(on) => write!(f, "no-new-privileges={on}"),
+            Self::Seccomp(profile) => write!(f, "seccomp={profile}"),
+            Self::AppArmor(profile) => write!(f, "apparmor={profile}"),
+            Self::Label(label) => write!(f, "label={label}"),
+            Self::SystemPathsUnconfined => f.write_str("systempaths=unconfined"),
+        }
+    }
+}
+
 pub(in super::super) fn security_opt<'a>(field: &str, given: &'a str) -> Result<SecurityOpt<'a>> {
     text(field, given, MAX_VALUE_LENGTH)?;
     let (name, value) = given.split_once(['=', ':']).unwrap_or((given, ""));
@@ -89,7 +102,7 @@ pub(in super::super) fn shared(spec: &mut ContainerSpec) -> impl Iterator<Item =
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::spec, *};
     use serde_json::{Value, json};
 
     #[test]
@@ -118,11 +131,7 @@ mod tests {
 
     #[test]
     fn what_reaches_beyond_a_container() {
-        let fields = |more: Value| {
-            let mut config = json!({ "name": "web", "image": "i" });
-            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            beyond(&serde_json::from_value(config).unwrap())
-        };
+        let fields = |more: Value| beyond(&spec(&more));
         for (more, field) in [
             (json!({ "privileged": true }), "privileged"),
             (json!({ "devices": ["/dev/fuse"] }), "devices"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::validate::shown;
+use super::{super::validate::shown, types::TmpfsOptions};
 use crate::{
     error::{Error, Result},
     size,
@@ -56,6 +56,13 @@ pub(in super::super) fn memory_swap(value: &Value) -> Option<i64> {
 #[expect(clippy::cast_possible_truncation, reason = "validated: whole, and far below 2^53")]
 pub(in super::super) fn whole(value: f64) -> i64 {
     value as i64
+}
+
+/// As mount(8) takes them, beside the engine's `noexec,nosuid,nodev`.
+pub(in super::super) fn tmpfs_options(options: &TmpfsOptions) -> String {
+    let size = options.size.as_ref().and_then(size::read).map(|bytes| format!("size={bytes}"));
+    let mode = options.mode.map(|mode| format!("mode={:o}", whole(mode)));
+    size.into_iter().chain(mode).collect::<Vec<_>>().join(",")
 }
 
 /// Whether the engine's machine has so many.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::api::ApiVersion;
 use crate::{
     engine::{
-        config::{SecurityOpt, device, memory_swap, security_opt, whole},
+        config::{SecurityOpt, device, memory_swap, security_opt, tmpfs_options, whole},
         types::*,
     },
     error::{Error, Result},
@@ -89,15 +89,12 @@ fn security(spec: &ContainerSpec, host: &mut Map<String, Value>) -> Result<()> {
     let mut options = Vec::new();
     for (i, text) in spec.security_opt.iter().enumerate() {
         match security_opt(&format!("securityOpt[{i}]"), text)? {
-            SecurityOpt::NoNewPrivileges(on) => options.push(format!("no-new-privileges={on}")),
-            SecurityOpt::Seccomp(profile) => options.push(format!("seccomp={profile}")),
-            SecurityOpt::AppArmor(profile) => options.push(format!("apparmor={profile}")),
-            SecurityOpt::Label(label) => options.push(format!("label={label}")),
             // The CLI's word for two lists.
             SecurityOpt::SystemPathsUnconfined => {
                 host.insert("MaskedPaths".into(), json!([]));
                 host.insert("ReadonlyPaths".into(), json!([]));
             }
+            other => options.push(other.to_string()),
         }
     }
     if !options.is_empty() {
@@ -114,13 +111,6 @@ fn gpu_request(gpus: &Gpus) -> Value {
         Gpus::Devices(ids) => request["DeviceIDs"] = json!(ids),
     }
     request
-}
-
-/// As mount(8) takes them, beside the engine's `noexec,nosuid,nodev`.
-pub(super) fn tmpfs_options(options: &TmpfsOptions) -> String {
-    let size = options.size.as_ref().and_then(size::read).map(|bytes| format!("size={bytes}"));
-    let mode = options.mode.map(|mode| format!("mode={:o}", whole(mode)));
-    size.into_iter().chain(mode).collect::<Vec<_>>().join(",")
 }
 
 fn resources(r: &Resources) -> Map<String, Value> {
@@ -176,15 +166,10 @@ pub(super) fn mount(i: usize, m: &MountSpec, version: ApiVersion) -> Result<Valu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::config::spec;
 
     const OLD: ApiVersion = ApiVersion(1, 41);
     const NEW: ApiVersion = ApiVersion(1, 48);
-
-    fn spec(more: &Value) -> ContainerSpec {
-        let mut config = json!({ "name": "web", "image": "i" });
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(config).unwrap()
-    }
 
     #[test]
     fn every_setting_reaches_the_engine() {

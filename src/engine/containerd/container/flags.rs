@@ -230,14 +230,7 @@ fn plain(spec: &ContainerSpec) -> Result<Vec<String>> {
         }
     }
     for (i, option) in spec.security_opt.iter().enumerate() {
-        let word = match security_opt(&format!("securityOpt[{i}]"), option)? {
-            SecurityOpt::NoNewPrivileges(on) => format!("no-new-privileges={on}"),
-            SecurityOpt::Seccomp(profile) => format!("seccomp={profile}"),
-            SecurityOpt::AppArmor(profile) => format!("apparmor={profile}"),
-            SecurityOpt::Label(label) => format!("label={label}"),
-            SecurityOpt::SystemPathsUnconfined => "systempaths=unconfined".to_owned(),
-        };
-        flag("security-opt", Some(word));
+        flag("security-opt", Some(security_opt(&format!("securityOpt[{i}]"), option)?.to_string()));
     }
     match &spec.gpus {
         Some(Gpus::All) => flag("gpus", Some("all".to_owned())),
@@ -320,13 +313,8 @@ pub(crate) fn command(spec: &ContainerSpec) -> &[String] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::config::spec;
     use serde_json::json;
-
-    fn spec(more: &Value) -> ContainerSpec {
-        let mut config = json!({ "name": "web", "image": "i" });
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(config).unwrap()
-    }
 
     #[test]
     fn every_setting_reaches_nerdctl() {

@@ -1,10 +1,7 @@
 //! What a container to be made has mounted, as nerdctl takes it.
 
 use super::super::prelude::*;
-use crate::{
-    engine::{config, host},
-    size,
-};
+use crate::engine::{config, host};
 
 pub(crate) async fn volume(c: &Containerd, i: usize, v: &VolumeMount) -> Result<String> {
     mountable(&format!("volumes[{i}].container"), &v.container)?;
@@ -39,10 +36,8 @@ pub(crate) async fn mount(c: &Containerd, i: usize, m: &MountSpec) -> Result<Str
 
 /// A value of `tmpfs`, with nerdctl's own `noexec,nosuid,nodev` beside.
 pub(crate) fn tmpfs(target: &str, options: &TmpfsOptions) -> String {
-    let size = options.size.as_ref().and_then(size::read).map(|bytes| format!("size={bytes}"));
-    let mode = options.mode.map(|mode| format!("mode={:o}", config::whole(mode)));
-    let options: Vec<String> = size.into_iter().chain(mode).collect();
-    if options.is_empty() { target.to_owned() } else { format!("{target}:{}", options.join(",")) }
+    let options = config::tmpfs_options(options);
+    if options.is_empty() { target.to_owned() } else { format!("{target}:{options}") }
 }
 
 /// A path of the host as the engine's machine has it, and whether it is there.
