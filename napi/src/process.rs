@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use lima_runtime::{
-    engine::{ContainerProcess, End, Held, Parts, ProcessHandle},
+    engine::{ContainerProcess, End, Held, ProcessHandle},
     error::Error,
     mutex::Mutex,
 };
@@ -37,7 +37,7 @@ pub struct NativeProcess {
 
 impl From<ContainerProcess> for NativeProcess {
     fn from(process: ContainerProcess) -> Self {
-        let (Parts { stdin, stdout, stderr, handle, over }, end, held) = process.split();
+        let ContainerProcess { stdin, stdout, stderr, handle, end, over, held } = process;
         Self {
             handle,
             has_stdin: stdin.is_some(),

@@ -11,7 +11,7 @@ use super::{
     backend::{BoxRead, BoxStream, Engine},
     config,
     methods::adapter_methods,
-    process::{ContainerProcess, Parts},
+    process::ContainerProcess,
     reference, refused,
     restricted::Restricted,
     stats::StatsHistory,
@@ -289,8 +289,8 @@ impl Adapter {
         validate::id_or_name("id", id)?;
         let (limit, options) = validate::exec(argv, options, input.is_some())?;
         call.run(None, async {
-            let (parts, end, _held) = self.spawned(id, argv, &options).await?.split();
-            let Parts { stdin, mut stdout, stderr, .. } = parts;
+            let ContainerProcess { stdin, mut stdout, stderr, end, held: _held, .. } =
+                self.spawned(id, argv, &options).await?;
             let mut stderr = stderr.unwrap_or_else(|| futures_util::stream::empty().boxed());
             let feed = async {
                 // A process that ends without reading its input breaks the pipe; its exit code tells the caller enough.

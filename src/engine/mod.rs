@@ -30,5 +30,5 @@ pub use adapter::Adapter;
 pub use backend::{
     Attached, BoxRead, BoxStream, ContainerMethods, Control, Engine, LabelledMethods, UnlabelledMethods,
 };
-pub use process::{ContainerProcess, End, Held, Parts, ProcessHandle};
+pub use process::{ContainerProcess, End, Held, ProcessHandle};
 pub use types::*;

@@ -30,13 +30,16 @@ const LONGEST_MESSAGE: usize = 256 * 1024;
 
 /// Dropping it ends a process that was spawned, and lets go of one that was attached to.
 pub struct ContainerProcess {
-    stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-    stdout: BoxStream<Bytes>,
-    stderr: Option<BoxStream<Bytes>>,
-    control: Arc<dyn Control>,
-    end: oneshot::Receiver<Result<i64>>,
-    over: CancellationToken,
-    reading: AbortOnDropHandle<()>,
+    /// None where it was not asked for.
+    pub stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    pub stdout: BoxStream<Bytes>,
+    /// None with a terminal.
+    pub stderr: Option<BoxStream<Bytes>>,
+    pub handle: ProcessHandle,
+    pub end: End,
+    /// Cancelled when it has ended, or was let go: nobody reads its input any more, which an engine need not tell.
+    pub over: CancellationToken,
+    pub held: Held,
 }
 
 /// Ends the process when it is dropped.
@@ -74,30 +77,12 @@ impl ContainerProcess {
             stdin: stdin.then(|| if tty { Box::pin(WithoutEnd(input)) as _ } else { input }),
             stdout,
             stderr: (!tty).then_some(stderr),
-            control,
-            end,
+            handle: ProcessHandle(control),
+            end: End(end),
             over,
-            reading,
+            held: Held { _reading: reading },
         }
     }
-
-    /// Apart: what keeps it alive, and its end.
-    pub fn split(self) -> (Parts, End, Held) {
-        let Self { stdin, stdout, stderr, control, end, over, reading } = self;
-        let parts = Parts { stdin, stdout, stderr, handle: ProcessHandle(control), over };
-        (parts, End(end), Held { _reading: reading })
-    }
-}
-
-pub struct Parts {
-    /// None where it was not asked for.
-    pub stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-    pub stdout: BoxStream<Bytes>,
-    /// None with a terminal.
-    pub stderr: Option<BoxStream<Bytes>>,
-    pub handle: ProcessHandle,
-    /// Cancelled when it has ended, or was let go: nobody reads its input any more, which an engine need not tell.
-    pub over: CancellationToken,
 }
 
 /// Does something with a process; cheap to clone.
@@ -242,23 +227,23 @@ mod tests {
             (OutputStream::Stderr, b"err".to_vec()),
             (OutputStream::Stdout, vec![b'x'; WAITING * 3]),
         ]);
-        let (mut parts, end, _held) = process(all, ENDED).split();
-        let mut end = Box::pin(end.code());
+        let mut process = process(all, ENDED);
+        let mut end = Box::pin(process.end.code());
         // The large piece does not fit beside the small one.
         assert!(tokio::time::timeout(std::time::Duration::from_millis(50), &mut end).await.is_err());
-        assert_eq!(parts.stdout.next().await.unwrap().unwrap(), "out");
+        assert_eq!(process.stdout.next().await.unwrap().unwrap(), "out");
         assert_eq!(end.await.unwrap(), 7);
-        assert_eq!(parts.stdout.next().await.unwrap().unwrap().len(), WAITING * 3);
-        assert!(parts.stdout.next().await.is_none());
-        assert_eq!(parts.stderr.as_mut().unwrap().next().await.unwrap().unwrap(), "err");
+        assert_eq!(process.stdout.next().await.unwrap().unwrap().len(), WAITING * 3);
+        assert!(process.stdout.next().await.is_none());
+        assert_eq!(process.stderr.as_mut().unwrap().next().await.unwrap().unwrap(), "err");
     }
 
     #[tokio::test]
     async fn what_nobody_reads_any_more_holds_up_nothing() {
         let all = pieces(vec![(OutputStream::Stderr, vec![0; WAITING]); 10]);
-        let (parts, end, _held) = process(all, ENDED).split();
-        drop(parts.stderr);
-        assert_eq!(end.code().await.unwrap(), 7);
+        let process = process(all, ENDED);
+        drop(process.stderr);
+        assert_eq!(process.end.code().await.unwrap(), 7);
     }
 
     #[tokio::test]
@@ -268,9 +253,9 @@ mod tests {
             let _held = &told;
             std::task::Poll::Pending
         });
-        let (_parts, end, held) = process(source.boxed(), ENDED).split();
-        drop(held);
-        assert_eq!(end.code().await.unwrap_err().code(), ErrorCode::Aborted);
+        let process = process(source.boxed(), ENDED);
+        drop(process.held);
+        assert_eq!(process.end.code().await.unwrap_err().code(), ErrorCode::Aborted);
         dropped.await.unwrap_err();
     }
 
@@ -278,7 +263,7 @@ mod tests {
     async fn what_never_began_ends_as_in_a_shell() {
         let said = b"OCI runtime exec failed: exec: \"nosuch\": executable file not found in $PATH: unknown\r\n";
         let all = pieces(vec![(OutputStream::Stderr, said.to_vec())]);
-        let (_parts, end, _held) = process(all, ExecEnd { exit_code: 126, began: false }).split();
-        assert_eq!(end.code().await.unwrap(), 127);
+        let process = process(all, ExecEnd { exit_code: 126, began: false });
+        assert_eq!(process.end.code().await.unwrap(), 127);
     }
 }
