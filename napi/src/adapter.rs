@@ -81,7 +81,18 @@ methods! {
         inspect_volume(name: String);
         prune[PruneOptions]();
     }
-    progress {}
+    made {
+        save_image(images: Vec<String>) -> "Promise<ByteStream>" = ByteStream::new;
+        stream_stats(id: String) -> "Promise<ItemStream>" = ItemStream::new;
+        watch_containers[WatchOptions]() -> "Promise<ItemStream>" = ItemStream::new;
+        events[EventOptions]() -> "Promise<ItemStream>" = ItemStream::new;
+        spawn[SpawnOptions](id: String, argv: Vec<String>) -> "Promise<NativeProcess>" = NativeProcess::from;
+        attach[AttachOptions](id: String) -> "Promise<NativeProcess>" = NativeProcess::from;
+    }
+    progress {
+        pull_image[PullOptions](image: String);
+        push_image[PushOptions](image: String);
+    }
     own {
         /// Connects to nothing yet.
         #[napi(factory, ts_args_type = "options: string")]
@@ -145,40 +156,6 @@ methods! {
             promise(env, async move { adapter.update_container(&id, &changes.0, &call.0).await })
         }
 
-        #[napi(
-            ts_args_type = "image: string, progress: ((event: string) => void) | undefined, call: NativeCall",
-            ts_return_type = "Promise<void>"
-        )]
-        pub fn pull_image<'e>(
-            &self,
-            env: &'e Env,
-            image: String,
-            progress: Option<ProgressCallback>,
-            call: NativeCall<PullOptions>,
-        ) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move {
-                with_progress(progress, |sink| adapter.pull_image(&image, &call.1, sink, &call.0)).await
-            })
-        }
-
-        #[napi(
-            ts_args_type = "image: string, progress: ((event: string) => void) | undefined, call: NativeCall",
-            ts_return_type = "Promise<void>"
-        )]
-        pub fn push_image<'e>(
-            &self,
-            env: &'e Env,
-            image: String,
-            progress: Option<ProgressCallback>,
-            call: NativeCall<PushOptions>,
-        ) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move {
-                with_progress(progress, |sink| adapter.push_image(&image, &call.1, sink, &call.0)).await
-            })
-        }
-
         #[napi(ts_args_type = "path: string, call: NativeCall", ts_return_type = "Promise<string>")]
         pub fn load_image_file<'e>(&self, env: &'e Env, path: String, call: NativeCall) -> Promised<'e> {
             let adapter = self.adapter.clone();
@@ -192,66 +169,12 @@ methods! {
             promise(env, async move { adapter.load_image(reader?, &call.0).await.map(Json) })
         }
 
-        #[napi(ts_args_type = "images: string[], call: NativeCall", ts_return_type = "Promise<ByteStream>")]
-        pub fn save_image<'e>(&self, env: &'e Env, images: Vec<String>, call: NativeCall) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(
-                env,
-                async move { Ok(Answer::object(ByteStream::new(adapter.save_image(&images, &call.0).await?))) },
-            )
-        }
-
         #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<ByteStream>")]
         pub fn logs<'e>(&self, env: &'e Env, id: String, call: NativeCall<LogOptions>) -> Promised<'e> {
             let adapter = self.adapter.clone();
             promise(env, async move {
                 let chunks = adapter.logs(&id, &call.1, &call.0).await?;
                 Ok(Answer::object(ByteStream::new(chunks.map_ok(|c| c.data))))
-            })
-        }
-
-        #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<ItemStream>")]
-        pub fn stream_stats<'e>(&self, env: &'e Env, id: String, call: NativeCall) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move { Ok(Answer::object(ItemStream::new(adapter.stream_stats(&id, &call.0).await?))) })
-        }
-
-        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<ItemStream>")]
-        pub fn watch_containers<'e>(&self, env: &'e Env, call: NativeCall<WatchOptions>) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move {
-                Ok(Answer::object(ItemStream::new(adapter.watch_containers(&call.1, &call.0).await?)))
-            })
-        }
-
-        #[napi(ts_args_type = "call: NativeCall", ts_return_type = "Promise<ItemStream>")]
-        pub fn events<'e>(&self, env: &'e Env, call: NativeCall<EventOptions>) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move { Ok(Answer::object(ItemStream::new(adapter.events(&call.1, &call.0).await?))) })
-        }
-
-        #[napi(
-            ts_args_type = "id: string, argv: string[], call: NativeCall",
-            ts_return_type = "Promise<NativeProcess>"
-        )]
-        pub fn spawn<'e>(
-            &self,
-            env: &'e Env,
-            id: String,
-            argv: Vec<String>,
-            call: NativeCall<SpawnOptions>,
-        ) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move {
-                Ok(Answer::object(NativeProcess::from(adapter.spawn(&id, &argv, &call.1, &call.0).await?)))
-            })
-        }
-
-        #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<NativeProcess>")]
-        pub fn attach<'e>(&self, env: &'e Env, id: String, call: NativeCall<AttachOptions>) -> Promised<'e> {
-            let adapter = self.adapter.clone();
-            promise(env, async move {
-                Ok(Answer::object(NativeProcess::from(adapter.attach(&id, &call.1, &call.0).await?)))
             })
         }
 

@@ -34,10 +34,11 @@ methods! {
     json {
         left();
     }
+    made {}
     progress {
-        initialize;
-        install;
-        start_daemon;
+        initialize();
+        install();
+        start_daemon();
     }
     own {
         /// Touches no disk yet.

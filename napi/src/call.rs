@@ -62,13 +62,17 @@ impl<O: DeserializeOwned> ValidateNapiValue for NativeCall<O> {}
 impl<O: DeserializeOwned> FromNapiValue for NativeCall<O> {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
         // SAFETY: napi passes a live env and value.
-        let object = unsafe { Object::from_napi_value(env, value) }?;
-        let handle = object.get::<ClassInstance<CancelHandle>>("handle")?;
-        let cancel = handle.as_ref().map_or_else(CancellationToken::new, |h| h.token.clone());
-        let warnings = handle.map(|h| h.warnings.clone());
-        // The facade has checked that it is a finite number above zero.
-        let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
-        let options = parse(object.get::<String>("options")?.as_deref().unwrap_or("{}")).or_throw()?;
-        Ok(Self(Call { cancel, timeout, since: None, warnings }, options))
+        let (call, options) = given(unsafe { Object::from_napi_value(env, value) }?)?;
+        Ok(Self(call, parse(options.as_deref().unwrap_or("{}")).or_throw()?))
     }
+}
+
+/// Not generic over the options, so that it is compiled once.
+fn given(object: Object) -> napi::Result<(Call, Option<String>)> {
+    let handle = object.get::<ClassInstance<CancelHandle>>("handle")?;
+    let cancel = handle.as_ref().map_or_else(CancellationToken::new, |h| h.token.clone());
+    let warnings = handle.map(|h| h.warnings.clone());
+    // The facade has checked that it is a finite number above zero.
+    let timeout = object.get::<f64>("timeoutMs")?.map(|ms| Duration::from_secs_f64(ms / 1000.0));
+    Ok((Call { cancel, timeout, since: None, warnings }, object.get("options")?))
 }

@@ -26,6 +26,7 @@ methods! {
         detect();
         select();
     }
+    made {}
     progress {}
     own {
         /// Touches no disk yet.

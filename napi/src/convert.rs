@@ -92,14 +92,18 @@ impl<T: DeserializeOwned> FromNapiValue for Json<T> {
 /// Parses what a caller gave; an error names the wrong field.
 pub fn parse<T: DeserializeOwned>(text: &str) -> lima_runtime::error::Result<T> {
     let mut de = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut de).map_err(|e| {
-        let message = e.inner().to_string();
-        let field = field(e.path(), &message);
-        match message.strip_prefix("unknown field `") {
-            Some(rest) => known(rest).into_iter().fold(Error::invalid(field, "is not an option"), Error::hint),
-            None => Error::invalid(field, readable(&message)),
-        }
-    })
+    serde_path_to_error::deserialize(&mut de).map_err(wrong)
+}
+
+/// Apart from [`parse`], so that it is compiled once.
+#[expect(clippy::needless_pass_by_value, reason = "of map_err")]
+fn wrong(e: serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let message = e.inner().to_string();
+    let field = field(e.path(), &message);
+    match message.strip_prefix("unknown field `") {
+        Some(rest) => known(rest).into_iter().fold(Error::invalid(field, "is not an option"), Error::hint),
+        None => Error::invalid(field, readable(&message)),
+    }
 }
 
 /// The known fields, out of serde's message: they follow the unknown one, which may contain anything.

@@ -34,13 +34,14 @@ methods! {
         info();
         diagnose();
     }
+    made {}
     progress {
-        start;
-        stop;
-        restart;
-        delete;
-        factory_reset;
-        resume;
+        start();
+        stop();
+        restart();
+        delete();
+        factory_reset();
+        resume();
     }
     own {
         /// Touches no disk yet.

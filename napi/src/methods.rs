@@ -25,6 +25,7 @@ lend! {
     String => &'a str = String::as_str;
     Option<String> => Option<&'a str> = Option::as_deref;
     Option<f64> => Option<f64> = |number: &Option<f64>| *number;
+    Vec<String> => &'a [String] = Vec::as_slice;
     bool => bool = |flag: &bool| *flag;
 }
 
@@ -34,14 +35,18 @@ pub fn options<O>(options: &O) -> &O {
 }
 
 /// Methods of a class that call the method of the same name on its `$core`. In `name[Options](arguments)`, the core's
-/// method takes the options last. Methods under `json` return a value as JSON text, those under `progress` report to a
-/// callback, those under `own` have a body of their own.
+/// method takes the options last. Methods under `json` return a value as JSON text, those under `made` an object of ours that is
+/// made of it, those under `progress` report to a callback, those under `own` have a body of their own.
 macro_rules! methods {
     (
         impl $class:ident.$core:ident;
         plain { $($(#[$p_doc:meta])* $plain:ident $([$p_options:ty])? ($($p_arg:ident: $p_type:ty),*) -> $p_ts:literal;)* }
         json { $($(#[$j_doc:meta])* $json:ident $([$j_options:ty])? ($($j_arg:ident: $j_type:ty),*);)* }
-        progress { $($(#[$w_doc:meta])* $work:ident;)* }
+        made { $(
+            $(#[$m_doc:meta])*
+            $made:ident $([$m_options:ty])? ($($m_arg:ident: $m_type:ty),*) -> $m_ts:literal = $make:path;
+        )* }
+        progress { $($(#[$w_doc:meta])* $work:ident $([$w_options:ty])? ($($w_arg:ident: $w_type:ty),*);)* }
         own { $($own:tt)* }
     ) => {
         #[napi]
@@ -77,20 +82,37 @@ macro_rules! methods {
                 }
             )*
             $(
-                $(#[$w_doc])*
-                #[napi(
-                    ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
-                    ts_return_type = "Promise<void>"
-                )]
-                pub fn $work<'e>(
+                $(#[$m_doc])*
+                #[napi(ts_return_type = $m_ts)]
+                pub fn $made<'e>(
                     &self,
                     env: &'e Env,
-                    progress: Option<ProgressCallback>,
-                    call: NativeCall,
+                    $($m_arg: $m_type,)*
+                    #[napi(ts_arg_type = "NativeCall")] call: NativeCall$(<$m_options>)?,
                 ) -> Promised<'e> {
                     let core = self.$core.clone();
                     promise(env, async move {
-                        with_progress(progress, async |sink| core.$work(sink, &call.0).await.map(drop)).await
+                        let found = core.$made($($m_arg.lend(),)* $(options::<$m_options>(&call.1),)? &call.0).await?;
+                        Ok($crate::promise::Answer::object($make(found)))
+                    })
+                }
+            )*
+            $(
+                $(#[$w_doc])*
+                #[napi(ts_return_type = "Promise<void>")]
+                pub fn $work<'e>(
+                    &self,
+                    env: &'e Env,
+                    $($w_arg: $w_type,)*
+                    #[napi(ts_arg_type = "((event: string) => void) | undefined")] progress: Option<ProgressCallback>,
+                    #[napi(ts_arg_type = "NativeCall")] call: NativeCall$(<$w_options>)?,
+                ) -> Promised<'e> {
+                    let core = self.$core.clone();
+                    promise(env, async move {
+                        with_progress(progress, async |sink| {
+                            core.$work($($w_arg.lend(),)* $(options::<$w_options>(&call.1),)? sink, &call.0).await.map(drop)
+                        })
+                        .await
                     })
                 }
             )*
