@@ -78,10 +78,7 @@ const OWN: Record<string, Run> = {
     return c.runtime.execInContainer(id, argv, withSignal(c, o))
   },
   'container.commit': async (c, word, o) => {
-    const { id, name } = await c.runtime.inspectContainer(word, {
-      ...(o.timeoutMs && { timeoutMs: o.timeoutMs }),
-      signal: c.signal,
-    })
+    const { id, name } = await meant(c, word, o)
     // A name as `tag` gives one: the app would start the window’s image by it.
     const request = { action: 'commit' as const, image: name, target: o.reference }
     await requirePermission(c, 'images', request, 'make images of containers')
@@ -155,9 +152,14 @@ const OWN: Record<string, Run> = {
     return c.runtime.pushImage(name, (p) => c.progress(p), { ...withSignal(c, o), credentials })
   },
 
-  'network.inspect': async (c, id, o) => c.redactor.network(await c.runtime.inspectNetwork(id, withSignal(c, o))),
+  'network.inspect': async (c, id, o) => c.redactor.details(await c.runtime.inspectNetwork(id, withSignal(c, o))),
   'volume.inspect': async (c, name, o) => c.redactor.volume(await c.runtime.inspectVolume(name, withSignal(c, o))),
   'volume.list': async (c, o) => c.redactor.volumes(await c.runtime.listVolumes(withSignal(c, o))),
+}
+
+/** The container that a window's word means. */
+function meant(c: Context, word: string, o: Options | undefined): Promise<runtime.ContainerInfo> {
+  return c.runtime.inspectContainer(word, withSignal(c, o?.timeoutMs ? { timeoutMs: o.timeoutMs } : {}))
 }
 
 /** The container's id, if the app permits it. It decides about the container, not about the name that the window uses. */
@@ -168,10 +170,7 @@ async function permittedContainer(
   argv: string[],
   o: (Options & WindowExec) | undefined,
 ): Promise<string> {
-  const { id, name } = await c.runtime.inspectContainer(word, {
-    ...(o?.timeoutMs && { timeoutMs: o.timeoutMs }),
-    signal: c.signal,
-  })
+  const { id, name } = await meant(c, word, o)
   const { timeoutMs: _, ...options } = o ?? {}
   const request = { action, container: id, name, argv, options }
   await requirePermission(c, 'exec', request, 'run programs in containers')

@@ -54,21 +54,22 @@ const command = (method: keyof runtime.ContainerAdapter, args: Record<string, Ch
 
 const texts = optional(list(string))
 const pairs = optional(record(string))
-const size = optional(either(string, number))
 const amount = optional(number)
+const size = optional(either(string, number))
 const resources = optional(
   shape({
     ...{ cpus: amount, cpuShares: amount, cpuset: text, memory: size, memorySwap: size, memoryReservation: size },
     ...{ pids: amount, shmSize: size, oomScoreAdj: amount },
   }),
 )
+const auth = optional(shape({ username: string, password: string }))
 const restart = optional(oneOf('no', 'always', 'on-failure', 'unless-stopped'))
 
 const config = options({
   ...{ name: string, image: string, env: pairs, ports: pairs },
   volumes: optional(list(shape({ host: string, container: string, readOnly: optionalFlag }))),
-  networks: optional(list(string)),
-  command: optional(list(string)),
+  networks: texts,
+  command: texts,
   healthcheck: optional(
     shape({
       ...{ test: list(string), interval: number, timeout: number, retries: number },
@@ -121,8 +122,8 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     create: { args: { config, ...plain }, outlivesPage: true },
     start: { args: { configOrId: either(string, config), ...plain }, outlivesPage: true },
     update: command('updateContainer', { id: string, changes: options({ resources, restart }) }),
-    stop: command('stopContainer', { id: string, timeout: optional(number) }),
-    restart: command('restartContainer', { id: string, timeout: optional(number) }),
+    stop: command('stopContainer', { id: string, timeout: amount }),
+    restart: command('restartContainer', { id: string, timeout: amount }),
     remove: command('removeContainer', { id: string, force: optionalFlag }),
     kill: command('killContainer', { id: string, signal: text }),
     pause: command('pauseContainer', id),
@@ -143,8 +144,8 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
         // Without `privileged`: no window may ask for that.
         options: optional(
           options({
-            ...{ ...call, tty: optionalFlag, columns: optional(number), rows: optional(number), stdin: optionalFlag },
-            ...{ env: optional(record(string)), workdir: text, user: text },
+            ...{ ...call, tty: optionalFlag, columns: amount, rows: amount, stdin: optionalFlag },
+            ...{ env: pairs, workdir: text, user: text },
           }),
         ),
       },
@@ -157,7 +158,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     exec: {
       args: {
         ...{ id: string, argv: list(string) },
-        options: optional(options({ ...call, env: optional(record(string)), workdir: text, user: text, input: text })),
+        options: optional(options({ ...call, env: pairs, workdir: text, user: text, input: text })),
       },
     },
     commit: {
@@ -172,7 +173,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
         id: string,
         options: optional(
           options({
-            ...{ ...call, follow: optionalFlag, tail: optional(number), since: optional(number) },
+            ...{ ...call, follow: optionalFlag, tail: amount, since: amount },
             ...{ timestamps: optionalFlag, stdout: optionalFlag, stderr: optionalFlag },
           }),
         ),
@@ -189,9 +190,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     pull: {
       args: {
         name: string,
-        options: optional(
-          options({ ...call, platform: text, auth: optional(shape({ username: string, password: string })) }),
-        ),
+        options: optional(options({ ...call, platform: text, auth })),
       },
       ...{ outlivesPage: true, reports: true },
     },
@@ -204,7 +203,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     push: {
       args: {
         name: string,
-        options: optional(options({ ...call, auth: optional(shape({ username: string, password: string })) })),
+        options: optional(options({ ...call, auth })),
       },
       ...{ outlivesPage: true, reports: true },
     },
@@ -223,7 +222,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
   volume: {
     create: command('createVolume', {
       name: string,
-      options: optional(options({ ...call, driver: text, labels: optional(record(string)) })),
+      options: optional(options({ ...call, driver: text, labels: pairs })),
     }),
     remove: command('removeVolume', { name: string, force: optionalFlag }),
     list: { args: plain },
@@ -251,7 +250,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
       ),
     }),
     events: {
-      ...query('events', { options: optional(options({ ...call, since: optional(number), filters })) }),
+      ...query('events', { options: optional(options({ ...call, since: amount, filters })) }),
       watched: true,
     },
   },

@@ -128,13 +128,8 @@ export class Redactor {
     return { ...found, details }
   }
 
-  /** Of a container or an image. */
-  details(details: runtime.ContainerDetails | runtime.ImageDetails): object {
-    const { raw, ...rest } = details
-    return this.#unredacted ? details : rest
-  }
-
-  network(details: runtime.NetworkDetails): object {
+  /** Of a container, an image or a network. */
+  details(details: runtime.ContainerDetails | runtime.ImageDetails | runtime.NetworkDetails): object {
     const { raw, ...rest } = details
     return this.#unredacted ? details : rest
   }
