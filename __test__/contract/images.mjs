@@ -18,16 +18,7 @@ export const images = subject('images', (ctx, test) => {
     await ctx.adapter.pullImage(remoteImage, (p) => seen.push(p))
     assert.equal(await ctx.adapter.imageExists(remoteImage), true)
     assert.ok(seen.length > 0)
-    let last = 0
-    for (const { status, progress, current, total } of seen) {
-      assert.ok(typeof status === 'string' && status.length > 0)
-      if (progress !== undefined) {
-        assert.ok(progress >= last && progress <= 100, `${progress} after ${last}`)
-        last = progress
-      }
-      if (total !== undefined) assert.ok(current <= total)
-    }
-    assert.equal(last, 100)
+    complete(seen)
   })
 
   test('a pull of what is there already, and without a callback', async () => {
@@ -240,16 +231,7 @@ export const images = subject('images', (ctx, test) => {
     const { layers } = await ctx.adapter.inspectImage(pushed)
     const seen = []
     await ctx.adapter.pushImage(pushed, (p) => seen.push(p))
-    let last = 0
-    for (const { status, progress, current, total } of seen) {
-      assert.ok(typeof status === 'string' && status.length > 0)
-      if (progress !== undefined) {
-        assert.ok(progress >= last && progress <= 100, `${progress} after ${last}`)
-        last = progress
-      }
-      if (total !== undefined) assert.ok(current <= total)
-    }
-    assert.equal(last, 100)
+    complete(seen)
     // Again: the registry has all of it.
     await ctx.adapter.pushImage(pushed)
     await ctx.adapter.removeImage(pushed)
@@ -391,3 +373,17 @@ export const images = subject('images', (ctx, test) => {
     assert.deepEqual(await ids(), before)
   })
 })
+
+/** Progress that never goes back, and ends with all of it. */
+function complete(seen) {
+  let last = 0
+  for (const { status, progress, current, total } of seen) {
+    assert.ok(typeof status === 'string' && status.length > 0)
+    if (progress !== undefined) {
+      assert.ok(progress >= last && progress <= 100, `${progress} after ${last}`)
+      last = progress
+    }
+    if (total !== undefined) assert.ok(current <= total)
+  }
+  assert.equal(last, 100)
+}
