@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { citationProblems, repositoryFiles } from './citations.mjs'
+import { documentProblems } from './documents.mjs'
 import { BIOME, root, run, TSC, typeProjects } from './run.mjs'
 
 const fix = process.argv.includes('--fix')
@@ -9,7 +10,8 @@ const git = ['ls-files', '--cached', '--others', '--exclude-standard', '--dedupl
 const names = execFileSync('git', git, { cwd: root, encoding: 'utf8' })
   .split('\0')
   .filter((name) => name && existsSync(`${root}/${name}`))
-const problems = citationProblems(repositoryFiles(root, names))
+const files = repositoryFiles(root, names)
+const problems = [...citationProblems(files), ...documentProblems(files)]
 if (problems.length > 0) {
   console.error(`${problems.join('\n')}\nHow facts are cited: docs/reference/README.md`)
   process.exit(1)
