@@ -26,6 +26,7 @@
  * ```
  *
  * @packageDocumentation
+ * @module lima-runtime
  */
 
 import type { EventEmitter } from 'node:events'
@@ -147,8 +148,8 @@ export interface RuntimeErrorDetails {
  * try {
  *   await docker.startContainer(config)
  * } catch (error) {
- *   if (error instanceof RuntimeError && error.code === 'PORT_IN_USE') return askForAnotherPort(error.message)
- *   throw error
+ *   if (error instanceof RuntimeError && error.code === 'PORT_IN_USE') askForAnotherPort(error.message)
+ *   else throw error
  * }
  * ```
  */
@@ -336,15 +337,7 @@ export interface ContainerConfig {
   // ---- Its files ----------------------------------------------------------------------------------------------------
 
   /** Memory as directories, by their absolute paths in the container; always `noexec,nosuid,nodev`. */
-  tmpfs?: Record<
-    string,
-    {
-      /** As `resources.memory`, at least 1. Default: half of the machine's memory. */
-      size?: number | string
-      /** Permissions: `0o1777`, the default, up to `0o7777`. */
-      mode?: number
-    }
-  >
+  tmpfs?: Record<string, TmpfsOptions>
   /** What is mounted, beside `volumes`, with more to choose. One place in the container is mounted once. */
   mounts?: {
     type: 'bind' | 'volume' | 'tmpfs'
@@ -405,18 +398,7 @@ export interface ContainerConfig {
    */
   networkMode?: 'none' | 'host' | `container:${string}`
   /** By networks, as `networks` names them. */
-  networkOptions?: Record<
-    string,
-    {
-      /** Other names by which the containers of the network find this one; on containerd in all its networks. */
-      aliases?: string[]
-      /** Addresses of its own, of a network with a subnet; on containerd only of a container in one network. */
-      ipv4?: string
-      ipv6?: string
-      /** `'02:42:ac:11:00:02'` */
-      mac?: string
-    }
-  >
+  networkOptions?: Record<string, NetworkAttachmentOptions>
 
   // ---- The engine's part --------------------------------------------------------------------------------------------
 
@@ -439,6 +421,25 @@ export interface ContainerConfig {
    * and later.
    */
   annotations?: Record<string, string>
+}
+
+/** Memory as a directory of a container. */
+export interface TmpfsOptions {
+  /** As `resources.memory`, at least 1. Default: half of the machine's memory. */
+  size?: number | string
+  /** Permissions: `0o1777`, the default, up to `0o7777`. */
+  mode?: number
+}
+
+/** What a container is in one of its networks. */
+export interface NetworkAttachmentOptions {
+  /** Other names by which the containers of the network find this one; on containerd in all its networks. */
+  aliases?: string[]
+  /** Addresses of its own, of a network with a subnet; on containerd only of a container in one network. */
+  ipv4?: string
+  ipv6?: string
+  /** `'02:42:ac:11:00:02'` */
+  mac?: string
 }
 
 /** What a container may use. */
@@ -1138,7 +1139,8 @@ export declare abstract class ContainerAdapter {
    * ```ts
    * const id = await runtime.createContainer({ name: 'job', image: 'busybox', ports: { '80': '0' } })
    * await runtime.startContainer(id)
-   * const [{ hostPort }] = (await runtime.inspectContainer(id)).ports
+   * const [port] = (await runtime.inspectContainer(id)).ports
+   * show(port?.hostPort)
    * ```
    */
   startContainer(configOrId: ContainerConfig | string, options?: CallOptions): Promise<string>
@@ -1178,7 +1180,7 @@ export declare abstract class ContainerAdapter {
    * ```ts
    * const shell = await docker.spawnInContainer(id, ['sh'], { tty: true, columns: 80, rows: 24 })
    * shell.stdout.pipe(process.stdout)
-   * process.stdin.setRawMode(true).pipe(shell.stdin)
+   * if (shell.stdin) process.stdin.setRawMode(true).pipe(shell.stdin)
    * process.stdout.on('resize', () => shell.resize(process.stdout.columns, process.stdout.rows))
    * const { exitCode } = await shell.exited
    * ```

@@ -4,16 +4,45 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { blocks, COMPILED, documentProblems, pages } from '../scripts/documents.mjs'
+import {
+  blocks,
+  COMPILED,
+  documentProblems,
+  pages,
+  REFERENCE,
+  referenceDigests,
+  SOURCES,
+} from '../scripts/documents.mjs'
 import { root, TSC } from '../scripts/run.mjs'
 import { tempDir } from './support/tempdir.mjs'
 
+const read = (name) => readFileSync(join(root, name), 'utf8')
 const top = readdirSync(root).filter((name) => name.endsWith('.md'))
 const below = readdirSync(join(root, 'docs'), { recursive: true }).map((name) => `docs/${name.replaceAll('\\', '/')}`)
-const texts = [...top, ...below.filter((name) => name.endsWith('.md'))].map((name) => [
-  name,
-  readFileSync(join(root, name), 'utf8'),
-])
+const texts = new Map([...top, ...below.filter((name) => name.endsWith('.md'))].map((name) => [name, read(name)]))
+const TYPES = SOURCES.filter((name) => /\.d\.m?ts$/.test(name))
+
+/** What the examples in the types' comments leave to the reader to imagine. */
+const IMAGINED = `
+declare const docker: import('lima-runtime').DockerAdapter
+declare const runtime: import('lima-runtime').ContainerAdapter
+declare const lima: import('lima-runtime').LimaRuntimeManager
+declare const config: import('lima-runtime').ContainerConfig
+declare const app: { getPath(name: 'downloads'): string }
+declare const id: string
+declare const secret: string
+declare const username: string
+declare const password: string
+declare const signal: AbortSignal
+declare const bar: { update(progress: number, status?: string): void }
+declare function show(what: unknown): void
+declare function askForAnotherPort(message: string): void
+`
+const CLASSES = [...read('index.d.ts').matchAll(/^export declare (?:abstract )?class (\w+)/gm)].map(([, name]) => name)
+const IMPORTED = `import { ${CLASSES.join(', ')} } from 'lima-runtime'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+`.replaceAll('\n', '; ')
 
 /** A project that has installed the packages and compiles as TypeScript is set up today: ES modules, strict. */
 function project() {
@@ -27,10 +56,20 @@ function project() {
   return dir
 }
 
+/** Compiles the project's files, each a module by itself. */
+function compiles(dir, files, options) {
+  const { compilerOptions } = JSON.parse(read('tsconfig.json'))
+  const consumer = { module: 'nodenext', moduleResolution: 'nodenext', lib: ['es2023', 'dom', 'dom.iterable'] }
+  const config = { compilerOptions: { ...compilerOptions, ...consumer, ...options }, files }
+  writeFileSync(join(dir, 'tsconfig.json'), JSON.stringify(config))
+  const { status, stdout } = spawnSync(process.execPath, [TSC, '-p', dir], { encoding: 'utf8' })
+  assert.equal(status, 0, stdout)
+}
+
 test('all code of all pages compiles', () => {
   const dir = project()
-  const files = texts.flatMap(([file, text]) => {
-    const found = blocks(text).filter(({ language }) => COMPILED.includes(language))
+  const files = pages(texts).flatMap((file) => {
+    const found = blocks(texts.get(file)).filter(({ language }) => COMPILED.includes(language))
     const under = file.replaceAll(/[/.]/g, '-')
     if (found.length > 0) mkdirSync(join(dir, under))
     for (const { name, code, line } of found) {
@@ -41,15 +80,25 @@ test('all code of all pages compiles', () => {
     return found.map(({ name }) => `${under}/${name}`)
   })
   assert.ok(files.length > 10, 'the code was not found')
-  const { compilerOptions } = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'))
-  const consumer = { module: 'nodenext', moduleResolution: 'nodenext', allowJs: true, checkJs: true }
-  const lib = ['es2023', 'dom', 'dom.iterable']
-  writeFileSync(
-    join(dir, 'tsconfig.json'),
-    JSON.stringify({ compilerOptions: { ...compilerOptions, ...consumer, lib }, files: ['electron.d.ts', ...files] }),
-  )
-  const { status, stdout } = spawnSync(process.execPath, [TSC, '-p', dir], { encoding: 'utf8' })
-  assert.equal(status, 0, stdout)
+  compiles(dir, ['electron.d.ts', ...files], { allowJs: true, checkJs: true })
+})
+
+test('all examples of the types compile', () => {
+  const dir = project()
+  writeFileSync(join(dir, 'imagined.d.ts'), IMAGINED)
+  const files = TYPES.flatMap((file) => {
+    const text = read(file)
+    return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: code, index }) => {
+      const line = text.slice(0, index).split('\n').length
+      const name = `${file.replaceAll(/[/.]/g, '-')}-${line}.ts`
+      const example = code.replaceAll(/^ *\* ?/gm, '')
+      const before = /^import /m.test(example) ? '' : IMPORTED
+      writeFileSync(join(dir, name), `${before}${'\n'.repeat(line)}${example}export {}\n`)
+      return name
+    })
+  })
+  assert.ok(files.length > 10, 'the examples were not found')
+  compiles(dir, ['electron.d.ts', 'imagined.d.ts', ...files], { noUnusedLocals: false })
 })
 
 describe('what is wrong in a page is named with its line', () => {
@@ -59,7 +108,10 @@ describe('what is wrong in a page is named with its line', () => {
     'cli/usage.ts': '`Usage: lima-runtime doctor',
     'scripts/a.mjs': '',
   }
-  const problems = (page, file = 'README.md') => documentProblems(new Map(Object.entries({ ...all, [file]: page })))
+  const DIGESTS = `${REFERENCE}/digests.json`
+  const made = (files) => ({ ...files, [DIGESTS]: JSON.stringify(referenceDigests(new Map(Object.entries(files)))) })
+  const problems = (page, file = 'README.md') =>
+    documentProblems(new Map(Object.entries({ ...made(all), [file]: page })))
   const block = (language, code) => `text\n\n${fence}${language}\n${code}\n${fence}\n`
 
   test('commands', () => {
@@ -92,5 +144,16 @@ describe('what is wrong in a page is named with its line', () => {
       'docs/b/c.md',
       'A.md',
     ])
+  })
+
+  test('a reference that is older than the types, or written by hand', () => {
+    const files = made({ ...all, [`${REFERENCE}/README.md`]: '# Reference\n', [SOURCES[0]]: 'export {}\n' })
+    const after = (changes) => documentProblems(new Map(Object.entries({ ...files, ...changes })))
+    const changed = (file) => [`${DIGESTS}:1: ${file} has changed: run npm run docs`]
+    assert.deepEqual(after({ [SOURCES[0]]: 'export {}\r\n' }), [], 'as Windows checks it out')
+    assert.deepEqual(after({ [SOURCES[0]]: 'export const a: 1\n' }), changed(SOURCES[0]))
+    assert.deepEqual(after({ [`${REFERENCE}/README.md`]: '# References\n' }), changed(REFERENCE))
+    assert.deepEqual(after({ [`${REFERENCE}/more.md`]: '' }), changed(REFERENCE))
+    assert.equal(after({ [DIGESTS]: '{}' }).length, SOURCES.length + 1)
   })
 })

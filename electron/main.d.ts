@@ -14,6 +14,7 @@
  * ```
  *
  * @packageDocumentation
+ * @module lima-runtime/electron/main
  */
 import type { ContainerConfig, ContainerManager, RuntimeType } from 'lima-runtime'
 

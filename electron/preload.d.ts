@@ -21,6 +21,7 @@
  * ```
  *
  * @packageDocumentation
+ * @module lima-runtime/electron/preload
  */
 import type {
   ContainerConfig,

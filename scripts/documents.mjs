@@ -1,5 +1,6 @@
 // Checks what pages show: each block of code has a language that is checked, each command exists. That the code compiles is
 // a test: __test__/documents.test.mjs.
+import { createHash } from 'node:crypto'
 import { basename } from 'node:path/posix'
 
 /** README.md is a page and a half. */
@@ -7,6 +8,13 @@ const README_LINES = 150
 /** What is compiled; what is parsed here; what only draws. */
 export const COMPILED = ['ts', 'js']
 const KNOWN = [...COMPILED, 'sh', 'json', 'mermaid']
+
+/** What `npm run docs` makes, and of what. */
+export const REFERENCE = 'docs/api'
+export const SOURCES = [
+  ...['index.d.ts', 'electron/main.d.ts', 'electron/preload.d.ts', 'ui/index.d.mts'],
+  ...['once.mjs', 'package-lock.json', 'tsconfig.json', 'typedoc.json'].map((name) => `scripts/docs/${name}`),
+]
 
 /** The pages that people read: those at the top, and docs/ but for what is generated. */
 export function pages(files) {
@@ -52,7 +60,26 @@ export function documentProblems(files) {
   const index = files.get('docs/README.md') ?? ''
   for (const file of pages(files).filter((file) => /^docs\/(?!README)[\w-]+\.md$/.test(file)))
     if (!index.includes(`](${basename(file)}`)) problems.push(`${file}:1: docs/README.md has no link to it`)
-  return problems
+  return [...problems, ...referenceProblems(files)]
+}
+
+/** What the reference's pages were made of, and the pages. */
+export function referenceDigests(files) {
+  const digest = (texts) => createHash('sha256').update(texts.join('\0').replaceAll('\r\n', '\n')).digest('hex')
+  const pages = [...files.keys()].filter((file) => file.startsWith(`${REFERENCE}/`) && file.endsWith('.md')).sort()
+  return {
+    ...Object.fromEntries(SOURCES.map((file) => [file, digest([files.get(file) ?? ''])])),
+    [REFERENCE]: digest(pages.flatMap((file) => [file, files.get(file)])),
+  }
+}
+
+/** The tool itself is not needed to see that it has to run again. */
+function referenceProblems(files) {
+  const name = `${REFERENCE}/digests.json`
+  const noted = JSON.parse(files.get(name) ?? '{}')
+  return Object.entries(referenceDigests(files))
+    .filter(([file, digest]) => noted[file] !== digest)
+    .map(([file]) => `${name}:1: ${file} has changed: run npm run docs`)
 }
 
 function jsonProblem(code) {

@@ -42,7 +42,7 @@ export function platformManifest(target) {
   }
 }
 
-/** npm accepts a provenance statement only for the repository that the package names. */
+/** npm accepts a provenance statement only for the repository that the package names, and finds README's links by it. */
 function repository() {
   const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: name } = process.env
   return server && name ? { repository: { type: 'git', url: `git+${server}/${name}.git` } } : {}

@@ -25,9 +25,9 @@ export function run(program, args, { env = {}, ...options } = {}) {
 }
 
 /** True when node_modules is up to date with package-lock.json, by their times. */
-export function hasNodeModules() {
-  const installed = statSync(`${root}/node_modules/.package-lock.json`, { throwIfNoEntry: false })
-  return installed !== undefined && installed.mtimeMs >= statSync(`${root}/package-lock.json`).mtimeMs
+export function hasNodeModules(dir = root) {
+  const installed = statSync(`${dir}/node_modules/.package-lock.json`, { throwIfNoEntry: false })
+  return installed !== undefined && installed.mtimeMs >= statSync(`${dir}/package-lock.json`).mtimeMs
 }
 
 /**

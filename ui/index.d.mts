@@ -3,6 +3,9 @@
  * module registers them. Colours and shapes are CSS custom properties (`--runtime-accent`, `--runtime-on-accent`,
  * `--runtime-text`, `--runtime-muted`, `--runtime-surface`, `--runtime-line`, `--runtime-track`, `--runtime-error`,
  * `--runtime-done`, `--runtime-radius`, `--runtime-font`); the scheme follows the system unless `theme="light"` or `theme="dark"` is set.
+ *
+ * @packageDocumentation
+ * @module lima-runtime/ui
  */
 
 export type RuntimeType = 'docker' | 'containerd' | 'lima'

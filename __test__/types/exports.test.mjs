@@ -75,7 +75,11 @@ test('RuntimeErrorCode is the list of the core, and each code is explained', () 
     errorCodes().sort(),
   )
   const text = documentation(named('RuntimeErrorCode'))
-  for (const code of errorCodes()) assert.match(text, new RegExp(`\`${code}\``), `${code} is not explained`)
+  const page = readFileSync(`${root}/docs/errors.md`, 'utf8')
+  for (const code of errorCodes()) {
+    assert.match(text, new RegExp(`\`${code}\``), `${code} is not explained`)
+    assert.match(page, new RegExp(`\`${code}\``), `${code} is not in docs/errors.md`)
+  }
 })
 
 const VARIABLES = [
@@ -106,6 +110,11 @@ test('everything exported is documented, and used in usage.mts', () => {
     assert.ok(documentation(meant(symbol)), `${symbol.name} has no documentation`)
     assert.match(usage, new RegExp(`\\b${symbol.name}\\b`), `${symbol.name} is not in usage.mts`)
   }
+})
+
+test('each method of the adapters is in the table of docs/README.md', () => {
+  const page = readFileSync(`${root}/docs/README.md`, 'utf8')
+  for (const { name } of members(named('ContainerAdapter'))) assert.ok(page.includes(`\`${name}\``), name)
 })
 
 test('each method says what it does, or what it throws', () => {

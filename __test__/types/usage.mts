@@ -50,6 +50,7 @@ import {
   type Mount,
   type NerdctlOptions,
   type NetworkAttachment,
+  type NetworkAttachmentOptions,
   type NetworkDetails,
   type NetworkInfo,
   type NetworkOptions,
@@ -72,6 +73,7 @@ import {
   type RuntimeType,
   type SpawnOptions,
   type SystemInfo,
+  type TmpfsOptions,
   type UninstallOptions,
   type UserEngine,
   type Versions,
@@ -127,11 +129,18 @@ const resources: ContainerResources = {
   ...{ cpus: 1.5, cpuShares: 512, cpuset: '0-1', memory: '512MiB', memorySwap: -1, memoryReservation: 64 << 20 },
   ...{ pids: 100, shmSize: '64MiB', oomScoreAdj: 0 },
 }
+const tmpfs: TmpfsOptions = { size: '64MiB', mode: 0o1777 }
+const inBridge: NetworkAttachmentOptions = {
+  aliases: ['db'],
+  ipv4: '10.0.0.2',
+  ipv6: 'fd00::2',
+  mac: '02:42:ac:11:00:02',
+}
 const whole: ContainerConfig = {
   ...config,
   ...{ entrypoint: ['sh'], user: '1000', workdir: '/app', hostname: 'web', domainname: 'test', tty: true, stdin: true },
   ...{ init: true, autoRemove: true, stopSignal: 'SIGQUIT', stopTimeout: 5, resources, readOnlyRootfs: true },
-  tmpfs: { '/tmp': { size: '64MiB', mode: 0o1777 } },
+  tmpfs: { '/tmp': tmpfs },
   mounts: [{ type: 'bind', source: '/a', target: '/b', readOnly: true, propagation: 'rslave' }],
   ...{
     privileged: false,
@@ -147,7 +156,7 @@ const whole: ContainerConfig = {
     sysctls: { 'net.x': '1' },
   },
   ...{ extraHosts: { gate: 'host-gateway' }, dns: ['1.1.1.1'], dnsSearch: ['test'], dnsOptions: ['ndots:2'] },
-  networkOptions: { bridge: { aliases: ['db'], ipv4: '10.0.0.2', ipv6: 'fd00::2', mac: '02:42:ac:11:00:02' } },
+  networkOptions: { bridge: inBridge },
   ...{
     logging: { driver: 'json-file', options: { 'max-size': '1m' } },
     runtime: 'runc',
