@@ -299,7 +299,9 @@ export const images = subject('images', (ctx, test) => {
       for (const socket of sockets) socket.destroy()
       silent.close()
     })
-    const name = `127.0.0.1:${silent.address().port}/contract/pushed:1`
+    // As the engine reaches this machine.
+    const [host] = ctx.backend.refusing.split(':')
+    const name = `${host}:${silent.address().port}/contract/pushed:1`
     await ctx.adapter.tagImage(ctx.backend.image, name)
     ctx.discardImage(name)
     const tags = async () => (await ctx.adapter.listImages()).flatMap(({ tags }) => tags).sort()

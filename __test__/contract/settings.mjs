@@ -152,7 +152,7 @@ export const settings = subject('settings', (ctx, test) => {
     const version2 = found.cpus?.includes(' ')
     for (const [key, values] of Object.entries(expected)) {
       if (found[key] === undefined) t.diagnostic(`no control group shows ${key} here`)
-      else assert.equal(found[key], String(values[version2 ? 1 : 0]), key)
+      else assert.ok([values[version2 ? 1 : 0]].flat().map(String).includes(found[key]), `${key}: ${found[key]}`)
     }
   }
 
@@ -173,7 +173,9 @@ export const settings = subject('settings', (ctx, test) => {
     shown(
       await limits(id),
       {
-        ...{ cpus: [50_000, '50000 100000'], shares: [512, 20], cpuset: ['0', '0'], memory: [64 * MiB, 64 * MiB] },
+        // Shares become a weight by another rule from runc 1.3.2 on (github.com/opencontainers/runc/issues/4896).
+        ...{ cpus: [50_000, '50000 100000'], shares: [512, [20, 59]], cpuset: ['0', '0'] },
+        memory: [64 * MiB, 64 * MiB],
         ...{ reservation: [32 * MiB, 32 * MiB], pids: [64, 64] },
       },
       t,
@@ -190,7 +192,11 @@ export const settings = subject('settings', (ctx, test) => {
       restart: 'on-failure',
     })
     const changed = { cpus: [25_000, '25000 100000'], cpuset: ['0', '0'], memory: [128 * MiB, 128 * MiB] }
-    shown(await limits(id), { ...changed, shares: [256, 10], reservation: [48 * MiB, 48 * MiB], pids: [80, 80] }, t)
+    shown(
+      await limits(id),
+      { ...changed, shares: [256, [10, 35]], reservation: [48 * MiB, 48 * MiB], pids: [80, 80] },
+      t,
+    )
     assert.equal((await ctx.adapter.getContainerDetails(id)).restartPolicy, 'on-failure')
     await ctx.adapter.restartContainer(id, 0)
     shown(await limits(id), { ...changed, pids: [80, 80] }, t)
