@@ -9,10 +9,10 @@ export const clients = {
     const docker = new DockerAdapter({ host: `unix://${socket}` })
     return {
       list: () => docker.listContainers({ all: true }),
-      /** Reads a log to its end; `count` gets the length of each piece. */
+      /** Reads a log to its end; `count` gets the length of each piece, and the stream, which it may pause. */
       async log(id, count) {
         const stream = await docker.getContainerLogs(id, { follow: true })
-        stream.on('data', (chunk) => count(chunk.length))
+        stream.on('data', (chunk) => count(chunk.length, stream))
         await once(stream, 'end')
       },
       pull: (image) => docker.pullImage(image, () => {}),
@@ -39,7 +39,7 @@ export const clients = {
         const stream = await docker.getContainer(id).logs({ follow: true, stdout: true, stderr: true })
         const sink = new Writable({
           write(chunk, _, done) {
-            count(chunk.length)
+            count(chunk.length, stream)
             done()
           },
         })
