@@ -4,6 +4,7 @@
 //   node scripts/update-manifest.mjs nerdctl 2.3.6            (nerdctl-full and the Windows program)
 //   node scripts/update-manifest.mjs image 20260926           (both variants of the guest's image, of the builds last before)
 //   node scripts/update-manifest.mjs docker 29.8.2 --also https://mirror.example/docker-ce
+//   node scripts/update-manifest.mjs lima newest              (also of nerdctl and the image)
 //   … --keep                  the release beside the ones that are there; the default stays
 //   … --contents              what is in the archives, too: fetches them, with the command in dist/
 //   … --mirror <url>          https://host/path is read from <url>/host/path
@@ -125,6 +126,15 @@ async function archives(release, version, read) {
   return found
 }
 
+/** GitHub's newest release is no pre-release, and not drafted. */
+async function newest(release, read) {
+  if (release === 'image') return '99991231'
+  const repository = RELEASES[release]?.repository
+  if (!repository) throw new Error(`${release}: name its version`)
+  const { tag_name: tag } = JSON.parse(await read(`https://api.github.com/repos/${repository}/releases/latest`))
+  return tag.replace(/^v/, '')
+}
+
 function checkVersion(version) {
   if (!/^\d+\.\d+\.\d+(-[a-z0-9.]+)?$/.test(version ?? ''))
     throw new Error(`${version}: a version like 1.2.3, without a v`)
@@ -228,7 +238,7 @@ async function main() {
       manifest: { type: 'string', default: fileURLToPath(new URL('../templates/manifest.json', import.meta.url)) },
     },
   })
-  const [release, version] = positionals
+  const [release, wanted] = positionals
   const mirrored = (url) => (values.mirror ? url.replace(/^https:\//, values.mirror.replace(/\/+$/, '')) : url)
   const got = async (url) => {
     const response = await fetch(mirrored(url))
@@ -246,6 +256,11 @@ async function main() {
     return { sha256: hash.digest('hex'), size }
   }
   const before = JSON.parse(readFileSync(values.manifest, 'utf8'))
+  const version = wanted === 'newest' ? await newest(release, read) : wanted
+  if (wanted === 'newest' && before.components[release]?.versions?.[version]) {
+    console.log(`${values.manifest}: has ${release} ${version}, the newest`)
+    return
+  }
   const next = await update(before, release, version, { read, measure }, values)
   if (values.contents && release === 'lima') withContents(next, version, values.mirror)
   writeFileSync(`${values.manifest}.new`, `${JSON.stringify(next, null, 2)}\n`)

@@ -69,6 +69,24 @@ test('a release moves into the manifest with the digests and sizes that GitHub a
   assert.equal(after.versions['2.3.4'].platforms['darwin-arm64'].sources[0].sha256, digest(7))
 })
 
+test('the newest release is asked for, and one that is there already stays as it is', async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const latest = (tag) =>
+    server.file('/api.github.com/repos/lima-vm/lima/releases/latest', JSON.stringify({ tag_name: tag }))
+  release(server, '2.3.4', limaFiles('2.3.4'))
+  latest('v2.3.4')
+  await update('lima', 'newest')
+  const { components } = manifest()
+  assert.deepEqual(Object.keys(components.lima.versions), ['2.3.4'])
+  // What `--contents` had added would be lost.
+  const { stdout } = await update('lima', 'newest')
+  assert.match(stdout, /has lima 2\.3\.4, the newest/)
+  assert.deepEqual(manifest().components, components)
+  latest('nightly')
+  await assert.rejects(update('lima', 'newest'), /nightly: a version like/)
+  await assert.rejects(update('docker', 'newest'), /docker: name its version/)
+})
+
 test('what is not said, or said twice and differently, is not written', async (t) => {
   const { server, update, manifest } = await updater(t)
   const before = manifest()
