@@ -3,7 +3,7 @@ import { type Row, TABLE } from './table'
 import type { WireError } from './tell'
 
 type Message = { id: string; value?: unknown; end?: true; error?: WireError }
-type Listener = (value: unknown) => void
+type Listener = (value: unknown) => unknown
 type Callbacks = { onProgress?: Listener; onCancel?: (cancel: () => void) => void }
 
 /** Documented in preload.d.ts. */
@@ -58,8 +58,11 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
           if (onEnd) quietly(onEnd, message.error)
           return
         }
-        quietly(listener, message.value)
-        ipcRenderer.send('lima-runtime:taken', { id })
+        const taken = () => ipcRenderer.send('lima-runtime:taken', { id })
+        const done = quietly(listener, message.value)
+        // By its shape: a promise may belong to the page's realm.
+        if (typeof (done as PromiseLike<unknown> | undefined)?.then !== 'function') return taken()
+        Promise.resolve(done).catch(console.error).finally(taken)
       })
       try {
         await invoke(name, id, args)
@@ -83,8 +86,8 @@ export function exposeRuntime(contextBridge: api.ContextBridge, ipcRenderer: api
       exited.catch(() => {})
       let exit: unknown
       const listen = (value: unknown) => {
-        if (typeof (value as { exitCode?: number }).exitCode === 'number') exit = value
-        else listener(value)
+        if (typeof (value as { exitCode?: number }).exitCode !== 'number') return listener(value)
+        exit = value
       }
       const onEnd = (error: unknown) => (exit ? ended?.resolve(exit) : ended?.reject(error))
       const id = `${page}-${last + 1}`
@@ -138,9 +141,9 @@ function padded(given: unknown[], row: Row): unknown[] {
   return Object.keys(row.args).map((_, i) => given[i])
 }
 
-function quietly(listener: Listener, value: unknown): void {
+function quietly(listener: Listener, value: unknown): unknown {
   try {
-    listener(value)
+    return listener(value)
   } catch (error) {
     console.error(error)
   }

@@ -142,7 +142,10 @@ export interface RuntimeApi {
     list(options?: ApiCall & { all?: boolean; filters?: Record<string, string[]> }): Promise<ContainerInfo[]>
     stats(id: string, options?: ApiCall): Promise<ContainerStats>
     processes(id: string, options?: ApiCall): Promise<ProcessList>
-    /** Needs the app's permission (`allow.exec`). It is read as fast as `listener` returns, and ends with its page. */
+    /**
+     * Needs the app's permission (`allow.exec`). It is read as fast as `listener` returns, or the promise that it returns
+     * settles, and ends with its page.
+     */
     spawn(
       id: string,
       argv: string[],
@@ -175,7 +178,7 @@ export interface RuntimeApi {
       id: string,
       options: ApiCall & { reference: string; message?: string; author?: string; pause?: boolean },
     ): Promise<string>
-    /** The log as text. It is read as fast as `listener` returns. */
+    /** The log as text. It is read as fast as `listener` returns, or the promise that it returns settles. */
     logs(
       id: string,
       options: {

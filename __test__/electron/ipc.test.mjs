@@ -303,6 +303,35 @@ test('a page that does not take a log holds its source', async (t) => {
   await window().kai.container.remove(id, true)
 })
 
+test('a listener that returns a promise holds the source until it settles, however it does', async (t) => {
+  const { window } = await app(t)
+  const one = window()
+  const id = await container(one.kai, ['sh', '-c', 'head -c 4000000 /dev/zero | tr "\\0" x'])
+  await one.kai.container.wait(id)
+  const waiting = []
+  let heard = 0
+  const listener = (text) => {
+    heard += text.length
+    return new Promise((resolve, reject) => waiting.push({ resolve, reject }))
+  }
+  t.mock.method(console, 'error', () => {})
+  const ended = new Promise((resolve) => one.kai.container.logs(id, {}, listener, resolve))
+  await waitFor('the first pieces', () => waiting.length >= 16)
+  await one.kai.container.list()
+  assert.equal(waiting.length, 16)
+  waiting[0].resolve()
+  await waitFor('one more', () => waiting.length === 17)
+  waiting[1].reject(new Error('of the page'))
+  await waitFor('another', () => waiting.length === 18)
+  const settle = setInterval(() => {
+    for (const { resolve } of waiting) resolve()
+  }, 1)
+  assert.equal(await ended, undefined)
+  clearInterval(settle)
+  assert.equal(heard, 4_000_000)
+  await one.kai.container.remove(id, true)
+})
+
 test('a terminal in a page: typed, resized, read; another page cannot touch it, and it ends with its own', async (t) => {
   const asked = []
   const allow = {

@@ -37,6 +37,7 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const axe = readFileSync(join(root, 'node_modules/axe-core/axe.min.js'), 'utf8')
 const { api } = sharedEngine()
 const GUEST = PLATFORM.replace('darwin', 'linux')
+const screens = process.env.LIMA_RUNTIME_SCREENS
 const SLOW = 300_000
 const KIND = 'app'
 // A limactl whose guest is of namespaces of this machine, with a real sshd and a real containerd.
@@ -172,6 +173,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
 
   async function open(url) {
     const context = await browser.newContext({ viewport: { width: 900, height: 900 } })
+    await context.grantPermissions(['clipboard-read', 'clipboard-write'])
     const page = await context.newPage()
     page.setDefaultTimeout(180_000)
     const errors = []
@@ -467,6 +469,153 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     await two.page.locator(`tr[data-name="${name}"]`).getByText('running').waitFor()
     assert.deepEqual([...one.errors, ...two.errors], [])
     for (const { close } of [one, two]) await close()
+    assert.equal(await app.quit(), 0)
+  })
+
+  test('a terminal in a container, a sandbox with limits, and charts', async (t) => {
+    const dir = home(t)
+    const app = await launch(dir, publish(dir).manifest)
+    const { page, errors, close } = await open(app.url)
+    const by = pointer(page)
+    await offered(page, 'Development mode')
+    await by.choose('Development mode')
+    await by.press('button', 'Continue')
+    await page.getByText('Running on docker.').waitFor()
+
+    // What is on the terminal's lines, and what is typed into it.
+    const lines = () => page.locator('#screen .xterm-rows > div').allInnerTexts()
+    const shows = (what) => waitFor(`${what} on the terminal`, async () => what.test((await lines()).join('\n')))
+    const type = async (text) => {
+      await page.keyboard.type(text)
+      await page.keyboard.press('Enter')
+    }
+    const prompt = async () => /^\S* #\s*$/.test((await lines()).filter((line) => line.trim()).at(-1))
+    // A shell throws away what is typed before its prompt.
+    const enter = async (text) => {
+      await waitFor('a prompt', prompt)
+      await type(text)
+    }
+    let asked = 0
+    const size = async () => {
+      const word = `size-${++asked}`
+      await enter(`echo ${word} $(stty size)`)
+      const answer = new RegExp(`^${word} (\\d+) (\\d+)`, 'm')
+      await shows(answer)
+      return answer
+        .exec((await lines()).join('\n'))
+        .slice(1)
+        .map(Number)
+    }
+
+    const [shell, sandbox] = ['example-shell', 'example-sandbox']
+    for (const name of [shell, sandbox]) t.after(() => api('DELETE', `/containers/${name}?force=1`).catch(() => {}))
+    await by.type('Name', shell)
+    await by.press('button', 'Start')
+    await by.press('button', `Terminal ${shell}`)
+    await shows(/^\/ #/m)
+    await accessible(page)
+    await enter('echo $((6 * 7)) $TERM')
+    await shows(/^42 xterm-256color/m)
+    const [, columns] = await size()
+    await page.setViewportSize({ width: 500, height: 900 })
+    const fewer = await waitFor('the shell to see the new size', async () => {
+      const [, now] = await size()
+      return now < columns && now
+    })
+    t.diagnostic(`${columns} columns, narrower ${fewer}`)
+    await page.setViewportSize({ width: 900, height: 900 })
+    await waitFor('the shell to see the old size', async () => (await size())[1] === columns)
+    await enter('echo begun; cat')
+    await shows(/^begun/m)
+    await type('typed twice')
+    await shows(/^typed twice\s+typed twice/m)
+    await page.keyboard.press('Control+C')
+    await shows(/^\^C\s+\/ #/m)
+    await enter('echo ended with $?')
+    await shows(/^ended with 130/m)
+
+    // By the page's own clipboard keys; Tab is the shell's, and there is a way out.
+    // Forced: an element of the terminal's lies above its lines, and hears of the pointer.
+    const word = page.locator('#screen .xterm-rows').getByText(/^ended with 130/)
+    await word.dblclick({ force: true, position: { x: 5, y: 5 } })
+    await page.keyboard.press('Control+Shift+C')
+    await waitFor('a copy', async () => (await page.evaluate(() => navigator.clipboard.readText())).trim() === 'ended')
+    await page.evaluate(() => navigator.clipboard.writeText('echo pasted-$((1 + 1))'))
+    await by.press('button', 'Paste')
+    await shows(/# echo pasted-/)
+    await page.keyboard.press('Enter')
+    await shows(/^pasted-2/m)
+    await page.keyboard.type('cat /etc/pass')
+    await page.keyboard.press('Tab')
+    await shows(/cat \/etc\/passwd/)
+    await page.keyboard.press('Control+Shift+L')
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'close')
+    await page.getByLabel('For a screen reader').check()
+    await page.locator('#screen .xterm-accessibility').getByText('pasted-2').first().waitFor()
+    await accessible(page)
+    await page.getByLabel('Terminal input').focus()
+    await page.keyboard.press('Control+U')
+    await type('exit 7')
+    await page.getByText('Ended with exit code 7.').waitFor()
+    await page.keyboard.press('Tab')
+    assert.notEqual(await page.evaluate(() => document.activeElement.ariaLabel), 'Terminal input')
+    await accessible(page)
+    await by.press('button', 'Close')
+    assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), `Terminal ${shell}`)
+
+    await page.getByLabel('A sandbox').check()
+    await accessible(page)
+    await by.type('Name', sandbox)
+    await by.type('Memory, MB', '64')
+    await by.type('Processes', '20')
+    await by.press('button', 'Start')
+    await shows(/^\/work #/m)
+    await enter('cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>&-')
+    await shows(/^20$/m)
+    assert.equal((await size())[1], columns)
+    await by.press('button', `Show ${sandbox}`)
+    await page.getByText(/% CPU, .* MB of 64.0 MB/).waitFor()
+    // As many plots, with something drawn in the second.
+    assert.equal(await page.locator('#charts canvas').count(), 2)
+    await waitFor('a line in the chart', () =>
+      page.evaluate(() => {
+        const canvas = document.querySelectorAll('#charts canvas')[1]
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+        const seen = getComputedStyle(document.querySelector('#charts')).color
+        const [r, g, b] = seen.match(/\d+/g).map(Number)
+        for (let i = 0; i < data.length; i += 4)
+          if (data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255) return true
+        return false
+      }),
+    )
+    // Away and back: the shell and what it said are still there.
+    await page.getByLabel('Terminal input').focus()
+    await enter('export KEPT=kept')
+    await shows(/export KEPT=kept/)
+    await waitFor('a prompt', prompt)
+    await by.press('button', 'Close')
+    await by.press('button', `Terminal ${sandbox}`)
+    await enter('echo $KEPT')
+    await shows(/^kept/m)
+    assert.equal((await size())[1], columns)
+    await page.getByLabel('For a screen reader').uncheck()
+    if (screens) {
+      await page.getByLabel('Terminal input').focus()
+      await enter('ls -l /bin | head -n 4; i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done')
+      await waitFor('a prompt', prompt)
+      await page.waitForTimeout(5_000)
+    }
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme })
+      await accessible(page)
+      if (screens) await page.screenshot({ path: `${screens}/example-${colorScheme}.png`, fullPage: true })
+    }
+    await page.getByLabel('Terminal input').focus()
+    await enter('exit 5')
+    await page.getByText('Ended with exit code 5.').waitFor()
+    await page.locator(`tr[data-name="${sandbox}"]`).getByText('exited').waitFor()
+    assert.deepEqual(errors, [])
+    await close()
     assert.equal(await app.quit(), 0)
   })
 

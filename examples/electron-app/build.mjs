@@ -13,4 +13,5 @@ await build({
 // A sandboxed preload script can require only electron.
 await build({ ...common, entryPoints: ['src/preload.ts'], platform: 'browser', format: 'cjs' })
 await build({ ...common, entryPoints: ['src/renderer.ts'], outExtension: {}, platform: 'browser', format: 'esm' })
+await build({ entryPoints: ['src/page.css'], bundle: true, outdir: 'dist' })
 copyFileSync('src/index.html', 'dist/index.html')

@@ -11,7 +11,9 @@ import { decode, encode } from './wire'
 type Handler = (event: any, ...args: any[]) => unknown
 
 const LARGEST = 64 << 20
-const TYPES: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.cjs': 'text/javascript' }
+const TYPES: Record<string, string> = {
+  ...{ '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript', '.cjs': 'text/javascript' },
+}
 // Only the page that was given the token knows it: any other page of the browser could reach the port.
 const token = randomBytes(24).toString('base64url')
 const handlers = new Map<string, Handler>()
@@ -121,7 +123,7 @@ async function serve(request: IncomingMessage, response: ServerResponse, page: s
   // Browsers ask for it, Electron does not.
   if (name === 'favicon.ico') return void response.writeHead(204).end()
   const file = name === 'preload.js' ? preload : join(dirname(page), name)
-  if (!['index.html', 'renderer.js', 'preload.js'].includes(name)) return void response.writeHead(404).end()
+  if (!['index.html', 'page.css', 'renderer.js', 'preload.js'].includes(name)) return void response.writeHead(404).end()
   response.writeHead(200, { 'content-type': TYPES[extname(name)], 'cache-control': 'no-store' })
   // Electron runs the preload script before the page's own.
   const text = readFileSync(file, 'utf8')

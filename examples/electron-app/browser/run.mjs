@@ -33,6 +33,7 @@ export async function bundle(outdir) {
   await part('main', 'electron-main.ts', { platform: 'node', format: 'cjs', plugins: [addon], outExtension: cjs })
   await part('preload', 'electron-renderer.ts', { platform: 'browser', format: 'iife', outExtension: cjs })
   await part('renderer', 'electron-renderer.ts', { platform: 'browser', format: 'esm' })
+  await build({ absWorkingDir: here, entryPoints: ['src/page.css'], outdir, bundle: true, logLevel: 'warning' })
   copyFileSync(join(here, 'src/index.html'), join(outdir, 'index.html'))
 }
 

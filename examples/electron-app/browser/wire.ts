@@ -11,7 +11,8 @@ function outgoing(value: unknown): unknown {
   if (typeof value === 'function' || typeof value === 'symbol')
     throw new TypeError(`${String(value)} could not be cloned.`)
   if (value instanceof Date) return { $date: value.getTime() }
-  if (value instanceof Uint8Array) return { $bytes: btoa(String.fromCharCode(...value)) }
+  if (value instanceof Uint8Array)
+    return { $bytes: btoa(Array.from(value, (byte) => String.fromCharCode(byte)).join('')) }
   if (Array.isArray(value)) return value.map(outgoing)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, outgoing(inner)]))

@@ -23,6 +23,8 @@ registerRuntimeIpc(ipcMain, manager, {
     sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href,
     // The page exists to choose a runtime, and choosing one downloads it.
     download: () => true,
+    // It has terminals in the app's own containers.
+    exec: () => true,
     // Its set-up screen offers the ends of logs for a bug report.
     diagnostics: () => true,
   },

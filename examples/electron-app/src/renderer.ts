@@ -8,6 +8,8 @@ import {
   type RuntimeType,
   type UserEngine,
 } from 'lima-runtime/ui'
+import { openCharts } from './chart'
+import { type Begin, openScreen, type TerminalScreen } from './terminal'
 
 declare global {
   interface Window {
@@ -107,7 +109,8 @@ const watching: Close[] = []
 
 async function openApp(): Promise<void> {
   live?.()
-  for (const close of watching.splice(0)) close()
+  unwatch()
+  closeTerminal()
   find('#details').hidden = true
   changed()
   live = await kai.system.events({ filters: { type: ['container'] } }, changed, changed)
@@ -167,6 +170,7 @@ function row({ id, name, state }: ContainerInfo): HTMLElement {
     cell(
       button('Show', () => details(id, name)),
       ' ',
+      ...(state === 'running' ? [button('Terminal', () => shell(id, name)), ' '] : []),
       state === 'running'
         ? button('Stop', () => kai.container.stop(id, 1))
         : button('Remove', () => kai.container.remove(id, true)),
@@ -175,29 +179,155 @@ function row({ id, name, state }: ContainerInfo): HTMLElement {
   return line
 }
 
-async function details(id: string, name: string): Promise<void> {
+/** What a terminal does and a page cannot: colours, the cursor's moves. */
+const CONTROL = new RegExp(`${String.fromCharCode(27)}\\[[\\d;?]*[A-Za-z]|\r`, 'g')
+/** Counts what is shown, and what a terminal is opened on: what comes later than the next one is closed. */
+let shown = 0
+let opening = 0
+
+function unwatch(): void {
+  shown++
   for (const close of watching.splice(0)) close()
+}
+
+async function details(id: string, name: string): Promise<void> {
+  unwatch()
+  const mine = shown
+  const watch = async (begun: Promise<Close>) => {
+    const close = await begun
+    if (mine === shown) watching.push(close)
+    else close()
+  }
   const log = find('#log')
   log.textContent = ''
   find('#stats').textContent = ''
   find('#shown').textContent = `Log of ${name}`
   find('#details').hidden = false
-  watching.push(
-    await kai.container.logs(id, { follow: true, tail: 100 }, (text) => {
-      log.append(text)
-      log.scrollTop = log.scrollHeight
-    }),
-    await kai.container.watchStats(id, ({ cpu, memory }) => {
-      find('#stats').textContent = `${cpu.toFixed(1)} % CPU, ${(memory.used / 1e6).toFixed(1)} MB`
-    }),
-  )
+  const charts = openCharts(find('#charts'))
+  watching.push(charts.close)
+  const logs = kai.container.logs(id, { follow: true, tail: 100 }, (text) => {
+    if (mine !== shown) return
+    log.append(text.replace(CONTROL, ''))
+    log.scrollTop = log.scrollHeight
+  })
+  const stats = kai.container.watchStats(id, (stats) => {
+    if (mine !== shown) return
+    const { cpu, memory } = stats
+    const [used, limit] = [memory.used, memory.limit].map((bytes) => (bytes / 1e6).toFixed(1))
+    find('#stats').textContent = `${cpu.toFixed(1)} % CPU, ${used} MB of ${limit} MB`
+    charts.add(stats)
+  })
+  await Promise.all([watch(logs), watch(stats)])
 }
+
+// ---- Terminals ------------------------------------------------------------------------------------------------------
+
+/** Marks a container whose own process is the shell. */
+const SANDBOX = 'lima-runtime-example.sandbox'
+const BEST_SHELL = 'command -v bash >/dev/null && exec bash; exec sh'
+const aloud = find<HTMLInputElement>('#aloud')
+aloud.checked = localStorage.getItem('aloud') === 'true'
+let opened: TerminalScreen | undefined
+let opener: string | undefined
+
+async function shell(id: string, name: string): Promise<void> {
+  opener = document.activeElement?.id
+  const { labels } = await kai.container.details(id)
+  await openTerminal(name, labels[SANDBOX] ? attach(id) : spawn(id))
+}
+
+function spawn(id: string): Begin {
+  return (size, listener) => {
+    const options = { tty: true, ...size, env: { TERM: 'xterm-256color' } }
+    return kai.container.spawn(id, ['sh', '-c', BEST_SHELL], options, listener)
+  }
+}
+
+function attach(id: string): Begin {
+  return async (size, listener) => {
+    try {
+      const process = await kai.container.attach(id, { stdin: true, logs: true }, listener)
+      // The log has no prompt, being of whole lines: another size makes a shell draw it, and a program its screen.
+      await process.resize(size.columns, size.rows + 1)
+      return process
+    } catch (error) {
+      // containerd keeps no container's input open: another shell, within the same limits.
+      if ((error as RuntimeApiError).details?.field !== 'stdin') throw error
+      return spawn(id)(size, listener)
+    }
+  }
+}
+
+async function openTerminal(name: string, begin: Begin): Promise<void> {
+  closeTerminal()
+  const mine = opening
+  find('#where').textContent = `Terminal in ${name}`
+  find('#terminal').hidden = false
+  try {
+    const screen = await openScreen(find('#screen'), begin, () => find('#close').focus())
+    if (mine !== opening) return screen.close()
+    opened = screen
+    screen.readAloud(aloud.checked)
+    screen.focus()
+    const ended = screen.exited.then(
+      ({ exitCode }) => `Ended with exit code ${exitCode}.`,
+      ({ message, hint }: RuntimeApiError) => [message, hint].filter(Boolean).join(' '),
+    )
+    void ended.then((text) => {
+      if (opened === screen) find('#ended').textContent = text
+    })
+  } catch (error) {
+    if (mine === opening) closeTerminal()
+    throw error
+  }
+}
+
+function closeTerminal(): void {
+  opening++
+  opened?.close()
+  opened = undefined
+  find('#ended').textContent = ''
+  find('#terminal').hidden = true
+}
+
+find('#close').addEventListener('click', () => {
+  closeTerminal()
+  document.getElementById(opener ?? '')?.focus()
+})
+find('#copy').addEventListener('click', () => void run(async () => opened?.copy()))
+find('#paste').addEventListener('click', () => void run(async () => opened?.paste()))
+aloud.addEventListener('change', () => {
+  localStorage.setItem('aloud', String(aloud.checked))
+  opened?.readAloud(aloud.checked)
+})
+
+// ---- Starting -------------------------------------------------------------------------------------------------------
+
+const sandbox = find<HTMLInputElement>('#sandbox')
+sandbox.addEventListener('change', () => {
+  const limits = find<HTMLFieldSetElement>('#limits')
+  limits.hidden = limits.disabled = !sandbox.checked
+})
 
 find<HTMLFormElement>('#start').addEventListener('submit', (event) => {
   event.preventDefault()
   const data = new FormData(event.target as HTMLFormElement)
-  const command = ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo "line $i"; sleep 1; done']
-  void run(() => kai.container.start({ name: String(data.get('name')), image: String(data.get('image')), command }))
+  const text = (field: string) => String(data.get(field))
+  const number = (field: string) => Number(data.get(field))
+  const [name, image] = [text('name'), text('image')]
+  if (!sandbox.checked) {
+    const command = ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo "line $i"; sleep 1; done']
+    return void run(() => kai.container.start({ name, image, command }))
+  }
+  void run(async () => {
+    const id = await kai.container.start({
+      ...{ name, image, command: ['sh'], tty: true, stdin: true, workdir: text('workdir') },
+      ...{ env: { TERM: 'xterm-256color' }, labels: { [SANDBOX]: 'true' } },
+      resources: { memory: number('memory') * 1e6, cpus: number('cpus'), pids: number('pids') },
+    })
+    opener = `Terminal-${id}`
+    await openTerminal(name, attach(id))
+  })
 })
 
 void kai.runtime.on('state', follow)
