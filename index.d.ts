@@ -784,6 +784,15 @@ export interface CommitOptions extends CallOptions {
   pause?: boolean
 }
 
+/** Options of {@link ContainerAdapter.copyFromContainer}. */
+export interface CopyFromOptions extends CallOptions {
+  /**
+   * A directory of this computer to unpack into, made if it is not there (the one above it must be). Nothing in it is
+   * replaced.
+   */
+  to?: string
+}
+
 /** Options of {@link IContainerRuntime.pullImage}. */
 export interface PullOptions extends CallOptions {
   /** `'linux/amd64'`, `'linux/arm64/v8'`. Default: the engine's own. */
@@ -1326,6 +1335,41 @@ export declare abstract class ContainerAdapter {
    * ```
    */
   pushImage(name: string, onProgress?: (progress: PullProgress) => void, options?: PushOptions): Promise<void>
+
+  /**
+   * Copies into a container, running or not; its volumes are reached, too. No deadline.
+   *
+   * `source` is a path of this computer, or a tar. A file becomes `containerPath`, or lies in it if that is a directory; a
+   * directory becomes `containerPath`, or lies in it if that is there, and with `/.` behind it only what it holds is copied, as
+   * `docker cp` does it. Modes, links and times are kept, the owner is root. A link is copied as a link. Sockets, pipes and
+   * devices are left out. A tar is unpacked in the directory `containerPath` as it is, owners included.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_ARGUMENT` for a `source` that is not there or no tar, and a `containerPath` that is
+   *   not absolute, or in no directory; `PERMISSION_DENIED` where the container may write to nothing
+   * @example
+   * ```ts
+   * await docker.copyToContainer(id, './config/.', '/etc/app')
+   * ```
+   */
+  copyToContainer(
+    id: string,
+    source: string | NodeJS.ReadableStream,
+    containerPath: string,
+    options?: CallOptions,
+  ): Promise<void>
+
+  /**
+   * Copies out of a container, running or not: a tar of what is at `containerPath`, under its last name; with `/.` behind a
+   * directory, of what it holds. Nothing is read faster than the stream is. `timeoutMs` applies to opening it.
+   *
+   * With `to`, it is unpacked there before this resolves, and the stream is an empty one; no deadline then. A container is
+   * not trusted: a link that leads out of what is copied, a device, a pipe and a name this computer cannot hold are
+   * `ARCHIVE_UNSAFE`, and leave nothing behind. Owners and set-user bits are not kept.
+   *
+   * @throws `CONTAINER_NOT_FOUND`, `INVALID_ARGUMENT` when nothing is at `containerPath`, `ARCHIVE_UNSAFE`, `NAME_IN_USE` when
+   *   something of that name is in `to`
+   */
+  copyFromContainer(id: string, containerPath: string, options?: CopyFromOptions): Promise<Readable>
 
   /**
    * Makes an image of a container, running or not: the container's image, and the files changed since. Volumes are not part

@@ -117,6 +117,20 @@ export interface Allow {
   }): Word
 
   /**
+   * Whether files may be copied from this computer into a container (`in`), or out of it (`out`). `path` is the real path of
+   * what the window asked for, as for `hostPath`, and is what is read, or the directory that is written to; nothing there is
+   * replaced. The worst: the window reads the file `path`, or all below it; or it places files of its own there.
+   */
+  copy?(request: {
+    direction: 'in' | 'out'
+    container: string
+    name: string
+    containerPath: string
+    path: string
+    event: IpcEvent
+  }): Word
+
+  /**
    * Whether a port may be published on an address other than loopback. Without `address` the engine would choose: all
    * addresses on Docker and the system's containerd; then a no means 127.0.0.1. The worst: everybody on the network
    * reaches the container, past the firewall where the engine is Docker on Linux.

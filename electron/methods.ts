@@ -77,6 +77,15 @@ const OWN: Record<string, Run> = {
     const id = await permittedContainer(c, word, 'exec', argv, o)
     return c.runtime.execInContainer(id, argv, withSignal(c, o))
   },
+  'container.copyTo': async (c, word, path, containerPath, o) => {
+    const { id, source } = await permittedCopy(c, 'in', word, 'path', path, containerPath, o)
+    return c.runtime.copyToContainer(id, source, containerPath, withSignal(c, o))
+  },
+  'container.copyFrom': async (c, word, containerPath, to, o) => {
+    const { id, source } = await permittedCopy(c, 'out', word, 'to', to, containerPath, o)
+    const none = await c.runtime.copyFromContainer(id, containerPath, { ...withSignal(c, o), to: source })
+    none.destroy()
+  },
   'container.commit': async (c, word, o) => {
     const { id, name } = await meant(c, word, o)
     // A name as `tag` gives one: the app would start the window’s image by it.
@@ -370,6 +379,24 @@ async function permittedPorts(
     }
   }
   return Object.fromEntries(all)
+}
+
+/** The container's id, and the real path that the app was asked about. */
+async function permittedCopy(
+  c: Context,
+  direction: 'in' | 'out',
+  word: string,
+  field: string,
+  wanted: string,
+  containerPath: string,
+  o: Options | undefined,
+): Promise<{ id: string; source: string }> {
+  const { id, name } = await c.runtime.inspectContainer(word, withSignal(c, o))
+  const path = c.allow.copy && (await realPath(field, wanted))
+  if (path === undefined) throw denied('copy files', 'copy', field)
+  await requirePermission(c, 'copy', { direction, container: id, name, containerPath, path }, 'copy files', field)
+  // Only what the directory holds.
+  return { id, source: /[\\/]\.$/.test(wanted) ? `${path}/.` : path }
 }
 
 /** On an engine that is not the app's own, what images hold is others'. */

@@ -173,6 +173,10 @@ export interface RuntimeApi {
       argv: string[],
       options?: ApiCall & { env?: Record<string, string>; workdir?: string; user?: string; input?: string },
     ): Promise<{ exitCode: number; stdout: Uint8Array; stderr: Uint8Array }>
+    /** Copies a path of this computer into a container. Needs the app's permission (`allow.copy`). */
+    copyTo(id: string, path: string, containerPath: string, options?: ApiCall): Promise<void>
+    /** Copies out of a container into a directory of this computer. Needs the app's permission (`allow.copy`). */
+    copyFrom(id: string, containerPath: string, to: string, options?: ApiCall): Promise<void>
     /** Needs the app's permission (`allow.images`). */
     commit(
       id: string,

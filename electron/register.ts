@@ -39,7 +39,15 @@ const asked = optional(callback)
 const OPTIONS = only({
   allow: optional(
     shape({
-      ...{ sender: asked, hostPath: asked, exec: asked, publish: asked, credentials: asked, download: asked },
+      ...{
+        sender: asked,
+        hostPath: asked,
+        copy: asked,
+        exec: asked,
+        publish: asked,
+        credentials: asked,
+        download: asked,
+      },
       ...{ useImage: asked, images: asked, foreign: asked, diagnostics: asked, powers: asked },
     } satisfies Record<keyof api.Allow, Check>),
   ),

@@ -161,6 +161,8 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
         options: optional(options({ ...call, env: pairs, workdir: text, user: text, input: text })),
       },
     },
+    copyTo: { args: { id: string, path: string, containerPath: string, ...plain }, outlivesPage: true },
+    copyFrom: { args: { id: string, containerPath: string, to: string, ...plain }, outlivesPage: true },
     commit: {
       args: {
         id: string,

@@ -19,7 +19,7 @@ import {
 } from './call'
 import { callSync, invalid } from './errors'
 import { engineOf, LimaRuntimeManager } from './lima'
-import { type Adapter, native } from './native'
+import { type Adapter, native, type Upload } from './native'
 import { Process } from './process'
 import { items, readable, uploading } from './streams'
 
@@ -230,13 +230,42 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     return invoke(options, (call) => this.#native.commitContainer(string('id', id), call))
   }
 
+  async copyToContainer(
+    id: string,
+    source: string | NodeJS.ReadableStream,
+    containerPath: string,
+    options?: Call,
+  ): Promise<void> {
+    const to = () => string('containerPath', containerPath)
+    if (typeof source === 'string') {
+      return invoke(options, (call) =>
+        this.#native.copyFileToContainer(string('id', id), string('source', source), to(), call),
+      )
+    }
+    if (typeof source?.pipe !== 'function') throw invalid('source', 'must be a path or a Readable')
+    return invoke(options, (call) => {
+      const [container, path] = [string('id', id), to()]
+      const send = (upload: Upload) => this.#native.copyToContainer(container, upload, path, call)
+      return uploading('source', source, call, send)
+    })
+  }
+
+  async copyFromContainer(id: string, containerPath: string, options?: api.CopyFromOptions): Promise<Readable> {
+    const source = await invoke(options, (call) =>
+      this.#native.copyFromContainer(string('id', id), string('containerPath', containerPath), call),
+    )
+    return readable(source, options?.signal)
+  }
+
   async loadImage(archive: string | NodeJS.ReadableStream, options?: Call): Promise<string[]> {
     if (typeof archive === 'string') {
       return JSON.parse(await invoke(options, (call) => this.#native.loadImageFile(string('archive', archive), call)))
     }
     if (typeof archive?.pipe !== 'function') throw invalid('archive', 'must be a path or a Readable')
     return JSON.parse(
-      await invoke(options, (call) => uploading(archive, call, (upload) => this.#native.loadImage(upload, call))),
+      await invoke(options, (call) =>
+        uploading('archive', archive, call, (upload) => this.#native.loadImage(upload, call)),
+      ),
     )
   }
 

@@ -125,6 +125,7 @@ export function items<T>(
  * complete, so the call is cancelled.
  */
 export async function uploading<T>(
+  field: string,
   archive: NodeJS.ReadableStream & { destroy?: () => void },
   call: NativeCall,
   load: (upload: Upload) => Promise<T>,
@@ -135,11 +136,11 @@ export async function uploading<T>(
   let failure: RuntimeError | undefined
   const feed = async () => {
     try {
-      for await (const chunk of archive) if (!(await upload.write(bytes('archive', chunk)))) break
+      for await (const chunk of archive) if (!(await upload.write(bytes(field, chunk)))) break
     } catch (cause) {
       const unread = () => {
-        const message = `archive: cannot be read: ${messageOf(cause)}`
-        return new RuntimeError('INVALID_ARGUMENT', message, { details: { field: 'archive' }, cause })
+        const message = `${field}: cannot be read: ${messageOf(cause)}`
+        return new RuntimeError('INVALID_ARGUMENT', message, { details: { field }, cause })
       }
       failure = cause instanceof RuntimeError ? cause : unread()
       handle.cancel()

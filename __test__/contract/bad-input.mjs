@@ -443,6 +443,16 @@ export const badInput = subject('bad input', (ctx, test) => {
       ),
       ...each('user', ['', 'a b', '-x', 'a;b', 1000, GARBAGE], (user) => a.execInContainer(id, ['ls'], { user })),
       ...each('input', [null, 42, {}, ['a']], (input) => a.execInContainer(id, ['cat'], { input })),
+      ...each('source', [undefined, null, 42, {}, [], '', 'a\0b', GARBAGE], (s) => a.copyToContainer(id, s, '/tmp')),
+      ...each('containerPath', ['', 'relative', '/a\0b', `/${GARBAGE}`, ...NOT_STRINGS], (path) =>
+        a.copyToContainer(id, '/etc/hostname', path),
+      ),
+      ...each('containerPath', ['', 'relative', '/a\0b', `/${GARBAGE}`, ...NOT_STRINGS], (path) =>
+        a.copyFromContainer(id, path),
+      ),
+      ...each('to', ['', 42, null, 'a\0b', GARBAGE], (to) => a.copyFromContainer(id, '/tmp', { to })),
+      ...each('options', [null, 'x', 42, []], (o) => a.copyFromContainer(id, '/tmp', o)),
+      ...each('options', [null, 'x', 42, []], (o) => a.copyToContainer(id, '/etc/hostname', '/tmp', o)),
       ...each('options', [null, 'x', 42, []], (o) => a.listContainers(o)),
       ...each('all', NOT_FLAGS, (all) => a.listContainers({ all })),
       ...each('filters', [null, 'name=x', 42, []], (filters) => a.listContainers({ filters })),

@@ -57,6 +57,8 @@ export const CALLS = {
   inspectImage: (a, { image }, o) => a.inspectImage(image, o),
   imageHistory: (a, { image }, o) => a.imageHistory(image, o),
   pushImage: (a, { image }, o) => a.pushImage(image, undefined, o),
+  copyToContainer: (a, { name }, o) => a.copyToContainer(name, '/etc/hostname', '/tmp', o),
+  copyFromContainer: (a, { name }, o) => a.copyFromContainer(name, '/tmp', o),
   commitContainer: (a, { name }, o) => a.commitContainer(name, { reference: 'contract/never:made', ...o }),
   prune: (a, _, o) => a.prune({ networks: true, scope: 'app', ...o }),
 }

@@ -7,6 +7,7 @@ import { completeness } from './completeness.mjs'
 import { containers } from './containers.mjs'
 import { events } from './events.mjs'
 import { exec } from './exec.mjs'
+import { files } from './files.mjs'
 import { images } from './images.mjs'
 import { Context } from './kit.mjs'
 import { life } from './life.mjs'
@@ -35,6 +36,7 @@ export function contract(backend) {
       exec,
       processes,
       life,
+      files,
       images,
       networks,
       volumes,

@@ -69,6 +69,43 @@ function traps() {
   return { dir, data }
 }
 
+test('copies are asked about, by the real path', async (t) => {
+  const { dir, data } = traps()
+  writeFileSync(join(data, 'sub/file'), 'a file')
+  let asked = []
+  const copy = ({ direction, path, containerPath, name }) => {
+    asked.push([direction, path, containerPath, /^host-/.test(name)])
+    return path === data || path.startsWith(data + sep)
+  }
+  const { window } = await dockerApp(t, { allow: { copy } })
+  const { kai } = window()
+  const id = await container(kai)
+  await kai.container.copyTo(id, join(dir, 'alias/in/file'), '/tmp')
+  await kai.container.copyFrom(id, '/tmp/file', join(data, 'sub/../new'))
+  assert.equal(readFileSync(join(data, 'new/file'), 'utf8'), 'a file')
+  assert.deepEqual(asked, [
+    ['in', join(data, 'sub/file'), '/tmp', true],
+    ['out', join(data, 'new'), '/tmp/file', true],
+  ])
+  asked = []
+  await kai.container.copyTo(id, `${join(data, 'new')}/.`, '/tmp/held')
+  await kai.container.copyFrom(id, '/tmp/held', join(data, 'held'))
+  assert.equal(readFileSync(join(data, 'held/held/file'), 'utf8'), 'a file')
+  assert.equal(asked[0][1], join(data, 'new'))
+  asked = []
+  for (const path of ['out/key', 'absolute/key', 'root/etc/passwd', '../secret/key']) {
+    await refused(kai.container.copyTo(id, `${data}/${path}`, '/tmp'), 'PERMISSION_DENIED')
+    await refused(kai.container.copyFrom(id, '/tmp/file', `${data}/${path}`), 'PERMISSION_DENIED')
+  }
+  assert.ok(
+    asked.every(([, path]) => !path.startsWith(data + sep)),
+    String(asked),
+  )
+  await refused(kai.container.copyTo(id, 'relative', '/tmp'), 'INVALID_ARGUMENT')
+  const { window: without } = await dockerApp(t)
+  await refused(without().kai.container.copyTo(id, data, '/tmp'), 'PERMISSION_DENIED')
+})
+
 test('the app is asked about the real path, and that one is mounted', async (t) => {
   const { dir, data } = traps()
   let asked = []

@@ -227,6 +227,7 @@ test('an upload that fails half-way breaks the call off and says why', async () 
   const archive = new Readable({ read() {} })
   let reject
   const failed = uploading(
+    'archive',
     archive,
     {},
     () =>
@@ -246,7 +247,7 @@ test('an upload that fails half-way breaks the call off and says why', async () 
 
 test('an upload nobody reads any more is destroyed', async () => {
   const endless = new Readable({ read() {} })
-  assert.equal(await uploading(endless, {}, async () => 'done'), 'done')
+  assert.equal(await uploading('archive', endless, {}, async () => 'done'), 'done')
   assert.ok(endless.destroyed)
 })
 

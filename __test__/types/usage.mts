@@ -23,6 +23,7 @@ import {
   type ContainerRuntimeAdapter,
   type ContainerStats,
   type ContainerUpdate,
+  type CopyFromOptions,
   type DiagnosticCheck,
   type DiskUsage,
   type DiskUsageEntry,
@@ -276,6 +277,11 @@ const steps: ImageHistoryEntry[] = await docker.imageHistory('redis:7')
 const push: PushOptions = { auth: { username: 'me', password: 'x' }, credentials: 'none', ...call }
 await docker.pushImage('me/redis:7', onPull, push)
 await docker.pushImage('me/redis:7')
+await docker.copyToContainer('c', './file', '/etc/', call)
+await docker.copyToContainer('c', createReadStream('x.tar'), '/etc')
+const copyFrom: CopyFromOptions = { to: './here', ...call }
+const copied: Readable = await docker.copyFromContainer('c', '/etc/.', copyFrom)
+copied.destroy()
 const commit: CommitOptions = { reference: 'me/redis:8', message: 'm', author: 'me', pause: false, ...call }
 const committed: string = await docker.commitContainer('c', commit)
 console.log(about.entrypoint, about.env.PATH, about.created.getTime(), steps[0]?.created?.getTime(), committed)

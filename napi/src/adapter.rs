@@ -55,6 +55,7 @@ methods! {
         image_exists(image: String) -> "Promise<boolean>";
         remove_image(image: String, force: bool) -> "Promise<void>";
         commit_container[CommitOptions](id: String) -> "Promise<string>";
+        copy_file_to_container(id: String, source: String, path: String) -> "Promise<void>";
         tag_image(image: String, target: String) -> "Promise<void>";
         create_network[NetworkOptions](name: String) -> "Promise<string>";
         remove_network(id: String) -> "Promise<void>";
@@ -167,6 +168,35 @@ methods! {
             let adapter = self.adapter.clone();
             let reader = upload.reader();
             promise(env, async move { adapter.load_image(reader?, &call.0).await.map(Json) })
+        }
+
+        #[napi(ts_args_type = "id: string, upload: Upload, path: string, call: NativeCall", ts_return_type = "Promise<void>")]
+        pub fn copy_to_container<'e>(
+            &self,
+            env: &'e Env,
+            id: String,
+            upload: &Upload,
+            path: String,
+            call: NativeCall,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            let reader = upload.reader();
+            promise(env, async move { adapter.copy_to_container(&id, reader?, &path, &call.0).await })
+        }
+
+        #[napi(ts_args_type = "id: string, path: string, call: NativeCall", ts_return_type = "Promise<ByteStream>")]
+        pub fn copy_from_container<'e>(
+            &self,
+            env: &'e Env,
+            id: String,
+            path: String,
+            call: NativeCall<CopyFromOptions>,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            promise(env, async move {
+                let archive = adapter.copy_from_container(&id, &path, &call.1, &call.0).await?;
+                Ok(Answer::object(ByteStream::new(archive)))
+            })
         }
 
         #[napi(ts_args_type = "id: string, call: NativeCall", ts_return_type = "Promise<ByteStream>")]

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     backend::{BoxRead, BoxStream, Engine},
     config,
+    copy::{self, Place, Source},
     methods::adapter_methods,
     process::ContainerProcess,
     reference, refused,
@@ -325,6 +326,76 @@ impl Adapter {
             Ok(ExecOutput { exit_code, stdout: kept.stdout.into(), stderr: kept.stderr.into() })
         })
         .await
+    }
+
+    // ---- files --------------------------------------------------------------------------------------------------
+
+    /// Copies a file or a directory of this computer, without a deadline of its own.
+    pub async fn copy_file_to_container(&self, id: &str, source: &str, path: &str, call: &Call) -> Result<()> {
+        validate::id_or_name("id", id)?;
+        validate::file("source", source)?;
+        validate::container_path("containerPath", path)?;
+        call.run(None, async {
+            let given = source.to_owned();
+            let links = self.engine.copied_path("source", source).await?;
+            let source = task::blocking(move || Source::find(&given, links)).await?;
+            let mut place = Place::of(path);
+            let there = self.at(id, &mut place).await?;
+            let target = copy::target(&place, there.as_ref(), &source)?;
+            self.engine.write_path(id, &target.directory, source.pack(target.name)).await
+        })
+        .await
+    }
+
+    /// Unpacks a tar in a directory of a container, without a deadline of its own.
+    pub async fn copy_to_container(&self, id: &str, archive: BoxRead, path: &str, call: &Call) -> Result<()> {
+        validate::id_or_name("id", id)?;
+        validate::container_path("containerPath", path)?;
+        let pieces = tokio_util::io::ReaderStream::with_capacity(archive, 64 * 1024)
+            .map(|r| r.map_err(|e| Error::new(ErrorCode::EngineError, format!("Reading the archive: {e}")).source(e)));
+        call.run(None, async {
+            let mut place = Place::of(path);
+            match self.at(id, &mut place).await? {
+                Some(PathKind::Directory) => self.engine.write_path(id, &place.path, pieces.boxed()).await,
+                Some(_) => Err(Error::invalid("containerPath", format!("{path} is not a directory"))),
+                None => Err(Error::invalid("containerPath", format!("{path} is not there"))
+                    .hint("A tar is unpacked in a directory of the container.")),
+            }
+        })
+        .await
+    }
+
+    /// What is at the place, with a link there followed.
+    async fn at(&self, id: &str, place: &mut Place) -> Result<Option<PathKind>> {
+        match self.engine.path_kind(id, &place.path).await? {
+            Some(PathKind::Link(Some(to))) => {
+                place.path = to;
+                self.engine.path_kind(id, &place.path).await
+            }
+            Some(PathKind::Link(None)) => Err(Error::invalid("containerPath", "is a link that leads nowhere")),
+            other => Ok(other),
+        }
+    }
+
+    /// A tar; an empty one where it is unpacked here.
+    pub async fn copy_from_container(
+        &self,
+        id: &str,
+        path: &str,
+        options: &CopyFromOptions,
+        call: &Call,
+    ) -> Result<BoxStream<Bytes>> {
+        validate::id_or_name("id", id)?;
+        validate::container_path("containerPath", path)?;
+        let Some(to) = &options.to else { return call.run(CONTAINER_CALL, self.engine.read_path(id, path)).await };
+        validate::file("to", to)?;
+        call.run(None, async {
+            let links = self.engine.copied_path("to", to).await?;
+            let archive = self.engine.read_path(id, path).await?;
+            copy::unpack(archive, to.into(), links).await
+        })
+        .await?;
+        Ok(futures_util::stream::empty().boxed())
     }
 
     pub async fn events(&self, options: &EventOptions, call: &Call) -> Result<BoxStream<RuntimeEvent>> {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    fetch::held::Links,
     progress::{PullProgress, Sink},
 };
 
@@ -65,8 +66,12 @@ pub trait Engine: ContainerMethods + UnlabelledMethods + LabelledMethods {
     /// Directories of this computer with what an engine of the application's own is made of: whoever mounts one has its socket,
     /// its keys or its programs.
     async fn own_dirs(&self) -> Result<Vec<PathBuf>>;
+    /// Refuses a path of this computer from which, or to which, whoever calls may not copy. How its links are taken.
+    async fn copied_path(&self, field: &str, path: &str) -> Result<Links>;
     /// `archive` is a tar or tar.gz; returns the loaded references.
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
+    /// Unpacks a tar in a directory of a container.
+    async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()>;
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String>;
     /// Removes unused objects of the given kinds; the caller has decided `scope`.
     async fn prune(&self, options: &PruneOptions) -> Result<PruneResult>;

@@ -30,6 +30,10 @@ macro_rules! container_methods {
             /// The processes in it, as the engine's machine lists them.
             processes(id: &str) -> ProcessList;
             rename(id: &str, name: &str) -> ();
+            /// What is at a path in it, running or not; `None` where nothing is.
+            path_kind(id: &str, path: &str) -> Option<PathKind>;
+            /// A tar of what is at a path, below its last name; behind `/.`, of what a directory holds.
+            read_path(id: &str, path: &str) -> BoxStream<Bytes>;
             /// Makes an image of what it has changed; returns the image's id.
             commit(id: &str, options: &CommitOptions) -> String;
         }

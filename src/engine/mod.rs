@@ -5,6 +5,7 @@ mod adapter;
 mod backend;
 mod config;
 pub mod containerd;
+mod copy;
 mod credentials;
 pub mod docker;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
+    fetch::held::Links,
     progress::{PullProgress, Sink},
     task,
 };
@@ -98,10 +99,8 @@ impl Restricted {
         self.engine.list(&self.limited_to_app(&ListOptions { all: true, ..ListOptions::default() })).await
     }
 
-    /// Refuses a mount that would hand out the engine itself, whatever the application permitted.
-    async fn keep_engine(&self, spec: &ContainerSpec) -> Result<()> {
-        let paths = config::host_paths(spec).filter(|(_, path)| !is_docker_socket(path));
-        let paths: Vec<_> = paths.map(|(field, path)| (field, path.to_owned())).collect();
+    /// Refuses paths that would hand out the engine itself, whatever the application permitted.
+    async fn keep_engine(&self, paths: Vec<(String, String)>) -> Result<()> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -241,7 +240,8 @@ impl LabelledMethods for Restricted {
             let problem = format!("{field}: gives the container powers over the engine's machine");
             return Err(denied(field, problem));
         }
-        self.keep_engine(&spec).await?;
+        let mounted = config::host_paths(&spec).filter(|(_, path)| !is_docker_socket(path));
+        self.keep_engine(mounted.map(|(field, path)| (field, path.to_owned())).collect()).await?;
         for (_, mode) in config::shared(&mut spec) {
             if let Some(word) = config::container_of(mode).map(str::to_owned) {
                 *mode = format!("container:{}", self.container(&word).await?);
@@ -408,8 +408,17 @@ impl Engine for Restricted {
         self.engine.own_dirs().await
     }
 
+    async fn copied_path(&self, field: &str, path: &str) -> Result<Links> {
+        self.keep_engine(vec![(field.to_owned(), path.to_owned())]).await?;
+        Ok(Links::Refused)
+    }
+
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         self.engine.load_image(archive).await
+    }
+
+    async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {
+        self.engine.write_path(&self.container(id).await?, directory, archive).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

@@ -241,6 +241,23 @@ pub struct CommitOptions {
     pub pause: Option<bool>,
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyFromOptions {
+    /// A directory of this computer to unpack into.
+    pub to: Option<String>,
+}
+
+/// What is at a path in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathKind {
+    Directory,
+    /// Anything that is neither a directory nor a link.
+    File,
+    /// A link, and the path in the container to which it leads; `None` where it leads nowhere.
+    Link(Option<String>),
+}
+
 /// Which credentials of docker's configuration a pull or a push without `auth` may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

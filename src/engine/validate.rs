@@ -414,6 +414,11 @@ pub(crate) fn clean_path(path: &str) -> String {
     clean(path, prefix, std::path::MAIN_SEPARATOR)
 }
 
+/// The same of a path in a container, which is Linux's whatever this machine is.
+pub(super) fn clean_path_there(path: &str) -> String {
+    clean(path, 0, '/')
+}
+
 /// `prefix` is the length of the drive or share. Without one it is a path of the engine's machine, which is Linux: Docker's
 /// socket, also where this machine is Windows.
 fn clean(path: &str, prefix: usize, separator: char) -> String {
@@ -500,6 +505,16 @@ pub(super) fn auth(auth: Option<&RegistryAuth>) -> Result<()> {
         Some(a) => text("auth.username", &a.username, MAX_VALUE_LENGTH)
             .and_then(|()| text("auth.password", &a.password, MAX_VALUE_LENGTH)),
         None => Ok(()),
+    }
+}
+
+/// A path in a container.
+pub(super) fn container_path(field: &str, path: &str) -> Result<()> {
+    text(field, path, MAX_PATH_LENGTH)?;
+    if path.starts_with('/') {
+        Ok(())
+    } else {
+        Err(Error::invalid(field, format!("{} is not an absolute path", shown(path))))
     }
 }
 

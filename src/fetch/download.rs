@@ -7,9 +7,9 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, BufRead, Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{SyncSender, sync_channel},
     thread::JoinHandle,
 };
 
@@ -29,6 +29,7 @@ use super::{
     http::{self, FailedAttempt, Http, download_failed, shown},
     lock::Lock,
     manifest::{Origin, Source, Wanted, file_name},
+    pieces::Pieces,
     progress::Share,
     record::FileRecord,
     retry::{Answer, Ended, answer},
@@ -575,8 +576,7 @@ impl Unpacker {
             .name("lima-runtime-unpack".into())
             .spawn(move || {
                 let _lock = lock;
-                let files =
-                    unpack::tar_gz(Pieces { receive, piece: Bytes::new(), ended: false }, dir.path(), unpack::LIMITS)?;
+                let files = unpack::tar_gz(Pieces::new(|| receive.recv().ok()), dir.path(), unpack::LIMITS)?;
                 Ok(Unpacked { dir, files })
             })
             .map_err(|e| Error::internal(format!("Cannot start a thread: {e}")))?;
@@ -607,40 +607,6 @@ impl Drop for Unpacker {
     fn drop(&mut self) {
         // Waited for, so that its directory is gone when the lock is.
         let _ = self.end(false);
-    }
-}
-
-/// A channel of pieces as a stream.
-struct Pieces {
-    receive: Receiver<Option<Bytes>>,
-    piece: Bytes,
-    ended: bool,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() && !self.ended {
-            match self.receive.recv() {
-                Ok(Some(piece)) => self.piece = piece,
-                Ok(None) => self.ended = true,
-                Err(_) => return Err(io::Error::other(call::aborted())),
-            }
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, n: usize) {
-        bytes::Buf::advance(&mut self.piece, n);
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let n = piece.len().min(into.len());
-        into[..n].copy_from_slice(&piece[..n]);
-        self.consume(n);
-        Ok(n)
     }
 }
 

@@ -3,10 +3,12 @@
 //! The rules: an entry is a file, a directory or a link, and lies below the directory; a link points below it; no name comes
 //! twice, in upper or lower case; sizes have limits. Links are made last, so nothing is ever written through one.
 
+#[cfg(any(unix, test, feature = "fuzzing"))]
+use std::fs;
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
-    io::{self, BufRead, Read, Write},
+    fs::File,
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,11 +19,12 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
-use tar::{Archive, EntryType, PaxExtensions};
+use tar::{EntryType, Header, PaxExtensions};
 
 use super::{
     digest::Digest,
     disk,
+    held::{HeldDir, Links},
     record::{Content, FileRecord},
 };
 use crate::error::{Error, ErrorCode, Result};
@@ -35,9 +38,13 @@ pub struct Limits {
     pub file: u64,
     /// Bytes, of the tar as a whole.
     pub total: u64,
+    /// Bytes, of all names: they are kept in memory.
+    pub names: usize,
 }
 
-pub const LIMITS: Limits = Limits { entries: 20_000, file: 1 << 30, total: 3 << 30 };
+pub const LIMITS: Limits = Limits { entries: 20_000, file: 1 << 30, total: 3 << 30, names: 32 << 20 };
+/// Of a copy. Its bytes are the caller's to bound, by what the disk has and how long it takes.
+const COPIED: Limits = Limits { entries: 1_000_000, file: u64::MAX, total: u64::MAX, names: 128 << 20 };
 
 /// Long names and pax headers are read into memory.
 const LONGEST_EXTENSION: u64 = 64 << 10;
@@ -46,6 +53,8 @@ const LONGEST_NAME: usize = 255;
 const BUFFER: usize = 128 << 10;
 /// The bits of a mode that an archive may set: only the owner can write.
 const OTHERS_MODE: u32 = 0o755;
+/// The same of a copy: no power of its owner for others, and none of its own.
+const COPIED_MODE: u32 = 0o777;
 /// After so many bytes of a file, the disk is told to begin writing.
 const FLUSH: u64 = 8 << 20;
 /// How many files may wait for the disk. Each of them stays open.
@@ -61,29 +70,47 @@ fn unsafe_archive(entry: &str, problem: impl std::fmt::Display) -> Error {
     };
     Error::new(ErrorCode::ArchiveUnsafe, message)
         .detail("entry", entry)
-        .hint("Nothing was installed. Check the mirror or manifest the archive comes from.")
+        .hint("Nothing was unpacked. Look where the archive comes from.")
 }
 
 /// Unpacks `from` into the empty directory `into`. It reads the whole stream, also what follows the end of the tar. After an
 /// error, the caller removes `into` with what was written.
 pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<FileRecord>> {
-    let counted = Limited { inner: MultiGzDecoder::new(from), left: limits.total };
-    let mut archive = Archive::new(counted);
-    let mut tree = Tree::new(into, limits)?;
+    let root = HeldDir::open(into, Links::Followed).map_err(|e| disk::write_error(e, into, 0))?;
+    tar(MultiGzDecoder::new(from), &root, limits, Purpose::Install)
+}
+
+/// Unpacks what a container gave, by the same rules but for sizes.
+pub fn copied(from: impl Read, into: &HeldDir) -> Result<()> {
+    tar(from, into, COPIED, Purpose::Copy).map(drop)
+}
+
+/// What is unpacked for an installation is read back by its digests, and survives a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Install,
+    Copy,
+}
+
+fn tar(from: impl Read, into: &HeldDir, limits: Limits, purpose: Purpose) -> Result<Vec<FileRecord>> {
+    let mut archive = Blocks { inner: Limited { inner: from, left: limits.total }, left: 0, padding: 0 };
+    let mut tree = Tree::new(into, limits, purpose)?;
     let mut extension = Extension::default();
     let mut buffer = vec![0; BUFFER];
-    for entry in archive.entries().map_err(|e| broken("", e))?.raw(true) {
-        let mut entry = entry.map_err(|e| broken("", e))?;
+    while let Some(header) = archive.header().map_err(|e| broken("", e))? {
         tree.count()?;
-        let kind = entry.header().entry_type();
+        let kind = header.entry_type();
+        let size = header.entry_size().map_err(|e| broken("", e))?;
         match kind {
             EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader => {
-                extension.read(kind, &mut entry)?;
+                archive.content(size);
+                extension.read(kind, &mut archive)?;
                 continue;
             }
             // A header for all entries. We take nothing from it.
             EntryType::XGlobalHeader => {
-                if entry.size() > LONGEST_EXTENSION {
+                archive.content(size);
+                if size > LONGEST_EXTENSION {
                     return Err(unsafe_archive("", "a header without measure"));
                 }
                 continue;
@@ -91,19 +118,22 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
             _ => {}
         }
         let extension = std::mem::take(&mut extension);
-        let name = extension.path.unwrap_or_else(|| entry.header().path_bytes().into_owned());
+        let name = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let name = String::from_utf8(name)
             .map_err(|e| unsafe_archive(&String::from_utf8_lossy(e.as_bytes()), "the name is not UTF-8"))?;
-        let size = entry.header().entry_size().map_err(|e| broken(&name, e))?;
-        if extension.size.is_some_and(|s| s != size) {
-            return Err(unsafe_archive(&name, "two different sizes"));
-        }
-        let mode = entry.header().mode();
+        // One that the header has no room for stands in front of it alone (archive/tar of Go, from 8 GiB on).
+        let size = match extension.size {
+            Some(whole) if size == 0 || size == whole => whole,
+            Some(_) => return Err(unsafe_archive(&name, "two different sizes")),
+            None => size,
+        };
+        archive.content(size);
+        let mode = header.mode();
         let mode = |name: &str| mode.map_err(|e| broken(name, e));
         let link = || -> Result<String> {
             let target = match extension.link.clone() {
                 Some(target) => target,
-                None => entry.header().link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default(),
+                None => header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default(),
             };
             String::from_utf8(target).map_err(|_| unsafe_archive(&name, "the link's target is not UTF-8"))
         };
@@ -117,7 +147,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
                 return Err(unsafe_archive(&name, "a file named like a directory"));
             }
             EntryType::Regular | EntryType::Continuous => {
-                tree.file(&name, mode(&name)?, size, &mut entry, &mut buffer)?;
+                tree.file(&name, mode(&name)?, size, &mut archive, &mut buffer)?;
             }
             EntryType::Symlink => tree.symlink(&name, &link()?)?,
             EntryType::Link => {
@@ -133,7 +163,7 @@ pub fn tar_gz(from: impl BufRead, into: &Path, limits: Limits) -> Result<Vec<Fil
         return Err(unsafe_archive("", "it ends in the middle of an entry"));
     }
     // The checksum of the gzip stream comes last; and what follows the tar must have an end, too.
-    let mut rest = archive.into_inner();
+    let mut rest = archive.inner;
     loop {
         match rest.read(&mut buffer) {
             Ok(0) => break,
@@ -169,6 +199,62 @@ impl<R: Read> Read for Limited<R> {
         Ok(n)
     }
 }
+
+/// A tar, header by header. (The tar crate takes a size in front of a header only where it reads names without measure.)
+struct Blocks<R> {
+    inner: R,
+    /// Of the entry: what is not read yet, and what fills its last block.
+    left: u64,
+    padding: u64,
+}
+
+impl<R: Read> Blocks<R> {
+    /// The next one, or `None` at the end of the tar.
+    fn header(&mut self) -> io::Result<Option<Header>> {
+        for rest in [std::mem::take(&mut self.left), std::mem::take(&mut self.padding)] {
+            if io::copy(&mut (&mut self.inner).take(rest), &mut io::sink())? < rest {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let mut header = Header::new_old();
+        let block = header.as_mut_bytes();
+        let mut got = 0;
+        while got < block.len() {
+            match self.inner.read(&mut block[got..]) {
+                Ok(0) if got == 0 => return Ok(None),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => got += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if block.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let counted =
+            block.iter().enumerate().map(|(at, b)| u32::from(if (148..156).contains(&at) { b' ' } else { *b }));
+        if counted.sum::<u32>() != header.cksum()? {
+            return Err(io::Error::other("a header's checksum is wrong"));
+        }
+        Ok(Some(header))
+    }
+
+    /// What follows the header.
+    fn content(&mut self, size: u64) {
+        self.left = size;
+        self.padding = size.wrapping_neg() % BLOCK;
+    }
+}
+
+impl<R: Read> Read for Blocks<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = (&mut self.inner).take(self.left).read(buffer)?;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+const BLOCK: u64 = 512;
 
 /// What the headers before an entry say about it.
 #[derive(Default)]
@@ -231,9 +317,12 @@ enum Node {
 
 /// What has been unpacked so far.
 struct Tree<'a> {
-    root: &'a Path,
+    root: &'a HeldDir,
     limits: Limits,
+    purpose: Purpose,
     entries: usize,
+    /// The bytes of all names.
+    names: usize,
     /// The keys are lower-case paths: on a Mac's disk `A` and `a` are one file.
     nodes: HashMap<String, (String, Node)>,
     files: Vec<FileRecord>,
@@ -243,11 +332,13 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn new(root: &'a Path, limits: Limits) -> Result<Self> {
+    fn new(root: &'a HeldDir, limits: Limits, purpose: Purpose) -> Result<Self> {
         Ok(Self {
             root,
             limits,
+            purpose,
             entries: 0,
+            names: 0,
             nodes: HashMap::new(),
             files: Vec::new(),
             dirs: Vec::new(),
@@ -261,6 +352,11 @@ impl<'a> Tree<'a> {
         if self.entries > self.limits.entries { Err(unsafe_archive("", "too many entries")) } else { Ok(()) }
     }
 
+    fn remember(&mut self, name: &str) -> Result<()> {
+        self.names += name.len();
+        if self.names > self.limits.names { Err(unsafe_archive("", "names without measure")) } else { Ok(()) }
+    }
+
     /// Reserves `name` for `node`, and makes the directories above it.
     fn place(&mut self, name: &str, node: Node) -> Result<String> {
         let path = relative(name)?.ok_or_else(|| unsafe_archive(name, "no name"))?;
@@ -271,6 +367,7 @@ impl<'a> Tree<'a> {
         if self.nodes.contains_key(&path.to_lowercase()) {
             return Err(unsafe_archive(name, "the name is there twice, or differs in case alone"));
         }
+        self.remember(&path)?;
         self.nodes.insert(path.to_lowercase(), (path.clone(), node));
         Ok(path)
     }
@@ -282,11 +379,13 @@ impl<'a> Tree<'a> {
             Some((_, Node::Dir)) => return Err(unsafe_archive(name, "a directory's name differs in case alone")),
             Some(_) => return Err(unsafe_archive(name, "below something that is not a directory")),
             None => {
+                self.remember(&path)?;
                 self.nodes.insert(path.to_lowercase(), (path.clone(), Node::Dir));
-                fs::create_dir(self.root.join(&path)).map_err(|e| self.refused(e, name, &path))?;
+                self.root.create_dir(Path::new(&path)).map_err(|e| self.refused(e, name, &path))?;
             }
         }
         if let Some(mode) = mode {
+            self.remember(&path)?;
             self.dirs.push((path, mode));
         }
         Ok(())
@@ -307,9 +406,8 @@ impl<'a> Tree<'a> {
             return Err(unsafe_archive(name, format!("{size} bytes is more than any file of ours")));
         }
         let path = self.place(name, Node::File(self.files.len()))?;
-        let full = self.root.join(&path);
-        let file =
-            OpenOptions::new().write(true).create_new(true).open(&full).map_err(|e| self.refused(e, name, &path))?;
+        let full = self.root.path().join(&path);
+        let file = self.root.create(Path::new(&path)).map_err(|e| self.refused(e, name, &path))?;
         let file = Arc::new(file);
         let mut hasher = Sha256::new();
         let mut left = size;
@@ -321,6 +419,11 @@ impl<'a> Tree<'a> {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(broken(name, e)),
             };
+            if self.purpose == Purpose::Copy {
+                keep(&file, &buffer[..n]).map_err(|e| disk::write_error(e, &full, left))?;
+                left -= n as u64;
+                continue;
+            }
             hasher.update(&buffer[..n]);
             (&*file).write_all(&buffer[..n]).map_err(|e| disk::write_error(e, &full, left))?;
             left -= n as u64;
@@ -328,17 +431,26 @@ impl<'a> Tree<'a> {
                 self.syncer.begin(&file, &full);
             }
         }
-        let mode = (mode & OTHERS_MODE) | 0o600;
+        let mode = (mode & self.modes()) | 0o600;
         settle(&file, mode).map_err(|e| disk::write_error(e, &full, 0))?;
+        if self.purpose == Purpose::Copy {
+            // What ends with a hole has no end yet.
+            return file.set_len(size).map_err(|e| disk::write_error(e, &full, 0));
+        }
         self.syncer.add(file, full)?;
         let sha256 = Digest::of(&hasher.finalize());
         self.files.push(FileRecord { path, content: Content::File { size, sha256, mode } });
         Ok(())
     }
 
+    fn modes(&self) -> u32 {
+        if self.purpose == Purpose::Copy { COPIED_MODE } else { OTHERS_MODE }
+    }
+
     fn symlink(&mut self, name: &str, target: &str) -> Result<()> {
         let path = self.place(name, Node::Link)?;
         check_link(name, &path, target)?;
+        self.remember(target)?;
         self.links.push((path, target.to_owned()));
         Ok(())
     }
@@ -353,9 +465,11 @@ impl<'a> Tree<'a> {
             return Err(unsafe_archive(name, "a hard link whose name differs in case alone"));
         }
         let path = self.place(name, Node::File(index))?;
-        fs::hard_link(self.root.join(&spelt), self.root.join(&path)).map_err(|e| self.refused(e, name, &path))?;
-        let content = self.files[index].content.clone();
-        self.files.push(FileRecord { path, content });
+        self.root.hard_link(Path::new(&spelt), Path::new(&path)).map_err(|e| self.refused(e, name, &path))?;
+        if let Some(FileRecord { content, .. }) = self.files.get(index) {
+            let content = content.clone();
+            self.files.push(FileRecord { path, content });
+        }
         Ok(())
     }
 
@@ -364,26 +478,31 @@ impl<'a> Tree<'a> {
         match e.kind() {
             io::ErrorKind::AlreadyExists => unsafe_archive(name, "the name is there twice for this disk"),
             io::ErrorKind::InvalidFilename => unsafe_archive(name, "a name this disk cannot hold"),
-            _ => disk::write_error(e, &self.root.join(path), 0),
+            _ => disk::write_error(e, &self.root.path().join(path), 0),
         }
     }
 
     fn finish(mut self) -> Result<Vec<FileRecord>> {
         for (path, target) in std::mem::take(&mut self.links) {
-            make_link(&target, &self.root.join(&path)).map_err(|e| self.refused(e, &path, &path))?;
-            self.files.push(FileRecord { path, content: Content::Link { link: target } });
+            self.root.symlink(&target, Path::new(&path)).map_err(|e| self.refused(e, &path, &path))?;
+            if self.purpose == Purpose::Install {
+                self.files.push(FileRecord { path, content: Content::Link { link: target } });
+            }
         }
         // The innermost first: nothing can be made below a directory once it is read-only.
         self.dirs.sort_by(|a, b| b.0.cmp(&a.0));
         for (path, mode) in &self.dirs {
-            set_dir_mode(&self.root.join(path), *mode).map_err(|e| self.refused(e, path, path))?;
+            let mode = (mode & self.modes()) | 0o700;
+            self.root.set_mode(Path::new(path), mode).map_err(|e| self.refused(e, path, path))?;
         }
         self.syncer.finish()?;
-        let mut all: Vec<PathBuf> =
-            self.nodes.values().filter(|(_, n)| matches!(n, Node::Dir)).map(|(p, _)| self.root.join(p)).collect();
-        all.push(self.root.to_owned());
-        for dir in all {
-            disk::sync_dir(&dir).map_err(|e| disk::write_error(e, &dir, 0))?;
+        if self.purpose == Purpose::Copy {
+            return Ok(Vec::new());
+        }
+        let dirs = self.nodes.values().filter(|(_, node)| matches!(node, Node::Dir)).map(|(path, _)| path.as_str());
+        for dir in dirs.chain([""]) {
+            let synced = self.root.below(Path::new(dir)).and_then(|dir| dir.sync());
+            synced.map_err(|e| disk::write_error(e, &self.root.path().join(dir), 0))?;
         }
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(self.files)
@@ -504,6 +623,22 @@ impl Drop for Syncer {
     }
 }
 
+/// Writes what is not only zeros; the rest becomes a hole, so that a file of nothing but its size fills no disk.
+fn keep(mut file: &File, data: &[u8]) -> io::Result<()> {
+    for block in data.chunks(HOLE) {
+        if block == &ZEROS[..block.len()] {
+            file.seek(SeekFrom::Current(i64::try_from(block.len()).unwrap_or_default()))?;
+        } else {
+            file.write_all(block)?;
+        }
+    }
+    Ok(())
+}
+
+/// No filesystem has smaller holes.
+const HOLE: usize = 4096;
+const ZEROS: [u8; HOLE] = [0; HOLE];
+
 /// Sets the file's mode, and removes its quarantine.
 pub(super) fn settle(file: &File, mode: u32) -> io::Result<()> {
     #[cfg(unix)]
@@ -517,17 +652,6 @@ pub(super) fn settle(file: &File, mode: u32) -> io::Result<()> {
     // file. Removing the mark of a file that has none is an error, which means nothing.
     #[cfg(target_os = "macos")]
     let _ = rustix::fs::fremovexattr(file, "com.apple.quarantine");
-    Ok(())
-}
-
-#[cfg(unix)]
-fn set_dir_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode((mode & OTHERS_MODE) | 0o700))
-}
-
-#[cfg(not(unix))]
-fn set_dir_mode(_: &Path, _: u32) -> io::Result<()> {
     Ok(())
 }
 
@@ -546,13 +670,15 @@ pub(super) fn make_link(target: &str, at: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the bytes as a tar.gz, and as the tar in one. Both are unpacked below the directory, or are `ARCHIVE_UNSAFE`.
+/// Takes the bytes as a tar.gz, as the tar in one, and as a container's tar. All are unpacked below the directory, or are
+/// `ARCHIVE_UNSAFE`.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
-    fuzz_one(data);
+    const SMALL: Limits = Limits { entries: 100, file: 1 << 20, total: 4 << 20, names: 64 << 10 };
+    fuzz_one(|to| tar_gz(data, to, SMALL));
     // A mutated header has a wrong checksum and would end here: we correct it in every block that could be a header.
-    let mut tar = data.to_vec();
-    for block in tar.chunks_exact_mut(512) {
+    let mut corrected = data.to_vec();
+    for block in corrected.chunks_exact_mut(512) {
         let digit = |(i, b): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *b });
         let sum: u32 = block.iter().enumerate().map(digit).sum();
         if sum != 8 * u32::from(b' ') {
@@ -560,20 +686,21 @@ pub(crate) fn fuzz(data: &[u8]) {
         }
     }
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
-    gz.write_all(&tar).unwrap();
-    fuzz_one(&gz.finish().unwrap());
+    gz.write_all(&corrected).unwrap();
+    let gz = gz.finish().unwrap();
+    fuzz_one(|to| tar_gz(gz.as_slice(), to, SMALL));
+    fuzz_one(|to| tar(corrected.as_slice(), &HeldDir::open(to, Links::Followed).unwrap(), SMALL, Purpose::Copy));
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-fn fuzz_one(archive: &[u8]) {
-    const SMALL: Limits = Limits { entries: 100, file: 1 << 20, total: 4 << 20 };
+fn fuzz_one(unpack: impl FnOnce(&Path) -> Result<Vec<FileRecord>>) {
     // In memory: a disk would be told of each file, and a hundred times fewer inputs could be tried.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let sandbox = tempfile::tempdir_in(place).unwrap();
     let to = sandbox.path().join("to");
     fs::create_dir(&to).unwrap();
-    match tar_gz(archive, &to, SMALL) {
+    match unpack(&to) {
         Ok(files) => {
             let root = to.canonicalize().unwrap();
             for f in &files {

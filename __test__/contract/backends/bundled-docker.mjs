@@ -23,6 +23,7 @@ export function bundledDockerBackend() {
       }),
     },
     adapter: (options) => new BundledContainerAdapter({ ...engine().options, ...options }),
+    ownFile: () => join(engine().options.dataDir, 'sock/docker.sock'),
     deadAdapter: () => at(join(engine().dir, 'nothing')),
     async hungAdapter() {
       const dir = tempDir('hung')

@@ -17,6 +17,7 @@ function inVm(engine) {
     pruneScope: 'engine',
     deadCode: 'VM_NOT_RUNNING',
     adapter: (options) => patient(new LimaContainerAdapter({ ...backend.vm.options, ...options })),
+    ownFile: () => join(backend.vm.options.dataDir, 'lima'),
     deadAdapter: () => new LimaContainerAdapter({ ...backend.vm.options, dataDir: join(backend.vm.dir, 'nothing') }),
     unseenPath: () => '/usr/share',
     /** The VM with the image, and what serves others; gives the ports of the registries. */

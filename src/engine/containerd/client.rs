@@ -22,6 +22,7 @@ use super::{
         api::Api,
         containers::{Container, Task},
     },
+    turns::Turns,
 };
 use crate::{
     engine::{BoxStream, types::*, validate},
@@ -43,6 +44,8 @@ pub struct Inner {
     pub(crate) hub: Hub,
     records: Records,
     pub(crate) images: Cache,
+    /// By container: its start, and what writes its files, of which its root is mounted once more.
+    pub(crate) roots: Turns,
     pub(crate) ends: Ends,
     pub(crate) health: Healthchecks,
     restart_policies: OnceCell<Vec<String>>,
@@ -68,6 +71,7 @@ impl Containerd {
             hub: Hub::new(api.clone()),
             records: Records::default(),
             images: Cache::default(),
+            roots: Turns::default(),
             ends: Ends::default(),
             health: Healthchecks::default(),
             restart_policies: OnceCell::new(),

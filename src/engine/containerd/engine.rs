@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::{
-    container::{health, restarts::Restarts},
+    container::{files, health, restarts::Restarts},
     image::archive,
     network::networks,
     prelude::*,
@@ -19,6 +19,7 @@ use crate::{
         Attached, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
         methods::{container_methods, labelled_methods, unlabelled_methods},
     },
+    fetch::held::Links,
     progress::{PullProgress, Sink},
 };
 
@@ -29,6 +30,7 @@ mod functions {
         container::{
             create::create,
             exec::{attach, exec},
+            files::{path_kind, read_path},
             inspect::*,
             lifecycle::*,
             list::list,
@@ -132,8 +134,16 @@ impl Engine for ContainerdEngine {
         Ok(self.at().await?.settings.own_dirs.clone())
     }
 
+    async fn copied_path(&self, _: &str, _: &str) -> Result<Links> {
+        Ok(Links::Followed)
+    }
+
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         archive::load(&self.at().await?, archive).await
+    }
+
+    async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {
+        files::write_path(&self.at().await?, id, directory, archive).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

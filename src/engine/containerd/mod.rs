@@ -18,13 +18,14 @@ mod prune;
 mod settings;
 mod source;
 mod system;
+mod turns;
 mod volume;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
     pub(crate) use super::container::logs::fuzz as log_file;
     use super::{
-        container::{inspect, list, ports, processes, record, stats, users},
+        container::{files as copies, inspect, list, ports, processes, record, stats, users},
         image::{details, documents, transfer},
         nerdctl::{errors, files},
         network::{hosts, networks},
@@ -54,6 +55,7 @@ pub(crate) mod fuzzing {
             stats::fuzz,
             processes::fuzz,
             users::fuzz,
+            copies::fuzz,
         ] {
             parser(data);
         }

@@ -23,7 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{beside::Beside, clock::Clock, endpoint::Endpoint, error::Failure, proxy::Proxy, transport::Connector};
 use crate::{
     address::bracketed,
+    engine::BoxStream,
     error::{Error, ErrorCode, Result},
+    mutex::Mutex,
 };
 
 /// Bollard's own body type, which it does not name.
@@ -341,6 +343,20 @@ pub(super) fn request(method: Method, path: &str, body: Body) -> Result<Request<
 
 pub(super) fn empty() -> Body {
     Either::Left(Full::default())
+}
+
+/// A body that is sent as it comes, and where its own error is noted: that would come back as "the request's body failed".
+pub(super) fn streamed(content: BoxStream<Bytes>) -> (Body, Arc<Mutex<Option<Error>>>) {
+    let broken: Arc<Mutex<Option<Error>>> = Arc::default();
+    let note = broken.clone();
+    let body = content.map(move |piece| {
+        piece.map(Frame::data).map_err(|e| {
+            let text = io::Error::other(e.to_string());
+            *note.lock() = Some(e);
+            text
+        })
+    });
+    (Either::Right(StreamBody::new(body.boxed())), broken)
 }
 
 pub(super) fn json_body(value: &Value) -> Body {

@@ -236,6 +236,7 @@ pub(crate) fn fuzz(data: &[u8]) {
         About::Pull("x"),
         About::Push("x"),
         About::Commit("web"),
+        About::Path("web"),
         About::Tag { source: "x" },
         About::Network("n"),
         About::CreateNetwork,

@@ -1,12 +1,8 @@
 //! Images, but for pulling them.
 
-use std::{io, sync::Arc};
-
 use bollard::query_parameters as q;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http_body_util::{Either, StreamBody};
-use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,7 +21,6 @@ use crate::{
         validate,
     },
     error::{Error, ErrorCode, Result},
-    mutex::Mutex,
 };
 
 #[derive(Deserialize)]
@@ -223,19 +218,10 @@ struct LoadLine {
 }
 
 pub(super) async fn load(api: Api, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
-    // The reader's own error, which would come back as "the request's body failed".
-    let broken: Arc<Mutex<Option<Error>>> = Arc::default();
-    let note = broken.clone();
-    let body = archive.map(move |piece| {
-        piece.map(Frame::data).map_err(|e| {
-            let text = io::Error::other(e.to_string());
-            *note.lock() = Some(e);
-            text
-        })
-    });
+    let (body, broken) = api::streamed(archive);
     let path = api.path("images/load", &[("quiet", "1".to_owned())]);
     let loaded = async {
-        let request = api::request(hyper::Method::POST, &path, Either::Right(StreamBody::new(body.boxed())))?;
+        let request = api::request(hyper::Method::POST, &path, body)?;
         let lines = api::json_lines::<LoadLine>(api::SMALL, api.send(request).await?);
         lines
             .try_fold(Vec::new(), |mut found, line| async move {

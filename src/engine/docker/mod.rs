@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
+    fetch::held::Links,
     progress::{PullProgress, Sink},
 };
 
@@ -37,6 +38,7 @@ mod endpoint;
 mod error;
 mod events;
 mod exec;
+mod files;
 mod guest_socket;
 mod host_config;
 mod images;
@@ -193,6 +195,7 @@ mod functions {
         containers::*,
         events::events,
         exec::{attach, exec},
+        files::{path_kind, read_path},
         images::{
             commit, exists as image_exists, history as image_history, inspect as inspect_image, list as images,
             remove as remove_image, save as save_image, tag as tag_image,
@@ -310,8 +313,16 @@ impl Engine for DockerEngine {
         Ok(self.vm().map(|vm| vm.own_dir.clone()).into_iter().collect())
     }
 
+    async fn copied_path(&self, _: &str, _: &str) -> Result<Links> {
+        Ok(Links::Followed)
+    }
+
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         self.without_retry(|api| images::load(api, archive)).await
+    }
+
+    async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {
+        self.without_retry(|api| files::write_path(api, id, directory, archive)).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

@@ -24,6 +24,8 @@ pub(super) enum About<'a> {
     Tag {
         source: &'a str,
     },
+    /// Of a container.
+    Path(&'a str),
     Network(&'a str),
     CreateNetwork,
     /// Also to disconnect it.
@@ -43,6 +45,7 @@ impl<'a> About<'a> {
             Self::Container(_) | Self::Image(_) | Self::Network(_) => "id",
             Self::Create(_) => "config",
             Self::Commit(_) => "reference",
+            Self::Path(_) => "containerPath",
             Self::Pull(_) | Self::Push(_) | Self::CreateNetwork | Self::Volume(_) | Self::CreateVolume => "name",
             Self::Tag { .. } => "target",
             Self::Connect { .. } => "networkId",
@@ -95,7 +98,10 @@ impl Thing {
     /// As the caller named it.
     fn named<'a>(self, about: About<'a>, message: &str) -> Option<&'a str> {
         match (self, about) {
-            (Self::Container, About::Container(id) | About::Commit(id) | About::Connect { container: id, .. })
+            (
+                Self::Container,
+                About::Container(id) | About::Commit(id) | About::Path(id) | About::Connect { container: id, .. },
+            )
             | (Self::Image, About::Image(id) | About::Tag { source: id })
             | (Self::Network, About::Network(id) | About::Connect { network: id, .. })
             | (Self::Volume, About::Volume(id)) => Some(id),
@@ -202,6 +208,10 @@ const REFUSALS: &[Row] = &[
     Row::of(&[&[NO_SOURCE]], Meaning::VolumeHost),
     Row::of(&[&["invalid restart policy", "not a valid restart policy"]],
         Meaning::Argument("restart", None)).about(|a| matches!(a, About::Create(_))),
+    Row::of(&[&["read-only", "read only"]], Meaning::Code(ErrorCode::PermissionDenied, None))
+        .about(|a| matches!(a, About::Path(_))),
+    Row::of(&[&["could not find the file", "no such file or directory", "could not be found", "not a directory",
+        "cannot overwrite", "is a directory", "file exists", "too many links", "too many levels of symbolic"]], Meaning::Subject(None)).about(|a| matches!(a, About::Path(_))),
     Row::of(&[], Meaning::Registry),
     Row::of(&[&["range of cpus is from"]], Meaning::Argument("resources.cpus", None)),
     Row::of(&[&["requested cpus are not available"]], Meaning::Argument("resources.cpuset", None)),

@@ -91,7 +91,7 @@ fn gz(data: &[u8]) -> Vec<u8> {
     gz.finish().unwrap()
 }
 
-const SMALL: Limits = Limits { entries: 50, file: 1 << 20, total: 4 << 20 };
+const SMALL: Limits = Limits { entries: 50, file: 1 << 20, total: 4 << 20, names: 64 << 10 };
 
 /// Unpacks into `<box>/in/to`. All that an archive could reach from there lies in `<box>`, where the tests look.
 fn unpack(archive: &[u8]) -> (Result<Vec<FileRecord>>, tempfile::TempDir) {
@@ -350,4 +350,51 @@ proptest! {
             prop_assert_eq!(e.code(), ErrorCode::ArchiveUnsafe, "{}", e);
         }
     }
+}
+
+/// Unpacks a copy into `<box>/to`.
+fn copy(archive: &[u8], limits: Limits) -> (Result<Vec<FileRecord>>, tempfile::TempDir) {
+    let sandbox = tempfile::tempdir().unwrap();
+    let to = sandbox.path().join("to");
+    fs::create_dir(&to).unwrap();
+    let root = HeldDir::open(&to, Links::Followed).unwrap();
+    (super::tar(archive, &root, limits, Purpose::Copy), sandbox)
+}
+
+/// As Go's writer has a file of more than 8 GiB: the header itself has no room for the size.
+#[test]
+fn a_size_that_only_stands_before_the_header() {
+    let block = |data: &[u8]| Entry { declared: Some(0), ..file("a", data) };
+    let archive = tar(&[pax(&[("size", "600")]), block(&[7; 600]), file("b", b"behind")]);
+    let (result, sandbox) = copy(&archive, COPIED);
+    result.unwrap();
+    assert_eq!(fs::read(sandbox.path().join("to/a")).unwrap(), [7; 600]);
+    assert_eq!(fs::read(sandbox.path().join("to/b")).unwrap(), b"behind");
+}
+
+#[test]
+fn a_copy_keeps_modes_but_no_power_of_its_owners_and_makes_holes() {
+    let mut data = vec![0; 1 << 20];
+    data[500_000] = 1;
+    let archive = tar(&[dir("d").mode(0o7777), file("d/f", &data).mode(0o6777), file("d/end", &[0; 9000])]);
+    let (result, sandbox) = copy(&archive, COPIED);
+    result.unwrap();
+    let at = |name: &str| fs::metadata(sandbox.path().join("to").join(name)).unwrap();
+    assert_eq!((at("d").permissions().mode() & 0o7777, at("d/f").permissions().mode() & 0o7777), (0o777, 0o777));
+    assert_eq!(fs::read(sandbox.path().join("to/d/f")).unwrap(), data);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&at("d/f")) * 512 < 1 << 18);
+    assert_eq!(fs::read(sandbox.path().join("to/d/end")).unwrap(), [0; 9000]);
+}
+
+/// A million of long names would fill the memory.
+#[test]
+fn the_names_of_a_copy_have_a_limit() {
+    let limits = Limits { names: 10_000, ..COPIED };
+    let many = |n: usize| tar(&(0..n).map(|i| file(format!("{i:090}"), b"")).collect::<Vec<_>>());
+    copy(&many(100), limits).0.unwrap();
+    assert_eq!(copy(&many(120), limits).0.unwrap_err().code(), ErrorCode::ArchiveUnsafe);
+    let links = tar(&(0..120).map(|i| symlink(&format!("{i}"), &"x".repeat(90))).collect::<Vec<_>>());
+    assert_eq!(copy(&links, limits).0.unwrap_err().code(), ErrorCode::ArchiveUnsafe);
+    let again = tar(&(0..120).map(|_| dir(&"d".repeat(90))).collect::<Vec<_>>());
+    assert_eq!(copy(&again, limits).0.unwrap_err().code(), ErrorCode::ArchiveUnsafe);
 }

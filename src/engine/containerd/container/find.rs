@@ -1,6 +1,7 @@
 //! Which container a reference means, and whether it runs.
 
 use super::super::{nerdctl::labels::NAME, prelude::*, source::containers::not_found};
+use crate::guest::BEGAN;
 
 pub(crate) fn invalid_state(id: &str, why: &str) -> Error {
     Error::new(ErrorCode::InvalidState, format!("Container {id} {why}")).detail("id", id)
@@ -51,4 +52,31 @@ pub(crate) async fn running_or_paused(c: &Containerd, reference: &str) -> Result
     let (container, task) = find_with_task(c, reference).await?;
     let task = task.filter(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused));
     Ok((container, task.ok_or_else(|| invalid_state(reference, "is not running"))?))
+}
+
+/// A container's first process, and the moment it began.
+pub(crate) struct FirstProcess {
+    pub(crate) pid: String,
+    pub(crate) began: String,
+}
+
+/// The container's process, where it lives.
+pub(crate) async fn living(c: &Containerd, id: &str) -> Result<Option<FirstProcess>> {
+    const SAY: &str = r#"began "$1" && printf %s "$at""#;
+    let pid = async || -> Result<Option<u32>> {
+        let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);
+        Ok(c.api.task(id).await?.filter(lives).map(|t| t.pid))
+    };
+    let mut now = pid().await?;
+    while let Some(number) = now {
+        let text = number.to_string();
+        let out = c.guest().run(c.inside(["sh", "-c", &[BEGAN, SAY].concat(), "sh", &text])).await?;
+        // Before and after the look the number was this container's.
+        now = pid().await?;
+        if now == Some(number) {
+            let began = String::from_utf8_lossy(&out.checked("sh")?).into_owned();
+            return Ok(Some(FirstProcess { pid: text, began }));
+        }
+    }
+    Ok(None)
 }

@@ -28,6 +28,7 @@ pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
         Some(ContainerState::Paused) => return Err(invalid_state(id, "is paused")),
         _ => {}
     }
+    let _turn = c.roots.of(&container.id).await;
     record::before_start(c, &container).await?;
     if watched(&container) || container.labels.contains_key(AUTO_REMOVE) {
         // Before it can end.

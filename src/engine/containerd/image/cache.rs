@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::super::turns::Turns;
 use crate::{
     engine::{Labels, Millis},
     mutex::Mutex,
@@ -15,19 +16,7 @@ pub(crate) struct Cache {
     pub(crate) loads: tokio::sync::Mutex<()>,
     /// One pull or push of an image at a time: two pulls wait for each other's blobs
     /// (docs/reference/containerd.md#pulls-of-one-image), two pushes have one name for what they send.
-    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl Cache {
-    pub(crate) async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock();
-            // Nobody waits for those any more.
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            turns.entry(name.to_owned()).or_default().clone()
-        };
-        turn.lock_owned().await
-    }
+    pub(crate) turns: Turns,
 }
 
 /// One platform's image, as its manifest and configuration tell it.

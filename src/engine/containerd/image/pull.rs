@@ -40,7 +40,7 @@ pub(crate) async fn pull(
     progress: &Sink<PullProgress>,
 ) -> Result<()> {
     let name = full(image);
-    let _turn = c.images.turn(&name).await;
+    let _turn = c.images.turns.of(&name).await;
     let (credentials, why_none) = credentials::for_call(options.auth.as_ref(), options.credentials, image).await;
     let mut args = vec!["pull".to_owned()];
     args.extend(options.platform.as_ref().map(|p| format!("--platform={p}")));

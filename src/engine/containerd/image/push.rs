@@ -33,7 +33,7 @@ pub(crate) async fn push(
     progress: &Sink<PullProgress>,
 ) -> Result<()> {
     let name = full(image);
-    let _turn = c.images.turn(&name).await;
+    let _turn = c.images.turns.of(&name).await;
     let found = c.api.image(&name).await?.ok_or_else(|| reference::not_found(image))?;
     let target = found.target.map(|target| target.digest).unwrap_or_default();
     let blobs = documents::blobs(c, &target).await?.unwrap_or_default();

@@ -3,39 +3,17 @@
 use serde_json::{Value, json};
 
 use super::super::{
-    container::find,
+    container::find::{self, living},
     nerdctl::labels::{CHANGED, NETWORKS},
     prelude::*,
 };
 use super::{
-    cni::{Attachment, FirstProcess},
+    cni::Attachment,
     hosts::Hosts,
     networks::{self, Network},
 };
-use crate::guest::BEGAN;
 
 const LEASES: &str = "/var/lib/cni/networks";
-
-/// The container's process, where it lives.
-async fn living(c: &Containerd, id: &str) -> Result<Option<FirstProcess>> {
-    const SAY: &str = r#"began "$1" && printf %s "$at""#;
-    let pid = async || -> Result<Option<u32>> {
-        let lives = |t: &Task| matches!(t.state, ContainerState::Running | ContainerState::Paused);
-        Ok(c.api.task(id).await?.filter(lives).map(|t| t.pid))
-    };
-    let mut now = pid().await?;
-    while let Some(number) = now {
-        let text = number.to_string();
-        let out = c.guest().run(c.inside(["sh", "-c", &[BEGAN, SAY].concat(), "sh", &text])).await?;
-        // Before and after the look the number was this container's.
-        now = pid().await?;
-        if now == Some(number) {
-            let began = String::from_utf8_lossy(&out.checked("sh")?).into_owned();
-            return Ok(Some(FirstProcess { pid: text, began }));
-        }
-    }
-    Ok(None)
-}
 
 async fn both(c: &Containerd, container: &str, network: &str) -> Result<(Container, Network)> {
     Ok((find::find(c, container).await?, networks::find(c, network).await?))

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::prelude::*;
+use super::super::{container::find::FirstProcess, prelude::*};
 use super::networks::Network;
 use crate::{
     guest::BEGAN,
@@ -16,12 +16,6 @@ const PLUGINS: [&str; 5] =
     ["/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"];
 
 const RESULTS: &str = "/var/lib/cni/results";
-
-/// A container's first process, and the moment it began.
-pub(crate) struct FirstProcess {
-    pub(crate) pid: String,
-    pub(crate) began: String,
-}
 
 /// One end of a network in a container.
 pub(crate) struct Attachment<'a> {

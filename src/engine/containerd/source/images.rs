@@ -9,8 +9,9 @@ use super::super::proto::containerd::services::{
     content::v1::{InfoRequest, ListContentRequest, ListStatusesRequest, ReadContentRequest, Status},
     images::v1::{CreateImageRequest, DeleteImageRequest, GetImageRequest, ListImagesRequest, UpdateImageRequest},
     leases::v1::{DeleteRequest as DeleteLeaseRequest, Lease, ListRequest as ListLeasesRequest, ListResourcesRequest},
-    snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, StatSnapshotRequest, UsageRequest},
+    snapshots::v1::{Info as SnapshotInfo, ListSnapshotsRequest, MountsRequest, StatSnapshotRequest, UsageRequest},
 };
+pub(crate) use super::super::proto::containerd::types::Mount;
 use super::api::{Api, optional, refused};
 use crate::{
     engine::types::total,
@@ -96,6 +97,12 @@ impl Api {
     pub(crate) async fn has_snapshot(&self, key: &str) -> Result<bool> {
         let request = StatSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
         Ok(optional(self.ask(request).await)?.is_some())
+    }
+
+    /// How a container's own layer is mounted.
+    pub(crate) async fn mounts(&self, snapshotter: &str, key: &str) -> Result<Vec<Mount>> {
+        let request = MountsRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
+        Ok(self.ask(request).await.map_err(refused)?.mounts)
     }
 
     pub(crate) async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {

@@ -58,6 +58,7 @@ methods! {
     "leases.v1.Leases/List": leases::ListRequest => leases::ListResponse,
     "leases.v1.Leases/ListResources": leases::ListResourcesRequest => leases::ListResourcesResponse,
     "snapshots.v1.Snapshots/List": snapshots::ListSnapshotsRequest => snapshots::ListSnapshotsResponse,
+    "snapshots.v1.Snapshots/Mounts": snapshots::MountsRequest => snapshots::MountsResponse,
     "snapshots.v1.Snapshots/Stat": snapshots::StatSnapshotRequest => snapshots::StatSnapshotResponse,
     "snapshots.v1.Snapshots/Usage": snapshots::UsageRequest => snapshots::UsageResponse,
     "tasks.v1.Tasks/CloseIO": tasks::CloseIoRequest => (),
