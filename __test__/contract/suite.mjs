@@ -20,6 +20,7 @@ import { service } from './service.mjs'
 import { settings } from './settings.mjs'
 import { stats } from './stats.mjs'
 import { system } from './system.mjs'
+import { testcontainers } from './testcontainers.mjs'
 import { volumes } from './volumes.mjs'
 
 export function contract(backend) {
@@ -40,6 +41,7 @@ export function contract(backend) {
       images,
       networks,
       volumes,
+      testcontainers,
       stats,
       events,
       service,
