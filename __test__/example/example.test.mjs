@@ -600,8 +600,27 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
         return false
       }),
     )
-    // Away and back: the shell and what it said are still there.
+    // Files by choice and by a drop, and none that a script of the page asks for.
+    await by.type('Put files into', '/work')
+    const given = { name: 'chosen file.txt', mimeType: 'text/plain', buffer: Buffer.from('as chosen\n') }
+    await page.getByLabel('Choose them').setInputFiles(given)
+    await page.getByText(`Copied chosen file.txt into /work of ${sandbox}.`).waitFor()
+    const dataTransfer = await page.evaluateHandle(() => {
+      const transfer = new DataTransfer()
+      for (const name of ['one', 'two']) transfer.items.add(new File([`${name}\n`], name))
+      return transfer
+    })
+    await page.dispatchEvent('#drop', 'drop', { dataTransfer })
+    await page.getByText(`Copied 2 files into /work of ${sandbox}.`).waitFor()
+    const refused = await page.evaluate(
+      ([name, path]) => window.kai.container.copyTo(name, path, '/work').catch(({ code }) => code),
+      [sandbox, join(root, 'package.json')],
+    )
+    assert.equal(refused, 'PERMISSION_DENIED')
     await page.getByLabel('Terminal input').focus()
+    await enter('cat one two chosen*; ls | wc -l')
+    await shows(/^one\s+two\s+as chosen\s+3/m)
+    // Away and back: the shell and what it said are still there.
     await enter('export KEPT=kept')
     await shows(/export KEPT=kept/)
     await waitFor('a prompt', prompt)

@@ -1,9 +1,10 @@
 // Replaces electron in the main process when the app runs in a plain browser: every page that connects is a window.
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { EventEmitter } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { dirname, extname, join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { dirname, extname, join, normalize } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { decode, encode } from './wire'
 
@@ -22,6 +23,7 @@ const windows = new Map<string, WebContents>()
 class WebContents extends EventEmitter {
   readonly id = randomBytes(12).toString('base64url')
   readonly #response: ServerResponse
+  #files: string | undefined
 
   constructor(response: ServerResponse) {
     super()
@@ -43,6 +45,19 @@ class WebContents extends EventEmitter {
   }
 
   setWindowOpenHandler(): void {}
+
+  /** Writes a file that the person gave to the page, and tells its path. */
+  keep(name: string, body: Buffer): string {
+    this.#files ??= mkdtempSync(join(tmpdir(), 'lima-runtime-example-files-'))
+    const path = join(this.#files, normalize(`/${name}`))
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, body)
+    return path
+  }
+
+  forgetFiles(): void {
+    if (this.#files) rmSync(this.#files, { recursive: true, force: true })
+  }
 }
 
 export const ipcMain = Object.assign(new EventEmitter(), {
@@ -102,10 +117,11 @@ async function serve(request: IncomingMessage, response: ServerResponse, page: s
     response.on('close', () => {
       windows.delete(contents.id)
       contents.emit('destroyed')
+      contents.forgetFiles()
     })
     return
   }
-  if (url.pathname === '/electron/message') {
+  if (url.pathname === '/electron/message' || url.pathname === '/electron/file') {
     const contents = windows.get(String(request.headers['x-window']))
     if (!knows(request.headers['x-token']) || !contents) return void response.writeHead(403).end()
     const chunks: Buffer[] = []
@@ -115,8 +131,13 @@ async function serve(request: IncomingMessage, response: ServerResponse, page: s
       if (size > LARGEST) return void response.writeHead(413).end()
       chunks.push(chunk)
     }
+    const body = Buffer.concat(chunks)
+    if (url.pathname === '/electron/file') {
+      const name = decodeURIComponent(String(request.headers['x-name']))
+      return void response.end(contents.keep(name, body))
+    }
     response.writeHead(204).end()
-    deliver(contents, Buffer.concat(chunks).toString(), pathToFileURL(page).href)
+    deliver(contents, body.toString(), pathToFileURL(page).href)
     return
   }
   const name = url.pathname.slice(1)

@@ -9,12 +9,16 @@ const listeners = new Map<string, Listener[]>()
 const replies = new Map<number, (reply: { value?: unknown; error?: string }) => void>()
 const events = new EventSource(`electron/events?token=${token}`)
 let last = 0
+let own = ''
 
 const connected = new Promise<string>((resolve) => {
   events.onmessage = ({ data }) => {
     const message = decode(data) as { window?: string; reply?: number; channel?: string; args?: unknown[] }
-    if (message.window) resolve(message.window)
-    else if (message.reply !== undefined) {
+    if (message.window) {
+      own = message.window
+      resolve(own)
+    }
+    if (message.reply !== undefined) {
       replies.get(message.reply)?.(message as { value?: unknown })
       replies.delete(message.reply)
     } else for (const listener of listeners.get(message.channel ?? '') ?? []) listener({}, ...(message.args ?? []))
@@ -50,6 +54,19 @@ export const ipcRenderer = {
   },
 }
 
+/** A browser tells no paths, so the main process gets the file and says where it lies. Synchronous, as Electron's is. */
+export const webUtils = {
+  getPathForFile(file: File): string {
+    const request = new XMLHttpRequest()
+    request.open('POST', 'electron/file', false)
+    request.setRequestHeader('x-token', token)
+    request.setRequestHeader('x-window', own)
+    request.setRequestHeader('x-name', encodeURIComponent(file.webkitRelativePath || file.name))
+    request.send(file)
+    return request.status === 200 ? request.responseText : ''
+  },
+}
+
 /** Copies like Electron's bridge: functions and promises pass, an Error keeps only its message. */
 function bridge(value: unknown): unknown {
   if (typeof value === 'function') return (...args: unknown[]) => bridge(value(...args.map(bridge)))
@@ -57,6 +74,7 @@ function bridge(value: unknown): unknown {
   if (value instanceof Promise) return value.then(bridge, (error) => Promise.reject(bridge(error)))
   if (value instanceof Error) return new Error(value.message)
   if (Array.isArray(value)) return value.map(bridge)
+  if (value instanceof Blob) return value
   if (Object.getPrototypeOf(value) !== Object.prototype) return structuredClone(value)
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, bridge(inner)]))
 }

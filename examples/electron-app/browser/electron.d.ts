@@ -5,6 +5,7 @@ declare module 'electron' {
   export const powerMonitor: import('lima-runtime/electron/main').PowerMonitor
   export const contextBridge: import('lima-runtime/electron/preload').ContextBridge
   export const ipcRenderer: import('lima-runtime/electron/preload').IpcRenderer
+  export const webUtils: { getPathForFile(file: File): string }
   export class BrowserWindow {
     static getAllWindows(): BrowserWindow[]
     constructor(options: {

@@ -1,10 +1,10 @@
 // The main process: it owns the runtime and decides what the page may do with it.
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { app, BrowserWindow, ipcMain, powerMonitor } from 'electron'
 import { ContainerManager, type UserEngine } from 'lima-runtime'
-import { manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
+import { type IpcEvent, manageLifecycle, registerRuntimeIpc } from 'lima-runtime/electron/main'
 
 const appDir = app.getPath('userData')
 const page = join(__dirname, 'index.html')
@@ -18,13 +18,22 @@ const manager = new ContainerManager({
   ...(engine && { engine: engine as UserEngine }),
 })
 
+const isOurs = ({ senderFrame }: IpcEvent) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href
+/** What a person dropped on the page or chose there. */
+const chosen = new Set<string>()
+ipcMain.on('example:chosen', (event: IpcEvent, path: unknown) => {
+  if (isOurs(event) && !event.senderFrame?.parent && typeof path === 'string' && existsSync(path))
+    chosen.add(realpathSync(path))
+})
+
 registerRuntimeIpc(ipcMain, manager, {
   allow: {
-    sender: ({ senderFrame }) => senderFrame?.url.split('?')[0] === pathToFileURL(page).href,
+    sender: isOurs,
     // The page exists to choose a runtime, and choosing one downloads it.
     download: () => true,
     // It has terminals in the app's own containers.
     exec: () => true,
+    copy: ({ direction, path }) => direction === 'in' && chosen.has(path),
     // Its set-up screen offers the ends of logs for a bug report.
     diagnostics: () => true,
   },

@@ -14,6 +14,8 @@ import { type Begin, openScreen, type TerminalScreen } from './terminal'
 declare global {
   interface Window {
     kai: RuntimeApi
+    /** Tells where a file lies that was dropped or chosen, and the main process that it was. */
+    files: { path(file: File): string }
   }
 }
 
@@ -183,6 +185,7 @@ function row({ id, name, state }: ContainerInfo): HTMLElement {
 const CONTROL = new RegExp(`${String.fromCharCode(27)}\\[[\\d;?]*[A-Za-z]|\r`, 'g')
 /** Counts what is shown, and what a terminal is opened on: what comes later than the next one is closed. */
 let shown = 0
+let shownContainer: { id: string; name: string } | undefined
 let opening = 0
 
 function unwatch(): void {
@@ -201,6 +204,8 @@ async function details(id: string, name: string): Promise<void> {
   const log = find('#log')
   log.textContent = ''
   find('#stats').textContent = ''
+  find('#copied').textContent = ''
+  shownContainer = { id, name }
   find('#shown').textContent = `Log of ${name}`
   find('#details').hidden = false
   const charts = openCharts(find('#charts'))
@@ -219,6 +224,39 @@ async function details(id: string, name: string): Promise<void> {
   })
   await Promise.all([watch(logs), watch(stats)])
 }
+
+// ---- Files ----------------------------------------------------------------------------------------------------------
+
+const drop = find('#drop')
+const chosen = find<HTMLInputElement>('#files')
+drop.hidden = !('copyTo' in kai.container)
+
+async function put(files: File[]): Promise<void> {
+  const into = find<HTMLInputElement>('#into')
+  const { id, name } = shownContainer ?? {}
+  if (!id || files.length === 0 || !into.reportValidity()) return
+  find('#copied').textContent = ''
+  for (const path of new Set(files.map((file) => window.files.path(file))))
+    await kai.container.copyTo(id, path, into.value)
+  const what = files.length === 1 ? files[0]?.name : `${files.length} files`
+  find('#copied').textContent = `Copied ${what} into ${into.value} of ${name}.`
+}
+
+chosen.addEventListener('change', () => {
+  const files = [...(chosen.files ?? [])]
+  void run(() => put(files)).then(() => {
+    // The same one may be chosen again.
+    chosen.value = ''
+  })
+})
+// What is dropped beside the place for it would be opened in place of the page.
+for (const type of ['dragover', 'drop']) addEventListener(type, (event) => event.preventDefault())
+drop.addEventListener('dragover', () => drop.classList.add('over'))
+for (const type of ['dragleave', 'drop']) drop.addEventListener(type, () => drop.classList.remove('over'))
+drop.addEventListener('drop', ({ dataTransfer }) => {
+  const files = [...(dataTransfer?.files ?? [])]
+  void run(() => put(files))
+})
 
 // ---- Terminals ------------------------------------------------------------------------------------------------------
 
