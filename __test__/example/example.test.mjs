@@ -484,7 +484,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     assert.equal(await app.quit(), 0)
   })
 
-  test('a terminal in a container, a sandbox with limits, and charts', async (t) => {
+  test('a terminal in a container, a sandbox with limits, files, and charts', async (t) => {
     const dir = home(t)
     const app = await launch(dir, publish(dir).manifest)
     const { page, errors, close } = await open(app.url)
@@ -494,8 +494,11 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     await by.press('button', 'Continue')
     await page.getByText('Running on docker.').waitFor()
 
-    // What is on the terminal's lines, and what is typed into it.
-    const lines = () => page.locator('#screen .xterm-rows > div').allInnerTexts()
+    // What is on the terminal's lines, which it draws only where they are seen.
+    const lines = async () => {
+      await page.locator('#screen').scrollIntoViewIfNeeded()
+      return page.locator('#screen .xterm-rows > div').allInnerTexts()
+    }
     const shows = (what) => waitFor(`${what} on the terminal`, async () => what.test((await lines()).join('\n')))
     const type = async (text) => {
       await page.keyboard.type(text)
@@ -626,6 +629,9 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     await waitFor('a prompt', prompt)
     await by.press('button', 'Close')
     await by.press('button', `Terminal ${sandbox}`)
+    // What the shell prints before dockerd has attached is lost, its prompt too.
+    const asks = async () => (await prompt()) || (await page.getByLabel('Terminal input').press('Enter'))
+    await waitFor('a prompt', asks, { everyMs: 2_000 })
     await enter('echo $KEPT')
     await shows(/^kept/m)
     assert.equal((await size())[1], columns)

@@ -284,10 +284,7 @@ function spawn(id: string): Begin {
 function attach(id: string): Begin {
   return async (size, listener) => {
     try {
-      const process = await kai.container.attach(id, { stdin: true, logs: true }, listener)
-      // The log has no prompt, being of whole lines: another size makes a shell draw it, and a program its screen.
-      await process.resize(size.columns, size.rows + 1)
-      return process
+      return await kai.container.attach(id, { stdin: true, logs: true }, listener)
     } catch (error) {
       // containerd keeps no container's input open: another shell, within the same limits.
       if ((error as RuntimeApiError).details?.field !== 'stdin') throw error
@@ -301,11 +298,15 @@ async function openTerminal(name: string, begin: Begin): Promise<void> {
   const mine = opening
   find('#where').textContent = `Terminal in ${name}`
   find('#terminal').hidden = false
+  // Its input takes the focus without that, and one that is not seen is not drawn.
+  find('#terminal').scrollIntoView({ block: 'nearest' })
   try {
     const screen = await openScreen(find('#screen'), begin, () => find('#close').focus())
     if (mine !== opening) return screen.close()
     opened = screen
     screen.readAloud(aloud.checked)
+    // What an attached one has printed comes from a log, which is of whole lines: it has no prompt.
+    screen.redraw()
     screen.focus()
     const ended = screen.exited.then(
       ({ exitCode }) => `Ended with exit code ${exitCode}.`,

@@ -18,6 +18,8 @@ export interface TerminalScreen {
   copy(): Promise<void>
   paste(): Promise<void>
   readAloud(on: boolean): void
+  /** Makes a shell draw its prompt again, and a program its screen. */
+  redraw(): void
   close(): void
 }
 
@@ -116,6 +118,15 @@ export async function openScreen(host: HTMLElement, begin: Begin, leave: () => v
     },
     readAloud: (on) => {
       terminal.options.screenReaderMode = on
+    },
+    redraw() {
+      // Both do it when the size changes. More than once: an engine may attach a while after it says so.
+      const again = async () => {
+        if (ended) return
+        await process.resize(terminal.cols, terminal.rows + 1).catch(unlessEnded)
+        await resize()
+      }
+      for (const after of [0, 300, 1500]) setTimeout(again, after)
     },
     close() {
       ended = true
