@@ -225,6 +225,17 @@ export interface PullProgress {
   current?: number
 }
 
+/**
+ * One event of a build. Steps are numbered as the engine tells of them; step 0 is sending the context. The texts are the
+ * Dockerfile's and of programs that it runs: show them as text. A build's `secrets` are `***` in them.
+ */
+export type BuildProgress =
+  | { type: 'step'; step: number; name: string; state: 'running' | 'done' | 'cached' | 'failed' }
+  /** What is sent, fetched or unpacked; at most about ten a second. */
+  | { type: 'bytes'; step: number; name: string; current: number; total?: number }
+  /** What a step's programs print, of a whole build 16 MiB at most. */
+  | { type: 'log'; step: number; stream: 'stdout' | 'stderr'; text: string }
+
 // ---- Containers -----------------------------------------------------------------------------------------------------
 
 /** The kinds of backend. */
@@ -784,6 +795,39 @@ export interface CommitOptions extends CallOptions {
   pause?: boolean
 }
 
+/** Options of {@link ContainerAdapter.buildImage}. */
+export interface BuildOptions extends CallOptions {
+  /** A path in the context. Default: `'Dockerfile'`. */
+  dockerfile?: string
+  /** The image's names: `['me/app:1', 'me/app:latest']`. They are taken from other images if needed. */
+  tags?: string[]
+  /** Values for the Dockerfile's `ARG`s. An image's history shows them: not for secrets. */
+  args?: Record<string, string>
+  /** The stage to build. Default: the last. */
+  target?: string
+  /** `'linux/arm64'`. Default: the engine's own. */
+  platform?: string
+  /** Labels of the image. Those that an engine acts on are refused, as those of a container are. */
+  labels?: Record<string, string>
+  /**
+   * By name, for `RUN --mount=type=secret,id=NAME`; 500 KiB at most each. They stand on no command line, in no layer and no
+   * history, and on no disk, unless the Dockerfile puts them there.
+   */
+  secrets?: Record<string, string | Uint8Array>
+  /** Images of registries whose cache may be used, if they were built with the argument BUILDKIT_INLINE_CACHE=1. */
+  cacheFrom?: string[]
+  /** Use no cache. */
+  noCache?: boolean
+  /** Ask registries for newer versions of the images it begins with. */
+  pull?: boolean
+  /**
+   * Whether the user's registry credentials may be used, of the registries that the Dockerfile, `args`, `tags` and `cacheFrom`
+   * name (of a tar only the options count). Default: `'user'`.
+   */
+  credentials?: 'user' | 'none'
+  onProgress?: (progress: BuildProgress) => void
+}
+
 /** Options of {@link ContainerAdapter.copyFromContainer}. */
 export interface CopyFromOptions extends CallOptions {
   /**
@@ -1335,6 +1379,33 @@ export declare abstract class ContainerAdapter {
    * ```
    */
   pushImage(name: string, onProgress?: (progress: PullProgress) => void, options?: PushOptions): Promise<void>
+
+  /**
+   * Builds an image of a directory of this computer, or of a tar. No deadline.
+   *
+   * Of a directory, what its `.dockerignore` lists (or `<dockerfile>.dockerignore`) is not sent; the Dockerfile and the list
+   * always are, and Docker's `COPY . .` copies them. Links are sent as links; owners become root. A tar is sent as it is.
+   *
+   * BuildKit builds: Docker's own, and on containerd the one of nerdctl-full (`buildkitd` and `buildctl`, where containerd is;
+   * on this computer the variable BUILDKIT_HOST may name it). An engine without one has a classic builder, which knows no `secrets`.
+   * A build gets no powers over the engine's machine: `RUN --security=insecure` and `--network=host` fail. Aborting ends it and
+   * its programs.
+   *
+   * @returns the image's id. Without `tags` it has no name.
+   * @throws `INVALID_ARGUMENT` for a `context` that is no directory or tar, a `dockerfile` that is not in it or has mistakes, a
+   *   `target` that it lacks, and `secrets` it asks for in vain; `IMAGE_NOT_FOUND` and `REGISTRY_AUTH` of an image it begins with;
+   *   `NOT_INSTALLED` on containerd without BuildKit; `ENGINE_ERROR` for a step that failed, with its name as `details.step` and
+   *   the end of its output as `details.log`
+   * @example
+   * ```ts
+   * const { id } = await docker.buildImage('./app', {
+   *   tags: ['me/app:1'],
+   *   secrets: { token },
+   *   onProgress: (p) => p.type === 'log' && terminal.write(p.text),
+   * })
+   * ```
+   */
+  buildImage(context: string | NodeJS.ReadableStream, options?: BuildOptions): Promise<{ id: string }>
 
   /**
    * Copies into a container, running or not; its volumes are reached, too. No deadline.

@@ -131,6 +131,15 @@ export interface Allow {
   }): Word
 
   /**
+   * Whether an image may be built of a directory of this computer. `directory` is the real path of what the window asked for, as
+   * for `hostPath`; links in it are sent as links. `options` are the window's, without its secrets; `tags` are the names that
+   * the image takes, from other images, too. The worst: the window reads all below the directory; programs of its choice run, with
+   * the engine's network, of any image there and of any registry (`useImage` is not asked); the app starts the window's image
+   * by its own image's name.
+   */
+  build?(request: { directory: string; options: WindowBuild; event: IpcEvent }): Word
+
+  /**
    * Whether a port may be published on an address other than loopback. Without `address` the engine would choose: all
    * addresses on Docker and the system's containerd; then a no means 127.0.0.1. The worst: everybody on the network
    * reaches the container, past the firewall where the engine is Docker on Linux.
@@ -185,6 +194,19 @@ export interface Allow {
    * an engine's raw answer, a volume's mountpoint. The worst: it learns the user's name and what a log holds.
    */
   diagnostics?(request: { event: IpcEvent }): Word
+}
+
+/** A window's options for `build`. */
+export interface WindowBuild {
+  dockerfile?: string
+  tags?: string[]
+  args?: Record<string, string>
+  target?: string
+  platform?: string
+  labels?: Record<string, string>
+  cacheFrom?: string[]
+  noCache?: boolean
+  pull?: boolean
 }
 
 /** A window's options for `exec`, `spawn` and `attach`. */

@@ -160,6 +160,14 @@ const OWN: Record<string, Run> = {
     const credentials = !o?.auth && (await isAllowed(c, 'credentials', { image: name })) ? 'user' : 'none'
     return c.runtime.pushImage(name, (p) => c.progress(p), { ...withSignal(c, o), credentials })
   },
+  'image.build': async (c, wanted, o) => {
+    const directory = c.allow.build && (await realPath('directory', wanted))
+    if (directory === undefined) throw denied('build images', 'build', 'directory')
+    const { timeoutMs: _, secrets: _hidden, ...given } = o ?? {}
+    await requirePermission(c, 'build', { directory, options: given }, 'build images', 'directory')
+    const onProgress = (p: runtime.BuildProgress) => c.progress(p)
+    return c.runtime.buildImage(directory, { ...withSignal(c, o), credentials: 'none', onProgress })
+  },
 
   'network.inspect': async (c, id, o) => c.redactor.details(await c.runtime.inspectNetwork(id, withSignal(c, o))),
   'volume.inspect': async (c, name, o) => c.redactor.volume(await c.runtime.inspectVolume(name, withSignal(c, o))),

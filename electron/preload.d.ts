@@ -24,6 +24,7 @@
  * @module lima-runtime/electron/preload
  */
 import type {
+  BuildProgress,
   ContainerConfig,
   ContainerDetails,
   ContainerInfo,
@@ -232,6 +233,23 @@ export interface RuntimeApi {
         auth?: { username: string; password: string }
       },
     ): Promise<void>
+    /** Builds a directory of this computer, by its absolute path. Needs `allow.build`; no registry gets credentials. */
+    build(
+      directory: string,
+      options?: ApiCall & {
+        onProgress?: (progress: BuildProgress) => void
+        dockerfile?: string
+        tags?: string[]
+        args?: Record<string, string>
+        target?: string
+        platform?: string
+        labels?: Record<string, string>
+        secrets?: Record<string, string>
+        cacheFrom?: string[]
+        noCache?: boolean
+        pull?: boolean
+      },
+    ): Promise<{ id: string }>
   }
   network: {
     /** Only with the driver `bridge`. */

@@ -43,6 +43,7 @@ const OPTIONS = only({
         sender: asked,
         hostPath: asked,
         copy: asked,
+        build: asked,
         exec: asked,
         publish: asked,
         credentials: asked,

@@ -209,6 +209,18 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
       },
       ...{ outlivesPage: true, reports: true },
     },
+    build: {
+      args: {
+        directory: string,
+        options: optional(
+          options({
+            ...{ ...call, dockerfile: text, tags: texts, args: pairs, target: text, platform: text, labels: pairs },
+            ...{ secrets: pairs, cacheFrom: texts, noCache: optionalFlag, pull: optionalFlag },
+          }),
+        ),
+      },
+      ...{ outlivesPage: true, reports: true },
+    },
   },
   network: {
     create: command('createNetwork', {

@@ -6,6 +6,7 @@ import {
   callback,
   dated,
   flag,
+  hidden,
   inputBytes,
   invoke,
   invokeAndWarn,
@@ -228,6 +229,22 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
 
   async commitContainer(id: string, options: api.CommitOptions): Promise<string> {
     return invoke(options, (call) => this.#native.commitContainer(string('id', id), call))
+  }
+
+  async buildImage(context: string | NodeJS.ReadableStream, options?: api.BuildOptions): Promise<{ id: string }> {
+    const [onProgress, given] = apart('options', options, 'onProgress')
+    const report = callback('onProgress', onProgress)
+    const [secrets, rest] = apart('options', given, 'secrets')
+    const all = { ...rest, ...(secrets !== undefined && { secrets: hidden(secrets) }) } as Call
+    if (typeof context === 'string') {
+      const path = string('context', context)
+      return JSON.parse(await invoke(all, (call) => this.#native.buildImage(path, undefined, report, call)))
+    }
+    if (typeof context?.pipe !== 'function') throw invalid('context', 'must be a path or a Readable')
+    const built = await invoke(all, (call) =>
+      uploading('context', context, call, (upload) => this.#native.buildImage('', upload, report, call)),
+    )
+    return JSON.parse(built)
   }
 
   async copyToContainer(

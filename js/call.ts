@@ -156,6 +156,19 @@ export function inputBytes(input: unknown): Uint8Array | undefined {
   return input === undefined ? undefined : bytes('input', input)
 }
 
+/** A build's secrets for the core. No error says anything of one. */
+export function hidden(secrets: unknown): Record<string, string> {
+  return readable('secrets', () => {
+    const all = Object.entries(object('secrets', secrets))
+    return Object.fromEntries(
+      all.map(([id, value]) => {
+        const name = string('secrets', id)
+        return [name, Buffer.from(bytes(`secrets.${name.slice(0, 60)}`, value)).toString('base64')]
+      }),
+    )
+  })
+}
+
 /** Runs a manager's engine's own program. */
 export function execProgram(
   manager: Pick<LimaManager, 'exec'>,

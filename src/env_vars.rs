@@ -10,6 +10,8 @@ pub const DOCKER_TLS_VERIFY: &str = "DOCKER_TLS_VERIFY";
 pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 /// Overrides the current docker context.
 pub const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+/// Where buildkitd listens, for builds on a containerd of this computer; as nerdctl and buildctl read it.
+pub const BUILDKIT_HOST: &str = "BUILDKIT_HOST";
 /// Where a rootless engine puts its socket.
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// A path or address of a manifest that replaces the built-in one.

@@ -32,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("containerd", engine::containerd::containerd),
     ("nerdctl-log", engine::containerd::log_file),
     ("references", engine::references),
+    ("build", engine::build),
     ("times", engine::times),
     ("config-json", engine::config_json),
     ("manifest", manifest),

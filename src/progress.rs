@@ -90,6 +90,47 @@ impl PullProgress {
     }
 }
 
+/// One event of a build. Steps are numbered in the order in which the engine tells of them; 0 is sending the context.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum BuildProgress {
+    Step {
+        step: u32,
+        name: String,
+        state: StepState,
+    },
+    /// What is sent, fetched or unpacked.
+    Bytes {
+        step: u32,
+        name: String,
+        current: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+    },
+    Log {
+        step: u32,
+        stream: OutputStream,
+        text: String,
+    },
+}
+
+/// In the order in which a step goes through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    Running,
+    Done,
+    Cached,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    Stdout,
+    Stderr,
+}
+
 /// Where progress goes. Must not block: the work waits for it.
 pub type Sink<P> = Arc<dyn Fn(P) + Send + Sync>;
 

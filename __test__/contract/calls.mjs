@@ -1,5 +1,7 @@
 // Every asynchronous method of the adapters, called with right arguments and the caller's options. Of a stream: its first step.
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { tempDir } from '../support/tempdir.mjs'
 
 const types = readFileSync(new URL('../../index.d.ts', import.meta.url), 'utf8')
 
@@ -18,6 +20,9 @@ export const METHODS = Object.fromEntries([
   ...methodsOf('interface IContainerRuntime'),
   ...methodsOf('abstract class ContainerAdapter'),
 ])
+
+const context = tempDir('context')
+writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /\n')
 
 /** No engine is asked, or not Docker. */
 const NOT_ASKED = ['getRuntimeType', 'restricted', 'isPrivate']
@@ -57,6 +62,7 @@ export const CALLS = {
   inspectImage: (a, { image }, o) => a.inspectImage(image, o),
   imageHistory: (a, { image }, o) => a.imageHistory(image, o),
   pushImage: (a, { image }, o) => a.pushImage(image, undefined, o),
+  buildImage: (a, _, o) => a.buildImage(context, o),
   copyToContainer: (a, { name }, o) => a.copyToContainer(name, '/etc/hostname', '/tmp', o),
   copyFromContainer: (a, { name }, o) => a.copyFromContainer(name, '/tmp', o),
   commitContainer: (a, { name }, o) => a.commitContainer(name, { reference: 'contract/never:made', ...o }),

@@ -2,6 +2,7 @@
 import { after, before, describe } from 'node:test'
 import { badInput } from './bad-input.mjs'
 import { behindOurBack } from './behind-our-back.mjs'
+import { build } from './build.mjs'
 import { cancellation } from './cancellation.mjs'
 import { completeness } from './completeness.mjs'
 import { containers } from './containers.mjs'
@@ -39,6 +40,7 @@ export function contract(backend) {
       life,
       files,
       images,
+      build,
       networks,
       volumes,
       testcontainers,

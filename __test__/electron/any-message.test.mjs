@@ -62,6 +62,7 @@ const RIGHT = {
   'container.logs': ['web', { ...CALL, follow: true, tail: 5, since: 1, stdout: true }],
   'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
   'image.push': ['busybox', { ...CALL, auth: { username: 'u', password: 'p' } }],
+  'image.build': ['/x', { ...CALL, dockerfile: 'D', tags: ['x'], args: { A: '1' }, secrets: { a: 'b' }, pull: true }],
   'container.commit': ['web', { ...CALL, reference: 'me/web:1', message: 'm', pause: true }],
   'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
   'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],

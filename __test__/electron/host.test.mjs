@@ -106,6 +106,40 @@ test('copies are asked about, by the real path', async (t) => {
   await refused(without().kai.container.copyTo(id, data, '/tmp'), 'PERMISSION_DENIED')
 })
 
+test('a build is asked about, by the real path', async (t) => {
+  const { dir, data } = traps()
+  writeFileSync(join(data, 'sub/Dockerfile'), 'FROM busybox:latest\nRUN echo from a build\n')
+  let asked = []
+  const build = ({ directory, options }) => {
+    asked.push([directory, options])
+    return directory.startsWith(data + sep)
+  }
+  const { window } = await dockerApp(t, { allow: { build } })
+  const { kai } = window()
+  const tags = [`lima-runtime-host-built:${process.pid}`]
+  t.after(() => api('DELETE', `/images/${tags[0]}`).catch(() => {}))
+  const told = []
+  const onProgress = (p) => told.push(p)
+  const options = { tags, secrets: { token: 'hunter2' }, onProgress }
+  const { id } = await kai.image.build(join(dir, 'alias/in'), options)
+  assert.match(id, /^sha256:/)
+  assert.deepEqual(asked, [[join(data, 'sub'), { tags }]])
+  assert.ok(told.some(({ type, text }) => type === 'log' && text === 'from a build\n'))
+  asked = []
+  for (const path of ['out', 'absolute', 'root/etc', '../secret'])
+    await refused(kai.image.build(`${data}/${path}`, options), 'PERMISSION_DENIED')
+  assert.ok(
+    asked.every(([directory]) => !directory.startsWith(data + sep)),
+    String(asked),
+  )
+  await refused(kai.image.build('relative'), 'INVALID_ARGUMENT')
+  await refused(kai.image.build(join(data, 'sub'), { dockerfile: '../../secret/key' }), 'INVALID_ARGUMENT')
+  await refused(kai.image.build(join(data, 'sub'), { network: 'host' }), 'INVALID_ARGUMENT')
+  await refused(kai.image.build(join(data, 'sub'), { credentials: 'user' }), 'INVALID_ARGUMENT')
+  const { window: without } = await dockerApp(t)
+  await refused(without().kai.image.build(data), 'PERMISSION_DENIED')
+})
+
 test('the app is asked about the real path, and that one is mounted', async (t) => {
   const { dir, data } = traps()
   let asked = []

@@ -4,6 +4,8 @@ import type { Readable } from 'node:stream'
 import {
   type AttachOptions,
   type BringOptions,
+  type BuildOptions,
+  type BuildProgress,
   BundledContainerAdapter,
   BundledRuntimeManager,
   type BundledRuntimeOptions,
@@ -277,6 +279,29 @@ const steps: ImageHistoryEntry[] = await docker.imageHistory('redis:7')
 const push: PushOptions = { auth: { username: 'me', password: 'x' }, credentials: 'none', ...call }
 await docker.pushImage('me/redis:7', onPull, push)
 await docker.pushImage('me/redis:7')
+const onBuild = (p: BuildProgress) => {
+  if (p.type === 'step') console.log(p.step, p.name, p.state === 'cached')
+  else if (p.type === 'bytes') console.log(p.name, p.current, p.total ?? 0)
+  else console.log(p.stream, p.text)
+}
+const build: BuildOptions = {
+  dockerfile: 'docker/Dockerfile',
+  tags: ['me/app:1'],
+  args: { WORD: 'x' },
+  target: 'make',
+  platform: 'linux/amd64',
+  labels: { 'com.example.tier': 'x' },
+  secrets: { token: 'x', key: new Uint8Array(1) },
+  cacheFrom: ['me/app:0'],
+  noCache: true,
+  pull: true,
+  credentials: 'none',
+  onProgress: onBuild,
+  ...call,
+}
+const built: { id: string } = await docker.buildImage('./app', build)
+await docker.buildImage(createReadStream('x.tar'))
+console.log(built.id)
 await docker.copyToContainer('c', './file', '/etc/', call)
 await docker.copyToContainer('c', createReadStream('x.tar'), '/etc')
 const copyFrom: CopyFromOptions = { to: './here', ...call }

@@ -23,6 +23,15 @@ new DockerAdapter('unix:///var/run/docker.sock')
 // @ts-expect-error it is a class
 DockerAdapter()
 
+// @ts-expect-error a list of names
+docker.buildImage('.', { tags: 'me/app:1' })
+// @ts-expect-error its value, not where it is
+docker.buildImage('.', { secrets: ['id=token,src=./token'] })
+// @ts-expect-error no such event
+docker.buildImage('.', { onProgress: (p) => p.type === 'layer' })
+// @ts-expect-error a build has no such power
+docker.buildImage('.', { network: 'host' })
+
 // @ts-expect-error a name is needed
 runtime.startContainer({ image: 'redis' })
 // @ts-expect-error an image is needed

@@ -170,6 +170,28 @@ methods! {
             promise(env, async move { adapter.load_image(reader?, &call.0).await.map(Json) })
         }
 
+        /// `context` is a directory; `upload` a tar in its place.
+        #[napi(
+            ts_args_type = "context: string, upload: Upload | undefined, progress: ((event: string) => void) | undefined, call: NativeCall",
+            ts_return_type = "Promise<string>"
+        )]
+        pub fn build_image<'e>(
+            &self,
+            env: &'e Env,
+            context: String,
+            upload: Option<&Upload>,
+            progress: Option<ProgressCallback>,
+            call: NativeCall<BuildOptions>,
+        ) -> Promised<'e> {
+            let adapter = self.adapter.clone();
+            let tar = upload.map(Upload::reader).transpose();
+            promise(env, async move {
+                let context = tar?.map_or(BuildContext::Directory(context), BuildContext::Tar);
+                let work = async |sink| adapter.build_image(context, call.1, sink, &call.0).await.map(Json);
+                with_progress(progress, work).await
+            })
+        }
+
         #[napi(ts_args_type = "id: string, upload: Upload, path: string, call: NativeCall", ts_return_type = "Promise<void>")]
         pub fn copy_to_container<'e>(
             &self,

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     backend::{BoxRead, BoxStream, Engine},
+    build::{Build, BuildContext},
     config,
     copy::{self, Place, Source},
     methods::adapter_methods,
@@ -22,8 +23,9 @@ use super::{
 use crate::{
     call::{CONTAINER_CALL, Call, Warnings},
     error::{Error, ErrorCode, Result},
+    fetch::held::Links,
     process::Collected,
-    progress::{self, PullProgress, Sink},
+    progress::{self, BuildProgress, PullProgress, Sink},
     task,
 };
 
@@ -429,6 +431,28 @@ impl Adapter {
         validate::auth(options.auth.as_ref())?;
         let progress = progress::pull_forward_only(progress);
         call.run(None, self.engine.push(image, options, &progress)).await
+    }
+
+    /// Without a deadline: a step may say nothing for long.
+    pub async fn build_image(
+        &self,
+        context: BuildContext,
+        options: BuildOptions,
+        progress: Sink<BuildProgress>,
+        call: &Call,
+    ) -> Result<BuiltImage> {
+        call.run(None, async {
+            let links = match &context {
+                BuildContext::Directory(path) => {
+                    validate::file("context", path)?;
+                    self.engine.copied_path("context", path).await?
+                }
+                BuildContext::Tar(_) => Links::Followed,
+            };
+            let build = Build::of(context, options, links, &progress).await?;
+            self.engine.build(build, &progress).await.map(|id| BuiltImage { id })
+        })
+        .await
     }
 
     /// Without a deadline of its own: what a container has changed may be large.

@@ -8,13 +8,14 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    build::Build,
     methods::{container_methods, labelled_methods, unlabelled_methods},
     types::*,
 };
 use crate::{
     error::Result,
     fetch::held::Links,
-    progress::{PullProgress, Sink},
+    progress::{BuildProgress, PullProgress, Sink},
 };
 
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
@@ -70,6 +71,8 @@ pub trait Engine: ContainerMethods + UnlabelledMethods + LabelledMethods {
     async fn copied_path(&self, field: &str, path: &str) -> Result<Links>;
     /// `archive` is a tar or tar.gz; returns the loaded references.
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
+    /// Returns the image's id.
+    async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String>;
     /// Unpacks a tar in a directory of a container.
     async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()>;
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String>;

@@ -114,20 +114,30 @@ impl Source {
         Ok(Self { path: whole.to_owned(), what, name })
     }
 
+    /// What a directory holds.
+    pub(super) fn contents(dir: HeldDir) -> Self {
+        Self { path: dir.path().to_owned(), what: What::Dir(dir), name: None }
+    }
+
     fn is_directory(&self) -> bool {
         matches!(self.what, What::Dir(_))
     }
 
     /// A tar of it under that name, made as it is read.
     pub(super) fn pack(self, name: Option<String>) -> BoxStream<Bytes> {
+        self.pack_chosen(name, Box::new(|_| Chosen::Taken))
+    }
+
+    /// The same of a part of a directory.
+    pub(super) fn pack_chosen(self, name: Option<String>, choose: Choose) -> BoxStream<Bytes> {
         task::stream(move |out| async move {
             let (send, mut receive) = mpsc::channel::<Bytes>(4);
             let packing = task::blocking(move || {
                 let mut builder = Builder::new(Sending { send, piece: BytesMut::new() });
-                let mut packer = Packer { builder: &mut builder, links: HashMap::new() };
+                let mut packer = Packer { builder: &mut builder, links: HashMap::new(), ways: Vec::new() };
                 let name = PathBuf::from(name.as_deref().unwrap_or("."));
                 match self.what {
-                    What::Dir(dir) => packer.add_all(&dir, &name),
+                    What::Dir(dir) => packer.add_all(&dir, &name, &choose),
                     What::One(found) => packer.add(&self.path, &name, found),
                 }?;
                 let mut pieces = builder.into_inner().map_err(|e| read_error(&self.path, e))?;
@@ -142,6 +152,17 @@ impl Source {
             tokio::try_join!(packing, sending).map(|_| ())
         })
     }
+}
+
+/// Decides about a path below a directory, with slashes between its names.
+pub(super) type Choose = Box<dyn Fn(&str) -> Chosen + Send>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chosen {
+    Taken,
+    /// If it is a directory, only as the way to what is taken below it.
+    Way,
+    Left,
 }
 
 fn read_error(path: &Path, e: io::Error) -> Error {
@@ -178,12 +199,14 @@ struct Packer<'a> {
     builder: &'a mut Builder<Sending>,
     /// The names of files with several, by device and number.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Directories that are to be written when something below them is.
+    ways: Vec<(PathBuf, Header)>,
 }
 
 impl Packer<'_> {
-    fn add_all(&mut self, root: &HeldDir, name: &Path) -> Result<()> {
-        let mut open = vec![PathBuf::new()];
-        while let Some(below) = open.pop() {
+    fn add_all(&mut self, root: &HeldDir, name: &Path, choose: &Choose) -> Result<()> {
+        let mut open = vec![(PathBuf::new(), Chosen::Taken)];
+        while let Some((below, chosen)) = open.pop() {
             let path = root.path().join(&below);
             let fail = |e: io::Error| read_error(&path, e);
             let Some(dir) = there(root.below(&below)).map_err(fail)? else { continue };
@@ -191,21 +214,43 @@ impl Packer<'_> {
             // The directory in the container stays as it is when only what this one holds is copied.
             if name != Path::new(".") {
                 let meta = dir.metadata().map_err(fail)?;
-                let mut header = header(EntryType::Directory, mode(&meta), modified(&meta));
-                self.append(&path, &mut header, &name, io::empty())?;
+                self.ways.push((name.clone(), header(EntryType::Directory, mode(&meta), modified(&meta))));
+            }
+            if chosen == Chosen::Taken {
+                self.add_ways(&name)?;
             }
             let mut names = dir.names().map_err(fail)?;
             names.sort();
             let mut dirs = Vec::new();
             for one in names {
-                let path = path.join(&one);
-                match there(dir.look(&one)).map_err(|e| read_error(&path, e))? {
-                    Some(Found::Dir) => dirs.push(below.join(one)),
-                    Some(found) => self.add(&path, &name.join(one), found)?,
-                    None => {}
+                let (path, below) = (path.join(&one), below.join(&one));
+                let chosen = choose(&slashes(&below));
+                if chosen == Chosen::Left {
+                    continue;
+                }
+                match there(dir.look(&one)) {
+                    Ok(Some(Found::Dir)) => dirs.push((below, chosen)),
+                    // It may be one that nobody may read.
+                    _ if chosen == Chosen::Way => {}
+                    Ok(None) => {}
+                    Ok(Some(found)) => {
+                        self.add_ways(&name)?;
+                        self.add(&path, &name.join(one), found)?;
+                    }
+                    Err(e) => return Err(read_error(&path, e)),
                 }
             }
             open.extend(dirs.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// The directories that lead to `name`, or are it, if they were not written yet. The others hold nothing.
+    fn add_ways(&mut self, name: &Path) -> Result<()> {
+        for (way, mut header) in std::mem::take(&mut self.ways) {
+            if name.starts_with(&way) {
+                self.append(&way, &mut header, &way, io::empty())?;
+            }
         }
         Ok(())
     }
@@ -236,6 +281,11 @@ impl Packer<'_> {
     fn append(&mut self, path: &Path, header: &mut Header, name: &Path, content: impl Read) -> Result<()> {
         self.builder.append_data(header, name, content).map_err(|e| read_error(path, e))
     }
+}
+
+/// With slashes between its names.
+pub(super) fn slashes(path: &Path) -> String {
+    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 /// `None`: it was removed since it was listed.

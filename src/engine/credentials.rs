@@ -81,6 +81,14 @@ impl Credentials {
         entry.into()
     }
 
+    /// User name and password; an identity token has no user.
+    pub(crate) fn for_buildkit(&self) -> (String, String) {
+        match self.identity_token.as_str() {
+            "" => (self.username.clone(), self.password.clone()),
+            token => (String::new(), token.to_owned()),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         [&self.username, &self.password, &self.identity_token, &self.registry_token].iter().all(|s| s.is_empty())
     }

@@ -1,7 +1,8 @@
 //! Parsers of texts from engines, registries and callers, for `crate::fuzzing`.
 
 pub(crate) use super::{
-    containerd::fuzzing as containerd, credentials::fuzz as config_json, docker::fuzzing as docker,
+    build::fuzz as build, containerd::fuzzing as containerd, credentials::fuzz as config_json,
+    docker::fuzzing as docker,
 };
 use super::{platform::ImagePlatform, reference::Reference, registry, time, validate};
 

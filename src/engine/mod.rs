@@ -3,6 +3,7 @@
 
 mod adapter;
 mod backend;
+mod build;
 mod config;
 pub mod containerd;
 mod copy;
@@ -15,6 +16,7 @@ mod image_config;
 mod methods;
 mod platform;
 mod process;
+mod raw;
 mod reference;
 mod refused;
 mod registry;
@@ -31,5 +33,6 @@ pub use adapter::Adapter;
 pub use backend::{
     Attached, BoxRead, BoxStream, ContainerMethods, Control, Engine, LabelledMethods, UnlabelledMethods,
 };
+pub use build::BuildContext;
 pub use process::{ContainerProcess, End, Held, ProcessHandle};
 pub use types::*;

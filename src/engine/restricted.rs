@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::{
     backend::{Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods},
+    build::Build,
     config,
     methods::{container_methods, unlabelled_methods},
     types::*,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::held::Links,
-    progress::{PullProgress, Sink},
+    progress::{BuildProgress, PullProgress, Sink},
     task,
 };
 
@@ -411,6 +412,10 @@ impl Engine for Restricted {
     async fn copied_path(&self, field: &str, path: &str) -> Result<Links> {
         self.keep_engine(vec![(field.to_owned(), path.to_owned())]).await?;
         Ok(Links::Refused)
+    }
+
+    async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
+        self.engine.build(build, progress).await
     }
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {

@@ -258,6 +258,51 @@ pub enum PathKind {
     Link(Option<String>),
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct BuildOptions {
+    /// A path in the context.
+    pub dockerfile: Option<String>,
+    pub tags: Vec<String>,
+    pub args: BTreeMap<String, String>,
+    /// A stage.
+    pub target: Option<String>,
+    pub platform: Option<String>,
+    pub labels: Labels,
+    pub secrets: BTreeMap<String, Secret>,
+    pub cache_from: Vec<String>,
+    pub no_cache: bool,
+    /// Look in the registries for newer images of those that it begins with.
+    pub pull: bool,
+    pub credentials: StoredCredentials,
+}
+
+/// What nobody is told. It crosses in base64.
+#[derive(Clone)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        // Without a word of it in the error.
+        let unread = |_| serde::de::Error::custom("is neither a string nor bytes");
+        let text = serde_json::Value::deserialize(from)?;
+        let text = text.as_str().unwrap_or("%");
+        STANDARD.decode(text).map(Self).map_err(unread)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuiltImage {
+    pub id: String,
+}
+
 /// Which credentials of docker's configuration a pull or a push without `auth` may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ContainerdAdapter } from 'lima-runtime'
 import { TEST_USER } from '../../../scripts/setup.mjs'
+import { noBuildkit, startBuildkit } from '../../support/buildkit.mjs'
 import { losesLastWords, startContainerd } from '../../support/containerd.mjs'
 import { startHung } from '../../support/hung.mjs'
 import { busyboxArchive } from '../../support/images.mjs'
@@ -36,6 +37,7 @@ export function containerdBackend({ bridged = false } = {}) {
     differs: {
       dockerSocket: 'this engine has no Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
+      ...(noBuildkit() ? { build: noBuildkit() } : { noBuild: 'a BuildKit is given' }),
       ...(losesLastWords() && { lastWords: "nerdctl's logger before 2.3.4 loses what it has read" }),
     },
     adapter(options) {
@@ -47,6 +49,11 @@ export function containerdBackend({ bridged = false } = {}) {
     async start() {
       engine = await startContainerd()
       running.push(engine)
+      if (!noBuildkit()) {
+        const buildkit = await startBuildkit(engine.options.nerdctlPath)
+        running.push(buildkit)
+        engine.options.nerdctlPath = buildkit.nerdctl
+      }
       await load(busyboxArchive())
       running.push(...(await serveImages(backend)))
     },

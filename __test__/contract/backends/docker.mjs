@@ -43,6 +43,7 @@ export function backendOver(startEngine, own) {
     differs: {
       noDockerSocket: 'this engine has a Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
+      noBuild: 'Docker has a BuildKit of its own',
       ...differs,
     },
     dockerSocket: () => engine.socket,

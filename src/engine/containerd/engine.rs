@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::{
     container::{files, health, restarts::Restarts},
-    image::archive,
+    image::{archive, build},
     network::networks,
     prelude::*,
     prune,
@@ -17,10 +17,11 @@ use super::{
 use crate::{
     engine::{
         Attached, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
+        build::Build,
         methods::{container_methods, labelled_methods, unlabelled_methods},
     },
     fetch::held::Links,
-    progress::{PullProgress, Sink},
+    progress::{BuildProgress, PullProgress, Sink},
 };
 
 /// What each of the methods calls.
@@ -144,6 +145,10 @@ impl Engine for ContainerdEngine {
 
     async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {
         files::write_path(&self.at().await?, id, directory, archive).await
+    }
+
+    async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
+        build::build(&self.at().await?, build, progress).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

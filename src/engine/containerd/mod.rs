@@ -26,7 +26,7 @@ pub(crate) mod fuzzing {
     pub(crate) use super::container::logs::fuzz as log_file;
     use super::{
         container::{files as copies, inspect, list, ports, processes, record, stats, users},
-        image::{details, documents, transfer},
+        image::{build, details, documents, transfer},
         nerdctl::{errors, files},
         network::{hosts, networks},
         source::{containers, metrics},
@@ -35,7 +35,7 @@ pub(crate) mod fuzzing {
 
     /// What nerdctl prints, and what it keeps in labels and files.
     pub(crate) fn nerdctl(data: &[u8]) {
-        for parser in [errors::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz] {
+        for parser in [errors::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz, build::fuzz] {
             parser(data);
         }
         transfer::fuzz(&String::from_utf8_lossy(data));

@@ -222,9 +222,16 @@ impl Api {
         query: Query<'_>,
         body: Body,
     ) -> Result<(hyper::HeaderMap, impl AsyncRead + AsyncWrite + Send + Unpin + use<>), Failure> {
-        let mut request = request(Method::POST, &self.path(path, query), body)?;
+        self.upgraded(request(Method::POST, &self.path(path, query), body)?, "tcp").await
+    }
+
+    pub(super) async fn upgraded(
+        &self,
+        mut request: Request<Body>,
+        protocol: &'static str,
+    ) -> Result<(hyper::HeaderMap, impl AsyncRead + AsyncWrite + Send + Unpin + use<>), Failure> {
         request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
-        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
+        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static(protocol));
         let answer = self.send(request).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::strange(format!("HTTP {} instead of an upgraded connection", answer.status())));

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{
     Adapter, Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
+    build::Build,
     methods::{container_methods, labelled_methods, unlabelled_methods},
     types::*,
     validate,
@@ -22,13 +23,14 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::held::Links,
-    progress::{PullProgress, Sink},
+    progress::{BuildProgress, PullProgress, Sink},
 };
 
 mod api;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no ssh:// yet"))]
 mod asked;
 mod beside;
+mod build;
 mod clock;
 mod containers;
 mod context;
@@ -49,6 +51,7 @@ mod prune;
 mod pull;
 mod refusal;
 mod search;
+mod session;
 mod socket;
 mod spec;
 mod ssh;
@@ -65,7 +68,7 @@ mod volumes;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
-    use super::{api, containers, events, images, pull, stats, system};
+    use super::{api, build, containers, events, images, pull, stats, system};
     pub(crate) use super::{
         context::fuzz as context, download::fuzz as http, endpoint::fuzz as endpoint, error::fuzz as refusal,
         logs::fuzz_frames as frames,
@@ -87,6 +90,7 @@ pub(crate) mod fuzzing {
             stats::fuzz(line);
         }
         pull::fuzz(&lines.join("\n"));
+        build::fuzz(&lines.join("\n"));
     }
 }
 
@@ -319,6 +323,10 @@ impl Engine for DockerEngine {
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
         self.without_retry(|api| images::load(api, archive)).await
+    }
+
+    async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
+        self.without_retry(|api| build::build(api, build, progress)).await
     }
 
     async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Images: read and named over the API; pulled, loaded and saved by nerdctl, which knows registries and archives.
 
 pub(crate) mod archive;
+pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod commit;
 pub(crate) mod details;

@@ -13,11 +13,34 @@ use crate::{
     process::Command,
 };
 
+/// `made BASE WHAT` makes a directory that nobody else can have made, and prints its path; what a killed predecessor left goes
+/// first: its name says who it was. `in_memory` makes `$dir` in a place that is ours or lets nobody touch others' files, and that
+/// no disk has (docs/reference/nerdctl.md#registry-settings).
+pub(super) const DIRECTORIES: &str = r#"
+made() {
+  for old in "$1/lima-runtime-$2".*; do
+    who=${old##*/lima-runtime-$2.}
+    who=${who%%.*}
+    [ -d "$old" ] && [ ! -L "$old" ] && [ -O "$old" ] || continue
+    began "${who%-*}" && [ "$at" = "${who#*-}" ] || rm -rf -- "$old"
+  done
+  began $$
+  mktemp -d "$1/lima-runtime-$2.$$-$at.XXXXXXXXXX"
+}
+in_memory() {
+  for base in "$XDG_RUNTIME_DIR" /run /dev/shm; do
+    [ -n "$base" ] && [ -w "$base" ] && [ "$(stat -f -c %T "$base")" = tmpfs ] || continue
+    [ -O "$base" ] || [ -k "$base" ] || continue
+    dir=$(made "$base" auth) && return
+  done
+  echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2
+  exit 1
+}
+"#;
+
 /// Runs a nerdctl with proxies, credentials and certificates that stand in no argument and lie in memory alone, and go with
 /// it. Input: one line of JSON (Docker's `config.json`; empty where there is none, nor a certificate), then variables, a line
-/// each, an empty line, and a PEM. `$1` is the registry. The directory is one that nobody else can have made, in a place
-/// that is ours or lets nobody touch others' files; what a killed predecessor left goes first: its name says who it was
-/// (docs/reference/nerdctl.md#registry-settings).
+/// each, an empty line, and a PEM. `$1` is the registry.
 const WITH_SECRETS: &str = r#"
 umask 077
 IFS= read -r config
@@ -26,20 +49,7 @@ registry=$1
 program=$2
 shift 2
 [ -n "$config" ] || exec "$program" "$@" </dev/null
-dir=
-for base in "$XDG_RUNTIME_DIR" /run /dev/shm; do
-  [ -n "$base" ] && [ -w "$base" ] && [ "$(stat -f -c %T "$base")" = tmpfs ] || continue
-  [ -O "$base" ] || [ -k "$base" ] || continue
-  for old in "$base"/lima-runtime-auth.*; do
-    who=${old##*/lima-runtime-auth.}
-    who=${who%%.*}
-    [ -d "$old" ] && [ ! -L "$old" ] && [ -O "$old" ] || continue
-    began "${who%-*}" && [ "$at" = "${who#*-}" ] || rm -rf -- "$old"
-  done
-  began $$
-  dir=$(mktemp -d "$base/lima-runtime-auth.$$-$at.XXXXXXXXXX") && break
-done
-[ -n "$dir" ] || { echo 'time=now level=fatal msg="no tmpfs to keep the credentials on"' >&2; exit 1; }
+in_memory
 child=
 trap 'rm -rf "$dir"' EXIT
 trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
@@ -91,7 +101,8 @@ pub(super) fn asking_registry(
     let auths = credentials.map(|c| json!({ key: c.entry() }));
     let config = json!({ "auths": auths.unwrap_or_else(|| json!({})) }).to_string();
     let config = if secrets { config.as_str() } else { "" };
-    let script = ["/bin/sh", "-c", &[BEGAN, WITH_SECRETS].concat(), "sh", registry].map(|a| a.as_bytes().to_vec());
+    let script =
+        ["/bin/sh", "-c", &[BEGAN, DIRECTORIES, WITH_SECRETS].concat(), "sh", registry].map(|a| a.as_bytes().to_vec());
     let whole = script.into_iter().chain(command.argv).collect();
     Ok(Command { argv: whole, input: format!("{config}\n{variables}\n{certificates}").into(), ..command })
 }
@@ -130,7 +141,7 @@ mod tests {
             std::fs::create_dir(dir).unwrap();
         }
         let mut pull = std::process::Command::new("sh");
-        pull.args(["-c", &[BEGAN, WITH_SECRETS].concat(), "sh", "r.example", "true"])
+        pull.args(["-c", &[BEGAN, DIRECTORIES, WITH_SECRETS].concat(), "sh", "r.example", "true"])
             .env("XDG_RUNTIME_DIR", base.path());
         let mut pull = pull.stdin(std::process::Stdio::piped()).spawn().unwrap();
         pull.stdin.take().unwrap().write_all(b"{\"auths\":{}}\n\n").unwrap();

@@ -1,17 +1,10 @@
 //! The methods of containerd's API, by the message that asks.
-//!
-//! Messages cross tonic as bytes: it makes a copy of its client for each pair of messages it is given, and these are
-//! many.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use hyper::http::uri::PathAndQuery;
 use prost::Message;
-use tonic::{
-    Request, Response, Status, Streaming,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-};
+use tonic::{Request, Response, Status, Streaming, client::Grpc};
 
 use super::super::proto::containerd::{
     services::{
@@ -22,6 +15,7 @@ use super::super::proto::containerd::{
     types::Envelope,
 };
 use super::connection::Service;
+use crate::engine::raw::Raw;
 
 /// A request, where it goes and what comes back.
 pub(crate) trait Method: Message {
@@ -113,41 +107,4 @@ async fn unary(service: Service, path: &'static str, request: Bytes) -> Result<B
 async fn streaming(service: Service, path: &'static str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
     let path = PathAndQuery::from_static(path);
     client(service).await?.server_streaming(Request::new(request), path, Raw).await.map(Response::into_inner)
-}
-
-/// Leaves messages as they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
 }
