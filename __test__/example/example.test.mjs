@@ -484,7 +484,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     assert.equal(await app.quit(), 0)
   })
 
-  test('a terminal in a container, a sandbox with limits, files, and charts', async (t) => {
+  test('a terminal in a container, a sandbox with limits, files, a build, and charts', async (t) => {
     const dir = home(t)
     const app = await launch(dir, publish(dir).manifest)
     const { page, errors, close } = await open(app.url)
@@ -578,6 +578,28 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     await by.press('button', 'Close')
     assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), `Terminal ${shell}`)
 
+    // An image of a directory, which the sandbox is then started from.
+    const context = join(dir, 'context')
+    mkdirSync(join(context, 'files'), { recursive: true })
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM busybox:latest\nCOPY files /files\nRUN echo it-is-built >/files/said\n',
+    )
+    writeFileSync(join(context, 'files/a.txt'), 'of the context\n')
+    const image = 'example/built:test'
+    t.after(() => api('DELETE', `/images/${image}?force=1`).catch(() => {}))
+    await page.getByLabel('Directory with a Dockerfile').setInputFiles(context)
+    await by.type('Tag', image)
+    await by.press('button', 'Build')
+    await page.getByText(/^Built example\/built:test \([0-9a-f]{12}\)\.$/).waitFor()
+    await page.locator('#build-log').getByText('it-is-built').waitFor()
+    await accessible(page)
+    const unasked = await page.evaluate(
+      (path) => window.kai.image.build(path).catch(({ code }) => code),
+      join(root, 'examples'),
+    )
+    assert.equal(unasked, 'PERMISSION_DENIED')
+
     await page.getByLabel('A sandbox').check()
     await accessible(page)
     await by.type('Name', sandbox)
@@ -621,8 +643,8 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     )
     assert.equal(refused, 'PERMISSION_DENIED')
     await page.getByLabel('Terminal input').focus()
-    await enter('cat one two chosen*; ls | wc -l')
-    await shows(/^one\s+two\s+as chosen\s+3/m)
+    await enter('cat one two chosen* /files/*; ls | wc -l')
+    await shows(/^one\s+two\s+as chosen\s+of the context\s+it-is-built\s+3/m)
     // Away and back: the shell and what it said are still there.
     await enter('export KEPT=kept')
     await shows(/export KEPT=kept/)

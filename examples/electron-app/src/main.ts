@@ -34,6 +34,7 @@ registerRuntimeIpc(ipcMain, manager, {
     // It has terminals in the app's own containers.
     exec: () => true,
     copy: ({ direction, path }) => direction === 'in' && chosen.has(path),
+    build: ({ directory }) => chosen.has(directory),
     // Its set-up screen offers the ends of logs for a bug report.
     diagnostics: () => true,
   },

@@ -258,6 +258,53 @@ drop.addEventListener('drop', ({ dataTransfer }) => {
   void run(() => put(files))
 })
 
+// ---- Builds ---------------------------------------------------------------------------------------------------------
+
+const context = find<HTMLInputElement>('#context')
+find('#building').hidden = !('build' in kai.image)
+let stopBuild = () => {}
+
+async function build(tag: string): Promise<void> {
+  const [file, ...others] = context.files ?? []
+  if (!file) throw { message: 'The directory is empty.' }
+  const directory = window.files.path(file)
+  for (const other of others) window.files.path(other)
+  const log = find('#build-log')
+  const say = (text: string) => {
+    log.append(text)
+    log.scrollTop = log.scrollHeight
+  }
+  log.textContent = ''
+  log.hidden = find('#stop-build').hidden = false
+  find('#built').textContent = `Building ${tag}…`
+  try {
+    const { id } = await kai.image.build(directory, {
+      tags: [tag],
+      onCancel: (cancel) => {
+        stopBuild = cancel
+      },
+      onProgress: (progress) => {
+        if (progress.type === 'step') say(`${progress.state}: ${progress.name}\n`)
+        if (progress.type === 'log') say(progress.text.replace(CONTROL, ''))
+      },
+    })
+    find('#built').textContent = `Built ${tag} (${id.replace('sha256:', '').slice(0, 12)}).`
+    find<HTMLInputElement>('[name="image"]').value = tag
+  } catch (error) {
+    find('#built').textContent = ''
+    throw error
+  } finally {
+    find('#stop-build').hidden = true
+  }
+}
+
+find<HTMLFormElement>('#build').addEventListener('submit', (event) => {
+  event.preventDefault()
+  const tag = String(new FormData(event.target as HTMLFormElement).get('tag'))
+  void run(() => build(tag))
+})
+find('#stop-build').addEventListener('click', () => stopBuild())
+
 // ---- Terminals ------------------------------------------------------------------------------------------------------
 
 /** Marks a container whose own process is the shell. */
