@@ -34,6 +34,7 @@ mount -c --make-rprivate . &&
   mount -c -t tmpfs -o mode=0755,nosuid,nodev,size=64m tmpfs ./proc || exit 1
 tools ./proc
 mkdir ./proc/c && mount -c --rbind . ./proc/c && umount -c ./proc/c/proc || exit 1
+umount -c -l ./proc/c/proc 2>/dev/null || :
 jailed ./proc "$@"
 "#;
 
@@ -69,7 +70,8 @@ jailed "$place" "$jail" "$@"
 "#;
 
 /// `tools DIRECTORY` puts the programs there, with what they are linked to. `jailed DIRECTORY SCRIPT WORD…` becomes the script with
-/// that directory as its root.
+/// that directory as its root. A container that sees another `/proc` has links that lead out of any root, `/proc/1/root`, and can
+/// put one in a directory's place meanwhile: without these powers the kernel lets nobody through (proc_pid_root(5)).
 const JAIL: &str = r#"
 tools() {
   mkdir "$1/lib" || exit 1
@@ -87,7 +89,9 @@ tools() {
 jailed() {
   at=$1
   shift
-  exec env -i LD_LIBRARY_PATH=/lib PATH=/ LC_ALL=C "$(command -v chroot)" "$at" /sh -c "$@"
+  capped=$(command -v setpriv) || { echo 'lima-runtime: no setpriv' >&2; exit 45; }
+  exec env -i LD_LIBRARY_PATH=/lib PATH=/ LC_ALL=C "$capped" --inh-caps=-all \
+    --bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+mknod,+setfcap,+sys_chroot -- "$(command -v chroot)" "$at" /sh -c "$@"
 }
 "#;
 
@@ -136,7 +140,8 @@ case $1 in
     walk "$path" no || { printf n; exit 0; }
     if [ -n "$link" ]; then
       walk "$path" yes || { printf l; exit 0; }
-      printf 'l%s' "${at#/c}"
+      at=${at#/c}
+      printf 'l%s' "${at:-/}"
     elif [ -d "$at" ]; then printf d
     elif [ -e "$at" ]; then printf f
     else printf n; fi
@@ -251,7 +256,7 @@ fn refused(id: &str, path: &str, output: &Output) -> Error {
         (Exit::Code(44), _) => super::find::invalid_state(id, "ended meanwhile").hint("Try again."),
         (Exit::Code(45), Some(word)) => {
             Error::new(ErrorCode::NotInstalled, format!("Where containerd runs there is {word}"))
-                .hint("Copying files needs tar, and nsenter and unshare of util-linux.")
+                .hint("Copying files needs tar, and nsenter, setpriv and unshare of util-linux.")
         }
         (Exit::Code(46), Some("directory")) => of_path("is not a directory"),
         (Exit::Code(46), Some("readonly")) => {
@@ -260,7 +265,7 @@ fn refused(id: &str, path: &str, output: &Output) -> Error {
         (Exit::Code(46), _) => of_path("is not there"),
         (Exit::Code(127), _) => {
             Error::new(ErrorCode::NotInstalled, format!("A program that copying files needs is not there: {last}"))
-                .hint("Install tar, and nsenter and unshare of util-linux, where containerd runs.")
+                .hint("Install tar, and nsenter, setpriv and unshare of util-linux, where containerd runs.")
         }
         _ if said.contains("Read-only file system") => Error::new(ErrorCode::PermissionDenied, last),
         _ if said.contains("No space left") => Error::new(ErrorCode::DiskFull, last),
@@ -369,6 +374,27 @@ pub(crate) fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a race would reach: the jail's root has another `/proc` below it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_link_of_a_proc_leads_out_of_the_jail() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let script = [
+            JAIL,
+            r#"
+            tools "$1" && mkdir -p "$1/c/p" && mount --rbind /proc "$1/c/p" || exit 1
+            jailed "$1" 'cd "/c/p/$1/root" 2>&- && echo out; echo here' sh "$2"
+            "#,
+        ];
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script.concat(), "sh"]).arg(dir.path());
+        let output = command.arg(std::process::id().to_string()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "here\n", "{}", String::from_utf8_lossy(&output.stderr));
+    }
 
     #[test]
     fn many_layers_fit_in_a_page() {
