@@ -1388,8 +1388,9 @@ export declare abstract class ContainerAdapter {
    *
    * BuildKit builds: Docker's own, and on containerd the one of nerdctl-full (`buildkitd` and `buildctl`, where containerd is;
    * on this computer the variable BUILDKIT_HOST may name it). An engine without one has a classic builder, which knows no `secrets`.
-   * A build gets no powers over the engine's machine: `RUN --security=insecure` and `--network=host` fail. Aborting ends it and
-   * its programs.
+   * A build gets no powers over the engine's machine: `RUN --security=insecure` and `--network=host` fail. But `ADD` fetches from
+   * where the engine is, its loopback included, and so may `RUN` where buildkitd has no network of its own. Aborting ends it and its
+   * programs.
    *
    * @returns the image's id. Without `tags` it has no name.
    * @throws `INVALID_ARGUMENT` for a `context` that is no directory or tar, a `dockerfile` that is not in it or has mistakes, a
@@ -1400,8 +1401,8 @@ export declare abstract class ContainerAdapter {
    * ```ts
    * const { id } = await docker.buildImage('./app', {
    *   tags: ['me/app:1'],
-   *   secrets: { token },
-   *   onProgress: (p) => p.type === 'log' && terminal.write(p.text),
+   *   secrets: { token: process.env.NPM_TOKEN ?? '' },
+   *   onProgress: (p) => p.type === 'log' && process.stdout.write(p.text),
    * })
    * ```
    */

@@ -133,9 +133,10 @@ export interface Allow {
   /**
    * Whether an image may be built of a directory of this computer. `directory` is the real path of what the window asked for, as
    * for `hostPath`; links in it are sent as links. `options` are the window's, without its secrets; `tags` are the names that
-   * the image takes, from other images, too. The worst: the window reads all below the directory; programs of its choice run, with
-   * the engine's network, of any image there and of any registry (`useImage` is not asked); the app starts the window's image
-   * by its own image's name.
+   * the image takes, from other images, too. The worst: the window reads all below the directory; programs of its choice run, of
+   * any image there and of any registry (`useImage` is not asked); they and `ADD` reach the network of the engine's machine, its
+   * loopback included, and with a `# syntax=` of their own the caches of others' builds; the app starts the window's image by its
+   * own image's name.
    */
   build?(request: { directory: string; options: WindowBuild; event: IpcEvent }): Word
 

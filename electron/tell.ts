@@ -19,7 +19,7 @@ const SAFE_MESSAGES: Record<runtime.RuntimeErrorCode, string> = {
   PATH_TOO_LONG: 'The path of a socket would be too long',
   DOWNLOAD_FAILED: 'A download failed',
   CHECKSUM_MISMATCH: 'What was downloaded is not what it should be; nothing was installed',
-  ARCHIVE_UNSAFE: 'What was downloaded is not safe to unpack; nothing was installed',
+  ARCHIVE_UNSAFE: 'What came is not safe to unpack; nothing of it was kept',
   DISK_FULL: 'There is not enough space on the disk',
   LOCKED: 'Another process is at work on the runtime',
   VM_BROKEN: 'The VM is broken',

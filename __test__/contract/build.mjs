@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { tempDir } from '../support/tempdir.mjs'
@@ -224,6 +224,47 @@ COPY --from=make /word /listing /length /
     const dir = directory({ Dockerfile: `FROM ${privateImage}\nCOPY Dockerfile /\n` })
     await fails(built(dir, { credentials: 'none' }), 'REGISTRY_AUTH')
     await built(dir)
+  })
+
+  test('files of the same size and time are each context’s own', { needs: 'build' }, async () => {
+    const time = new Date('2026-01-01')
+    for (const word of ['one', 'two']) {
+      const dir = directory({ Dockerfile: `${base()}\nCOPY word /\n`, word })
+      for (const name of ['Dockerfile', 'word']) utimesSync(join(dir, name), time, time)
+      assert.equal(await run((await built(dir)).image, 'cat', '/word'), word)
+    }
+  })
+
+  test('of a context that fails behind whole files there is no image', { needs: 'build' }, async () => {
+    const tar = tarOf(directory({ Dockerfile: `${base()}\nCOPY word /\n`, word: 'cut' }))
+    const last = tar.findLastIndex((byte) => byte !== 0)
+    async function* cut() {
+      yield tar.subarray(0, Math.ceil(last / 512) * 512)
+      throw new Error('no more')
+    }
+    const image = tag()
+    await fails(built(Readable.from(cut()), { tags: [image] }), 'INVALID_ARGUMENT', { field: 'context' })
+    assert.equal(await ctx.adapter.imageExists(image), false)
+  })
+
+  test('who is not trusted leaves nothing in others’ caches', { needs: 'build' }, async () => {
+    const id = randomBytes(8).toString('hex')
+    const window = ctx.adapter.restricted()
+    /** What is there before it leaves something itself; never of the cache of steps. */
+    const found = async (adapter, n) => {
+      const mount = `RUN --mount=type=cache,id=${id},target=/c`
+      const dir = directory({ Dockerfile: `${base()}\n${mount} : ${n}; cat /c/x >/was 2>&1; echo poison >/c/x\n` })
+      const image = tag()
+      await adapter.buildImage(dir, { tags: [image] })
+      return run(image, 'cat', '/was')
+    }
+    assert.match(await found(window, 1), /No such file/)
+    assert.equal(await found(window, 2), 'poison\n')
+    assert.match(await found(ctx.adapter, 3), /No such file/)
+    const dir = directory({ Dockerfile: base() })
+    const args = { BUILDKIT_CACHE_MOUNT_NS: 'another' }
+    const field = 'args.BUILDKIT_CACHE_MOUNT_NS'
+    await fails(window.buildImage(dir, { args }), 'PERMISSION_DENIED', { field })
   })
 
   test('without a BuildKit it is said what to do', { needs: 'noBuild' }, async () => {

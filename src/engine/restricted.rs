@@ -414,7 +414,8 @@ impl Engine for Restricted {
         Ok(Links::Refused)
     }
 
-    async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
+    async fn build(&self, mut build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
+        build.apart(&self.app)?;
         self.engine.build(build, progress).await
     }
 

@@ -51,6 +51,7 @@ export function limaDockerBackend() {
     differs: {
       noDockerSocket: 'this engine has a Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
+      noBuild: 'there is a BuildKit in the VM',
     },
     dockerSocket: () => '/run/docker.sock',
 
@@ -96,6 +97,7 @@ export function limaBackend() {
     differs: {
       dockerSocket: 'this engine has no Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
+      noBuild: 'there is a BuildKit in the VM',
     },
 
     async start() {

@@ -183,6 +183,8 @@ function row({ id, name, state }: ContainerInfo): HTMLElement {
 
 /** What a terminal does and a page cannot: colours, the cursor's moves. */
 const CONTROL = new RegExp(`${String.fromCharCode(27)}\\[[\\d;?]*[A-Za-z]|\r`, 'g')
+/** Pieces of a followed log that stay on the page. */
+const LOG_PIECES = 2000
 /** Counts what is shown, and what a terminal is opened on: what comes later than the next one is closed. */
 let shown = 0
 let shownContainer: { id: string; name: string } | undefined
@@ -213,6 +215,7 @@ async function details(id: string, name: string): Promise<void> {
   const logs = kai.container.logs(id, { follow: true, tail: 100 }, (text) => {
     if (mine !== shown) return
     log.append(text.replace(CONTROL, ''))
+    while (log.childNodes.length > LOG_PIECES) log.firstChild?.remove()
     log.scrollTop = log.scrollHeight
   })
   const stats = kai.container.watchStats(id, (stats) => {

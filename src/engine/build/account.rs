@@ -215,10 +215,10 @@ impl Account {
         let Some(step) = self.step(id) else { return };
         let held = &mut step.held[stream as usize];
         held.extend_from_slice(data);
-        let ready = held.len() - secrets.begins_at_the_end(held);
-        let text: Vec<u8> = held.drain(..ready).collect();
+        let (text, taken) = secrets.without(held, false);
+        held.drain(..taken);
         let number = step.number;
-        self.say(number, id, stream, &secrets.hide_bytes(&text));
+        self.say(number, id, stream, &text);
     }
 
     fn flush(&mut self, id: &str) {
@@ -226,7 +226,7 @@ impl Account {
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
             let Some(step) = self.steps.get_mut(id) else { return };
             let (number, held) = (step.number, std::mem::take(&mut step.held[stream as usize]));
-            self.say(number, id, stream, &secrets.hide_bytes(&held));
+            self.say(number, id, stream, &secrets.without(&held, true).0);
         }
     }
 
@@ -374,6 +374,22 @@ mod tests {
             }
             account.flush("x");
             assert_eq!(printed(&seen), "hunter before ****** and hunter2-hunt");
+        }
+        // One that ends as it begins, one that begins with another, and one that is longer than a part.
+        let long = format!("{}-end", "long-".repeat(2000));
+        for (secrets, text, expected) in [
+            (vec!["a1b2c3d4a"], "=a1b2c3d4a".to_owned(), "=***".to_owned()),
+            (vec!["hunt", "hunter2-prod-key"], "hunter2-prod-key hunter".to_owned(), "*** ***er".to_owned()),
+            (vec![&long], format!("{long}."), "*********.".to_owned()),
+        ] {
+            for size in [1, 3, 7, 5000, 20_000] {
+                let (mut account, seen) = account(&secrets);
+                for piece in text.as_bytes().chunks(size) {
+                    account.log("x", OutputStream::Stdout, piece);
+                }
+                account.flush("x");
+                assert_eq!(printed(&seen), expected);
+            }
         }
         let (mut account, seen) = account(&[secret]);
         let vertex = Vertex {

@@ -79,6 +79,23 @@ impl Build {
     }
 }
 
+/// The build argument by which the Dockerfile's frontend tells cache mounts of the same id apart
+/// (docs.docker.com/build/building/variables, `BUILDKIT_CACHE_MOUNT_NS`).
+const CACHE_MOUNTS: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
+impl Build {
+    /// With cache mounts of this application alone.
+    pub(super) fn apart(&mut self, app: &str) -> Result<()> {
+        if self.options.args.contains_key(CACHE_MOUNTS) {
+            let problem = "whose cache mounts it has is not the caller's to say";
+            return Err(Error::new(ErrorCode::PermissionDenied, format!("args.{CACHE_MOUNTS}: {problem}"))
+                .detail("field", format!("args.{CACHE_MOUNTS}")));
+        }
+        self.options.args.insert(CACHE_MOUNTS.to_owned(), app.to_owned());
+        Ok(())
+    }
+}
+
 /// The user's credentials for a registry that a build names.
 pub(super) async fn stored(
     registries: &BTreeSet<String>,
@@ -113,74 +130,86 @@ fn counted(tar: BoxStream<Bytes>, sink: &Sink<BuildProgress>) -> BoxStream<Bytes
 
 /// The values of a call's secrets, to be kept out of whatever is said of it.
 #[derive(Clone, Default)]
-pub(super) struct Secrets(Arc<Vec<(String, Vec<u8>)>>);
+pub(super) struct Secrets(Arc<Kept>);
 
-impl FromIterator<(String, Vec<u8>)> for Secrets {
-    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(all: I) -> Self {
-        Self(Arc::new(all.into_iter().collect()))
-    }
+#[derive(Default)]
+struct Kept {
+    all: Vec<(String, Vec<u8>)>,
+    /// As a program would print them, without the newline at the end of a file; a long one in parts. The longest first: one
+    /// may begin with another.
+    hidden: Vec<Vec<u8>>,
+    /// Whether one begins with this byte.
+    begins: Vec<bool>,
 }
 
 /// A shorter one would be found in any text.
 const SHORTEST: usize = 4;
+const PART: usize = 4096;
 const HIDDEN: &[u8] = b"***";
+
+impl FromIterator<(String, Vec<u8>)> for Secrets {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(all: I) -> Self {
+        let all: Vec<_> = all.into_iter().collect();
+        let parts = all.iter().flat_map(|(_, value)| value.trim_ascii().chunks(PART));
+        let mut hidden: Vec<_> = parts.filter(|part| part.len() >= SHORTEST).map(<[u8]>::to_vec).collect();
+        hidden.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        hidden.dedup();
+        let mut begins = vec![false; 256];
+        for value in &hidden {
+            begins[usize::from(value[0])] = true;
+        }
+        Self(Arc::new(Kept { all, hidden, begins }))
+    }
+}
 
 impl Secrets {
     pub(super) fn get(&self, id: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(key, _)| key == id).map(|(_, value)| value.as_slice())
+        self.iter().find(|(key, _)| *key == id).map(|(_, value)| value)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.all.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(id, value)| (id.as_str(), value.as_slice()))
+        self.0.all.iter().map(|(id, value)| (id.as_str(), value.as_slice()))
     }
 
-    /// As a program would print them: without the newline at the end of a file.
-    fn values(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|(_, value)| value.trim_ascii()).filter(|value| value.len() >= SHORTEST)
-    }
-
-    fn hide_bytes(&self, text: &[u8]) -> Vec<u8> {
-        let mut text = text.to_vec();
-        for value in self.values() {
-            let finder = memchr::memmem::Finder::new(value);
-            if finder.find(&text).is_none() {
-                continue;
-            }
-            let mut out = Vec::with_capacity(text.len());
-            let mut rest = text.as_slice();
-            while let Some(at) = finder.find(rest) {
-                out.extend_from_slice(&rest[..at]);
-                out.extend_from_slice(HIDDEN);
-                rest = &rest[at + value.len()..];
-            }
-            out.extend_from_slice(rest);
-            text = out;
+    /// `text` without them, and how many bytes of it that is. What may be one's beginning at the end stays, unless it `is_all`.
+    fn without(&self, text: &[u8], is_all: bool) -> (Vec<u8>, usize) {
+        let Kept { hidden, begins, .. } = &*self.0;
+        if hidden.is_empty() {
+            return (text.to_vec(), text.len());
         }
-        text
+        let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+        while let Some(first) = text.get(at) {
+            let rest = &text[at..];
+            if begins[usize::from(*first)] {
+                if !is_all && hidden.iter().any(|value| value.len() > rest.len() && value.starts_with(rest)) {
+                    break;
+                }
+                if let Some(value) = hidden.iter().find(|value| rest.starts_with(value)) {
+                    out.extend_from_slice(HIDDEN);
+                    at += value.len();
+                    continue;
+                }
+            }
+            out.push(*first);
+            at += 1;
+        }
+        (out, at)
     }
 
     pub(super) fn hide(&self, text: &str) -> String {
-        String::from_utf8_lossy(&self.hide_bytes(text.as_bytes())).into_owned()
-    }
-
-    /// How many bytes at the end of `text` may be the beginning of one.
-    fn begins_at_the_end(&self, text: &[u8]) -> usize {
-        let begins = |value: &[u8]| {
-            let most = text.len().min(value.len() - 1);
-            (1..=most).rev().find(|n| text.ends_with(&value[..*n])).unwrap_or_default()
-        };
-        self.values().map(begins).max().unwrap_or_default()
+        String::from_utf8_lossy(&self.without(text.as_bytes(), true).0).into_owned()
     }
 }
 
 const LONGEST_WORD: usize = 128;
 /// BuildKit takes no larger secret (session/secrets of moby/buildkit).
 const LARGEST_SECRET: usize = 500 * 1024;
-const MOST_SECRETS: usize = 2 << 20;
+/// Of all. What a build prints is looked through for them.
+const MOST_SECRETS: usize = 1 << 20;
 
 fn check(o: &BuildOptions) -> Result<()> {
     let is_word = |text: &str| {

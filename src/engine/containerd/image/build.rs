@@ -56,8 +56,12 @@ while IFS= read -r line && [ -n "$line" ]; do
 done
 work=$(made /var/tmp build) || exit 1
 mkdir "$work/context" "$work/dockerfile" || exit 1
-tar -x -p -f - -C "$work/context" || wrong tar
+# Not with the times in it: BuildKit keeps one context for all its clients, and takes a file of the same size and time for the
+# same. Not every tar refuses a link to a file outside.
+tar -x -p -m -f - -C "$work/context" || wrong tar
 exec </dev/null
+links=$(find "$work/context" -type f -links +1 -exec stat -c '%h %d:%i' {} + | sort | uniq -c | awk '$1 != $2') || exit 1
+[ -z "$links" ] || wrong tar
 root=$(readlink -f -- "$work/context")
 real=$(readlink -f -- "$root/$file")
 case $real in "$root"/*) [ -f "$real" ] || wrong dockerfile ;; *) wrong dockerfile ;; esac
@@ -155,9 +159,10 @@ pub(crate) async fn build(c: &Containerd, mut build: Build, sink: &Sink<BuildPro
     let command = command(c, &build, &auths);
     let Build { mut tar, secrets, .. } = build;
     let mut process = c.guest().spawn(command).await?;
-    let input = process.stdin.take();
+    let mut input = process.stdin.take();
     let feed = async {
         while let Some(piece) = tar.next().await {
+            // When it fails, the input stays open: a tar that ends early could pass for a whole one.
             let piece = piece?;
             // One that ended early says why itself.
             if let Some(input) = &input
@@ -166,7 +171,7 @@ pub(crate) async fn build(c: &Containerd, mut build: Build, sink: &Sink<BuildPro
                 break;
             }
         }
-        drop(input);
+        drop(input.take());
         Ok::<_, Error>(())
     };
     let (send, mut image) = mpsc::channel::<Bytes>(4);
@@ -177,8 +182,8 @@ pub(crate) async fn build(c: &Containerd, mut build: Build, sink: &Sink<BuildPro
         archive::load(c, futures_util::stream::iter([first]).chain(rest).map(Ok).boxed()).await
     };
     let mut account = Account::new(sink.clone(), &secrets);
-    let (fed, ended, loaded) = tokio::join!(feed, follow(process, send, &mut account), load);
-    fed?;
+    let built = async { Ok(tokio::join!(follow(process, send, &mut account), load)) };
+    let ((), (ended, loaded)) = tokio::try_join!(feed, built)?;
     let (exit, said) = ended?;
     if exit != Exit::Code(0) {
         return Err(refused(&exit, &said, &account, &secrets));
@@ -209,9 +214,11 @@ async fn follow(mut process: Process, image: mpsc::Sender<Bytes>, account: &mut 
             // Who loads it says why it stops.
             Chunk::Stdout(data) => _ = image.send(data).await,
             Chunk::Stderr(data) => {
+                let mut looked = line.len();
                 line.extend_from_slice(&data);
-                while let Some(end) = line.iter().position(|b| *b == b'\n') {
-                    take(&line.split_to(end + 1), account, &mut said);
+                while let Some(end) = line[looked..].iter().position(|b| *b == b'\n') {
+                    take(&line.split_to(looked + end + 1), account, &mut said);
+                    looked = 0;
                 }
                 if line.len() > LONGEST_LINE {
                     return Err(Error::too_large("BuildKit's account", LONGEST_LINE));
