@@ -1,6 +1,7 @@
 // `npm run bench`: every benchmark; `-- docker`: that one. They print figures and judge nothing: see each file's head.
 import { readdirSync } from 'node:fs'
 import { parse } from 'node:path'
+import { isReleaseBuild } from './report.mjs'
 
 const known = new Map(
   readdirSync(new URL('.', import.meta.url), { withFileTypes: true })
@@ -15,6 +16,8 @@ if (unknown) {
   console.error(`No such benchmark: ${unknown}. There are: ${[...known.keys()].join(', ')}.`)
   process.exit(1)
 }
+if (!isReleaseBuild())
+  console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
 for (const name of asked.length > 0 ? asked : known.keys()) {
   const { run } = await import(`./${known.get(name)}`)

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { noContainerd, startContainerd } from '../../__test__/support/containerd.mjs'
 import { busyboxArchive } from '../../__test__/support/images.mjs'
-import { isReleaseBuild, median, table } from '../report.mjs'
+import { median, table } from '../report.mjs'
 
 const say = (text) => console.error(`  ${text}`)
 const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
@@ -15,9 +15,6 @@ export async function run() {
   if (reason) {
     console.log(`containerd: left out, ${reason}`)
     return
-  }
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
   }
   const { ContainerdAdapter } = await import('lima-runtime')
   const engine = await startContainerd()

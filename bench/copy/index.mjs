@@ -11,7 +11,7 @@ import { noContainerd, startContainerd } from '../../__test__/support/containerd
 import { startDockerd } from '../../__test__/support/dockerd.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { isReleaseBuild, median, table } from '../report.mjs'
+import { median, table } from '../report.mjs'
 
 const BYTES = process.argv.includes('--quick') ? 100 << 20 : 1 << 30
 const ROUNDS = 3
@@ -24,9 +24,6 @@ const rows = [[`copies of ${mb(BYTES)}`, 'lima-runtime', 'the other', 'ratio', '
 
 /** Prints the table of all figures. */
 export async function run() {
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
-  }
   await docker()
   const reason = noContainerd()
   if (reason) console.log(`containerd: left out, ${reason}`)

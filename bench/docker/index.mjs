@@ -7,7 +7,7 @@ import { startDockerd } from '../../__test__/support/dockerd.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { pushImage, startRegistry } from '../../__test__/support/registry.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { child, isReleaseBuild, median, quantile, table } from '../report.mjs'
+import { child, median, quantile, table } from '../report.mjs'
 
 const GB = process.argv.includes('--quick') ? 100_000_000 : 1_000_000_000
 const here = (name) => new URL(name, import.meta.url)
@@ -20,9 +20,6 @@ const LOG_RATE = 3_000_000
 
 /** Prints the table of all figures. */
 export async function run() {
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
-  }
   engine = await startDockerd()
   registry = await startRegistry()
   try {

@@ -9,7 +9,7 @@ import { PassThrough } from 'node:stream'
 import { noContainerd, startContainerd } from '../../__test__/support/containerd.mjs'
 import { startDockerd } from '../../__test__/support/dockerd.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
-import { isReleaseBuild, median, table } from '../report.mjs'
+import { median, table } from '../report.mjs'
 
 const quick = process.argv.includes('--quick')
 const ROUNDS = quick ? 10 : 40
@@ -23,9 +23,6 @@ const rows = [['processes in a container', 'lima-runtime', 'the other', 'ratio',
 
 /** Prints the table of all figures. */
 export async function run() {
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
-  }
   await docker()
   const reason = noContainerd()
   if (reason) console.log(`containerd: left out, ${reason}`)

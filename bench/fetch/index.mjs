@@ -8,7 +8,7 @@ import { performance } from 'node:perf_hooks'
 import { limaFiles, limaUrl, manifestOf, mirrored, PLATFORM } from '../../__test__/support/release-files.mjs'
 import { spawnReleaseServer } from '../../__test__/support/release-server.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { child, isReleaseBuild, median, table } from '../report.mjs'
+import { child, median, table } from '../report.mjs'
 
 const ROUNDS = 7
 const say = (text) => console.error(`  ${text}`)
@@ -26,9 +26,6 @@ const url = limaUrl()
 const path = mirrored(url)
 
 export async function run() {
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
-  }
   dir = tempDir('bench')
   say('making the archive')
   archive = makeArchive()

@@ -8,7 +8,7 @@ import { missing } from '../../__test__/support/lima.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
 import { root } from '../../scripts/run.mjs'
 import { TEST_USER } from '../../scripts/setup.mjs'
-import { isReleaseBuild, median, quantile, table } from '../report.mjs'
+import { median, quantile, table } from '../report.mjs'
 
 const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 /** The files that the worker needs: an ordinary user may not be able to read the project. */
@@ -18,9 +18,6 @@ const NEEDED = ['dist', 'bench/lima', '__test__/support', 'tests/support/limactl
 export async function run() {
   const why = missing()
   if (why) return console.log(`Lima: not measured here: ${why}.\n`)
-  if (!isReleaseBuild()) {
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
-  }
   const { list, commands, starts } = await measure()
   const real = process.env.LIMA_RUNTIME_TEST_LIMACTL
   const rows = [['Lima', 'lima-runtime', 'bare', 'ratio', 'goal']]

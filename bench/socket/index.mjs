@@ -9,7 +9,7 @@ import { noDockerd, startDockerd } from '../../__test__/support/dockerd.mjs'
 import { http } from '../../__test__/support/http.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { limaRig, missing, ordinaryUser } from '../../__test__/support/lima.mjs'
-import { isReleaseBuild, median, quantile, table } from '../report.mjs'
+import { median, quantile, table } from '../report.mjs'
 
 const GB = process.argv.includes('--quick') ? 1e8 : 1e9
 const LISTS = process.argv.includes('--quick') ? 5 : 15
@@ -21,8 +21,6 @@ const REPLAY = new URL('../docker/replay.mjs', import.meta.url).pathname
 export async function run() {
   const why = missing() ?? noDockerd() ?? (existsSync('/usr/bin/ssh') ? undefined : 'no /usr/bin/ssh')
   if (why) return console.log(`The Docker socket of a VM: not measured here: ${why}.\n`)
-  if (!isReleaseBuild())
-    console.log('dist/ holds a debug build: these figures say nothing about what ships. `npm run build` first.\n')
   const ends = []
   const t = { after: (end) => ends.unshift(end) }
   try {
