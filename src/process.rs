@@ -12,6 +12,6 @@ mod windows;
 #[cfg(unix)]
 pub use child::spawn;
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};
-pub(crate) use program::{Collected, Driver, STRAGGLER_GRACE};
+pub(crate) use program::{Collected, Driver, STRAGGLER_GRACE, feed};
 #[cfg(windows)]
 pub use windows::spawn;

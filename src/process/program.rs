@@ -1,6 +1,7 @@
 //! A command, its output and its exit, the same for a child of this process and in a guest.
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -184,6 +185,25 @@ pub(crate) struct Driver {
     pub(crate) cancel: CancellationToken,
 }
 
+/// Gives a program all of `pieces`, and then ends its input. When they fail, the input stays open, for the caller to drop behind the
+/// program: part of an archive could pass for the whole.
+pub(crate) async fn feed(
+    input: &mut Option<mpsc::Sender<Bytes>>,
+    mut pieces: impl Stream<Item = Result<Bytes>> + Unpin,
+) -> Result<()> {
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        // One that ended early says why itself.
+        if let Some(input) = input
+            && input.send(piece).await.is_err()
+        {
+            break;
+        }
+    }
+    *input = None;
+    Ok(())
+}
+
 /// How long a program may take to end after TERM.
 pub const TERM_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// A program can end while its child still holds its output: how long we then wait for a byte.
@@ -250,5 +270,22 @@ impl Process {
         }))
         .await
         .unwrap_or_else(|e| Err(Error::internal("reading a program's output failed").source(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_input_that_fails_does_not_end() {
+        let (sender, mut got) = mpsc::channel(4);
+        let mut input = Some(sender);
+        let pieces = [Ok(Bytes::from_static(b"a")), Err(Error::internal("no more"))];
+        feed(&mut input, futures_util::stream::iter(pieces)).await.unwrap_err();
+        assert_eq!(got.recv().await.unwrap(), "a");
+        assert_eq!(got.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        feed(&mut input, futures_util::stream::iter([Ok(Bytes::from_static(b"b"))])).await.unwrap();
+        assert_eq!((got.recv().await.unwrap().as_ref(), got.recv().await), (b"b".as_slice(), None));
     }
 }

@@ -3,7 +3,6 @@
 //! to lead to. The programs are copies, run with the guest's own loader: the container's files are data to them.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 
 use super::super::{prelude::*, source::images::Mount};
 use super::{
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::{
     guest::BEGAN,
-    process::{Chunk, Collected, Command, Exit, KEPT, Output, Process},
+    process::{Chunk, Collected, Command, Exit, KEPT, Output, Process, feed},
 };
 
 /// Enters the mount namespace of the process `$1` that began at `$2`, by descriptors: the number may be another container's by
@@ -342,25 +341,12 @@ async fn ended(process: Process, stderr: Vec<u8>, id: &str, path: &str) -> Error
     }
 }
 
-pub(crate) async fn write_path(c: &Containerd, id: &str, directory: &str, mut archive: BoxStream<Bytes>) -> Result<()> {
+pub(crate) async fn write_path(c: &Containerd, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {
     let container = find(c, id).await?;
     let _turn = c.roots.of(&container.id).await;
     let mut process = c.guest().spawn(command(c, &container, "write", directory).await?).await?;
-    let input = process.stdin.take();
-    let feed = async {
-        while let Some(piece) = archive.next().await {
-            let piece = piece?;
-            // One that ended early says why itself.
-            if let Some(input) = &input
-                && input.send(piece).await.is_err()
-            {
-                break;
-            }
-        }
-        drop(input);
-        Ok(())
-    };
-    let ((), output) = tokio::try_join!(feed, process.output())?;
+    let mut input = process.stdin.take();
+    let ((), output) = tokio::try_join!(feed(&mut input, archive), process.output())?;
     if output.success() { Ok(()) } else { Err(refused(id, directory, &output)) }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use prost_types::Timestamp;
 
 use super::super::{
@@ -16,7 +15,7 @@ use super::{
     images::resolve,
     reference::{familiar, full, is_tag},
 };
-use crate::process::{Chunk, Collected, Command, KEPT, Output, Process};
+use crate::process::{Chunk, Collected, Command, KEPT, Output, Process, feed};
 
 /// From which nerdctl on archives are read and written by containerd's transfer service, and from which containerd on there is
 /// one (`containerd.services.streaming.v1.Streaming`).
@@ -45,28 +44,15 @@ fn refused(output: &Output) -> Error {
 }
 
 /// The names that were loaded, in the archive's order; an image without one by its id.
-pub(crate) async fn load(c: &Containerd, mut archive: BoxStream<Bytes>) -> Result<Vec<String>> {
+pub(crate) async fn load(c: &Containerd, archive: BoxStream<Bytes>) -> Result<Vec<String>> {
     // One after the other: what has changed is then of one archive.
     let _turn = c.images.loads.lock().await;
     let before = c.api.images().await?.into_iter().map(|image| (image.name, image.updated_at)).collect();
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let import = words(&["image", "import", "--snapshotter", SNAPSHOTTER, "-"]);
     let mut process = c.nerdctl.spawn(archiver(c, words(&["load"]), import).await?).await?;
-    let input = process.stdin.take();
-    let feed = async {
-        while let Some(piece) = archive.next().await {
-            let piece = piece?;
-            // One that ended early says why itself.
-            if let Some(input) = &input
-                && input.send(piece).await.is_err()
-            {
-                break;
-            }
-        }
-        drop(input);
-        Ok(())
-    };
-    let ((), output) = tokio::try_join!(feed, words_of(process))?;
+    let mut input = process.stdin.take();
+    let ((), output) = tokio::try_join!(feed(&mut input, archive), words_of(process))?;
     if !output.success() {
         let e = refused(&output);
         let archive = e.code() == ErrorCode::EngineError && e.hint_text().is_none();

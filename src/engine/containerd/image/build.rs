@@ -19,7 +19,7 @@ use crate::{
     },
     env_vars,
     guest::BEGAN,
-    process::{Chunk, Command, Exit, Process},
+    process::{Chunk, Command, Exit, Process, feed},
     progress::{BuildProgress, Sink},
     random,
 };
@@ -157,23 +157,9 @@ pub(crate) async fn build(c: &Containerd, mut build: Build, sink: &Sink<BuildPro
     build.options.tags.extend(for_now.clone());
     let auths = auths(build.registries.clone(), build.options.credentials).await;
     let command = command(c, &build, &auths);
-    let Build { mut tar, secrets, .. } = build;
+    let Build { tar, secrets, .. } = build;
     let mut process = c.guest().spawn(command).await?;
     let mut input = process.stdin.take();
-    let feed = async {
-        while let Some(piece) = tar.next().await {
-            // When it fails, the input stays open: a tar that ends early could pass for a whole one.
-            let piece = piece?;
-            // One that ended early says why itself.
-            if let Some(input) = &input
-                && input.send(piece).await.is_err()
-            {
-                break;
-            }
-        }
-        drop(input.take());
-        Ok::<_, Error>(())
-    };
     let (send, mut image) = mpsc::channel::<Bytes>(4);
     let load = async {
         // Of a build that fails there is none.
@@ -183,7 +169,7 @@ pub(crate) async fn build(c: &Containerd, mut build: Build, sink: &Sink<BuildPro
     };
     let mut account = Account::new(sink.clone(), &secrets);
     let built = async { Ok(tokio::join!(follow(process, send, &mut account), load)) };
-    let ((), (ended, loaded)) = tokio::try_join!(feed, built)?;
+    let ((), (ended, loaded)) = tokio::try_join!(feed(&mut input, tar), built)?;
     let (exit, said) = ended?;
     if exit != Exit::Code(0) {
         return Err(refused(&exit, &said, &account, &secrets));
