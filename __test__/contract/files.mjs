@@ -185,6 +185,17 @@ export const files = subject('files', (ctx, test) => {
     assert.equal(content(await read(over, '/fixed/before'), 'before').toString(), 'before\n')
     for (const one of [id, over])
       await fails(ctx.adapter.copyToContainer(one, join(dir, 'f'), '/fixed'), 'PERMISSION_DENIED')
+    const locked = await ctx.ran('true', { volumes, readOnlyRootfs: true })
+    await fails(ctx.adapter.copyToContainer(locked, join(dir, 'f'), '/etc'), 'PERMISSION_DENIED')
+    // It has no place for its volume yet.
+    const name = ctx.name()
+    ctx.discard(name)
+    const made = await ctx.adapter.createContainer({
+      name,
+      image: ctx.backend.image,
+      volumes: [{ host: volume, container: '/none/there' }],
+    })
+    assert.match(content(await read(made, '/etc/passwd'), 'passwd').toString(), /^root:/)
   })
 
   test('links of a container lead nowhere but in it', async () => {

@@ -3,6 +3,7 @@
 //! to lead to. The programs are copies, run with the guest's own loader: the container's files are data to them.
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::super::{prelude::*, source::images::Mount};
 use super::{
@@ -38,7 +39,8 @@ jailed ./proc "$@"
 "#;
 
 /// Of a container that does not run: mounts its root as containerd says. `$1` is a directory from which the mount's paths begin,
-/// `$2` its kind, `$3` its source, `$4` its options, `$5` the jail, `$6` how many volumes follow, three words each.
+/// `$2` its kind, `$3` its source, `$4` its options, `$5` the jail, `$6` is `ro` for a root that is read-only, `$7` how many volumes
+/// follow, three words each.
 const OF_SNAPSHOT: &str = r#"
 place=$(mktemp -d /run/lima-runtime-files.XXXXXXXXXX) || exit 1
 trap 'rmdir -- "$place"' EXIT
@@ -53,17 +55,20 @@ cd "$2" && mount -c -t tmpfs -o mode=0755,nosuid,nodev,size=64m tmpfs "$place" |
 tools "$place"
 mkdir "$place/c"
 if [ "$3" = bind ]; then mount -c --rbind "$4" "$place/c"; else mount -c -t "$3" -o "$5" "$4" "$place/c"; fi || exit 1
-jail=$6 volumes=$7
-shift 7
+jail=$6 locked=$7 volumes=$8
+shift 8
 root=$place/c
 while [ "$volumes" -gt 0 ]; do
   volumes=$((volumes - 1))
   if [ -d "$1" ] && walk "$2" yes; then
-    [ -e "$at" ] || mkdir -- "$at"
-    mount -c --rbind "$1" "$at" && { [ "$3" != ro ] || mount -c -o remount,bind,ro "$at"; } || exit 1
+    # Where the image has nothing, and nothing may be written, it is not seen.
+    if [ -e "$at" ] || mkdir -- "$at" 2>/dev/null; then
+      mount -c --rbind "$1" "$at" && { [ "$3" != ro ] || mount -c -o remount,bind,ro "$at"; } || exit 1
+    fi
   fi
   shift 3
 done
+[ "$locked" != ro ] || mount -c -o remount,bind,ro "$root" || exit 1
 cd /
 jailed "$place" "$jail" "$@"
 "#;
@@ -188,7 +193,9 @@ async fn command(c: &Containerd, container: &Container, work: &str, path: &str) 
         argv.push([JAIL, WALK, IN_SNAPSHOT].concat());
         argv.extend(mounting(mount, work == "write"));
         argv.push(jail);
-        let volumes = volumes(container);
+        let spec = spec(container);
+        argv.push(if spec["root"]["readonly"] == true { "ro" } else { "rw" }.to_owned());
+        let volumes = volumes(&spec);
         argv.push((volumes.len() / 3).to_string());
         argv.extend(volumes);
     }
@@ -231,9 +238,8 @@ fn mounting(mount: &Mount, writes: bool) -> [String; 4] {
 }
 
 /// Directories of the guest that are mounted in the container: source, place, and whether it may be written.
-fn volumes(container: &Container) -> Vec<String> {
-    let spec = spec(container);
-    let binds = places(&spec).filter(|(_, _, mount)| {
+fn volumes(spec: &Value) -> Vec<String> {
+    let binds = places(spec).filter(|(_, _, mount)| {
         let kind = mount["type"].as_str().unwrap_or_default();
         matches!(kind, "bind" | "none")
     });
