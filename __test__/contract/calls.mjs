@@ -21,8 +21,12 @@ export const METHODS = Object.fromEntries([
   ...methodsOf('abstract class ContainerAdapter'),
 ])
 
-const context = tempDir('context')
-writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /\n')
+/** Made by whoever calls: an ordinary user could not remove root's. */
+function context() {
+  const dir = tempDir('context')
+  writeFileSync(join(dir, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /\n')
+  return dir
+}
 
 /** No engine is asked, or not Docker. */
 const NOT_ASKED = ['getRuntimeType', 'restricted', 'isPrivate']
@@ -62,7 +66,7 @@ export const CALLS = {
   inspectImage: (a, { image }, o) => a.inspectImage(image, o),
   imageHistory: (a, { image }, o) => a.imageHistory(image, o),
   pushImage: (a, { image }, o) => a.pushImage(image, undefined, o),
-  buildImage: (a, _, o) => a.buildImage(context, o),
+  buildImage: (a, _, o) => a.buildImage(context(), o),
   copyToContainer: (a, { name }, o) => a.copyToContainer(name, '/etc/hostname', '/tmp', o),
   copyFromContainer: (a, { name }, o) => a.copyFromContainer(name, '/tmp', o),
   commitContainer: (a, { name }, o) => a.commitContainer(name, { reference: 'contract/never:made', ...o }),
