@@ -624,13 +624,18 @@ impl Drop for Syncer {
 }
 
 /// Writes what is not only zeros; the rest becomes a hole, so that a file of nothing but its size fills no disk.
-fn keep(mut file: &File, data: &[u8]) -> io::Result<()> {
-    for block in data.chunks(HOLE) {
-        if block == &ZEROS[..block.len()] {
-            file.seek(SeekFrom::Current(i64::try_from(block.len()).unwrap_or_default()))?;
+fn keep(mut file: &File, mut data: &[u8]) -> io::Result<()> {
+    let is_hole = |block: &[u8]| block == &ZEROS[..block.len()];
+    while let Some(first) = data.chunks(HOLE).next() {
+        let hole = is_hole(first);
+        let length = data.chunks(HOLE).take_while(|block| is_hole(block) == hole).map(<[u8]>::len).sum();
+        let (run, rest) = data.split_at(length);
+        if hole {
+            file.seek(SeekFrom::Current(i64::try_from(length).unwrap_or_default()))?;
         } else {
-            file.write_all(block)?;
+            file.write_all(run)?;
         }
+        data = rest;
     }
     Ok(())
 }

@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn no_link_of_a_proc_leads_out_of_the_jail() {
         if !rustix::process::geteuid().is_root() {
-            return;
+            return crate::skip::skip_without_root("only root mounts");
         }
         let dir = tempfile::tempdir().unwrap();
         let script = [
