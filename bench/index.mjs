@@ -8,7 +8,7 @@ const known = new Map(
     .map((entry) =>
       entry.isDirectory() ? [entry.name, `${entry.name}/index.mjs`] : [parse(entry.name).name, entry.name],
     )
-    .filter(([name]) => !['index', 'report'].includes(name)),
+    .filter(([name]) => !['index', 'engines', 'report'].includes(name)),
 )
 const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'))
 const unknown = asked.find((name) => !known.has(name))

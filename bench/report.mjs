@@ -1,4 +1,4 @@
-// What benchmarks have in common: child processes that print JSON, medians, and a table.
+// What benchmarks have in common: child processes that print JSON, measuring in turn, medians, and a table.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
@@ -6,6 +6,10 @@ import { fileURLToPath } from 'node:url'
 import { hostTarget } from '../scripts/targets.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Tells how far it is, beside the figures. */
+export const say = (text) => console.error(`  ${text}`)
+export const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 
 /** Runs a script in a process of its own; its last line of output is JSON. */
 export async function child(script, ...args) {
@@ -28,6 +32,22 @@ export function quantile(values, q) {
 }
 
 export const median = (values) => quantile(values, 0.5)
+
+/** The medians of all sides, measured in turn; `[before, measured]` measures only the second function. */
+export async function inTurn(rounds, ...sides) {
+  const taken = sides.map(() => [])
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, side] of sides.entries()) {
+      const [before, measured] = Array.isArray(side) ? side : [undefined, side]
+      await before?.()
+      const from = performance.now()
+      await measured()
+      // The first round warms up.
+      if (round > 0) taken[i].push(performance.now() - from)
+    }
+  }
+  return taken.map(median)
+}
 
 /** True when dist/ holds what `npm run build` makes. */
 export function isReleaseBuild() {

@@ -4,60 +4,32 @@
 // tenth of the bytes.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, rmSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { noContainerd, startContainerd } from '../../__test__/support/containerd.mjs'
-import { startDockerd } from '../../__test__/support/dockerd.mjs'
-import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { median, table } from '../report.mjs'
+import { onContainerd, onDockerd } from '../engines.mjs'
+import { inTurn, ms, say, table } from '../report.mjs'
 
 const BYTES = process.argv.includes('--quick') ? 100 << 20 : 1 << 30
 const ROUNDS = 3
 const GOAL = 'at most 1×'
-const say = (text) => console.error(`  ${text}`)
-const ms = (n) => `${n.toFixed(0)} ms`
 const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`
 const run_ = promisify(execFile)
 const rows = [[`copies of ${mb(BYTES)}`, 'lima-runtime', 'the other', 'ratio', 'goal']]
 
 /** Prints the table of all figures. */
 export async function run() {
-  await docker()
-  const reason = noContainerd()
-  if (reason) console.log(`containerd: left out, ${reason}`)
-  else await containerd()
+  await onDockerd((engine, adapter, id) =>
+    compare('docker cp', adapter, id, (...args) => run_('docker', ['-H', `unix://${engine.socket}`, 'cp', ...args])),
+  )
+  await onContainerd((engine, adapter, id) =>
+    compare('nerdctl cp', adapter, id, (...args) => engine.nerdctl(['cp', ...args])),
+  )
   table(rows)
 }
 
-async function docker() {
-  const { DockerAdapter } = await import('lima-runtime')
-  const engine = await startDockerd()
-  try {
-    await loadArchive(engine, busyboxArchive())
-    const adapter = new DockerAdapter({ host: `unix://${engine.socket}` })
-    await compare('docker cp', adapter, (...args) => run_('docker', ['-H', `unix://${engine.socket}`, 'cp', ...args]))
-  } finally {
-    await engine.stop()
-  }
-}
-
-async function containerd() {
-  const { ContainerdAdapter } = await import('lima-runtime')
-  const engine = await startContainerd()
-  try {
-    const archive = join(engine.dir, 'busybox.tar')
-    writeFileSync(archive, busyboxArchive())
-    await engine.nerdctl(['load', '-i', archive])
-    await compare('nerdctl cp', new ContainerdAdapter(engine.options), (...args) => engine.nerdctl(['cp', ...args]))
-  } finally {
-    await engine.stop()
-  }
-}
-
-async function compare(name, adapter, cp) {
-  const id = await adapter.startContainer({ name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] })
+async function compare(name, adapter, id, cp) {
   const dir = tempDir('bench-copy')
   const file = join(dir, 'large')
   write(file)
@@ -73,44 +45,30 @@ async function compare(name, adapter, cp) {
   await row(
     `in, against ${name}`,
     GOAL,
-    () => {},
     () => adapter.copyToContainer(id, file, '/mine'),
     () => cp(file, `${id}:/its`),
   )
   say(`against ${name}: out`)
-  await row(
-    `out, against ${name}`,
-    GOAL,
-    afresh,
-    () => adapter.copyFromContainer(id, '/mine', { to: mine }),
-    () => cp(`${id}:/its`, its),
+  await row(`out, against ${name}`, GOAL, [afresh, () => adapter.copyFromContainer(id, '/mine', { to: mine })], () =>
+    cp(`${id}:/its`, its),
   )
   await row(
     `out as a stream, against ${name} to a file`,
     '',
-    afresh,
-    async () => {
-      for await (const _ of await adapter.copyFromContainer(id, '/mine'));
-    },
+    [
+      afresh,
+      async () => {
+        for await (const _ of await adapter.copyFromContainer(id, '/mine'));
+      },
+    ],
     () => cp(`${id}:/its`, its),
   )
   clearInterval(watch)
   rows.push([`memory, against ${name}`, `+${mb(peak - before)}`, '', '', 'flat'])
 }
 
-/** The medians of both, measured in turn. */
-async function row(what, goal, before, ...sides) {
-  const taken = sides.map(() => [])
-  for (let round = 0; round <= ROUNDS; round++) {
-    before()
-    for (const [i, side] of sides.entries()) {
-      const from = performance.now()
-      await side()
-      // The first round warms up.
-      if (round > 0) taken[i].push(performance.now() - from)
-    }
-  }
-  const [mine, its] = taken.map(median)
+async function row(what, goal, ...sides) {
+  const [mine, its] = await inTurn(ROUNDS, ...sides)
   rows.push([what, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, goal])
 }
 

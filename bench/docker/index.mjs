@@ -7,12 +7,10 @@ import { startDockerd } from '../../__test__/support/dockerd.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { pushImage, startRegistry } from '../../__test__/support/registry.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { child, median, quantile, table } from '../report.mjs'
+import { child, median, ms, quantile, say, table } from '../report.mjs'
 
 const GB = process.argv.includes('--quick') ? 100_000_000 : 1_000_000_000
 const here = (name) => new URL(name, import.meta.url)
-const say = (text) => console.error(`  ${text}`)
-const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 const times = (n) => `${n.toFixed(2)}×`
 const NAMES = ['ours', 'dockerode']
 /** Of all logs together, in bytes a second: less than either reads when nothing slows it. */

@@ -3,13 +3,9 @@
 // LIMA_RUNTIME_TEST_NERDCTL. `--quick` takes a quarter of the rounds and a tenth of the bytes.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { noContainerd, startContainerd } from '../../__test__/support/containerd.mjs'
-import { startDockerd } from '../../__test__/support/dockerd.mjs'
-import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
-import { median, table } from '../report.mjs'
+import { onContainerd, onDockerd } from '../engines.mjs'
+import { inTurn, ms, say, table } from '../report.mjs'
 
 const quick = process.argv.includes('--quick')
 const ROUNDS = quick ? 10 : 40
@@ -17,54 +13,25 @@ const BYTES = quick ? 10_000_000 : 100_000_000
 const TRUE = ['true']
 /** Raw: else the terminal would make two bytes of each newline. */
 const PRINT = ['sh', '-c', `stty raw 2>/dev/null; head -c ${BYTES} /dev/zero`]
-const say = (text) => console.error(`  ${text}`)
-const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 const rows = [['processes in a container', 'lima-runtime', 'the other', 'ratio', 'goal']]
 
 /** Prints the table of all figures. */
 export async function run() {
-  await docker()
-  const reason = noContainerd()
-  if (reason) console.log(`containerd: left out, ${reason}`)
-  else await containerd()
-  table(rows)
-}
-
-async function docker() {
-  const { DockerAdapter } = await import('lima-runtime')
   const { default: Docker } = await import('dockerode')
-  const engine = await startDockerd()
-  try {
-    await loadArchive(engine, busyboxArchive())
-    const adapter = new DockerAdapter({ host: `unix://${engine.socket}` })
-    const id = await adapter.startContainer({ name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] })
+  await onDockerd(async (engine, adapter, id) => {
     const container = new Docker({ socketPath: engine.socket }).getContainer(id)
-    const cli = (...args) => program('docker', ['-H', `unix://${engine.socket}`, 'exec', ...args])
     await compare('Docker', adapter, id, {
       dockerode: (argv, Tty) => dockerode(container, argv, Tty),
       // Its client takes a terminal only from one.
-      'docker exec': (argv) => cli(id, ...argv),
+      'docker exec': (argv) => program('docker', ['-H', `unix://${engine.socket}`, 'exec', id, ...argv]),
     })
-  } finally {
-    await engine.stop()
-  }
-}
-
-async function containerd() {
-  const { ContainerdAdapter } = await import('lima-runtime')
-  const engine = await startContainerd()
-  try {
-    const archive = join(engine.dir, 'busybox.tar')
-    writeFileSync(archive, busyboxArchive())
-    await engine.nerdctl(['load', '-i', archive])
-    const adapter = new ContainerdAdapter(engine.options)
-    const id = await adapter.startContainer({ name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] })
-    await compare('containerd', adapter, id, {
+  })
+  await onContainerd((engine, adapter, id) =>
+    compare('containerd', adapter, id, {
       'nerdctl exec': async (argv) => (await engine.nerdctl(['exec', id, ...argv])).length,
-    })
-  } finally {
-    await engine.stop()
-  }
+    }),
+  )
+  table(rows)
 }
 
 async function compare(engine, adapter, id, others) {
@@ -102,20 +69,6 @@ async function compare(engine, adapter, id, others) {
       rows.push([`${engine}: ${what}, against ${name}`, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, ''])
     }
   }
-}
-
-/** The medians of both, measured in turn. */
-async function inTurn(rounds, ...sides) {
-  const taken = sides.map(() => [])
-  for (let round = 0; round <= rounds; round++) {
-    for (const [i, side] of sides.entries()) {
-      const from = performance.now()
-      await side()
-      // The first round warms up.
-      if (round > 0) taken[i].push(performance.now() - from)
-    }
-  }
-  return taken.map(median)
 }
 
 /** As its documentation has it: streams taken apart, then the exit code asked for. */

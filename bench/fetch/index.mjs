@@ -8,10 +8,9 @@ import { performance } from 'node:perf_hooks'
 import { limaFiles, limaUrl, manifestOf, mirrored, PLATFORM } from '../../__test__/support/release-files.mjs'
 import { spawnReleaseServer } from '../../__test__/support/release-server.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { child, median, table } from '../report.mjs'
+import { child, median, say, table } from '../report.mjs'
 
 const ROUNDS = 7
-const say = (text) => console.error(`  ${text}`)
 const ms = (n) => `${n.toFixed(n < 10 ? 1 : 0)} ms`
 const mib = (n) => `${(n / 2 ** 20).toFixed(1)} MiB`
 

@@ -8,9 +8,8 @@ import { missing } from '../../__test__/support/lima.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
 import { root } from '../../scripts/run.mjs'
 import { TEST_USER } from '../../scripts/setup.mjs'
-import { median, quantile, table } from '../report.mjs'
+import { median, ms, quantile, table } from '../report.mjs'
 
-const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 /** The files that the worker needs: an ordinary user may not be able to read the project. */
 const NEEDED = ['dist', 'bench/lima', '__test__/support', 'tests/support/limactl.mjs']
 

@@ -9,12 +9,11 @@ import { noDockerd, startDockerd } from '../../__test__/support/dockerd.mjs'
 import { http } from '../../__test__/support/http.mjs'
 import { busyboxArchive, loadArchive } from '../../__test__/support/images.mjs'
 import { limaRig, missing, ordinaryUser } from '../../__test__/support/lima.mjs'
-import { median, quantile, table } from '../report.mjs'
+import { median, ms, quantile, table } from '../report.mjs'
 
 const GB = process.argv.includes('--quick') ? 1e8 : 1e9
 const LISTS = process.argv.includes('--quick') ? 5 : 15
 const CALLS = 200
-const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 const REPLAY = new URL('../docker/replay.mjs', import.meta.url).pathname
 
 /** Prints the table of all figures. */
