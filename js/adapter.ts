@@ -18,7 +18,7 @@ import {
   string,
   strings,
 } from './call'
-import { callSync, invalid } from './errors'
+import { callSync } from './errors'
 import { engineOf, LimaRuntimeManager } from './lima'
 import { type Adapter, native, type Upload } from './native'
 import { Process } from './process'
@@ -240,7 +240,6 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
       const path = string('context', context)
       return JSON.parse(await invoke(all, (call) => this.#native.buildImage(path, undefined, report, call)))
     }
-    if (typeof context?.pipe !== 'function') throw invalid('context', 'must be a path or a Readable')
     const built = await invoke(all, (call) =>
       uploading('context', context, call, (upload) => this.#native.buildImage('', upload, report, call)),
     )
@@ -259,7 +258,6 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
         this.#native.copyFileToContainer(string('id', id), string('source', source), to(), call),
       )
     }
-    if (typeof source?.pipe !== 'function') throw invalid('source', 'must be a path or a Readable')
     return invoke(options, (call) => {
       const [container, path] = [string('id', id), to()]
       const send = (upload: Upload) => this.#native.copyToContainer(container, upload, path, call)
@@ -278,7 +276,6 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
     if (typeof archive === 'string') {
       return JSON.parse(await invoke(options, (call) => this.#native.loadImageFile(string('archive', archive), call)))
     }
-    if (typeof archive?.pipe !== 'function') throw invalid('archive', 'must be a path or a Readable')
     return JSON.parse(
       await invoke(options, (call) =>
         uploading('archive', archive, call, (upload) => this.#native.loadImage(upload, call)),

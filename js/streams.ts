@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { CallOptions } from '../index'
 import { bytes, checked, type NativeCall } from './call'
-import { fromNative, messageOf, RuntimeError } from './errors'
+import { fromNative, invalid, messageOf, RuntimeError } from './errors'
 import { type ByteStream, type ItemStream, native, type Upload } from './native'
 import { aborted, onAbort } from './signal'
 
@@ -130,6 +130,7 @@ export async function uploading<T>(
   call: NativeCall,
   load: (upload: Upload) => Promise<T>,
 ): Promise<T> {
+  if (typeof archive?.pipe !== 'function') throw invalid(field, 'must be a path or a Readable')
   const upload = new native.Upload()
   call.handle ??= new native.CancelHandle()
   const { handle } = call
