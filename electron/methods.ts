@@ -399,7 +399,7 @@ async function permittedCopy(
   containerPath: string,
   o: Options | undefined,
 ): Promise<{ id: string; source: string }> {
-  const { id, name } = await c.runtime.inspectContainer(word, withSignal(c, o))
+  const { id, name } = await meant(c, word, o)
   const path = c.allow.copy && (await realPath(field, wanted))
   if (path === undefined) throw denied('copy files', 'copy', field)
   await requirePermission(c, 'copy', { direction, container: id, name, containerPath, path }, 'copy files', field)
