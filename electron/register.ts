@@ -39,17 +39,8 @@ const asked = optional(callback)
 const OPTIONS = only({
   allow: optional(
     shape({
-      ...{
-        sender: asked,
-        hostPath: asked,
-        copy: asked,
-        build: asked,
-        exec: asked,
-        publish: asked,
-        credentials: asked,
-        download: asked,
-      },
-      ...{ useImage: asked, images: asked, foreign: asked, diagnostics: asked, powers: asked },
+      ...{ sender: asked, hostPath: asked, powers: asked, exec: asked, copy: asked, build: asked, publish: asked },
+      ...{ credentials: asked, download: asked, useImage: asked, images: asked, foreign: asked, diagnostics: asked },
     } satisfies Record<keyof api.Allow, Check>),
   ),
 })
