@@ -269,7 +269,7 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
     const whose = { ...(appName && { appName }), ...(appDir && { appDir }) }
     const app = { ...whose, ...(engine && { engine }), ...(registries && { registries }) }
     if (type === 'docker') {
-      const runtime = new DockerAdapter({ appName: this.#label(), ...(appDir && { appDir }), ...docker })
+      const runtime = new DockerAdapter({ ...whose, appName: this.#label(), ...docker })
       return { type, runtime, start: (_, p) => runtime.initialize(p) }
     }
     if (type === 'containerd') {
