@@ -16,7 +16,7 @@
  * @packageDocumentation
  * @module lima-runtime/electron/main
  */
-import type { ContainerConfig, ContainerManager, RuntimeType } from 'lima-runtime'
+import type { BuildOptions, ContainerConfig, ContainerManager, RuntimeType } from 'lima-runtime'
 
 // ---- What is needed of Electron -------------------------------------------------------------------------------------
 
@@ -97,8 +97,8 @@ export interface Allow {
   /**
    * Whether a container may have powers beyond itself: `privileged devices gpus capAdd securityOpt runtime sysctls logging
    * annotations`, a `networkMode`, `pidMode` or `ipcMode` of the machine's or of another container (of the app's own), a negative
-   * `resources.oomScoreAdj`, `ulimits` of `nice` and `rtprio`, `mounts` with a propagation. `powers` names those of `config`. The worst: the container is root on
-   * the engine's machine.
+   * `resources.oomScoreAdj`, `ulimits` of `nice` and `rtprio`, `mounts` with a propagation. `powers` names those of `config`.
+   * The worst: the container is root on the engine's machine.
    */
   powers?(request: { powers: (keyof ContainerConfig)[]; config: ContainerConfig; event: IpcEvent }): Word
 
@@ -198,17 +198,11 @@ export interface Allow {
 }
 
 /** A window's options for `build`. */
-export interface WindowBuild {
-  dockerfile?: string
-  tags?: string[]
-  args?: Record<string, string>
-  target?: string
-  platform?: string
-  labels?: Record<string, string>
-  cacheFrom?: string[]
-  noCache?: boolean
-  pull?: boolean
-}
+export interface WindowBuild
+  extends Pick<
+    BuildOptions,
+    'dockerfile' | 'tags' | 'args' | 'target' | 'platform' | 'labels' | 'cacheFrom' | 'noCache' | 'pull'
+  > {}
 
 /** A window's options for `exec`, `spawn` and `attach`. */
 export interface WindowExec {

@@ -51,6 +51,7 @@ import type {
   VolumeDetails,
   VolumeInfo,
 } from 'lima-runtime'
+import type { WindowBuild } from './main'
 
 /** Electron's `contextBridge`, as far as it is used. */
 export interface ContextBridge {
@@ -236,19 +237,8 @@ export interface RuntimeApi {
     /** Builds a directory of this computer, by its absolute path. Needs `allow.build`; no registry gets credentials. */
     build(
       directory: string,
-      options?: ApiCall & {
-        onProgress?: (progress: BuildProgress) => void
-        dockerfile?: string
-        tags?: string[]
-        args?: Record<string, string>
-        target?: string
-        platform?: string
-        labels?: Record<string, string>
-        secrets?: Record<string, string>
-        cacheFrom?: string[]
-        noCache?: boolean
-        pull?: boolean
-      },
+      options?: ApiCall &
+        WindowBuild & { onProgress?: (progress: BuildProgress) => void; secrets?: Record<string, string> },
     ): Promise<{ id: string }>
   }
   network: {
