@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -6,6 +5,7 @@ import { Readable } from 'node:stream'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { assert, fails, LITERAL, subject } from './kit.mjs'
+import { tarOfDirectory } from './tars.mjs'
 
 /** A directory with these files. */
 function directory(files) {
@@ -16,8 +16,6 @@ function directory(files) {
   }
   return dir
 }
-
-const tarOf = (dir) => execFileSync('tar', ['--create', '--file=-', '-C', dir, '.'], { maxBuffer: 1 << 28 })
 
 /** What processes of this machine show of themselves, which all its users can read. */
 function shown() {
@@ -139,7 +137,7 @@ COPY --from=make /word /listing /length /
       a: 'a',
     })
     symlinkSync('/etc/passwd', join(dir, 'out'))
-    const ofTar = await built(Readable.from([tarOf(dir)]))
+    const ofTar = await built(Readable.from([tarOfDirectory(dir)]))
     assert.equal(await run(ofTar.image, 'cat', '/listing', '/link'), '.dockerignore\nDockerfile\na\nout\n/etc/passwd\n')
     const ofDirectory = await built(dir)
     const listing = await run(ofDirectory.image, 'cat', '/listing', '/link')
@@ -147,7 +145,7 @@ COPY --from=make /word /listing /length /
     await fails(built(Readable.from([Buffer.from('no tar '.repeat(1000))])), 'INVALID_ARGUMENT')
     const broken = new Readable({ read() {} })
     const failing = fails(built(broken), 'INVALID_ARGUMENT', { field: 'context' })
-    broken.push(tarOf(dir).subarray(0, 1024))
+    broken.push(tarOfDirectory(dir).subarray(0, 1024))
     broken.destroy(new Error('no more'))
     await failing
   })
@@ -160,7 +158,9 @@ COPY --from=make /word /listing /length /
     assert.deepEqual(failed.details.log.split('\n').sort(), ['before', 'why'])
     await fails(of('FRUM x\n'), 'INVALID_ARGUMENT', { field: 'dockerfile' })
     await fails(of(''), 'INVALID_ARGUMENT', { field: 'dockerfile' })
-    await fails(built(Readable.from([tarOf(directory({ a: '' }))])), 'INVALID_ARGUMENT', { field: 'dockerfile' })
+    await fails(built(Readable.from([tarOfDirectory(directory({ a: '' }))])), 'INVALID_ARGUMENT', {
+      field: 'dockerfile',
+    })
     const secret = `${base()}\nRUN --mount=type=secret,id=token,required=true cat /run/secrets/token\n`
     await fails(of(secret), 'INVALID_ARGUMENT', { field: 'secrets', naming: 'token' })
     const missing = `${ctx.backend.remoteImage.split('/')[0]}/no/such:image`
@@ -236,7 +236,7 @@ COPY --from=make /word /listing /length /
   })
 
   test('of a context that fails behind whole files there is no image', { needs: 'build' }, async () => {
-    const tar = tarOf(directory({ Dockerfile: `${base()}\nCOPY word /\n`, word: 'cut' }))
+    const tar = tarOfDirectory(directory({ Dockerfile: `${base()}\nCOPY word /\n`, word: 'cut' }))
     const last = tar.findLastIndex((byte) => byte !== 0)
     async function* cut() {
       yield tar.subarray(0, Math.ceil(last / 512) * 512)

@@ -18,7 +18,7 @@ import { Readable } from 'node:stream'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { assert, bytes, fails, IDLE, subject } from './kit.mjs'
-import { tarOf } from './tars.mjs'
+import { tarOf, tarOfDirectory } from './tars.mjs'
 
 /** What the entries of a tar are: `[name, kind and mode, link]`. */
 function listed(tar) {
@@ -44,7 +44,7 @@ const content = (tar, name) =>
 function made(script) {
   const dir = tempDir('tar')
   execFileSync('sh', ['-ec', script], { cwd: dir })
-  return execFileSync('tar', ['--create', '--file=-', '-C', dir, '.'], { maxBuffer: 1 << 28 })
+  return tarOfDirectory(dir)
 }
 
 export const files = subject('files', (ctx, test) => {

@@ -1,3 +1,10 @@
+import { execFileSync } from 'node:child_process'
+
+/** A tar of what a directory holds. */
+export function tarOfDirectory(dir) {
+  return execFileSync('tar', ['--create', '--file=-', '-C', dir, '.'], { maxBuffer: 1 << 28 })
+}
+
 /** A tar of files and symbolic links by any names. */
 export function tarOf(entries) {
   const blocks = entries.map(({ name, link = '', data = '' }) => {
