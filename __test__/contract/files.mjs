@@ -131,11 +131,8 @@ export const files = subject('files', (ctx, test) => {
     const found = Object.fromEntries(listed(tar).map((entry) => [entry.name, entry]))
     assert.equal(found['d/run'].mode.slice(1), 'rwxr-x---')
     assert.equal(found['d/link'].link, 'run')
-    assert.equal(
-      found['d/same'].mode[0] === 'h' || found['d/run'].mode[0] === 'h',
-      true,
-      'one of them is a link to the other',
-    )
+    const kinds = ['d/run', 'd/same'].map((name) => found[name].mode[0])
+    assert.ok(kinds.includes('h'), 'one of them is a link to the other')
     assert.ok(content(tar, 'd/large').equals(Buffer.alloc(5 << 20, 'large ')))
     assert.equal(content(tar, 'd/sparse').length, 20 << 20)
     const here = join(dir, 'out')
@@ -228,10 +225,7 @@ export const files = subject('files', (ctx, test) => {
       await ctx.adapter.copyToContainer(one, join(dir, 'f'), '/trap/abs')
       assert.equal(content(await read(one, '/etc/hostfile'), 'hostfile').toString(), 'from outside')
       for (const path of ['/trap/out', '/trap/up', '/trap/loop'])
-        await ctx.adapter.copyToContainer(one, join(dir, 'f'), `${path}/f`).then(
-          () => assert.fail(path),
-          ({ code }) => assert.equal(code, 'INVALID_ARGUMENT', path),
-        )
+        await fails(ctx.adapter.copyToContainer(one, join(dir, 'f'), `${path}/f`), 'INVALID_ARGUMENT')
       // A tar that climbs, and one that makes a link to write through: unpacked in the container, or refused.
       const up = '../'.repeat(12)
       for (const entries of [
