@@ -3,10 +3,8 @@
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { get } from 'node:http'
 import { connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +14,7 @@ import { busyboxArchive, loadArchive } from '../support/images.mjs'
 import { processesWith, startTime } from '../support/process.mjs'
 import { freePort } from '../support/registry.mjs'
 import { sshInto } from '../support/sshd.mjs'
+import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 
 const image = 'busybox:latest'
@@ -29,7 +28,7 @@ describe('an engine on another machine', { skip, timeout: 600_000 }, () => {
   let host
   let bin
   let names = 0
-  const dirs = mkdtempSync(join(tmpdir(), 'lima-runtime-remote-'))
+  const dirs = tempDir('remote')
   const name = () => `remote-${process.pid}-${++names}`
   const adapters = []
   /** Kept to the end: what nobody holds is gone, with its ports, whenever it is collected. */
@@ -57,7 +56,6 @@ describe('an engine on another machine', { skip, timeout: 600_000 }, () => {
   after(async () => {
     process.env.PATH = path
     await engine?.stop()
-    rmSync(dirs, { recursive: true, force: true })
   })
 
   it('its published port is on 127.0.0.1 here while the container runs', async () => {
