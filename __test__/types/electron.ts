@@ -6,9 +6,14 @@ import * as mainSource from '../../electron/main-entry'
 import * as preloadSource from '../../electron/preload-entry'
 
 export const mains: Pick<typeof main, keyof typeof mainSource> = mainSource
-export const allow: main.Allow = {
+/** Each of the permissions. */
+export const allow: Required<main.Allow> = {
   sender: ({ senderFrame }) => senderFrame?.url === 'app://page',
   hostPath: ({ path, readOnly, config, event }) => readOnly && [path, config.name, event.sender].length === 3,
+  powers: ({ powers, config }) => powers.length === 0 && config.privileged !== true,
+  copy: ({ direction, path, container, name, containerPath }) =>
+    direction === 'in' && [path, container, name, containerPath].length === 4,
+  build: ({ directory, options }) => directory === '/app' && options.tags?.[0] === 'me/app:1',
   exec: async ({ container, name, argv, options }) => [container, name, ...argv, options.user].length > 0,
   publish: ({ address, hostPort, containerPort }) => `${address}:${hostPort}:${containerPort}` !== '',
   credentials: ({ image }) => image.startsWith('registry.example.com/'),
