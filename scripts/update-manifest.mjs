@@ -128,6 +128,7 @@ async function archives(release, version, read) {
 
 /** GitHub's newest release is no pre-release, and not drafted. */
 async function newest(release, read) {
+  // Of the image it is the last one before a date.
   if (release === 'image') return '99991231'
   const repository = RELEASES[release]?.repository
   if (!repository) throw new Error(`${release}: name its version`)
