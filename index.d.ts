@@ -46,7 +46,8 @@ import type { Readable, Writable } from 'node:stream'
  * - `DOWNLOAD_FAILED`: a download failed for good: the server refused, or the retries are used up.
  * - `CHECKSUM_MISMATCH`: the bytes are not the ones the manifest names (`details.expected`, `.actual`). Nothing was
  *   installed.
- * - `ARCHIVE_UNSAFE`: the archive writes outside its directory, or misstates its contents. Nothing was installed.
+ * - `ARCHIVE_UNSAFE`: an archive, or what was copied out of a container, writes outside its directory, or misstates its
+ *   contents. Nothing of it was kept.
  * - `DISK_FULL`: not enough space on the disk.
  * - `LOCKED`: another process holds the lock, and the call's deadline passed.
  * - `VM_BROKEN`: repair could not bring the VM out of its state.
@@ -1656,8 +1657,8 @@ export declare class BundledRuntimeManager {
   startDaemon(progress?: Progress): Promise<void>
 
   /**
-   * Ends its containers (TERM, KILL after 10 s) and the engine, and notes what that holds for {@link listLeft}. Leaves no process, mount or network interface; files on
-   * the disk stay. Resolves when none runs. Deadline: 60 s.
+   * Ends its containers (TERM, KILL after 10 s) and the engine, and notes what that holds for {@link listLeft}. Leaves no
+   * process, mount or network interface; files on the disk stay. Resolves when none runs. Deadline: 60 s.
    *
    * @throws `IN_USE` when a process does not end, `LOCKED`
    */
@@ -1711,7 +1712,7 @@ export declare class BundledRuntimeManager {
   getDockerPath(): string
 
   /**
-   * The absolute path of Docker's socket, for this user alone. On Windows a named pipe, `\\\\.\\pipe\\lima-runtime-…`, which
+   * The absolute path of Docker's socket, for this user alone. On Windows a named pipe, `\\.\pipe\lima-runtime-…`, which
    * is served from {@link startDaemon} on while this process lives, by one process at a time.
    *
    * @throws `NOT_INSTALLED` when the engine is containerd
