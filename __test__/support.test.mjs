@@ -8,8 +8,9 @@ import { test } from 'node:test'
 import { startDockerd } from './support/dockerd.mjs'
 import { IMAGES, loadTestImages, sharedEngine } from './support/engine.mjs'
 import { http } from './support/http.mjs'
+import { freePort } from './support/ports.mjs'
 import { processesWith } from './support/process.mjs'
-import { ACCOUNT, freePort, pushImage, startRegistry } from './support/registry.mjs'
+import { ACCOUNT, pushImage, startRegistry } from './support/registry.mjs'
 import { waitFor } from './support/wait.mjs'
 
 const engine = sharedEngine()
@@ -25,6 +26,12 @@ test('a container of the shared engine is reached over HTTP on its published por
   } finally {
     await engine.api('DELETE', `/containers/${Id}?force=1`)
   }
+})
+
+test('no port is given to two of a test’s containers', async () => {
+  const ports = await Promise.all(Array.from({ length: 300 }, freePort))
+  assert.equal(new Set(ports).size, 300)
+  assert.ok(ports.every((port) => port < 32_768))
 })
 
 test('an image is pushed to and pulled from a registry, with a password and TLS too', async () => {

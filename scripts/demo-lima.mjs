@@ -5,7 +5,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { limaThatRuns, serveLima } from '../__test__/support/given-lima.mjs'
 import { BUSYBOX, busyboxArchive } from '../__test__/support/images.mjs'
-import { freePort } from '../__test__/support/registry.mjs'
+import { freePort } from '../__test__/support/ports.mjs'
 import { waitFor } from '../__test__/support/wait.mjs'
 import { step } from './demo-screen.mjs'
 

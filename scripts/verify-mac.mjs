@@ -7,7 +7,7 @@ import { homedir, release } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
-import { freePort } from '../__test__/support/registry.mjs'
+import { freePort } from '../__test__/support/ports.mjs'
 import { waitFor } from '../__test__/support/wait.mjs'
 import { root, run } from './run.mjs'
 

@@ -2,6 +2,7 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { get } from 'node:http'
 import { connect, createServer } from 'node:net'
+import { freePort } from '../support/ports.mjs'
 import { assert, fails, subject } from './kit.mjs'
 
 const SERVE = ['sh', '-c', 'mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www']
@@ -101,14 +102,6 @@ export const ports = subject('ports', (ctx, test) => {
     ])
   })
 })
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve, reject) => server.once('listening', resolve).once('error', reject))
-  const { port } = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 /**
  * The container's page. Its program may still be on its way to listen(): until then the connection is reset, or refused

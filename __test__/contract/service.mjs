@@ -2,7 +2,7 @@
 import { get } from 'node:http'
 import { buildSync } from 'esbuild'
 import { root } from '../../scripts/run.mjs'
-import { freePort } from '../support/registry.mjs'
+import { freePort } from '../support/ports.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { assert, subject } from './kit.mjs'
 

@@ -5,12 +5,12 @@ import { createHash } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { readFileSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
 import { httpdArchive } from '../support/images.mjs'
+import { freePort } from '../support/ports.mjs'
 import { limaArchive, limaVersion, noRealLima, SLOWNESS, startRealLima } from '../support/real-lima.mjs'
 
 const older = process.env.LIMA_RUNTIME_TEST_LIMACTL_OLDER
@@ -149,12 +149,4 @@ const page = (port) =>
     http
       .get({ port, host: '127.0.0.1', agent: false }, (answer) => answer.setEncoding('utf8').once('data', resolve))
       .on('error', reject)
-  })
-
-const freePort = () =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
   })

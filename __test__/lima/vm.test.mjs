@@ -10,6 +10,7 @@ import { test } from 'node:test'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
 import { random, rounds, snapshot } from '../support/installs.mjs'
 import { LIMAS, limaRig, missing, rejected } from '../support/lima.mjs'
+import { freePort } from '../support/ports.mjs'
 import { processesWith, signalWriterOf } from '../support/process.mjs'
 import { PLATFORM } from '../support/release-files.mjs'
 import { tempDir } from '../support/tempdir.mjs'
@@ -22,14 +23,6 @@ function makeKey(dir) {
   execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
   return path
 }
-
-const freePort = () =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
 
 /** What answers a datagram to `port`. */
 const askUdp = (port) =>

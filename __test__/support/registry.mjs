@@ -5,9 +5,9 @@ import { once } from 'node:events'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { http } from './http.mjs'
+import { freePort } from './ports.mjs'
 import { startServer, waitExit } from './process.mjs'
 import { tempDir } from './tempdir.mjs'
 import { waitFor } from './wait.mjs'
@@ -127,16 +127,6 @@ export async function publish(registry, name, image, { auth } = {}) {
   const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] }
   for (const one of image) index.manifests.push(await putImage(one))
   await putManifest(index, tag)
-}
-
-/** A port nobody listens on now. */
-export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function certificate(dir) {

@@ -5,8 +5,8 @@ import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { TEST_USER } from '../../scripts/setup.mjs'
+import { freePort } from './ports.mjs'
 import { asRoot, runAsRoot, startServer, waitExit } from './process.mjs'
-import { freePort } from './registry.mjs'
 import { tempDir } from './tempdir.mjs'
 
 /**
