@@ -141,6 +141,24 @@ new DockerAdapter(1)
   })
 })
 
+// By pnpm each package sees only what it names; by Yarn's Plug'n'Play there is no node_modules at all.
+describe('installed by another package manager', () => {
+  for (const [title, by] of [
+    ['pnpm', pnpm],
+    ['Yarn, node_modules', (dir) => yarn(dir, 'node-modules')],
+    ['Yarn, Plug’n’Play', (dir) => yarn(dir, 'pnp')],
+  ]) {
+    test(title, async () => {
+      const dir = join(work, title.replace(/\W+/g, '-'))
+      mkdirSync(dir)
+      writeFileSync(join(dir, 'package.json'), JSON.stringify({ name: 'consumer', private: true }))
+      const run = await by(dir)
+      writeFileSync(join(dir, 'smoke.cjs'), SMOKE_SCRIPT)
+      assert.match(await run('smoke.cjs'), new RegExp(`${SMOKE_CODES}$`))
+    })
+  }
+})
+
 describe('an installation gone wrong', () => {
   test('--omit=optional: says what is missing and how to get it', async () => {
     const bare = join(work, 'bare')
@@ -221,6 +239,45 @@ async function install(dir, ...options) {
     cwd: dir,
     shell: process.platform === 'win32',
   })
+}
+
+/** Installs with pnpm; gives what runs a file there. */
+async function pnpm(dir) {
+  const program = join(root, 'node_modules/pnpm/bin/pnpm.cjs')
+  const own = ['--registry', registry.url, '--store-dir', join(work, 'pnpm-store')]
+  await exec(process.execPath, [program, 'add', 'lima-runtime', ...own], { cwd: dir, env: nobody() })
+  return (file) => node(dir, file)
+}
+
+/** Installs with Yarn; gives what runs a file there. */
+async function yarn(dir, linker) {
+  const program = join(root, 'node_modules/@yarnpkg/cli-dist/bin/yarn.js')
+  const env = {
+    ...nobody(),
+    YARN_NODE_LINKER: linker,
+    YARN_NPM_REGISTRY_SERVER: registry.url,
+    YARN_UNSAFE_HTTP_WHITELIST: '127.0.0.1',
+    YARN_GLOBAL_FOLDER: join(work, 'yarn'),
+    YARN_ENABLE_TELEMETRY: '0',
+    // On CI it would write no lock file.
+    YARN_ENABLE_IMMUTABLE_INSTALLS: 'false',
+  }
+  // Or it takes a directory above for its project.
+  writeFileSync(join(dir, 'yarn.lock'), '')
+  const run = async (...args) => {
+    const { stdout } = await exec(process.execPath, [program, ...args], { cwd: dir, env, timeout: 180_000 })
+    return stdout.trim()
+  }
+  await run('add', 'lima-runtime')
+  return (file) => run('node', file)
+}
+
+/** The environment of somebody who has set nothing up; what `npm test` sets would reach other package managers, too. */
+function nobody() {
+  const home = join(work, 'home')
+  mkdirSync(home, { recursive: true })
+  const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|yarn_|pnpm_|xdg_|node_options)/i.test(name))
+  return { ...Object.fromEntries(kept), HOME: home, USERPROFILE: home }
 }
 
 async function node(cwd, ...args) {
