@@ -248,6 +248,9 @@ const REFUSALS: &[Row] = &[
     Row::of(&[&["page not found", "\nnot found\n"]],
         Meaning::Code(ErrorCode::EngineError, Some("The engine does not know this call. Is it up to date?"))).status(404),
     Row::of(&[], Meaning::MissingSubject).status(404),
+    // What its machine or its user may not do, in words that dockerd takes for a program's.
+    Row::of(&[&["error during container init"]], Meaning::Code(ErrorCode::EngineError, None)).status(400)
+        .without(&["exec: "]),
     Row::of(&[], Meaning::Subject(None)).status(400),
     Row::of(&[], Meaning::Code(ErrorCode::InvalidArgument, None)).status(400),
     Row::of(&[], Meaning::Subject(None)).status(403).about(|a| matches!(a, About::Network(_) | About::Connect { .. })),
@@ -433,6 +436,8 @@ mod tests {
             (C1, 409, "removal of container c1 is already in progress", InvalidState, None),
             (C1, 409, "You cannot remove a running container 13b3. Stop the container before attempting removal or force remove", InUse, None),
             (C1, 400, "Invalid signal: BOGUS", InvalidArgument, Some("signal")),
+            (C1, 400, "OCI runtime create failed: runc create failed: unable to start container process: error during container \
+                 init: open /proc/sys/kernel/domainname: permission denied: unknown", EngineError, None),
             // The call itself is not known, not the container.
             (C1, 404, "page not found", EngineError, None),
             (About::Network("n1"), 404, "network n1 not found", NetworkNotFound, Some("n1")),
