@@ -258,7 +258,8 @@ export const files = subject('files', (ctx, test) => {
       `mkdir /w && cd /w && mkdir link up dev fifo set
        ln -s /etc link/x; ln -s ../../.. up/x; mknod dev/x c 1 3; mkfifo fifo/x; echo x >set/x; chmod 6777 set/x`,
     )
-    for (const name of ['link', 'up', 'dev', 'fifo']) {
+    const devices = ctx.backend.differs.powers ? [] : ['dev']
+    for (const name of ['link', 'up', 'fifo', ...devices]) {
       await fails(ctx.adapter.copyFromContainer(id, `/w/${name}`, { to: join(dir, 'to') }), 'ARCHIVE_UNSAFE')
       assert.deepEqual(readdirSync(join(dir, 'to')), [], name)
     }

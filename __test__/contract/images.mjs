@@ -287,7 +287,7 @@ export const images = subject('images', (ctx, test) => {
     await fails(ctx.adapter.commitContainer('no-such', { reference }), 'CONTAINER_NOT_FOUND', { naming: 'no-such' })
   })
 
-  test('an aborted push leaves no name behind', async () => {
+  test('an aborted push leaves no name behind', { needs: 'loopback' }, async () => {
     // It takes connections and never answers.
     const silent = createServer()
     await new Promise((resolve) => silent.listen(0, '127.0.0.1', resolve))

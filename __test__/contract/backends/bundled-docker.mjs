@@ -20,6 +20,7 @@ export function bundledDockerBackend() {
       deadInitialize: 'initialize() installs the engine that is not there',
       ...(rootless && {
         cgroups: 'without a session of systemd an ordinary user has no cgroups to pause and measure by',
+        loopback: 'its network is its own: what listens on the loopback of this machine is out of its reach',
         powers: 'an ordinary user gives no domain name and no devices, and mounts no /proc of the machine',
       }),
     },

@@ -102,12 +102,11 @@ export function limaBackend() {
 
     async start() {
       const ports = await backend.bring(
-        'systemctl start containerd; nerdctl ps -aq | xargs -r nerdctl rm -f; nerdctl network prune -f; rm -rf /etc/containerd/certs.d',
+        'systemctl start containerd; nerdctl ps -aq | xargs -r nerdctl rm -f; nerdctl network prune -f',
         load,
       )
-      const trust =
-        'for p; do d=/etc/containerd/certs.d/$p; mkdir -p "$d"; echo "server = \\"http://$p\\"" >"$d/hosts.toml"; done'
-      await root(trust, ...ports.map((port) => `${HOST}:${port}`))
+      const registries = { insecure: ports.map((port) => `${HOST}:${port}`) }
+      await new LimaRuntimeManager({ ...backend.vm.options, registries }).start()
     },
 
     async hungAdapter() {

@@ -486,6 +486,7 @@ impl Machine {
         } else {
             let certificates = certificates(&plan.settings.ca_certificates)?;
             in_time(registries::place(guest, &plan.registries, &certificates)).await?;
+            in_time(registries::buildkit::place(guest, &plan.registries)).await?;
         }
         Ok(())
     }
