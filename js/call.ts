@@ -265,7 +265,17 @@ function object(field: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(field, `must be an object, not ${kind(value)}`)
   }
+  // Of these JSON would keep nothing, and they would mean the defaults: a Map, a manager of another copy of this package.
+  if (Object.keys(value).length === 0 && !isPlain(value)) {
+    throw invalid(field, `must be a plain object, not ${value.constructor?.name || kind(value)}`)
+  }
   return value as Record<string, unknown>
+}
+
+/** Also of another realm. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 function kind(value: unknown): string {

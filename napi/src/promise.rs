@@ -1,14 +1,15 @@
 //! What asynchronous methods hand to JavaScript.
 
-use std::{future::Future, pin::Pin};
+use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin};
 
-use lima_runtime::error::Result as CoreResult;
+use lima_runtime::{call::aborted, error::Result as CoreResult};
 use napi::{
     Env, Result,
     bindgen_prelude::{PromiseRaw, ToNapiValue},
     sys,
 };
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::convert::{Copied, Json, OrThrow};
 
@@ -17,9 +18,34 @@ pub type Promised<'e> = Result<PromiseRaw<'e, Answer>>;
 /// Runs `work` on the runtime's threads. One kind of future and one of answer for all methods: napi and tokio make a
 /// copy of their machinery for each kind they are given (docs/reference/node-api.md#code-for-each-type).
 pub fn promise<T: IntoAnswer>(env: &Env, work: impl Future<Output = CoreResult<T>> + Send + 'static) -> Promised<'_> {
-    let work: Pin<Box<dyn Future<Output = Result<Answer>> + Send>> =
-        Box::pin(async { work.await.and_then(T::into_answer).or_throw() });
-    env.spawn_future(work)
+    let work = Box::pin(async { work.await.and_then(T::into_answer).or_throw() });
+    env.spawn_future(until(end_of(env)?, work))
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+
+async fn until(end: CancellationToken, work: Work) -> Result<Answer> {
+    end.run_until_cancelled_owned(work).await.unwrap_or_else(|| Err(aborted()).or_throw())
+}
+
+thread_local! {
+    static ENDS: RefCell<HashMap<usize, CancellationToken>> = RefCell::default();
+}
+
+/// Cancelled when the environment ends. A worker that is terminated waits for no answer: what it asked for ends with it, else
+/// each would leave its connections open for as long as its engine keeps silent.
+fn end_of(env: &Env) -> Result<CancellationToken> {
+    let key = env.raw() as usize;
+    if let Some(end) = ENDS.with_borrow(|ends| ends.get(&key).cloned()) {
+        return Ok(end);
+    }
+    let end = CancellationToken::new();
+    ENDS.with_borrow_mut(|ends| ends.insert(key, end.clone()));
+    env.add_env_cleanup_hook((key, end.clone()), |(key, end)| {
+        ENDS.with_borrow_mut(|ends| ends.remove(&key));
+        end.cancel();
+    })?;
+    Ok(end)
 }
 
 /// Everything a method can answer with.
