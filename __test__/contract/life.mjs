@@ -1,5 +1,5 @@
 import { waitFor } from '../support/wait.mjs'
-import { assert, fails, subject } from './kit.mjs'
+import { assert, fails, LineReader, subject } from './kit.mjs'
 
 export const life = subject('life', (ctx, test) => {
   const { engine } = ctx.backend
@@ -181,6 +181,22 @@ export const life = subject('life', (ctx, test) => {
       if (value.some((c) => c.id === id && c.state === 'running')) break
     }
     await lists.return()
+  })
+
+  test('a spawned process is ended, though its engine was killed', { timeout: 300_000 }, async () => {
+    const id = await ctx.start()
+    const processes = await Promise.all(
+      [true, false].map((tty) => ctx.adapter.spawnInContainer(id, ['sh', '-c', 'echo ready; sleep 86399'], { tty })),
+    )
+    for (const { stdout } of processes) await new LineReader(stdout).next()
+    await engine.kill()
+    for (const { exited } of processes) await fails(exited, ctx.backend.goneCode)
+    await engine.start()
+    await waitFor('the engine', () => ctx.adapter.isAvailable())
+    // Some engines take their containers with them.
+    if ((await ctx.adapter.inspectContainer(id)).state !== 'running') return
+    const left = async () => (await ctx.adapter.listProcesses(id)).processes.filter((row) => /86399/.test(row.at(-1)))
+    await waitFor('their end', async () => (await left()).length === 0)
   })
 
   test('one network', async () => {

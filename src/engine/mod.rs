@@ -23,6 +23,7 @@ mod registry;
 mod restricted;
 mod signals;
 mod stats;
+mod tidy;
 mod time;
 pub mod types;
 pub(crate) mod validate;

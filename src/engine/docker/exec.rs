@@ -20,9 +20,13 @@ use super::{
     refusal::About,
 };
 use crate::{
-    engine::{Attached, BoxStream, Control, types::*},
+    engine::{
+        Attached, BoxStream, Control,
+        tidy::{is_away, tidy},
+        types::*,
+    },
     error::{Error, ErrorCode, Result},
-    random, task,
+    random,
 };
 
 /// From here on, an exec's terminal begins with a size.
@@ -253,31 +257,30 @@ impl Drop for Held {
         if self.ended {
             return;
         }
-        let Spawned { api, container, exec, mark, user } = self.spawned.clone();
-        task::spawn(async move {
-            // TERM first, then KILL, and that more than once: the process may not have started yet.
-            let mut pause = Duration::from_millis(200);
-            for signal in ["TERM", "KILL", "KILL", "KILL", "KILL"] {
-                let config = json!({ "Cmd": ["sh", "-c", END, "sh", mark, signal], "User": user });
-                let end = async {
-                    if ended(&api, &exec).await?.is_some() {
-                        return Ok(true);
-                    }
-                    let killer = create(&api, &container, &config).await?;
-                    let body = api::json_body(&json!({ "Detach": true }));
-                    let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.about(About::Engine)?;
-                    api::drain(answer).await;
-                    Ok::<_, Error>(false)
-                };
-                match end.await {
-                    Ok(false) => tokio::time::sleep(pause).await,
-                    Ok(true) => return,
-                    Err(e) => return tracing::debug!(%e, "a process whose caller is gone could not be ended"),
-                }
-                pause *= 3;
-            }
-        });
+        let spawned = self.spawned.clone();
+        tidy("a process whose caller is gone may run on", move || Box::pin(end_it(spawned.clone())));
     }
+}
+
+async fn end_it(Spawned { api, container, exec, mark, user }: Spawned) -> Result<()> {
+    // TERM first, then KILL, and that more than once: the process may not have started yet.
+    let mut pause = Duration::from_millis(200);
+    for signal in ["TERM", "KILL", "KILL", "KILL", "KILL"] {
+        match ended(&api, &exec).await {
+            Ok(Some(_)) => return Ok(()),
+            Err(e) if is_away(&e) => return Err(e),
+            // An engine that was started anew knows no exec of before, whose process may live on.
+            Ok(None) | Err(_) => {}
+        }
+        let config = json!({ "Cmd": ["sh", "-c", END, "sh", mark, signal], "User": user });
+        let killer = create(&api, &container, &config).await?;
+        let body = api::json_body(&json!({ "Detach": true }));
+        let answer = api.post(&format!("exec/{killer}/start"), &[], body).await.about(About::Engine)?;
+        api::drain(answer).await;
+        tokio::time::sleep(pause).await;
+        pause *= 3;
+    }
+    Ok(())
 }
 
 pub(super) async fn attach(api: Api, id: &str, options: &AttachOptions) -> Result<Attached> {

@@ -27,7 +27,12 @@ use super::{
     users,
 };
 use crate::{
-    engine::{Attached, Control, config::CAPABILITIES, refused},
+    engine::{
+        Attached, Control,
+        config::CAPABILITIES,
+        refused,
+        tidy::{is_away, tidy},
+    },
     process::STRAGGLER_GRACE,
     random,
 };
@@ -50,13 +55,16 @@ pub(crate) async fn exec(c: &Containerd, id: &str, argv: &[String], options: &Sp
     let exec = c.api.exec_of(&container.id, &random::word());
     let mut held = Held { exec: exec.clone(), ended: false };
     if let Err(e) = exec.create(&process, relay.streams()).await {
-        held.ended = true;
+        // While containerd is away nobody knows what became of it.
+        held.ended = !is_away(&e);
         return Err(gone(c, &container.id, e).await);
     }
     if let Err(e) = exec.start().await {
-        held.ended = true;
-        let never = exec.clone();
-        task::spawn(async move { never.delete().await });
+        held.ended = !is_away(&e);
+        if held.ended {
+            let never = exec.clone();
+            task::spawn(async move { never.delete().await });
+        }
         return unstarted(gone(c, &container.id, e).await, options.tty);
     }
     let input: Pin<Box<dyn AsyncWrite + Send>> = match relay.take_input() {
@@ -123,19 +131,25 @@ impl Drop for Held {
             return;
         }
         let exec = self.exec.clone();
-        task::spawn(async move {
-            for (signal, patience) in PATIENCE {
-                // It may have ended by itself, or not have begun.
-                _ = exec.kill(signal).await;
-                if tokio::time::timeout(patience, exec.wait()).await.is_ok() {
-                    break;
-                }
-            }
-            if let Err(e) = exec.delete().await {
-                tracing::debug!(%e, "a process whose caller is gone could not be removed");
-            }
-        });
+        // Its shim keeps it when containerd was killed.
+        tidy("a process whose caller is gone may run on", move || Box::pin(end(exec.clone())));
     }
+}
+
+async fn end(exec: Exec) -> Result<()> {
+    for (signal, patience) in PATIENCE {
+        // It may have ended by itself, or not have begun.
+        exec.kill(signal).await.or_else(unless_away)?;
+        if let Ok(ended) = tokio::time::timeout(patience, exec.wait()).await {
+            ended.map(drop).or_else(unless_away)?;
+            break;
+        }
+    }
+    exec.delete().await.or_else(unless_away)
+}
+
+fn unless_away(e: Error) -> Result<()> {
+    if is_away(&e) { Err(e) } else { Ok(()) }
 }
 
 struct Spawned {

@@ -18,6 +18,7 @@ use super::{
 use crate::engine::{
     host::HostPort,
     signals::{signal_number, signal_of_stop},
+    tidy::tidy,
 };
 
 pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
@@ -121,10 +122,9 @@ impl Drop for HiddenLabels {
             return;
         }
         let (c, id) = (self.c.clone(), std::mem::take(&mut self.id));
-        task::spawn(async move {
-            if let Err(e) = c.api.set_labels(&id, owned(labels)).await {
-                tracing::warn!(id, %e, "a start was given up, and the container's restart policy or healthcheck is lost");
-            }
+        tidy("a start was given up, and a container's restart policy or healthcheck is lost", move || {
+            let (c, id, labels) = (c.clone(), id.clone(), owned(labels.clone()));
+            Box::pin(async move { c.api.set_labels(&id, labels).await })
         });
     }
 }

@@ -5,6 +5,7 @@ use super::super::{
     prelude::*,
 };
 use super::{documents::facts, reference::full};
+use crate::engine::tidy::{is_away, tidy};
 
 pub(crate) async fn commit(c: &Containerd, id: &str, options: &CommitOptions) -> Result<String> {
     let (container, task) = find_with_task(c, id).await?;
@@ -13,8 +14,14 @@ pub(crate) async fn commit(c: &Containerd, id: &str, options: &CommitOptions) ->
     // By us: a nerdctl that is killed would leave it so.
     let mut paused = None;
     if options.pause.unwrap_or(true) && task.is_some_and(|t| t.state == ContainerState::Running) {
-        c.api.pause(&container.id).await?;
-        paused = Some(Paused { c: c.clone(), id: container.id.clone() });
+        let mut still = Paused { c: c.clone(), id: container.id.clone() };
+        if let Err(e) = c.api.pause(&container.id).await {
+            if !is_away(&e) {
+                still.id.clear();
+            }
+            return Err(e);
+        }
+        paused = Some(still);
     }
     let mut args = vec!["commit".to_owned(), "--pause=false".to_owned()];
     args.extend(options.message.as_ref().map(|message| format!("--message={message}")));
@@ -44,8 +51,10 @@ struct Paused {
 
 impl Paused {
     async fn end(mut self) {
-        resume(&self.c, &self.id).await;
-        self.id.clear();
+        // While containerd is away, that is left to do.
+        if resume(self.c.clone(), self.id.clone()).await.is_ok() {
+            self.id.clear();
+        }
     }
 }
 
@@ -55,13 +64,18 @@ impl Drop for Paused {
             return;
         }
         let (c, id) = (self.c.clone(), std::mem::take(&mut self.id));
-        task::spawn(async move { resume(&c, &id).await });
+        tidy("a container of which an image was made may stand still", move || Box::pin(resume(c.clone(), id.clone())));
     }
 }
 
-async fn resume(c: &Containerd, id: &str) {
-    // It may have ended, or somebody else has let it go on.
-    if let Err(error) = c.api.resume(id).await {
-        tracing::debug!(id, %error, "a container of which an image was made");
+async fn resume(c: Containerd, id: String) -> Result<()> {
+    match c.api.resume(&id).await {
+        Err(error) if is_away(&error) => Err(error),
+        // It may have ended, or somebody else has let it go on.
+        Err(error) => {
+            tracing::debug!(id, %error, "a container of which an image was made");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     engine::{
         credentials,
         registry::{self, Asked},
+        tidy::tidy,
         types::total,
     },
     process::{Chunk, Collected, Command, Output, Process},
@@ -124,10 +125,11 @@ impl Drop for Running {
         let (c, part) = (self.c.clone(), self.part.take());
         runtime.spawn(async move {
             process.end().await;
-            if let Some(part) = part
-                && let Err(e) = c.api.delete_image(&part).await
-            {
-                tracing::warn!(%e, "an aborted push leaves a name behind: {part}");
+            if let Some(part) = part {
+                tidy("an aborted push leaves a name behind", move || {
+                    let (c, part) = (c.clone(), part.clone());
+                    Box::pin(async move { c.api.delete_image(&part).await.map(drop) })
+                });
             }
         });
     }
