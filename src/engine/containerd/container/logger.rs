@@ -1,7 +1,8 @@
 //! What keeps a container's last words. nerdctl's logger stops reading when it hears that the container has ended, whatever
 //! its pipes still hold (2.3.5, pkg/logging/logging.go: `stdoutR.Cancel()`), and they hold up to 64 KiB. A shell around it,
-//! which has the same pipes, writes the rest into the log. Before 2.3.4 the logger itself loses what it has read, and there is
-//! nothing to be kept.
+//! which has the same pipes, writes the rest into the log. The logger also stops when containerd does, while the container
+//! goes on (docs/reference/nerdctl.md#logger-ends-with-containerd): the shell starts it again. Before 2.3.4 the logger itself
+//! loses what it has read, and there is nothing to be kept.
 
 use std::collections::HashMap;
 
@@ -25,8 +26,17 @@ flock -w 2 9
 "$program" _NERDCTL_INTERNAL_LOGGING "$store" 9>&- &
 logger=$!
 exec 5>&-
-trap 'kill -s TERM "$logger"' HUP INT TERM
+over=
+trap 'over=1; kill -s TERM "$logger"' HUP INT TERM
 while kill -0 "$logger"; do wait "$logger"; done
+# The shim's directory, which is this shell's, has the number of the container's first process.
+init=$(cat init.pid) && began "$init" && since=$at
+while [ -z "$over" ] && [ -n "$since" ] && began "$init" && [ "$at" = "$since" ]; do
+  sleep 1 9>&-
+  "$program" _NERDCTL_INTERNAL_LOGGING "$store" 5>/dev/null 9>&- &
+  logger=$!
+  while kill -0 "$logger"; do wait "$logger"; done
+done
 export LC_ALL=C
 for stream in 3:stdout 4:stderr; do
   dd "if=/proc/self/fd/${stream%:*}" iflag=nonblock bs=65536 count=64 | od -An -v -tu1 |
@@ -53,7 +63,7 @@ pub(crate) async fn install(c: &Containerd, made: &Container, dir: &str) -> Resu
     }
     let path = format!("{dir}/{SCRIPT}");
     let script = format!(
-        "# Written by lima-runtime: nerdctl's logger, and then what it left in its pipes.\nexec 2>/dev/null\nprogram={}\nstore={}\n{RUN}",
+        "# Written by lima-runtime: nerdctl's logger, and then what it left in its pipes.\nexec 2>/dev/null\nprogram={}\nstore={}\n{BEGAN}\n{RUN}",
         quoted(&program),
         quoted(&store)
     );
@@ -131,8 +141,11 @@ mod tests {
         let logger = dir.path().join("logger");
         std::fs::write(&logger, "#!/bin/sh\nexec 5>&-\nIFS= read -r line <&3\n").unwrap();
         let script = state.join(SCRIPT);
-        std::fs::write(&script, format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{RUN}", logger.display()))
-            .unwrap();
+        std::fs::write(
+            &script,
+            format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{BEGAN}\n{RUN}", logger.display()),
+        )
+        .unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&logger, mode).unwrap();
         // Its writers stay open, as the shim's do.
@@ -156,5 +169,38 @@ mod tests {
             lines,
             [line("stdout", "two \"\\\ttab ü\u{fffd}\n"), line("stdout", "\u{1}\0"), line("stderr", "of err")]
         );
+    }
+
+    /// A logger that reads a line and ends, while the container's first process lives: as nerdctl's when containerd is killed.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_logger_that_ends_before_its_container_is_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("c1");
+        std::fs::create_dir(&state).unwrap();
+        let logger = dir.path().join("logger");
+        // The second one finds the descriptor that it is to close when it is ready, and ends the container.
+        let read = "#!/bin/sh\nIFS= read -r line <&3\necho \"$line\" >>seen\n: >&5 || echo closed >>seen\nif [ \"$line\" = two ]; then kill \"$(cat init.pid)\"; while [ -e running ]; do sleep 0.1; done; fi\n";
+        std::fs::write(&logger, read).unwrap();
+        let script = state.join(SCRIPT);
+        std::fs::write(
+            &script,
+            format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{BEGAN}\n{RUN}", logger.display()),
+        )
+        .unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&logger, mode).unwrap();
+        let run = r#"mkfifo out err; exec 6<>out 7<>err; printf 'one\ntwo\n' >&6; >running
+            (sleep 600 & echo $! >init.pid; wait; rm running) 6>&- 7>&- &
+            while [ ! -s init.pid ]; do sleep 0.1; done
+            exec sh "$1" log 3<out 4<err 5>ready"#;
+        let status = std::process::Command::new("sh")
+            .args(["-c", run, "sh"])
+            .arg(&script)
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert_eq!(std::fs::read_to_string(dir.path().join("seen")).unwrap(), "one\ntwo\n");
     }
 }
