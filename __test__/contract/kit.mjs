@@ -4,6 +4,7 @@
 // image             a reference the engine has: busybox, with its applets in /bin
 // platformsImage    one in a registry: `twoPlatforms()`
 // refusing          the address of a registry that gives nothing: `startRefusing()`
+// publish(name, image) puts a `busyboxImage()` into that registry and gives its reference
 // remoteImage       a reference in a registry the engine reaches, that it does not have; the registry's images are small
 // differs           { row: reason }: what this backend does not do, and why; the tests that need the row are skipped
 // defaultHostIp     where a port without an address is published

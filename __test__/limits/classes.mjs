@@ -1,8 +1,10 @@
 // node --expose-gc classes.mjs COUNT: makes and drops COUNT objects of each exported class, and prints the descriptors, threads
 // and memory of the process before and after, by class.
 import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import * as all from 'lima-runtime'
+
+const lima = createRequire(import.meta.url)('lima-runtime')
 
 const count = Number(process.argv[2])
 /** None of these files is there, and none is made. */
@@ -11,7 +13,7 @@ const MAKE = {
   BundledContainerAdapter: (Class) => new Class({ dataDir: nowhere }),
   BundledRuntimeManager: (Class) => new Class({ dataDir: nowhere }),
   // Abstract: made through its subclasses.
-  ContainerAdapter: () => new all.DockerAdapter({ host: `unix://${nowhere}` }).restricted(),
+  ContainerAdapter: () => new lima.DockerAdapter({ host: `unix://${nowhere}` }).restricted(),
   ContainerManager: (Class) => new Class({ appDir: nowhere }),
   ContainerdAdapter: (Class) => new Class({ address: nowhere }),
   DockerAdapter: (Class) => new Class({ host: `unix://${nowhere}` }),
@@ -20,12 +22,12 @@ const MAKE = {
   LimaRuntimeManager: (Class) => new Class({ dataDir: nowhere }),
   RuntimeError: (Class) => new Class('INTERNAL', 'text', { hint: 'hint', details: { path: nowhere } }),
 }
-const unknown = Object.keys(all).filter((name) => name !== 'default' && !MAKE[name])
+const unknown = Object.keys(lima).filter((name) => !MAKE[name])
 if (unknown.length > 0) throw new Error(`no way to make ${unknown.join(', ')}`)
 
 async function make(name, times) {
   for (let i = 0; i < times; i++) {
-    MAKE[name](all[name])
+    MAKE[name](lima[name])
     // Finalizers run between turns.
     if (i % 500 === 499) await collect()
   }

@@ -39,7 +39,9 @@ describe('made and dropped', () => {
     }
   })
 
-  it('20 workers terminated in the middle of calls: descriptors and threads level', { timeout: 10 * 60_000 }, async (t) => {
+  it('20 workers terminated in the middle of calls: descriptors and threads level', {
+    timeout: 10 * 60_000,
+  }, async (t) => {
     const adapter = new DockerAdapter({ host: engine.host })
     const name = `limits-workers-${process.pid}`
     t.after(() => adapter.removeContainer(name, true).catch(() => {}))
@@ -56,7 +58,10 @@ describe('made and dropped', () => {
     }
     // What the first ones bring stays: threads of the runtime that all share.
     await Promise.all(Array.from({ length: 4 }, run))
-    await waitFor('its connections closed', () => hung.connections.size === 0 || [...hung.connections].every((c) => c.destroyed))
+    await waitFor(
+      'its connections closed',
+      () => hung.connections.size === 0 || [...hung.connections].every((c) => c.destroyed),
+    )
     const [open, ran] = [descriptors(), threads()]
     for (let i = 0; i < 5; i++) await Promise.all(Array.from({ length: 4 }, run))
     await waitFor('the connections closed', () => descriptors() <= open + 4)
@@ -73,7 +78,9 @@ describe('made and dropped', () => {
     const [one, other] = [join(root, 'dist'), dist].map((dir) => require(join(dir, 'index.cjs')))
     assert.notEqual(one.DockerAdapter, other.DockerAdapter)
     const adapters = [one, other].map((copy) => new copy.DockerAdapter({ host: engine.host }))
-    await Promise.all(adapters.flatMap((adapter) => Array.from({ length: 50 }, () => adapter.listContainers({ all: true }))))
+    await Promise.all(
+      adapters.flatMap((adapter) => Array.from({ length: 50 }, () => adapter.listContainers({ all: true }))),
+    )
     for (const [i, copy] of [one, other].entries())
       await assert.rejects(
         adapters[i].inspectContainer('no-such-container'),

@@ -64,6 +64,10 @@ export function backendOver(startEngine, own) {
       backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
       await publish(open, 'contract/platforms:1', twoPlatforms())
       backend.platformsImage = `${open.address}/contract/platforms:1`
+      backend.publish = async (name, image) => {
+        await publish(open, name, image)
+        return `${open.address}/${name}`
+      }
       backend.refusing = `127.0.0.1:${refusing.port}`
       const names = []
       for (const [i, tag] of BIGS.entries()) {

@@ -23,6 +23,10 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
   for (const [i, name] of bigs.entries()) await publish(open, name, busyboxImage({ padding: bigPadding(i) }))
   await publish(open, 'contract/platforms:1', twoPlatforms())
   backend.platformsImage = `${address(open.port)}/contract/platforms:1`
+  backend.publish = async (name, image) => {
+    await publish(open, name, image)
+    return `${address(open.port)}/${name}`
+  }
   backend.refusing = address(refusing.port)
   backend.account = ACCOUNT
   backend.remoteImage = `${address(open.port)}/contract/small:1`
