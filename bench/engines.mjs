@@ -2,13 +2,15 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { noContainerd, startContainerd } from '../__test__/support/containerd.mjs'
-import { startDockerd } from '../__test__/support/dockerd.mjs'
+import { noDockerd, startDockerd } from '../__test__/support/dockerd.mjs'
 import { busyboxArchive, loadArchive } from '../__test__/support/images.mjs'
 
 const IDLE = { name: 'bench', image: 'busybox:latest', command: ['sleep', '100000'] }
 
-/** `measure(engine, adapter, id)` on a dockerd. */
+/** `measure(engine, adapter, id)` on a dockerd; where there is none it gives the reason. */
 export async function onDockerd(measure) {
+  const reason = noDockerd()
+  if (reason) return `Docker: ${reason}`
   const { DockerAdapter } = await import('lima-runtime')
   const engine = await startDockerd()
   try {
@@ -20,10 +22,10 @@ export async function onDockerd(measure) {
   }
 }
 
-/** The same on a containerd; without one it says why it is left out. */
+/** The same on a containerd; where there is none it gives the reason. */
 export async function onContainerd(measure) {
   const reason = noContainerd()
-  if (reason) return console.log(`containerd: left out, ${reason}`)
+  if (reason) return `containerd: ${reason}`
   const { ContainerdAdapter } = await import('lima-runtime')
   const engine = await startContainerd()
   try {

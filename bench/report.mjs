@@ -1,4 +1,5 @@
-// What benchmarks have in common: child processes that print JSON, measuring in turn, medians, and a table.
+// What benchmarks have in common: child processes that print JSON, measuring in turn, medians, and a table of figures. A
+// benchmark's `run()` gives `{ figures, left }`: `left` says why something of it could not be measured.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
@@ -56,14 +57,71 @@ export function isReleaseBuild() {
   return size(`dist/${node}`) === size(`target/release/${library}`)
 }
 
-/** Rows of `[what, ours, theirs, ratio, goal]`; the first row is the head. */
-export function table(rows) {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)))
+const UNITS = {
+  ms,
+  'MB/s': (n) => `${n.toFixed(0)} MB/s`,
+  MB: (n) => `${n.toFixed(n < 10 ? 1 : 0)} MB`,
+  '': (n) => String(n),
+}
+
+/** What a figure is to reach: `text` says it, `reached` tells. */
+export const atMost = (n) => ({ text: `at most ${n}×`, reached: (ours, theirs) => ours / theirs <= n })
+export const atLeast = (n) => ({ text: `at least ${n}×`, reached: (ours, theirs) => ours / theirs >= n })
+export const faster = (n) => ({
+  text: n === 1 ? 'faster' : `${n}× faster`,
+  reached: (ours, theirs) => theirs / ours >= n,
+})
+export const below = (n, unit) => ({
+  text: `at most ${UNITS[unit](n).replace('.00', '')}`,
+  reached: (ours) => ours <= n,
+})
+export const above = (n, unit) => ({ text: `at least ${UNITS[unit](n)}`, reached: (ours) => ours >= n })
+
+/**
+ * One line of the table.
+ * @param {string} what
+ * @param {keyof typeof UNITS} unit
+ * @param {number} ours
+ * @param {number} [theirs]
+ * @param {{ against?: string, goals?: { text: string, reached: (ours: number, theirs?: number) => boolean }[], ratio?: 'faster' | 'none' }} [more]
+ *   `ratio`: `faster` divides theirs by ours, as one does where less is better and much less is meant
+ */
+export function figure(what, unit, ours, theirs, { against = '', goals = [], ratio } = {}) {
+  const value =
+    theirs === undefined || ratio === 'none' ? undefined : ratio === 'faster' ? theirs / ours : ours / theirs
+  return {
+    what,
+    against,
+    unit,
+    ours,
+    theirs,
+    ratio: value,
+    ratioText:
+      value === undefined ? '' : `${value.toFixed(value >= 100 ? 0 : 2)}×${ratio === 'faster' ? ' faster' : ''}`,
+    goal: goals.map(({ text }) => text).join(', '),
+    reached: goals.length > 0 ? goals.every((goal) => goal.reached(ours, theirs)) : undefined,
+  }
+}
+
+/** All figures as text: what was measured, ours, the other's, the ratio, the goal, and whether it is reached. */
+export function table(figures) {
+  const shown = (value, unit) => (value === undefined ? '' : UNITS[unit](value))
+  const rows = [
+    ['', 'lima-runtime', 'the other', 'ratio', 'goal', ''],
+    ...figures.map(({ what, against, unit, ours, theirs, ratioText, goal, reached }) => [
+      against ? `${what}, against ${against}` : what,
+      shown(ours, unit),
+      shown(theirs, unit),
+      ratioText,
+      goal,
+      reached === undefined ? '' : reached ? 'reached' : 'NOT reached',
+    ]),
+  ]
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
   const line = (row) =>
     row
-      .map((cell, column) => String(cell)[column === 0 || column === 4 ? 'padEnd' : 'padStart'](widths[column]))
+      .map((cell, column) => cell[column >= 1 && column <= 3 ? 'padStart' : 'padEnd'](widths[column]))
       .join('  ')
-  console.log(
-    [line(rows[0]), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.slice(1).map(line)].join('\n'),
-  )
+      .trimEnd()
+  return [line(rows[0]), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.slice(1).map(line)].join('\n')
 }

@@ -1,19 +1,19 @@
 // `npm run bench -- containerd`: this package against the nerdctl it stands on, on a containerd of its own. Both sides of
 // each ratio are measured in the same run and in turn. Needs LIMA_RUNTIME_TEST_NERDCTL. `--quick` stops at 50 containers.
 import { onContainerd } from '../engines.mjs'
-import { inTurn, ms, say, table } from '../report.mjs'
+import { faster, figure, inTurn, say } from '../report.mjs'
 
-/** Prints the table of all figures. */
 export async function run() {
-  await onContainerd(measure)
+  const figures = []
+  const reason = await onContainerd((...engine) => measure(figures, ...engine))
+  return { figures, left: [reason].filter(Boolean) }
 }
 
-async function measure(engine, adapter, id) {
-  const rows = [['containerd', 'lima-runtime', 'nerdctl', 'ratio', 'goal']]
-  const compare = async (what, rounds, ours, theirs, goal = '') => {
-    const [mine, its] = await inTurn(rounds, ours, theirs)
-    rows.push([what, ms(mine), ms(its), `${(its / mine).toFixed(1)}× faster`, goal])
-  }
+async function measure(figures, engine, adapter, id) {
+  const add = (what, mine, its, ...goals) =>
+    figures.push(figure(`containerd: ${what}`, 'ms', mine, its, { against: 'nerdctl', ratio: 'faster', goals }))
+  const compare = async (what, rounds, ours, theirs, ...goals) =>
+    add(what, ...(await inTurn(rounds, ours, theirs)), ...goals)
   const list = () => adapter.listContainers({ all: true })
   const ps = () => engine.nerdctl(['ps', '-a', '--no-trunc', '--format', 'json'])
 
@@ -38,19 +38,13 @@ async function measure(engine, adapter, id) {
     // A reading needs an earlier one at least 0.2 s old; a younger one costs the 0.1 s between two samples.
     [pause, () => adapter.getContainerStats(id)],
     () => engine.nerdctl(['stats', '--no-stream', '--format', 'json', id]),
-    '100× faster',
+    faster(100),
   )
 
   let made = 1
-  const grown = []
   for (const size of process.argv.includes('--quick') ? [10, 50] : [10, 50, 300]) {
     say(`${size} containers`)
     for (; made < size; made++) await engine.nerdctl(['create', '--name', `c-${made}`, 'busybox:latest', 'sleep', '1'])
-    const [mine, its] = await inTurn(size > 50 ? 5 : 15, list, ps)
-    const goal = size === 50 ? '20× faster' : ''
-    rows.push([`list ${size} containers`, ms(mine), ms(its), `${(its / mine).toFixed(1)}× faster`, goal])
-    grown.push(`${size}: ${ms(mine)}`)
+    await compare(`list ${size} containers`, size > 50 ? 5 : 15, list, ps, ...(size === 50 ? [faster(20)] : []))
   }
-  table(rows)
-  console.log(`list grows: ${grown.join(', ')}`)
 }

@@ -9,24 +9,22 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
 import { onContainerd, onDockerd } from '../engines.mjs'
-import { inTurn, ms, say, table } from '../report.mjs'
+import { atMost, below, figure, inTurn, say } from '../report.mjs'
 
 const BYTES = process.argv.includes('--quick') ? 100 << 20 : 1 << 30
 const ROUNDS = 3
-const GOAL = 'at most 1×'
 const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`
 const run_ = promisify(execFile)
-const rows = [[`copies of ${mb(BYTES)}`, 'lima-runtime', 'the other', 'ratio', 'goal']]
+const figures = []
 
-/** Prints the table of all figures. */
 export async function run() {
-  await onDockerd((engine, adapter, id) =>
+  const docker = await onDockerd((engine, adapter, id) =>
     compare('docker cp', adapter, id, (...args) => run_('docker', ['-H', `unix://${engine.socket}`, 'cp', ...args])),
   )
-  await onContainerd((engine, adapter, id) =>
+  const containerd = await onContainerd((engine, adapter, id) =>
     compare('nerdctl cp', adapter, id, (...args) => engine.nerdctl(['cp', ...args])),
   )
-  table(rows)
+  return { figures, left: [docker, containerd].filter(Boolean) }
 }
 
 async function compare(name, adapter, id, cp) {
@@ -43,18 +41,24 @@ async function compare(name, adapter, id, cp) {
   let peak = before
   const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage().rss)), 10)
   await row(
-    `in, against ${name}`,
-    GOAL,
+    `${mb(BYTES)} in`,
+    name,
+    [atMost(1)],
     () => adapter.copyToContainer(id, file, '/mine'),
     () => cp(file, `${id}:/its`),
   )
   say(`against ${name}: out`)
-  await row(`out, against ${name}`, GOAL, [afresh, () => adapter.copyFromContainer(id, '/mine', { to: mine })], () =>
-    cp(`${id}:/its`, its),
+  await row(
+    `${mb(BYTES)} out`,
+    name,
+    [atMost(1)],
+    [afresh, () => adapter.copyFromContainer(id, '/mine', { to: mine })],
+    () => cp(`${id}:/its`, its),
   )
   await row(
-    `out as a stream, against ${name} to a file`,
-    '',
+    `${mb(BYTES)} out as a stream`,
+    `${name} to a file`,
+    [],
     [
       afresh,
       async () => {
@@ -64,12 +68,16 @@ async function compare(name, adapter, id, cp) {
     () => cp(`${id}:/its`, its),
   )
   clearInterval(watch)
-  rows.push([`memory, against ${name}`, `+${mb(peak - before)}`, '', '', 'flat'])
+  figures.push(
+    figure(`memory of these copies, beside ${name}`, 'MB', (peak - before) / 1e6, undefined, {
+      goals: [below(64, 'MB')],
+    }),
+  )
 }
 
-async function row(what, goal, ...sides) {
+async function row(what, against, goals, ...sides) {
   const [mine, its] = await inTurn(ROUNDS, ...sides)
-  rows.push([what, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, goal])
+  figures.push(figure(what, 'ms', mine, its, { against, goals }))
 }
 
 /** Of what is no hole. */

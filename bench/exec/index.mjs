@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { onContainerd, onDockerd } from '../engines.mjs'
-import { inTurn, ms, say, table } from '../report.mjs'
+import { atMost, figure, inTurn, say } from '../report.mjs'
 
 const quick = process.argv.includes('--quick')
 const ROUNDS = quick ? 10 : 40
@@ -13,12 +13,11 @@ const BYTES = quick ? 10_000_000 : 100_000_000
 const TRUE = ['true']
 /** Raw: else the terminal would make two bytes of each newline. */
 const PRINT = ['sh', '-c', `stty raw 2>/dev/null; head -c ${BYTES} /dev/zero`]
-const rows = [['processes in a container', 'lima-runtime', 'the other', 'ratio', 'goal']]
+const figures = []
 
-/** Prints the table of all figures. */
 export async function run() {
   const { default: Docker } = await import('dockerode')
-  await onDockerd(async (engine, adapter, id) => {
+  const docker = await onDockerd(async (engine, adapter, id) => {
     const container = new Docker({ socketPath: engine.socket }).getContainer(id)
     await compare('Docker', adapter, id, {
       dockerode: (argv, Tty) => dockerode(container, argv, Tty),
@@ -26,12 +25,12 @@ export async function run() {
       'docker exec': (argv) => program('docker', ['-H', `unix://${engine.socket}`, 'exec', id, ...argv]),
     })
   })
-  await onContainerd((engine, adapter, id) =>
+  const containerd = await onContainerd((engine, adapter, id) =>
     compare('containerd', adapter, id, {
       'nerdctl exec': async (argv) => (await engine.nerdctl(['exec', id, ...argv])).length,
     }),
   )
-  table(rows)
+  return { figures, left: [docker, containerd].filter(Boolean) }
 }
 
 async function compare(engine, adapter, id, others) {
@@ -48,13 +47,13 @@ async function compare(engine, adapter, id, others) {
   }
   for (const [name, other] of Object.entries(others)) {
     say(`${engine}: against ${name}`)
-    const goal = name === 'dockerode' ? 'at most 0.9×' : 'at most 0.2×'
+    const goals = [atMost(name === 'dockerode' ? 0.9 : 0.2)]
     const [mine, its] = await inTurn(
       ROUNDS,
       () => ours(TRUE, false),
       () => other(TRUE, false),
     )
-    rows.push([`${engine}: true, against ${name}`, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, goal])
+    figures.push(figure(`${engine}: a process, \`true\``, 'ms', mine, its, { against: name, goals }))
     for (const tty of name === 'dockerode' ? [false, true] : [false]) {
       const whole = async (print) => {
         const size = await print(PRINT, tty)
@@ -66,7 +65,7 @@ async function compare(engine, adapter, id, others) {
         () => whole(other),
       )
       const what = `${BYTES / 1e6} MB out${tty ? ' of a terminal' : ''}`
-      rows.push([`${engine}: ${what}, against ${name}`, ms(mine), ms(its), `${(mine / its).toFixed(2)}×`, ''])
+      figures.push(figure(`${engine}: ${what}`, 'ms', mine, its, { against: name }))
     }
   }
 }

@@ -8,11 +8,9 @@ import { performance } from 'node:perf_hooks'
 import { limaFiles, limaUrl, manifestOf, mirrored, PLATFORM } from '../../__test__/support/release-files.mjs'
 import { spawnReleaseServer } from '../../__test__/support/release-server.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
-import { child, median, say, table } from '../report.mjs'
+import { atMost, below, child, faster, figure, median, say } from '../report.mjs'
 
 const ROUNDS = 7
-const ms = (n) => `${n.toFixed(n < 10 ? 1 : 0)} ms`
-const mib = (n) => `${(n / 2 ** 20).toFixed(1)} MiB`
 
 let dir
 let archive
@@ -20,7 +18,7 @@ let size
 let sha256
 let manifest
 let server
-let rows
+const figures = []
 const url = limaUrl()
 const path = mirrored(url)
 
@@ -32,7 +30,6 @@ export async function run() {
   sha256 = await digest(archive)
   manifest = join(dir, 'manifest.json')
   writeFileSync(manifest, JSON.stringify(manifestOf({ lima: { [PLATFORM]: [{ url, sha256, size }] } })))
-  rows = [[`Fetch ${(size / 1e6).toFixed(0)} MB`, 'lima-runtime', 'other', 'result', 'goal']]
   server = await spawnReleaseServer()
   try {
     await server.file(path, { path: archive })
@@ -41,7 +38,7 @@ export async function run() {
   } finally {
     await server.close()
   }
-  table(rows)
+  return { figures }
 }
 
 async function inTurn() {
@@ -56,24 +53,17 @@ async function inTurn() {
     delays.push((await install('delay')).delays)
   }
   const [mine, typing] = [median(ours.map((r) => r.ms)), median(theirs)]
-  rows.push(['curl; sha256sum; tar xzf', ms(mine), ms(typing), `${(typing / mine).toFixed(2)}× as fast`, 'faster'])
-  const memory = ours.map((r) => r.extra)
-  rows.push([
-    'extra resident memory, most',
-    mib(Math.max(...memory)),
-    '',
-    `median ${mib(median(memory))}`,
-    'at most 32 MiB',
-  ])
-  const above = delays.map(([own, idle]) => own - idle)
-  const [own, idle] = delays[above.indexOf(median(above))]
-  rows.push([
-    'event-loop delay p99, idle Node beside',
-    ms(own),
-    ms(idle),
-    `${ms(own - idle)} above`,
-    'at most 10 ms above',
-  ])
+  const what = `download, check and unpack ${(size / 1e6).toFixed(0)} MB`
+  const against = 'curl; sha256sum; tar xzf'
+  figures.push(figure(what, 'ms', mine, typing, { against, ratio: 'faster', goals: [faster(1)] }))
+  const memory = Math.max(...ours.map((r) => r.extra))
+  figures.push(
+    figure('  most extra memory', 'MB', memory / 1e6, undefined, { goals: [below((32 * 2 ** 20) / 1e6, 'MB')] }),
+  )
+  const above = median(delays.map(([own, idle]) => own - idle))
+  figures.push(
+    figure('  event-loop delay p99 above an idle Node', 'ms', above, undefined, { goals: [below(10, 'ms')] }),
+  )
 }
 
 async function cutAgainAndAgain() {
@@ -83,14 +73,8 @@ async function cutAgainAndAgain() {
   await server.fault(path, { kind: 'cut', at: 5e6, times: Number.POSITIVE_INFINITY })
   await install('install')
   const { bytes, requests } = await server.counts(path)
-  const times = `${(bytes / size).toFixed(4)}×`
-  rows.push([
-    'bytes sent over size, cut every 5 MB',
-    `${(bytes / 1e6).toFixed(2)} MB`,
-    `${requests} requests`,
-    times,
-    'at most 1.05×',
-  ])
+  const what = `bytes asked for, cut every 5 MB, in ${requests} requests`
+  figures.push(figure(what, 'MB', bytes / 1e6, size / 1e6, { against: 'its size', goals: [atMost(1.05)] }))
 }
 
 async function install(mode) {

@@ -8,37 +8,29 @@ import { missing } from '../../__test__/support/lima.mjs'
 import { tempDir } from '../../__test__/support/tempdir.mjs'
 import { root } from '../../scripts/run.mjs'
 import { TEST_USER } from '../../scripts/setup.mjs'
-import { median, ms, quantile, table } from '../report.mjs'
+import { below, faster, figure, median, quantile } from '../report.mjs'
 
 /** The files that the worker needs: an ordinary user may not be able to read the project. */
 const NEEDED = ['dist', 'bench/lima', '__test__/support', 'tests/support/limactl.mjs']
 
-/** Prints the table of all figures. */
 export async function run() {
   const why = missing()
-  if (why) return console.log(`Lima: not measured here: ${why}.\n`)
+  if (why) return { figures: [], left: [why] }
   const { list, commands, starts } = await measure()
-  const real = process.env.LIMA_RUNTIME_TEST_LIMACTL
-  const rows = [['Lima', 'lima-runtime', 'bare', 'ratio', 'goal']]
-  const faster = (ours, theirs) => `${(theirs / ours).toFixed(1)}× faster`
-  const pair = (what, ours, theirs, goal) => rows.push([what, ms(ours), ms(theirs), faster(ours, theirs), goal])
-  const lister = real ? 'limactl list --json' : 'limactl list --json (stand-in)'
-  pair(`isRunning(), ${lister}, p50`, median(list.ours), median(list.theirs), '50×')
-  pair('`true` in the guest, ssh with a control master, p50', median(commands.ours), median(commands.theirs), '2.5×')
-  pair('  p99', quantile(commands.ours, 0.99), quantile(commands.theirs, 0.99), '')
-  pair("  the caller's CPU", commands.cpu.ours, commands.cpu.theirs, '10×')
-  const [before, after] = ['before', 'after'].map((part) => median(starts.map((start) => start[part])))
+  const lister = process.env.LIMA_RUNTIME_TEST_LIMACTL ? 'limactl list --json' : 'limactl list --json (stand-in)'
+  const add = (what, ours, theirs, against, ...goals) =>
+    figures.push(figure(what, 'ms', ours, theirs, { against, goals, ratio: 'faster' }))
+  const figures = []
+  const ssh = 'ssh with a control master'
+  add('isRunning(), p50', median(list.ours), median(list.theirs), lister, faster(50))
+  add('a command in the guest, p50', median(commands.ours), median(commands.theirs), ssh, faster(2.5))
+  add('  p99', quantile(commands.ours, 0.99), quantile(commands.theirs, 0.99), ssh)
+  add("  the caller's CPU", commands.cpu.ours, commands.cpu.theirs, ssh, faster(10))
+  add("start(): from the call to limactl's spawn, p50", median(starts.map(({ before }) => before)))
+  add("  from the host agent's running to our promise", median(starts.map(({ after }) => after)))
   const whole = median(starts.map(({ before, after }) => before + after))
-  rows.push(["start(): from the call to limactl's spawn, p50", ms(before), '', '', ''])
-  rows.push(["  from the host agent's running to our promise", ms(after), '', '', ''])
-  rows.push([
-    `  what start() adds, of ${ms(median(starts.map(({ whole }) => whole)))}`,
-    ms(whole),
-    '',
-    '',
-    'at most 300 ms',
-  ])
-  table(rows)
+  add('  what start() adds to limactl start', whole, undefined, '', below(300, 'ms'))
+  return { figures }
 }
 
 /** Lima refuses root. */
