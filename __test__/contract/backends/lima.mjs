@@ -105,8 +105,9 @@ export function limaBackend() {
         'systemctl start containerd; nerdctl ps -aq | xargs -r nerdctl rm -f; nerdctl network prune -f',
         load,
       )
-      const registries = { insecure: ports.map((port) => `${HOST}:${port}`) }
-      await new LimaRuntimeManager({ ...backend.vm.options, registries }).start()
+      // Whoever starts it next without them takes them away again.
+      backend.vm.options.registries = { insecure: ports.map((port) => `${HOST}:${port}`) }
+      await new LimaRuntimeManager(backend.vm.options).start()
     },
 
     async hungAdapter() {
