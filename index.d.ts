@@ -237,6 +237,23 @@ export type BuildProgress =
   /** What a step's programs print, of a whole build 16 MiB at most. */
   | { type: 'log'; step: number; stream: 'stdout' | 'stderr'; text: string }
 
+/** One event of a project of compose, as its engine's compose tells it; of bytes at most about ten a second. */
+export interface ComposeProgress {
+  /** As compose calls it: `'Container demo-web-1'`, `'Network demo_default'`, `'Image redis:7'`; empty for the whole project. */
+  resource: string
+  /** What it is a part of, for example of a layer its image. */
+  parent?: string
+  /** What is happening, ready to show: `'Creating'`, `'Started'`, or a warning's text. */
+  status: string
+  /** containerd's compose does not tell of what is done, but for images. */
+  state: 'working' | 'done' | 'warning' | 'failed'
+  details?: string
+  /** Bytes so far. */
+  current?: number
+  /** Bytes. */
+  total?: number
+}
+
 // ---- Containers -----------------------------------------------------------------------------------------------------
 
 /** The kinds of backend. */
@@ -499,6 +516,12 @@ export interface ContainerInfo {
   created: Date
   /** `hostPort` is absent where the port is not published. */
   ports: { containerPort: number; hostPort?: number; protocol: 'tcp' | 'udp' }[]
+}
+
+/** A container of a project of compose. */
+export interface ComposeContainer extends ContainerInfo {
+  /** Its service's name in the project. */
+  service: string
 }
 
 /** All that is known about a container. */
@@ -827,6 +850,49 @@ export interface BuildOptions extends CallOptions {
    */
   credentials?: 'user' | 'none'
   onProgress?: (progress: BuildProgress) => void
+}
+
+/** Which project of compose is meant, of {@link ContainerAdapter.composeUp}, `composeDown` and `composePs`. */
+export interface ComposePsOptions extends CallOptions {
+  /**
+   * 1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit. Default: the `name` in the file or object, else a file's
+   * directory, as compose itself calls it. An object without `name` needs it.
+   */
+  projectName?: string
+}
+
+/** Options of {@link ContainerAdapter.composeDown}. */
+export interface ComposeDownOptions extends ComposePsOptions {
+  /**
+   * What `${…}` in the project stands for. Nothing of this process's environment does, but for `PATH` and `HOME`; of a file's
+   * directory its `.env` does. Names are of `A-Z a-z 0-9 _`; those that steer compose (`COMPOSE_…`, `DOCKER_…`, `PATH`, …) are
+   * refused.
+   */
+  env?: Record<string, string>
+  /** The profiles whose services count. Default: none. */
+  profiles?: string[]
+  /**
+   * Of an object: the directory that its relative paths begin in. Default: the working directory of this process, or `/` where
+   * the engine is in a VM that does not see that. A file's is the one that it lies in.
+   */
+  directory?: string
+  /** Remove the project's containers whose services are not in it any more. Default: false. */
+  removeOrphans?: boolean
+  /** Remove its named volumes, with their data, and the anonymous ones of its containers. Default: false. */
+  volumes?: boolean
+  onProgress?: (progress: ComposeProgress) => void
+}
+
+/** Options of {@link ContainerAdapter.composeUp}. */
+export interface ComposeUpOptions extends Omit<ComposeDownOptions, 'volumes'> {
+  /** These services, and what they depend on. Default: all. */
+  services?: string[]
+  /** When images are fetched. Default: as the project says, mostly when they are missing. */
+  pull?: 'always' | 'missing' | 'never'
+  /** Build the images of services with a `build`, also those that are there. Default: false. */
+  build?: boolean
+  /** Resolve when all containers run, and those with a healthcheck are healthy. Default: false. */
+  wait?: boolean
 }
 
 /** Options of {@link ContainerAdapter.copyFromContainer}. */
@@ -1408,6 +1474,54 @@ export declare abstract class ContainerAdapter {
    * ```
    */
   buildImage(context: string | NodeJS.ReadableStream, options?: BuildOptions): Promise<{ id: string }>
+
+  /**
+   * Makes and starts a project of compose, or brings what is there up to what the project says now. No deadline.
+   *
+   * `project` is the path of a compose file of this computer, or an object of the same form, in which `$` is written `$$` where no
+   * variable is meant. The engine's own compose does the work and says what everything means: on Docker the plugin that this
+   * computer has (`docker-compose` 2.29 or later in `~/.docker/cli-plugins` or where packages put it; no docker CLI is needed), on
+   * containerd `nerdctl compose`, where containerd is. What that does not know is left out with a process warning
+   * (`ENGINE_WARNING`). Two calls on one project at a time are two people who type: compose does not keep them apart.
+   *
+   * A project can ask for anything of the engine's machine. Its containers have compose's labels and not the application's:
+   * a `prune` of the application leaves them, and a restricted adapter does not see them.
+   *
+   * An object, `env` and a secret in `environment` stand in no argument and on no disk on Docker. On containerd nerdctl itself
+   * writes the values of `environment` into its arguments for a moment, which whoever has an account where containerd runs can
+   * read: give secrets as `secrets` of a file there.
+   *
+   * Aborting ends compose, and takes down again what this call made if nothing of the project was there before; otherwise, and
+   * after an error, what was made stays, `details.left` names the containers, and another `composeUp` goes on from there.
+   *
+   * @throws `INVALID_ARGUMENT` for a project that compose cannot read, in its own words; `NOT_INSTALLED` without the plugin;
+   *   `PORT_IN_USE`, `IMAGE_NOT_FOUND`, `REGISTRY_AUTH`; `INVALID_STATE` for what `wait` waits for in vain; `PERMISSION_DENIED` of a
+   *   restricted adapter without `powers`; `ENGINE_ERROR` otherwise
+   * @example
+   * ```ts
+   * await docker.composeUp('./compose.yaml', { projectName: 'demo', env: { TAG: '7' }, wait: true })
+   * for (const { service, state, ports } of await docker.composePs('./compose.yaml', { projectName: 'demo' }))
+   *   console.log(service, state, ports)
+   * await docker.composeDown('./compose.yaml', { projectName: 'demo', volumes: true })
+   * ```
+   */
+  composeUp(project: string | object, options?: ComposeUpOptions): Promise<void>
+
+  /**
+   * Stops and removes the containers and networks of a project; volumes stay unless `volumes` says otherwise. A project that is
+   * not there is no error. No deadline. Aborted, it leaves the rest as it is.
+   *
+   * @throws as {@link composeUp}
+   */
+  composeDown(project: string | object, options?: ComposeDownOptions): Promise<void>
+
+  /**
+   * The containers of a project, running or not, by service and name: asked of the engine, without compose. Empty when there are
+   * none.
+   *
+   * @throws `INVALID_ARGUMENT`, `PERMISSION_DENIED` as {@link composeUp}
+   */
+  composePs(project: string | object, options?: ComposePsOptions): Promise<ComposeContainer[]>
 
   /**
    * Copies into a container, running or not; its volumes are reached, too. No deadline.

@@ -81,6 +81,11 @@ export const flag = kind('boolean')
 export const number = kind('number')
 export const callback = kind('function')
 
+/** A path, or a plain object of whatever it holds. */
+export const textOrObject: Check = (path, value) => {
+  if (typeof value !== 'string' && !isPlain(value)) throw bad(path, 'must be a string or an object')
+}
+
 export const data: Check = (path, value) => {
   if (typeof value !== 'string' && !isBytes(value)) throw bad(path, 'must be a string or a Uint8Array')
 }

@@ -16,7 +16,14 @@
  * @packageDocumentation
  * @module lima-runtime/electron/main
  */
-import type { BuildOptions, ContainerConfig, ContainerManager, RuntimeType } from 'lima-runtime'
+import type {
+  BuildOptions,
+  ComposeDownOptions,
+  ComposeUpOptions,
+  ContainerConfig,
+  ContainerManager,
+  RuntimeType,
+} from 'lima-runtime'
 
 // ---- What is needed of Electron -------------------------------------------------------------------------------------
 
@@ -141,6 +148,21 @@ export interface Allow {
   build?(request: { directory: string; options: WindowBuild; event: IpcEvent }): Word
 
   /**
+   * Whether a project of compose may be brought up, taken down or listed. `project` is the real path of the file that the window
+   * asked for, as for `hostPath`, or its object; `options` are the window's. The project is not looked at: whoever may write its file
+   * or make the object has all that the engine has. The worst: any program as root on the engine's machine, with any of its files,
+   * the application's own engine included; any file that the application can read reaches a container; other projects' containers
+   * and volumes are replaced or removed by their names; the user's registry credentials fetch its images. Say yes to files that
+   * the application itself ships.
+   */
+  compose?(request: {
+    action: 'up' | 'down' | 'ps'
+    project: string | object
+    options: WindowCompose
+    event: IpcEvent
+  }): Word
+
+  /**
    * Whether a port may be published on an address other than loopback. Without `address` the engine would choose: all
    * addresses on Docker and the system's containerd; then a no means 127.0.0.1. The worst: everybody on the network
    * reaches the container, past the firewall where the engine is Docker on Linux.
@@ -203,6 +225,14 @@ export interface WindowBuild
     BuildOptions,
     'dockerfile' | 'tags' | 'args' | 'target' | 'platform' | 'labels' | 'cacheFrom' | 'noCache' | 'pull'
   > {}
+
+/** A window's options for projects of compose. */
+export interface WindowCompose
+  extends Pick<
+      ComposeUpOptions,
+      'projectName' | 'env' | 'profiles' | 'services' | 'pull' | 'build' | 'wait' | 'removeOrphans'
+    >,
+    Pick<ComposeDownOptions, 'volumes'> {}
 
 /** A window's options for `exec`, `spawn` and `attach`. */
 export interface WindowExec {

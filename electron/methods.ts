@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { isIPv4 } from 'node:net'
 import type * as runtime from 'lima-runtime'
 import { Refused } from './check'
-import type { Allow, IpcEvent, WindowExec } from './main'
+import type { Allow, IpcEvent, WindowCompose, WindowExec } from './main'
 import { realPath } from './paths'
 import type { Row } from './table'
 import type { Redactor } from './tell'
@@ -167,6 +167,21 @@ const OWN: Record<string, Run> = {
     await requirePermission(c, 'build', { directory, options: given }, 'build images', 'directory')
     const onProgress = (p: runtime.BuildProgress) => c.progress(p)
     return c.runtime.buildImage(directory, { ...withSignal(c, o), credentials: 'none', onProgress })
+  },
+
+  'compose.up': async (c, wanted, o) => {
+    const project = await permittedProject(c, 'up', wanted, o)
+    const onProgress = (p: runtime.ComposeProgress) => c.progress(p)
+    return c.powerful().composeUp(project, { ...withSignal(c, o), onProgress })
+  },
+  'compose.down': async (c, wanted, o) => {
+    const project = await permittedProject(c, 'down', wanted, o)
+    const onProgress = (p: runtime.ComposeProgress) => c.progress(p)
+    return c.powerful().composeDown(project, { ...withSignal(c, o), onProgress })
+  },
+  'compose.ps': async (c, wanted, o) => {
+    const project = await permittedProject(c, 'ps', wanted, o)
+    return c.powerful().composePs(project, withSignal(c, o))
   },
 
   'network.inspect': async (c, id, o) => c.redactor.details(await c.runtime.inspectNetwork(id, withSignal(c, o))),
@@ -405,6 +420,20 @@ async function permittedCopy(
   await requirePermission(c, 'copy', { direction, container: id, name, containerPath, path }, 'copy files', field)
   // Only what the directory holds.
   return { id, source: /[\\/]\.$/.test(wanted) ? `${path}/.` : path }
+}
+
+/** The project, of a file by the real path that the app was asked about. */
+async function permittedProject(
+  c: Context,
+  action: 'up' | 'down' | 'ps',
+  wanted: string | object,
+  o: (Options & WindowCompose) | undefined,
+): Promise<string | object> {
+  const project = c.allow.compose && (typeof wanted === 'string' ? await realPath('project', wanted) : wanted)
+  if (project === undefined) throw denied('have projects of compose', 'compose', 'project')
+  const { timeoutMs: _, ...options } = o ?? {}
+  await requirePermission(c, 'compose', { action, project, options }, 'have projects of compose', 'project')
+  return project
 }
 
 /** On an engine that is not the app's own, what images hold is others'. */

@@ -25,6 +25,8 @@
  */
 import type {
   BuildProgress,
+  ComposeContainer,
+  ComposeProgress,
   ContainerConfig,
   ContainerDetails,
   ContainerInfo,
@@ -51,7 +53,7 @@ import type {
   VolumeDetails,
   VolumeInfo,
 } from 'lima-runtime'
-import type { WindowBuild } from './main'
+import type { WindowBuild, WindowCompose } from './main'
 
 /** Electron's `contextBridge`, as far as it is used. */
 export interface ContextBridge {
@@ -258,6 +260,21 @@ export interface RuntimeApi {
     remove(name: string, force?: boolean, options?: ApiCall): Promise<void>
     list(options?: ApiCall): Promise<ApiVolume[]>
     inspect(name: string, options?: ApiCall): Promise<ApiVolumeDetails>
+  }
+  /** Projects of compose, of files by their absolute paths. Each needs `allow.compose`. */
+  compose: {
+    up(
+      project: string | object,
+      options?: ApiCall & Omit<WindowCompose, 'volumes'> & { onProgress?: (progress: ComposeProgress) => void },
+    ): Promise<void>
+    down(
+      project: string | object,
+      options?: ApiCall &
+        Pick<WindowCompose, 'projectName' | 'env' | 'profiles' | 'removeOrphans' | 'volumes'> & {
+          onProgress?: (progress: ComposeProgress) => void
+        },
+    ): Promise<void>
+    ps(project: string | object, options?: ApiCall & Pick<WindowCompose, 'projectName'>): Promise<ComposeContainer[]>
   }
   system: {
     info(options?: ApiCall): Promise<SystemInfo>

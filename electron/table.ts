@@ -13,6 +13,7 @@ import {
   record,
   shape,
   string,
+  textOrObject,
 } from './check'
 import type { ApiProcess, RuntimeApi } from './preload'
 
@@ -241,6 +242,40 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     remove: command('removeVolume', { name: string, force: optionalFlag }),
     list: { args: plain },
     inspect: { args: { name: string, ...plain } },
+  },
+  compose: {
+    up: {
+      args: {
+        project: textOrObject,
+        options: optional(
+          options({
+            ...{
+              ...call,
+              projectName: text,
+              env: pairs,
+              profiles: texts,
+              services: texts,
+              removeOrphans: optionalFlag,
+            },
+            ...{ pull: optional(oneOf('always', 'missing', 'never')), build: optionalFlag, wait: optionalFlag },
+          }),
+        ),
+      },
+      ...{ outlivesPage: true, reports: true },
+    },
+    down: {
+      args: {
+        project: textOrObject,
+        options: optional(
+          options({
+            ...{ ...call, projectName: text, env: pairs, profiles: texts },
+            ...{ removeOrphans: optionalFlag, volumes: optionalFlag },
+          }),
+        ),
+      },
+      ...{ outlivesPage: true, reports: true },
+    },
+    ps: { args: { project: textOrObject, options: optional(options({ ...call, projectName: text })) } },
   },
   process: {
     write: { args: { ...process, data } },

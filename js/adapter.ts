@@ -15,6 +15,7 @@ import {
   optionalNumber,
   optionalString,
   progress,
+  projectOf,
   string,
   strings,
 } from './call'
@@ -330,6 +331,23 @@ export abstract class ContainerAdapter implements api.IContainerRuntime {
 
   async inspectVolume(name: string, options?: Call): Promise<api.VolumeDetails> {
     return JSON.parse(await invoke(options, (call) => this.#native.inspectVolume(string('name', name), call)))
+  }
+
+  async composeUp(project: string | object, options?: api.ComposeUpOptions): Promise<void> {
+    const [onProgress, rest] = apart('options', options, 'onProgress')
+    const report = callback('onProgress', onProgress)
+    await invokeAndWarn(rest as Call, (call) => this.#native.composeUp(...projectOf(project), report, call))
+  }
+
+  async composeDown(project: string | object, options?: api.ComposeDownOptions): Promise<void> {
+    const [onProgress, rest] = apart('options', options, 'onProgress')
+    const report = callback('onProgress', onProgress)
+    await invokeAndWarn(rest as Call, (call) => this.#native.composeDown(...projectOf(project), report, call))
+  }
+
+  async composePs(project: string | object, options?: api.ComposePsOptions): Promise<api.ComposeContainer[]> {
+    const found = await invoke(options, (call) => this.#native.composePs(...projectOf(project), call))
+    return JSON.parse(found).map(dated)
   }
 
   async getSystemInfo(options?: Call): Promise<api.SystemInfo> {

@@ -203,10 +203,19 @@ export function flag(field: string, value: unknown): boolean {
 
 /** An options object as JSON for the core, which checks every field and names the wrong one. */
 export function json(field: string, value: unknown): string {
-  if (value === undefined) return '{}'
+  return value === undefined ? '{}' : document(field, value, false)
+}
+
+/** A project of compose for the core: its file, or the object as JSON, in which null is a value. */
+export function projectOf(value: unknown): [file: string | undefined, object: string | undefined] {
+  if (typeof value === 'string') return [string('project', value), undefined]
+  return [undefined, document('project', value, true)]
+}
+
+function document(field: string, value: unknown, nulls: boolean): string {
   return readable(field, () => {
     const given = object(field, value)
-    for (const [key, inner] of Object.entries(given)) checkJson(string(key.slice(0, 60), key), inner, 0)
+    for (const [key, inner] of Object.entries(given)) checkJson(string(key.slice(0, 60), key), inner, 0, nulls)
     return JSON.stringify(given)
   })
 }
@@ -225,8 +234,8 @@ function readable<T>(field: string, read: () => T): T {
 }
 
 /** Refuses what JSON would drop or change: null, NaN, functions, a Map. */
-function checkJson(path: string, value: unknown, depth: number): void {
-  if (value === undefined || typeof value === 'boolean') return
+function checkJson(path: string, value: unknown, depth: number, nulls: boolean): void {
+  if (value === undefined || typeof value === 'boolean' || (nulls && value === null)) return
   if (typeof value === 'string') {
     string(path, value)
     return
@@ -238,7 +247,7 @@ function checkJson(path: string, value: unknown, depth: number): void {
   if (Array.isArray(value)) {
     value.forEach((inner, i) => {
       if (inner === undefined) throw invalid(`${path}[${i}]`, 'must not be undefined')
-      checkNested(`${path}[${i}]`, inner, depth)
+      checkNested(`${path}[${i}]`, inner, depth, nulls)
     })
     return
   }
@@ -249,17 +258,17 @@ function checkJson(path: string, value: unknown, depth: number): void {
   for (const [key, inner] of Object.entries(value as object)) {
     const name = `${path}.${key.slice(0, 60)}`
     string(name, key)
-    checkNested(name, inner, depth)
+    checkNested(name, inner, depth, nulls)
   }
 }
 
-function checkNested(path: string, value: unknown, depth: number): void {
+function checkNested(path: string, value: unknown, depth: number, nulls: boolean): void {
   if (depth === MAX_DEPTH) throw new RangeError('it is nested too deeply, or holds itself')
-  checkJson(path, value, depth + 1)
+  checkJson(path, value, depth + 1, nulls)
 }
 
-/** Deeper than any option is. */
-const MAX_DEPTH = 8
+/** Deeper than any option is, and than what a service has. */
+const MAX_DEPTH = 10
 
 function object(field: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -114,6 +114,42 @@ pub enum BuildProgress {
     },
 }
 
+/// One event of a project of compose.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComposeProgress {
+    /// As compose calls it: `Container demo-web-1`, `Image redis:7`; empty for the whole project.
+    pub resource: String,
+    /// What it is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// What is happening, ready to show.
+    pub status: String,
+    pub state: ComposeState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+impl ComposeProgress {
+    pub(crate) fn whole(status: &str, state: ComposeState) -> Self {
+        let status = status.to_owned();
+        Self { resource: String::new(), parent: None, status, state, details: None, current: None, total: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComposeState {
+    Working,
+    Done,
+    Warning,
+    Failed,
+}
+
 /// In the order in which a step goes through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,6 +5,7 @@ import { behindOurBack } from './behind-our-back.mjs'
 import { build } from './build.mjs'
 import { cancellation } from './cancellation.mjs'
 import { completeness } from './completeness.mjs'
+import { compose } from './compose.mjs'
 import { containers } from './containers.mjs'
 import { events } from './events.mjs'
 import { exec } from './exec.mjs'
@@ -41,6 +42,7 @@ export function contract(backend) {
       files,
       images,
       build,
+      compose,
       networks,
       volumes,
       testcontainers,

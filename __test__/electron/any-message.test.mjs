@@ -63,6 +63,12 @@ const RIGHT = {
   'image.pull': ['busybox', { ...CALL, platform: 'linux/amd64', auth: { username: 'u', password: 'p' } }],
   'image.push': ['busybox', { ...CALL, auth: { username: 'u', password: 'p' } }],
   'image.build': ['/x', { ...CALL, dockerfile: 'D', tags: ['x'], args: { A: '1' }, secrets: { a: 'b' }, pull: true }],
+  'compose.up': [
+    '/x/c.yaml',
+    { ...CALL, projectName: 'x', env: { A: '1' }, services: ['a'], pull: 'never', wait: true },
+  ],
+  'compose.down': ['/x/c.yaml', { ...CALL, volumes: true, profiles: ['a'] }],
+  'compose.ps': ['/x/c.yaml', { ...CALL, projectName: 'x' }],
   'container.commit': ['web', { ...CALL, reference: 'me/web:1', message: 'm', pause: true }],
   'network.create': ['n', { ...CALL, driver: 'bridge', internal: true }],
   'volume.create': ['v', { ...CALL, driver: 'local', labels: { a: 'b' } }],

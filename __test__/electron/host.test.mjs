@@ -141,6 +141,38 @@ test('a build is asked about, by the real path', async (t) => {
   await refused(without().kai.image.build(data), 'PERMISSION_DENIED')
 })
 
+test('a project of compose is asked about, by the real path', async (t) => {
+  const { dir, data } = traps()
+  const file = join(data, 'sub/compose.yaml')
+  writeFileSync(file, 'name: host-compose\nservices: {}\n')
+  let asked = []
+  const compose = ({ action, project, options }) => {
+    asked.push([action, project, options])
+    return typeof project === 'object' ? project.name === 'mine' : project.startsWith(data + sep)
+  }
+  const { window } = await dockerApp(t, { allow: { compose } })
+  const { kai } = window()
+  assert.deepEqual(await kai.compose.ps(join(dir, 'alias/in/compose.yaml')), [])
+  assert.deepEqual(await kai.compose.ps({ name: 'mine' }, { timeoutMs: 60_000 }), [])
+  assert.deepEqual(asked, [
+    ['ps', file, {}],
+    ['ps', { name: 'mine' }, {}],
+  ])
+  asked = []
+  for (const path of ['out/key', 'absolute/key', 'root/etc/passwd', '../secret/key'])
+    await refused(kai.compose.up(`${data}/${path}`, { wait: true }), 'PERMISSION_DENIED')
+  await refused(kai.compose.down({ name: 'other' }, { volumes: true }), 'PERMISSION_DENIED')
+  assert.ok(asked.every(([, project]) => typeof project === 'object' || !project.startsWith(data + sep)))
+  assert.deepEqual(asked.at(-1), ['down', { name: 'other' }, { volumes: true }])
+  await refused(kai.compose.up('relative.yaml'), 'INVALID_ARGUMENT')
+  await refused(kai.compose.up(file, { directory: '/' }), 'INVALID_ARGUMENT')
+  const { window: without } = await dockerApp(t, { allow: { powers: () => true, foreign: () => true } })
+  for (const method of ['up', 'down', 'ps']) {
+    for (const project of [file, '/dev/null/none', { name: 'mine' }])
+      await refused(without().kai.compose[method](project), 'PERMISSION_DENIED')
+  }
+})
+
 test('the app is asked about the real path, and that one is mounted', async (t) => {
   const { dir, data } = traps()
   let asked = []

@@ -27,9 +27,13 @@ export function noContainerd() {
 }
 
 /** Whether the logger of the nerdctl to test with may lose the end (docs/reference/nerdctl.md#logger-loses-the-end). */
-export function losesLastWords() {
+export const losesLastWords = () => isNerdctl(/ v?2\.(1|2|3\.[0-3])\b/)
+/** Whether its compose knows no healthchecks (pkg/composer/serviceparser). */
+export const composesNoHealth = () => isNerdctl(/ v?2\.1\b/)
+
+function isNerdctl(version) {
   const nerdctl = process.env[NERDCTL_VARIABLE]
-  return Boolean(nerdctl) && / v?2\.(1|2|3\.[0-3])\b/.test(execFileSync(nerdctl, ['--version'], { encoding: 'utf8' }))
+  return Boolean(nerdctl) && version.test(execFileSync(nerdctl, ['--version'], { encoding: 'utf8' }))
 }
 
 /**

@@ -14,6 +14,7 @@ export const allow: Required<main.Allow> = {
   copy: ({ direction, path, container, name, containerPath }) =>
     direction === 'in' && [path, container, name, containerPath].length === 4,
   build: ({ directory, options }) => directory === '/app' && options.tags?.[0] === 'me/app:1',
+  compose: ({ action, project, options }) => action === 'ps' && project === '/app/compose.yaml' && !options.volumes,
   exec: async ({ container, name, argv, options }) => [container, name, ...argv, options.user].length > 0,
   publish: ({ address, hostPort, containerPort }) => `${address}:${hostPort}:${containerPort}` !== '',
   credentials: ({ image }) => image.startsWith('registry.example.com/'),

@@ -11,6 +11,11 @@ import {
   type BundledRuntimeOptions,
   type CallOptions,
   type CommitOptions,
+  type ComposeContainer,
+  type ComposeDownOptions,
+  type ComposeProgress,
+  type ComposePsOptions,
+  type ComposeUpOptions,
   ContainerAdapter,
   type ContainerConfig,
   type ContainerDetails,
@@ -302,6 +307,26 @@ const build: BuildOptions = {
 const built: { id: string } = await docker.buildImage('./app', build)
 await docker.buildImage(createReadStream('x.tar'))
 console.log(built.id)
+const onCompose = (p: ComposeProgress) =>
+  console.log(p.resource, p.status, p.state === 'failed', p.current ?? 0, p.parent)
+const composeUp: ComposeUpOptions = {
+  projectName: 'demo',
+  env: { TAG: '7' },
+  profiles: ['debug'],
+  services: ['web'],
+  pull: 'missing',
+  build: true,
+  wait: true,
+  removeOrphans: true,
+  onProgress: onCompose,
+  ...call,
+}
+await docker.composeUp('./compose.yaml', composeUp)
+const composePs: ComposePsOptions = { projectName: 'demo', ...call }
+const composed: ComposeContainer[] = await docker.composePs('./compose.yaml', composePs)
+console.log(composed[0]?.service, composed[0]?.state)
+const composeDown: ComposeDownOptions = { directory: '.', volumes: true, onProgress: onCompose, ...call }
+await docker.composeDown({ name: 'demo', services: {}, volumes: { data: null } }, composeDown)
 await docker.copyToContainer('c', './file', '/etc/', call)
 await docker.copyToContainer('c', createReadStream('x.tar'), '/etc')
 const copyFrom: CopyFromOptions = { to: './here', ...call }

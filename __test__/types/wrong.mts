@@ -32,6 +32,13 @@ docker.buildImage('.', { onProgress: (p) => p.type === 'layer' })
 // @ts-expect-error a build has no such power
 docker.buildImage('.', { network: 'host' })
 
+// @ts-expect-error it never stays attached
+docker.composeUp('compose.yaml', { detach: false })
+// @ts-expect-error not a word of compose's
+docker.composeUp('compose.yaml', { pull: 'sometimes' })
+// @ts-expect-error an `up` removes no volumes
+docker.composeUp('compose.yaml', { volumes: true })
+
 // @ts-expect-error a name is needed
 runtime.startContainer({ image: 'redis' })
 // @ts-expect-error an image is needed

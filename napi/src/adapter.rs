@@ -73,6 +73,7 @@ methods! {
         list_containers[ListOptions]();
         container_stats(id: String);
         list_processes(id: String);
+        compose_ps[ComposePsOptions](file: Option<String>, object: Option<String>);
         list_images();
         inspect_image(image: String);
         image_history(image: String);
@@ -93,6 +94,8 @@ methods! {
     progress {
         pull_image[PullOptions](image: String);
         push_image[PushOptions](image: String);
+        compose_up[ComposeUpOptions](file: Option<String>, object: Option<String>);
+        compose_down[ComposeDownOptions](file: Option<String>, object: Option<String>);
     }
     own {
         /// Connects to nothing yet.

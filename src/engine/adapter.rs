@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     backend::{BoxRead, BoxStream, Engine},
     build::{Build, BuildContext},
+    compose::{Action, Composition},
     config,
     copy::{self, Place, Source},
     methods::adapter_methods,
@@ -25,7 +26,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::held::Links,
     process::Collected,
-    progress::{self, BuildProgress, PullProgress, Sink},
+    progress::{self, BuildProgress, ComposeProgress, PullProgress, Sink},
     task,
 };
 
@@ -500,6 +501,122 @@ impl Adapter {
             validate::image(&format!("images[{i}]"), image)?;
         }
         call.run(CONTAINER_CALL, self.engine.save_image(images)).await
+    }
+
+    // ---- projects of compose ------------------------------------------------------------------------------------
+
+    /// Without a deadline. What an aborted one has made, where it made all of the project, is taken down again.
+    pub async fn compose_up(
+        &self,
+        file: Option<&str>,
+        object: Option<&str>,
+        options: &ComposeUpOptions,
+        progress: Sink<ComposeProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        let ComposeUpOptions { project_name, directory, env, profiles, services, pull, build, wait, remove_orphans } =
+            options.clone();
+        let action = Action::Up { services, pull, build, wait, remove_orphans };
+        let options = ComposeOptions { project_name, directory, env, profiles };
+        self.compose((file, object), options, action, progress, call).await
+    }
+
+    pub async fn compose_down(
+        &self,
+        file: Option<&str>,
+        object: Option<&str>,
+        options: &ComposeDownOptions,
+        progress: Sink<ComposeProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        let ComposeDownOptions { project_name, directory, env, profiles, volumes, remove_orphans } = options.clone();
+        let options = ComposeOptions { project_name, directory, env, profiles };
+        self.compose((file, object), options, Action::Down { volumes, remove_orphans }, progress, call).await
+    }
+
+    pub async fn compose_ps(
+        &self,
+        file: Option<&str>,
+        object: Option<&str>,
+        options: &ComposePsOptions,
+        call: &Call,
+    ) -> Result<Vec<ComposeContainer>> {
+        let options = ComposeOptions { project_name: options.project_name.clone(), ..ComposeOptions::default() };
+        call.run(CONTAINER_CALL, async {
+            let run = self.composition((file, object), options, Action::Check).await?;
+            self.engine.composed(&run.name).await
+        })
+        .await
+    }
+
+    async fn composition(
+        &self,
+        (file, object): (Option<&str>, Option<&str>),
+        options: ComposeOptions,
+        action: Action,
+    ) -> Result<Composition> {
+        self.engine.may_compose()?;
+        let (file, object) = (file.map(str::to_owned), object.map(str::to_owned));
+        task::blocking(move || Composition::of((file.as_deref(), object.as_deref()), &options, action)).await
+    }
+
+    async fn compose(
+        &self,
+        project: (Option<&str>, Option<&str>),
+        options: ComposeOptions,
+        action: Action,
+        progress: Sink<ComposeProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        let call = &call.in_steps();
+        let is_up = matches!(action, Action::Up { .. });
+        let (run, before) = call
+            .run(None, async {
+                let run = self.composition(project, options, action).await?;
+                // What an aborted one has made is being taken down.
+                self.discards.wait().await;
+                let before = self.engine.composed(&run.name).await?;
+                Ok((run, before))
+            })
+            .await?;
+        let made_all = is_up && before.is_empty();
+        let (engine, ours) = (self.engine.clone(), run.clone());
+        // A task of its own, so that an abort leaves neither a running compose nor half a project.
+        let work = async move {
+            let outcome = engine.compose(&ours, &progress).await;
+            if made_all && ours.gone.is_cancelled() {
+                let down = ours.apart().with(Action::Down { volumes: false, remove_orphans: false });
+                if let Err(error) = engine.compose(&down, &progress::ignore()).await {
+                    tracing::warn!(project = %down.name, %error, "could not take down what an aborted up had made");
+                }
+            }
+            outcome
+        };
+        let mut work = task::spawn(Warnings::scope(call.warnings.clone(), work));
+        let _dropped = run.gone.clone().drop_guard();
+        let error = match call.run(None, async { Ok((&mut work).await) }).await {
+            Ok(joined) => match joined.unwrap_or_else(|e| Err(Error::internal(e.to_string()))) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            },
+            Err(early) => {
+                run.gone.cancel();
+                self.discards.spawn(async move {
+                    if tokio::time::timeout(GIVEN_UP, &mut work).await.is_err() {
+                        work.abort();
+                    }
+                });
+                return Err(early);
+            }
+        };
+        // As compose leaves it; the next `up` goes on from there.
+        let left = if is_up && error.code() != ErrorCode::InvalidArgument {
+            call.run(CONTAINER_CALL, self.engine.composed(&run.name)).await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let left: Vec<_> = left.into_iter().map(|c| c.info.name).collect();
+        Err(if left.is_empty() { error } else { error.detail("left", left) })
     }
 
     // ---- networks and volumes -----------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     build::Build,
+    compose::Composition,
     methods::{container_methods, labelled_methods, unlabelled_methods},
     types::*,
 };
 use crate::{
     error::Result,
     fetch::held::Links,
-    progress::{BuildProgress, PullProgress, Sink},
+    progress::{BuildProgress, ComposeProgress, PullProgress, Sink},
 };
 
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
@@ -73,6 +74,12 @@ pub trait Engine: ContainerMethods + UnlabelledMethods + LabelledMethods {
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>>;
     /// Returns the image's id.
     async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String>;
+    /// Whether whoever calls may have projects of compose; asked before a word of theirs is looked at.
+    fn may_compose(&self) -> Result<()>;
+    /// Runs the engine's own compose.
+    async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()>;
+    /// The containers of a project of compose.
+    async fn composed(&self, project: &str) -> Result<Vec<ComposeContainer>>;
     /// Unpacks a tar in a directory of a container.
     async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()>;
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String>;

@@ -4,6 +4,7 @@
 mod adapter;
 mod backend;
 mod build;
+mod compose;
 mod config;
 pub mod containerd;
 mod copy;
@@ -35,5 +36,6 @@ pub use backend::{
     Attached, BoxRead, BoxStream, ContainerMethods, Control, Engine, LabelledMethods, UnlabelledMethods,
 };
 pub use build::BuildContext;
+pub use compose::Composition;
 pub use process::{ContainerProcess, End, Held, ProcessHandle};
 pub use types::*;

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{
     backend::{Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods},
     build::Build,
+    compose::Composition,
     config,
     methods::{container_methods, unlabelled_methods},
     types::*,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::held::Links,
-    progress::{BuildProgress, PullProgress, Sink},
+    progress::{BuildProgress, ComposeProgress, PullProgress, Sink},
     task,
 };
 
@@ -417,6 +418,25 @@ impl Engine for Restricted {
     async fn build(&self, mut build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
         build.apart(&self.app)?;
         self.engine.build(build, progress).await
+    }
+
+    /// What a project asks for, compose alone knows: paths, powers, names of others' things.
+    fn may_compose(&self) -> Result<()> {
+        if self.powers {
+            return Ok(());
+        }
+        let problem = "project: a project of compose may ask for any power over the engine's machine";
+        Err(denied("project".to_owned(), problem.to_owned()))
+    }
+
+    async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()> {
+        self.may_compose()?;
+        self.engine.compose(run, progress).await
+    }
+
+    async fn composed(&self, project: &str) -> Result<Vec<ComposeContainer>> {
+        self.may_compose()?;
+        self.engine.composed(project).await
     }
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<Vec<String>> {

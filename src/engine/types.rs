@@ -277,6 +277,69 @@ pub struct BuildOptions {
     pub credentials: StoredCredentials,
 }
 
+/// What all methods about a project of compose have. Not `Debug`: `env` may hold secrets.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComposeOptions {
+    pub project_name: Option<String>,
+    /// Of an object: what its relative paths are relative to.
+    pub directory: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub profiles: Vec<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComposeUpOptions {
+    pub project_name: Option<String>,
+    pub directory: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub profiles: Vec<String>,
+    /// All when empty.
+    pub services: Vec<String>,
+    pub pull: Option<ComposePull>,
+    pub build: bool,
+    /// Until what has a healthcheck is healthy.
+    pub wait: bool,
+    pub remove_orphans: bool,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComposeDownOptions {
+    pub project_name: Option<String>,
+    pub directory: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub profiles: Vec<String>,
+    pub volumes: bool,
+    pub remove_orphans: bool,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComposePsOptions {
+    pub project_name: Option<String>,
+}
+
+/// When images are fetched; without one, as the project says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComposePull {
+    Always,
+    Missing,
+    Never,
+}
+
+impl ComposePull {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Missing => "missing",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// What nobody is told. It crosses in base64.
 #[derive(Clone)]
 pub struct Secret(pub Vec<u8>);
@@ -500,6 +563,14 @@ pub struct ContainerInfo {
     pub health: Health,
     pub created: Millis,
     pub ports: Vec<Port>,
+}
+
+/// A container of a project of compose.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComposeContainer {
+    #[serde(flatten)]
+    pub info: ContainerInfo,
+    pub service: String,
 }
 
 #[derive(Debug, Clone, Serialize)]

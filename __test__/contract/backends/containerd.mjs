@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { ContainerdAdapter } from 'lima-runtime'
 import { TEST_USER } from '../../../scripts/setup.mjs'
 import { noBuildkit, startBuildkit } from '../../support/buildkit.mjs'
-import { losesLastWords, startContainerd } from '../../support/containerd.mjs'
+import { composesNoHealth, losesLastWords, startContainerd } from '../../support/containerd.mjs'
 import { startHung } from '../../support/hung.mjs'
 import { busyboxArchive } from '../../support/images.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
@@ -36,6 +36,9 @@ export function containerdBackend({ bridged = false } = {}) {
     goneCode: 'CONTAINERD_NOT_READY',
     differs: {
       dockerSocket: 'this engine has no Docker socket',
+      composeSecrets: 'nerdctl writes variables into arguments of its own',
+      noCompose: 'nerdctl has one',
+      ...(composesNoHealth() && { composeHealth: 'this nerdctl has no healthchecks of projects' }),
       unseenPath: 'the engine sees all the paths the host does',
       ...(noBuildkit() ? { build: noBuildkit() } : { noBuild: 'a BuildKit is given' }),
       ...(losesLastWords() && { lastWords: "nerdctl's logger before 2.3.4 loses what it has read" }),

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { DockerAdapter } from 'lima-runtime'
+import { composeDiffers } from '../../support/compose.mjs'
 import { startDockerd } from '../../support/dockerd.mjs'
 import { startHung } from '../../support/hung.mjs'
 import { busyboxArchive, loadArchive, twoPlatforms } from '../../support/images.mjs'
@@ -44,6 +45,7 @@ export function backendOver(startEngine, own) {
       noDockerSocket: 'this engine has a Docker socket',
       unseenPath: 'the engine sees all the paths the host does',
       noBuild: 'Docker has a BuildKit of its own',
+      ...composeDiffers(),
       ...differs,
     },
     dockerSocket: () => engine.socket,

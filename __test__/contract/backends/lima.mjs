@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
+import { composeDiffers } from '../../support/compose.mjs'
 import { engineApi } from '../../support/http.mjs'
 import { busyboxArchive, loadArchive } from '../../support/images.mjs'
 import { HOST, SLOWNESS, startRealLima } from '../../support/real-lima.mjs'
@@ -49,6 +50,7 @@ export function limaDockerBackend() {
     name: 'Docker in Lima',
     goneCode: 'ENGINE_UNREACHABLE',
     differs: {
+      ...composeDiffers(),
       noDockerSocket: 'this engine has a Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
       noBuild: 'there is a BuildKit in the VM',
@@ -95,6 +97,8 @@ export function limaBackend() {
     name: 'Lima',
     goneCode: 'CONTAINERD_NOT_READY',
     differs: {
+      composeSecrets: 'nerdctl writes variables into arguments of its own',
+      noCompose: 'nerdctl has one',
       dockerSocket: 'this engine has no Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
       noBuild: 'there is a BuildKit in the VM',

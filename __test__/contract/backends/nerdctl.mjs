@@ -5,7 +5,7 @@ import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
 
 /** One image for each test that holds one back. Its noise is in no other one, nor in another run's: the engine has to fetch it. */
-export const BIGS = [1, 2, 3]
+export const BIGS = [1, 2, 3, 4]
 export const bigPadding = (i) => (8 << 20) + (process.pid % 1e6) * BIGS.length + i
 
 /**

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::{
+    compose,
     container::{files, health, restarts::Restarts},
     image::{archive, build},
     network::networks,
@@ -18,10 +19,11 @@ use crate::{
     engine::{
         Attached, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
         build::Build,
+        compose::{self as projects, Composition},
         methods::{container_methods, labelled_methods, unlabelled_methods},
     },
     fetch::held::Links,
-    progress::{BuildProgress, PullProgress, Sink},
+    progress::{BuildProgress, ComposeProgress, PullProgress, Sink},
 };
 
 /// What each of the methods calls.
@@ -149,6 +151,27 @@ impl Engine for ContainerdEngine {
 
     async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
         build::build(&self.at().await?, build, progress).await
+    }
+
+    fn may_compose(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()> {
+        let c = self.at().await?;
+        compose::compose(&c, run, progress).await?;
+        let after = async {
+            projects::reached(self, run, c.settings.host.as_ref()).await?;
+            projects::healthy(self, run).await
+        };
+        tokio::select! {
+            done = after => done,
+            () = run.gone.cancelled() => Err(crate::call::aborted()),
+        }
+    }
+
+    async fn composed(&self, project: &str) -> Result<Vec<ComposeContainer>> {
+        projects::containers(self, project).await
     }
 
     async fn create_network(&self, name: &str, options: &NetworkOptions) -> Result<String> {

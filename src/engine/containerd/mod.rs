@@ -6,6 +6,7 @@
 #![allow(clippy::similar_names, reason = "argv and args are different things")]
 
 mod client;
+mod compose;
 mod container;
 mod engine;
 mod events;
@@ -25,6 +26,7 @@ mod volume;
 pub(crate) mod fuzzing {
     pub(crate) use super::container::logs::fuzz as log_file;
     use super::{
+        compose,
         container::{files as copies, inspect, list, ports, processes, record, stats, users},
         image::{build, details, documents, transfer},
         nerdctl::{errors, files},
@@ -35,7 +37,8 @@ pub(crate) mod fuzzing {
 
     /// What nerdctl prints, and what it keeps in labels and files.
     pub(crate) fn nerdctl(data: &[u8]) {
-        for parser in [errors::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz, build::fuzz] {
+        for parser in [errors::fuzz, files::fuzz, hosts::fuzz, record::fuzz, networks::fuzz, build::fuzz, compose::fuzz]
+        {
             parser(data);
         }
         transfer::fuzz(&String::from_utf8_lossy(data));

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::{
     Adapter, Attached, BoxStream, ContainerMethods, Engine, LabelledMethods, UnlabelledMethods,
     build::Build,
+    compose::{self as projects, Composition},
     methods::{container_methods, labelled_methods, unlabelled_methods},
     types::*,
     validate,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     fetch::held::Links,
-    progress::{BuildProgress, PullProgress, Sink},
+    progress::{BuildProgress, ComposeProgress, PullProgress, Sink},
 };
 
 mod api;
@@ -32,6 +33,7 @@ mod asked;
 mod beside;
 mod build;
 mod clock;
+mod compose;
 mod containers;
 mod context;
 mod download;
@@ -68,7 +70,7 @@ mod volumes;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
-    use super::{api, build, containers, events, images, pull, stats, system};
+    use super::{api, build, compose, containers, events, images, pull, stats, system};
     pub(crate) use super::{
         context::fuzz as context, download::fuzz as http, endpoint::fuzz as endpoint, error::fuzz as refusal,
         logs::fuzz_frames as frames,
@@ -91,6 +93,7 @@ pub(crate) mod fuzzing {
         }
         pull::fuzz(&lines.join("\n"));
         build::fuzz(&lines.join("\n"));
+        compose::fuzz(&lines.join("\n"));
     }
 }
 
@@ -327,6 +330,19 @@ impl Engine for DockerEngine {
 
     async fn build(&self, build: Build, progress: &Sink<BuildProgress>) -> Result<String> {
         self.without_retry(|api| build::build(api, build, progress)).await
+    }
+
+    fn may_compose(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()> {
+        self.without_retry(|api| compose::compose(api, run, progress)).await?;
+        projects::reached(self, run, self.vm().and_then(|vm| vm.host.as_ref())).await
+    }
+
+    async fn composed(&self, project: &str) -> Result<Vec<ComposeContainer>> {
+        projects::containers(self, project).await
     }
 
     async fn write_path(&self, id: &str, directory: &str, archive: BoxStream<Bytes>) -> Result<()> {

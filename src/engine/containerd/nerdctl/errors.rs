@@ -34,16 +34,20 @@ pub(crate) fn messages(stderr: &[u8]) -> String {
     all.join("\n")
 }
 
+/// The level of a line of the log, and its message, as it is quoted.
+pub(crate) fn log_message(line: &str) -> Option<(&str, &str)> {
+    let (level, rest) = line.strip_prefix("time=")?.split_once(" level=")?.1.split_once(' ')?;
+    Some((level, rest.strip_prefix("msg=")?))
+}
+
 /// The message of a line that logs an error.
 pub(crate) fn fault(line: &str) -> Option<String> {
-    let rest = line.strip_prefix("time=")?;
-    let rest = rest.split_once(" level=")?.1;
-    let rest = rest.strip_prefix("fatal ").or_else(|| rest.strip_prefix("error "))?;
-    Some(unquote(rest.strip_prefix("msg=")?))
+    let (level, message) = log_message(line)?;
+    matches!(level, "fatal" | "error").then(|| unquoted(message))
 }
 
 /// A value of logfmt: bare, or quoted as Go quotes strings. What follows the closing quote is other fields.
-fn unquote(value: &str) -> String {
+pub(crate) fn unquoted(value: &str) -> String {
     let Some(quoted) = value.strip_prefix('"') else { return value.to_owned() };
     let mut out = String::with_capacity(quoted.len());
     let mut chars = quoted.chars();
