@@ -873,7 +873,7 @@ export interface ComposeDownOptions extends ComposePsOptions {
   profiles?: string[]
   /**
    * Of an object: the directory that its relative paths begin in. Default: the working directory of this process, or `/` where
-   * the engine is in a VM that does not see that. A file's is the one that it lies in.
+   * containerd is in a VM that does not see that. A file's is the one that it lies in.
    */
   directory?: string
   /** Remove the project's containers whose services are not in it any more. Default: false. */
@@ -1487,12 +1487,12 @@ export declare abstract class ContainerAdapter {
    * A project can ask for anything of the engine's machine. Its containers have compose's labels and not the application's:
    * a `prune` of the application leaves them, and a restricted adapter does not see them.
    *
-   * An object, `env` and a secret in `environment` stand in no argument and on no disk on Docker. On containerd nerdctl itself
-   * writes the values of `environment` into its arguments for a moment, which whoever has an account where containerd runs can
-   * read: give secrets as `secrets` of a file there.
+   * An object and `env` reach compose by no argument and no file. But on containerd nerdctl itself writes the values of
+   * `environment` into its arguments for a moment, which whoever has an account where containerd runs can read: give secrets as
+   * `secrets` of a file there.
    *
-   * Aborting ends compose, and takes down again what this call made if nothing of the project was there before; otherwise, and
-   * after an error, what was made stays, `details.left` names the containers, and another `composeUp` goes on from there.
+   * Aborting ends compose, and takes down again what this call made if nothing of the project was there before. Otherwise what was
+   * made stays, and another `composeUp` goes on from there; an error names the containers that are there as `details.left`.
    *
    * @throws `INVALID_ARGUMENT` for a project that compose cannot read, in its own words; `NOT_INSTALLED` without the plugin;
    *   `PORT_IN_USE`, `IMAGE_NOT_FOUND`, `REGISTRY_AUTH`; `INVALID_STATE` for what `wait` waits for in vain; `PERMISSION_DENIED` of a
