@@ -183,6 +183,24 @@ export const life = subject('life', (ctx, test) => {
     await lists.return()
   })
 
+  test('what is followed fails when its engine is killed', { timeout: 300_000 }, async () => {
+    const id = await ctx.start({ command: ['sh', '-c', 'echo ready; sleep 86400'] })
+    const log = await ctx.adapter.getContainerLogs(id, { follow: true })
+    const lines = new LineReader(log)
+    await lines.next()
+    const stats = ctx.adapter.streamContainerStats(id)
+    await stats.next()
+    await engine.kill()
+    await fails(lines.next(), ctx.backend.goneCode)
+    // Readings of before may be waiting.
+    const rest = async () => {
+      for await (const _ of stats);
+    }
+    await fails(rest(), ctx.backend.goneCode)
+    await engine.start()
+    await waitFor('the engine', () => ctx.adapter.isAvailable())
+  })
+
   test('a spawned process is ended, though its engine was killed', { timeout: 300_000 }, async () => {
     const id = await ctx.start()
     const processes = await Promise.all(

@@ -1,10 +1,23 @@
 //! Which container a reference means, and whether it runs.
 
 use super::super::{nerdctl::labels::NAME, prelude::*, source::containers::not_found};
-use crate::guest::BEGAN;
+use crate::{engine::tidy::is_away, guest::BEGAN};
 
 pub(crate) fn invalid_state(id: &str, why: &str) -> Error {
     Error::new(ErrorCode::InvalidState, format!("Container {id} {why}")).detail("id", id)
+}
+
+/// Resolves at a container's end. A wait that fails is not its end: containerd may be gone, or so busy that it gives it up.
+pub(super) async fn end(c: &Containerd, id: &str) -> Result<()> {
+    match c.api.wait(id).await {
+        Err(e) if is_away(&e) || runs(c, id).await? => Err(e),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn runs(c: &Containerd, id: &str) -> Result<bool> {
+    let task = c.api.task(id).await?;
+    Ok(task.is_some_and(|t| matches!(t.state, ContainerState::Running | ContainerState::Paused)))
 }
 
 /// A name, an id, or the beginning of one id; a name wins.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::prelude::*;
 use super::{
-    find::{find, invalid_state},
+    find::{end as container_end, find, invalid_state, runs},
     logger,
 };
 use crate::process::{Chunk, Exit, KEPT};
@@ -58,7 +58,7 @@ pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
         let mut stderr = BytesMut::new();
         // The logger need not notice that its daemon is gone: it lives as long as the container does.
         let mut end = std::pin::pin!(async {
-            if follow { c.api.wait(&container.id).await.map(drop) } else { std::future::pending().await }
+            if follow { container_end(&c, &container.id).await } else { std::future::pending().await }
         });
         let (mut over, mut hangs) = (false, false);
         loop {
@@ -66,12 +66,8 @@ pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
                 chunk = process.next() => chunk,
                 ended = &mut end, if !over => {
                     over = true;
-                    match ended {
-                        Err(e) if matches!(e.code(), ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning) => {
-                            return Err(e);
-                        }
-                        _ => continue,
-                    }
+                    ended?;
+                    continue;
                 }
                 () = tokio::time::sleep(SILENCE), if over => {
                     hangs = true;
@@ -113,14 +109,11 @@ pub(crate) async fn logs(c: &Containerd, id: &str, options: &LogOptions) -> Resu
 
 /// The log's writer has ended: with the container, or without it.
 async fn still_there(c: &Containerd, id: &str) -> Result<()> {
-    match c.api.task(id).await {
-        Ok(Some(task)) if matches!(task.state, ContainerState::Running | ContainerState::Paused) => {
-            // The logger ends a little before the task is known to have.
-            c.api.wait(id).await.map(drop)
-        }
-        Ok(_) => Ok(()),
-        Err(e) => Err(e),
+    if runs(c, id).await? {
+        // The logger ends a little before the task is known to have.
+        c.api.wait(id).await?;
     }
+    Ok(())
 }
 
 /// A line of nerdctl's json-file.

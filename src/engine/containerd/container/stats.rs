@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::prelude::*;
-use super::find::running_or_paused;
+use super::find::{end, running_or_paused};
 
 pub(crate) async fn sample(c: &Containerd, id: &str) -> Result<StatsSample> {
     let (container, task) = running_or_paused(c, id).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn samples(c: &Containerd, id: &str) -> Result<BoxStream<StatsS
             }
         };
         let ended: Result<()> = tokio::select! {
-            _ = c.api.wait(&id) => Ok(()),
+            ended = end(&c, &id) => ended,
             failed = measure => failed,
         };
         match ended {
