@@ -1,6 +1,6 @@
 // `npm run test:soak`: about four minutes of everything at once on a real engine, which is killed and started every few seconds.
-// `-- --engine docker|containerd|vm|vm-docker`, `--minutes N`, `--scale 0.1` for a tenth of everything, `--out DIR`. It records each
-// second to JSON, draws it as SVG, and fails when something was lost, has grown, or never settled.
+// `-- --engine docker|containerd|vm|vm-docker`, `--minutes N`, `--every SECONDS` between kills, `--scale 0.1` for a tenth of everything,
+// `--out DIR`. It records each second to JSON, draws it as SVG, and fails when something was lost, has grown, or never settled.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { join } from 'node:path'
@@ -37,6 +37,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '4' },
     scale: { type: 'string', default: '1' },
     containers: { type: 'string' },
+    every: { type: 'string', default: '5' },
     out: { type: 'string', default: join(root, 'artifacts/soak') },
   },
 })
@@ -52,7 +53,7 @@ const seen = await soak(await chosen.backend(), {
   sizes,
   minutes: positive('minutes'),
   kills: 1,
-  everyMs: 5000,
+  everyMs: positive('every') * 1000,
   say: (text) => console.error(`  ${text}`),
 })
 const grown = growth(seen.samples)
