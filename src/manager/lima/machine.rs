@@ -208,10 +208,6 @@ impl Machine {
                     // alone; one that we booted ourselves gets a second boot.
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
-                        if self.payload.engine == UserEngine::Containerd {
-                            // Not before: Lima's boot scripts write that file, too.
-                            in_time(registries::buildkit::place(&guest, &plan.registries)).await?;
-                        }
                         self.record_processes().await;
                         let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
                         self.instance.record_engine(&ran).await?;

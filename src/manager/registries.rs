@@ -17,8 +17,6 @@ use crate::{
     process::Command,
 };
 
-pub mod buildkit;
-
 /// `RegistryOptions` of the public API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
