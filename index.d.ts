@@ -2171,7 +2171,7 @@ export interface LimaRuntimeOptions {
    */
   caCertificates?: string[]
   /**
-   * Mirrors, and registries that need not prove who they are, for pulls in the VM, where `host.lima.internal` is this
+   * Mirrors, and registries that need not prove who they are, for pulls and builds in the VM, where `host.lima.internal` is this
    * computer. Takes effect at the next start.
    */
   registries?: RegistryOptions

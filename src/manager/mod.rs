@@ -1,6 +1,7 @@
 //! Lifecycles: decides what is installed, created, started and repaired, and when. The layers below report facts and
 //! perform steps.
 
+mod buildkit;
 pub mod container;
 pub mod containerd;
 pub mod lima;

@@ -13,7 +13,7 @@ use crate::fetch::disk;
 use crate::{
     error::{Error, Result},
     guest::Guest,
-    manager::payload::engine::UserEngine,
+    manager::{buildkit, payload::engine::UserEngine},
     process::Command,
 };
 
@@ -83,6 +83,49 @@ impl RegistryOptions {
             }
         }
         Ok(settings)
+    }
+
+    /// The tables of buildkitd's configuration. A mirror is a host there, and its scheme is what is said of that host, also where
+    /// an image names it. With `http` and `insecure` it tries both ways, as containerd does with what is written for it.
+    pub fn buildkitd_toml(&self) -> Result<String> {
+        #[derive(Default)]
+        struct Table<'a> {
+            mirrors: Vec<&'a str>,
+            http: Option<bool>,
+            insecure: bool,
+        }
+        self.check("", UserEngine::Containerd)?;
+        let mut tables = BTreeMap::<&str, Table<'_>>::new();
+        for (registry, mirrors) in &self.mirrors {
+            for mirror in mirrors {
+                let Mirror { scheme, host } = Mirror::parse("registries", mirror)?;
+                // Said also for https: loopback speaks HTTP there by default.
+                tables.entry(host).or_default().http.get_or_insert(scheme == "http");
+                let mirrors = &mut tables.entry(registry).or_default().mirrors;
+                if !mirrors.contains(&host) {
+                    mirrors.push(host);
+                }
+            }
+        }
+        for host in &self.insecure {
+            let table = tables.entry(host).or_default();
+            (table.http, table.insecure) = (Some(true), true);
+        }
+        let mut text = String::new();
+        for (host, Table { mirrors, http, insecure }) in tables {
+            // JSON's strings and lists are TOML's, too.
+            _ = writeln!(text, "[registry.{}]", json!(host));
+            if !mirrors.is_empty() {
+                _ = writeln!(text, "mirrors = {}", json!(mirrors));
+            }
+            if let Some(http) = http {
+                _ = writeln!(text, "http = {http}");
+            }
+            if insecure {
+                text.push_str("insecure = true\n");
+            }
+        }
+        Ok(text)
     }
 
     /// What containerd finds in its directory of registries `dir`: path and text of each file. Where it finds anything about a
@@ -173,17 +216,19 @@ const GUEST_DIR: &str = "/etc/containerd/certs.d";
 const HOSTS: &str = "hosts.toml";
 const CERTIFICATES: &str = "lima-runtime.crt";
 
-/// Has a guest's containerd ask `registries`; with none, nothing of ours is left there. `certificates` is a PEM, or empty.
+/// Has a guest's containerd and the buildkitd beside it ask `registries`; with none, nothing of ours is left in containerd's
+/// directory. `certificates` is a PEM, or empty.
 pub async fn place(guest: &impl Guest, registries: &RegistryOptions, certificates: &str) -> Result<()> {
     let files = registries.files(GUEST_DIR, certificates)?;
     let words = ["sh", "-c", PLACE, "sh", GUEST_DIR, HOSTS, CERTIFICATES, MARK].into_iter();
     let pairs = files.iter().flat_map(|(path, text)| [path.as_str(), text.as_str()]);
     // Not as an argument: a bundle of certificates may be too long for one.
     let command = Command::new(words.chain(pairs)).root().input(certificates.to_owned());
-    guest.run(command).await?.checked("sh").map(drop)
+    guest.run(command).await?.checked("sh")?;
+    buildkit::place(guest, &registries.buildkitd_toml()?, certificates).await
 }
 
-/// The same in a directory of this machine. Blocks.
+/// The same for a containerd of this machine, in its directory. Blocks.
 #[cfg(unix)]
 pub fn place_in(dir: &Path, registries: &RegistryOptions, certificates: &str) -> Result<()> {
     let files = registries.files(&dir.display().to_string(), certificates)?;
@@ -349,6 +394,28 @@ mod tests {
     }
 
     #[test]
+    fn what_buildkitd_reads() {
+        let given = options(json!({
+            "mirrors": {
+                "docker.io": ["https://one.example", "http://10.0.0.7:5000/", "http://one.example"],
+                "ghcr.io": ["https://loose.example:8443"],
+                "quay.io": [],
+            },
+            "insecure": ["loose.example:8443", "[::1]:5000"],
+        }));
+        assert_eq!(
+            given.buildkitd_toml().unwrap(),
+            "[registry.\"10.0.0.7:5000\"]\nhttp = true\n\
+             [registry.\"[::1]:5000\"]\nhttp = true\ninsecure = true\n\
+             [registry.\"docker.io\"]\nmirrors = [\"one.example\",\"10.0.0.7:5000\"]\n\
+             [registry.\"ghcr.io\"]\nmirrors = [\"loose.example:8443\"]\n\
+             [registry.\"loose.example:8443\"]\nhttp = true\ninsecure = true\n\
+             [registry.\"one.example\"]\nhttp = false\n"
+        );
+        assert_eq!(RegistryOptions::default().buildkitd_toml().unwrap(), "");
+    }
+
+    #[test]
     fn what_dockerd_reads() {
         let given = options(
             json!({ "mirrors": { "docker.io": ["https://one.example/", "http://10.0.0.7:5000"] }, "insecure": ["10.0.0.7:5000"] }),
@@ -466,6 +533,12 @@ mod tests {
                 let safe = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
                 let mirror = mirror.trim_end_matches('/');
                 prop_assert!(safe(&registry) && safe(mirror) && !registry.starts_with('.'));
+                for line in given.buildkitd_toml().unwrap().lines() {
+                    let title = line.strip_prefix("[registry.\"").and_then(|rest| rest.strip_suffix("\"]"));
+                    let list = line.strip_prefix("mirrors = [\"").and_then(|rest| rest.strip_suffix("\"]"));
+                    let word = ["http = true", "http = false", "insecure = true"].contains(&line);
+                    prop_assert!(word || title.or(list).is_some_and(safe), "{}", line);
+                }
             }
         }
     }

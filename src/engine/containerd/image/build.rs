@@ -41,6 +41,9 @@ for name in "buildkit-$namespace" buildkit-default buildkit; do
   [ -z "$address" ] && [ -S "$run/$name/buildkitd.sock" ] && address=unix://$run/$name/buildkitd.sock
 done
 [ -n "$address" ] || wrong buildkitd
+# It asks for tokens itself. Where ours lie in a guest (manager/buildkit.rs); Go reads them beside the system's bundle.
+own=/etc/buildkit/lima-runtime/certificates
+[ ! -d $own ] || export SSL_CERT_DIR=/etc/ssl/certs:/etc/pki/tls/certs:$own
 dir= work= child=
 trap 'rm -rf -- "$dir" "$work"' EXIT
 trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
