@@ -7,11 +7,13 @@ import { connect, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { BundledRuntimeManager, ContainerManager, LimaRuntimeManager } from 'lima-runtime'
+import { noBuildkit, startBuildkit } from '../support/buildkit.mjs'
 import { startContainerd } from '../support/containerd.mjs'
 import { noDockerd, startDockerd } from '../support/dockerd.mjs'
 import { sharedEngine } from '../support/engine.mjs'
 import { busyboxImage } from '../support/images.mjs'
 import { limaRig, missing } from '../support/lima.mjs'
+import { runAsRoot } from '../support/process.mjs'
 import { publish, startRegistry } from '../support/registry.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 
@@ -126,6 +128,38 @@ test('a registry of an unknown authority is one that need not prove who it is', 
   await assert.rejects(pull())
   writeFileSync(file, sent(told(rig), `${registry.address}/hosts.toml`, HOSTS))
   await pull()
+})
+
+/** The tables that were sent for the guest's buildkitd. */
+const TABLES = /^(\[registry\..*|(mirrors|http|insecure) = .*)$/
+
+test('a real buildkitd begins with the images of a mirror', {
+  skip: missing() || noBuildkit() || noRegistry || rootless,
+  timeout: 300_000,
+}, async (t) => {
+  const mirror = await startRegistry({ tls: true })
+  t.after(() => mirror.stop())
+  await publish(mirror, 'library/mirrored:1', busyboxImage())
+  const rig = await limaRig(t)
+  const registries = { mirrors: { 'registry.invalid': [mirror.url] }, insecure: [mirror.address] }
+  await rig.app().ask({ options: { ...rig.options, registries }, method: 'start' })
+  const tables = sent(told(rig), '/proc', TABLES)
+  assert.match(tables, /^\[registry\."registry\.invalid"\]$/m)
+  const dir = tempDir('mirrored')
+  writeFileSync(join(dir, 'Dockerfile'), 'FROM registry.invalid/library/mirrored:1\nCOPY Dockerfile /\n')
+  const build = async (config) => {
+    const buildkit = await startBuildkit('/bin/true', config)
+    try {
+      const local = ['--local', `context=${dir}`, '--local', `dockerfile=${dir}`]
+      const address = process.env.BUILDKIT_HOST
+      const program = join(dirname(buildkit.nerdctl), 'buildctl')
+      runAsRoot(program, '--addr', address, 'build', '--frontend', 'dockerfile.v0', ...local)
+    } finally {
+      await buildkit.stop()
+    }
+  }
+  await build(tables)
+  await assert.rejects(build(''), /registry\.invalid/)
 })
 
 test('a real dockerd pulls from a mirror', {

@@ -1,5 +1,5 @@
 // A private buildkitd of a real BuildKit, which no package registry has.
-import { mkdirSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { killSessions, recorded, runAsRoot, startServer, waitExit } from './process.mjs'
 import { tempDir } from './tempdir.mjs'
@@ -16,15 +16,17 @@ export function noBuildkit() {
 /**
  * As nerdctl-full has it: its client lies beside nerdctl. `BUILDKIT_HOST` says where it listens.
  * @param {string} nerdctl
+ * @param {string} [config] its `buildkitd.toml`
  * @returns `nerdctl` is another path of the given one
  */
-export async function startBuildkit(nerdctl) {
+export async function startBuildkit(nerdctl, config = '') {
   const programs = process.env[BUILDKIT_VARIABLE]
   const dir = tempDir('buildkit')
   const address = `unix://${join(dir, 'sock')}`
   const env = { ...process.env, PATH: `${programs}:${process.env.PATH}` }
   const worker = ['--oci-worker=true', '--containerd-worker=false', '--oci-worker-net=host']
-  const flags = ['--root', join(dir, 'root'), '--addr', address, '--config', join(dir, 'none.toml'), ...worker]
+  writeFileSync(join(dir, 'buildkitd.toml'), config)
+  const flags = ['--root', join(dir, 'root'), '--addr', address, '--config', join(dir, 'buildkitd.toml'), ...worker]
   const argv = recorded(join(dir, 'leaders'), ['buildkitd', ...flags])
   const child = startServer(argv, { env, detached: true })
   let log = ''
