@@ -137,7 +137,7 @@ mod tests {
             fs::write(self.path("etc/buildkitd.toml"), text).unwrap();
         }
 
-        fn run(&self, script: &str, words: &[&Path], more: &[&str], input: &str, programs: Option<&Path>) -> bool {
+        fn run(script: &str, words: &[&Path], more: &[&str], input: &str, programs: Option<&Path>) -> bool {
             let mut command = process::Command::new("sh");
             command.args(["-c", script, "sh"]).args(words).args(more).stdin(process::Stdio::piped());
             if let Some(dir) = programs {
@@ -152,7 +152,7 @@ mod tests {
         fn place(&self, tables: &str, pem: &str, systemd: &str, programs: Option<&Path>) {
             let paths = ["etc", "stamp", "unit.d/lima-runtime.conf", systemd, "proc"].map(|name| self.path(name));
             let words = paths.each_ref().map(std::path::PathBuf::as_path);
-            assert!(self.run(PLACE, &words, &[tables, MERGE], pem, programs));
+            assert!(Self::run(PLACE, &words, &[tables, MERGE], pem, programs));
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
         place(OURS, "");
         here.write("[worker.oci]\n");
         let pre: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecStartPre=-/bin/sh ")).collect();
-        assert!(here.run(&format!("exec sh {}", pre[0]), &[], &[], "", None));
+        assert!(Place::run(&format!("exec sh {}", pre[0]), &[], &[], "", None));
         assert_eq!(here.config().unwrap(), format!("[worker.oci]\n{}", block(OURS)));
     }
 }
