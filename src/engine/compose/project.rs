@@ -1,6 +1,6 @@
 //! The checks of a project and its options.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{collections::BTreeMap, fmt::Write, io::Read, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,10 +15,52 @@ use crate::error::{Error, ErrorCode, Result};
 const LONGEST: u64 = 1 << 20;
 /// What of a project's name fits into the names of its containers, which are names of hosts.
 const LONGEST_NAME: usize = 63;
-/// A variable whose name begins so leads compose, or what it runs, elsewhere.
-const STEERING: [&str; 9] =
-    ["COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "CONTAINERD_", "NERDCTL_", "LD_", "DYLD_", "XDG_"];
-const STEERING_NAMES: [&str; 7] = ["PATH", "HOME", "PWD", "IFS", "ENV", "CNI_PATH", "NETCONFPATH"];
+/// A variable whose name begins so leads compose, or what it runs, elsewhere: git for a remote part of a project, a credential
+/// helper, the programs' own libraries. Windows knows no case.
+const STEERING: [&str; 15] = [
+    "COMPOSE_",
+    "DOCKER_",
+    "BUILDKIT_",
+    "BUILDX_",
+    "CONTAINERD_",
+    "NERDCTL_",
+    "LD_",
+    "DYLD_",
+    "XDG_",
+    "GIT_",
+    "SSH_",
+    "SSL_",
+    "DBUS_",
+    "OTEL_",
+    "GODEBUG",
+];
+const STEERING_NAMES: [&str; 25] = [
+    "PATH",
+    "HOME",
+    "PWD",
+    "IFS",
+    "ENV",
+    "CNI_PATH",
+    "NETCONFPATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "BASH_ENV",
+    "SYSTEMROOT",
+    "WINDIR",
+    "COMSPEC",
+    "PATHEXT",
+    "USERPROFILE",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "PROGRAMDATA",
+    "PROGRAMFILES",
+    "SYSTEMDRIVE",
+];
 
 impl Composition {
     /// Reads the file's name alone: not for the runtime's threads.
@@ -112,7 +154,8 @@ fn variables(env: &BTreeMap<String, String>) -> Result<()> {
         if name.is_empty() || !name.chars().enumerate().all(letters) {
             return Err(Error::invalid(field(), "a project refers to variables of the letters A-Z a-z 0-9 _"));
         }
-        if STEERING.iter().any(|begins| name.starts_with(begins)) || STEERING_NAMES.contains(&name.as_str()) {
+        let upper = name.to_ascii_uppercase();
+        if STEERING.iter().any(|begins| upper.starts_with(begins)) || STEERING_NAMES.contains(&upper.as_str()) {
             let problem = "steers compose itself: a project has options, and values by other names";
             return Err(Error::invalid(field(), problem));
         }
@@ -143,7 +186,13 @@ fn of_file(path: &str) -> Result<Found> {
     if meta.len() > LONGEST {
         return Err(bad(format!("{whole} has {} bytes, and may have {LONGEST}", meta.len())));
     }
-    let own_name = name_in(&std::fs::read(&whole).map_err(cannot)?)?;
+    // No more than that of one that grows, or whose length nobody knows: those in /proc have none.
+    let mut text = Vec::new();
+    std::fs::File::open(&whole).and_then(|f| f.take(LONGEST + 1).read_to_end(&mut text)).map_err(cannot)?;
+    if text.len() as u64 > LONGEST {
+        return Err(bad(format!("{whole} may have {LONGEST} bytes, and has more")));
+    }
+    let own_name = name_in(&text)?;
     let directory = Path::new(&whole).parent().unwrap_or(Path::new("/")).display().to_string();
     Ok((Source::File(whole), directory, own_name))
 }
@@ -284,7 +333,24 @@ mod tests {
         assert_eq!(of(|o| o.project_name = None), "projectName");
         assert_eq!(of(|o| o.directory = Some("/dev/null/none".into())), "directory");
         assert_eq!(of(|o| o.profiles = vec!["a".into(), "--help".into()]), "profiles[1]");
-        for name in ["COMPOSE_FILE", "DOCKER_HOST", "LD_PRELOAD", "PATH", "HOME", "a-b", "1a", "", "A=B"] {
+        for name in [
+            "COMPOSE_FILE",
+            "DOCKER_HOST",
+            "LD_PRELOAD",
+            "PATH",
+            "HOME",
+            "a-b",
+            "1a",
+            "",
+            "A=B",
+            "GIT_SSH_COMMAND",
+            "Path",
+            "docker_host",
+            "https_proxy",
+            "SSL_CERT_FILE",
+            "UserProfile",
+            "DBUS_SESSION_BUS_ADDRESS",
+        ] {
             let set = |o: &mut ComposeOptions| _ = o.env.insert(name.to_owned(), String::new());
             let refused = field(Composition::of((None, Some("{}")), &options(set), down()));
             assert!(refused.starts_with("env."), "{refused}");
