@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     backend::{BoxRead, BoxStream, Engine},
     build::{Build, BuildContext},
-    compose::{Action, Composition},
+    compose::{Action, Composition, Runs},
     config,
     copy::{self, Place, Source},
     methods::adapter_methods,
@@ -38,6 +38,7 @@ pub struct Adapter {
     app: Arc<str>,
     /// Running removals of the containers that aborted starts had created.
     discards: TaskTracker,
+    projects: Runs,
 }
 
 impl Adapter {
@@ -46,7 +47,7 @@ impl Adapter {
         let discards = TaskTracker::new();
         // `wait` needs a closed tracker, which accepts new tasks nevertheless.
         discards.close();
-        Self { engine, stats: Arc::default(), app: app.into(), discards }
+        Self { engine, stats: Arc::default(), app: app.into(), discards, projects: Runs::default() }
     }
 
     pub fn runtime_type(&self) -> RuntimeType {
@@ -570,22 +571,23 @@ impl Adapter {
     ) -> Result<()> {
         let call = &call.in_steps();
         let is_up = matches!(action, Action::Up { .. });
-        let (run, before) = call
+        let (run, before, ours) = call
             .run(None, async {
                 let run = self.composition(project, options, action).await?;
                 // What an aborted one has made is being taken down.
                 self.discards.wait().await;
+                let ours = self.projects.join(&run.name);
                 let before = self.engine.composed(&run.name).await?;
-                Ok((run, before))
+                Ok((run, before, ours))
             })
             .await?;
         let made_all = is_up && before.is_empty();
-        let (engine, ours) = (self.engine.clone(), run.clone());
+        let (engine, asked) = (self.engine.clone(), run.clone());
         // A task of its own, so that an abort leaves neither a running compose nor half a project.
         let work = async move {
-            let outcome = engine.compose(&ours, &progress).await;
-            if made_all && ours.gone.is_cancelled() {
-                let down = ours.apart().with(Action::Down { volumes: false, remove_orphans: false });
+            let outcome = engine.compose(&asked, &progress).await;
+            if made_all && asked.gone.is_cancelled() && ours.is_alone() {
+                let down = asked.apart().with(Action::Down { volumes: false, remove_orphans: false });
                 if let Err(error) = engine.compose(&down, &progress::ignore()).await {
                     tracing::warn!(project = %down.name, %error, "could not take down what an aborted up had made");
                 }
@@ -600,12 +602,12 @@ impl Adapter {
                 Err(e) => e,
             },
             Err(early) => {
-                run.gone.cancel();
                 self.discards.spawn(async move {
                     if tokio::time::timeout(GIVEN_UP, &mut work).await.is_err() {
                         work.abort();
                     }
                 });
+                run.gone.cancel();
                 return Err(early);
             }
         };

@@ -3,6 +3,7 @@
 
 mod account;
 mod project;
+mod runs;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use account::{Account, follow};
+pub(crate) use runs::Runs;
 
 use super::{backend::Engine, host::Host, types::*, wait};
 use crate::error::{Error, ErrorCode, Result};
