@@ -75,7 +75,8 @@ COPY --from=make /word /listing /length /
       '.dockerignore': '# a comment\n**/*.tmp\nnode_modules\n*.md\n!README.md\nDockerfile\n',
       'README.md': 'read me',
       'NOTES.md': 'notes',
-      'src/a.js': 'a',
+      // A BuildKit that is kept has the last run's cache.
+      'src/a.js': secret.slice(-8),
       'src/b.tmp': 'b',
       'node_modules/x/index.js': 'x',
     })
