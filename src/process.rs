@@ -4,6 +4,7 @@
 mod child;
 #[cfg(unix)]
 pub mod identity;
+mod lines;
 mod pipes;
 mod program;
 #[cfg(windows)]
@@ -11,6 +12,7 @@ mod windows;
 
 #[cfg(unix)]
 pub use child::spawn;
+pub use lines::Lines;
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};
 pub(crate) use program::{Collected, Driver, STRAGGLER_GRACE, feed};
 #[cfg(windows)]

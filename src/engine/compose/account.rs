@@ -1,12 +1,11 @@
 //! What a compose says while it works, a line each, and how it ended.
 
-use bytes::{Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     call,
     error::{Error, ErrorCode, Result},
-    process::{Chunk, Exit, Process},
+    process::{Chunk, Exit, Lines, Process},
     progress::{ComposeProgress, ComposeState, Sink, Throttle},
 };
 
@@ -91,7 +90,7 @@ pub(crate) async fn follow(
     mut take: impl FnMut(&str),
 ) -> Result<(Exit, Vec<u8>)> {
     process.stdin = None;
-    let (mut rest, mut out) = (BytesMut::new(), Vec::new());
+    let (mut lines, mut out) = (Lines::default(), Vec::new());
     loop {
         let chunk = tokio::select! {
             chunk = process.next() => chunk,
@@ -105,29 +104,23 @@ pub(crate) async fn follow(
             // Of a run that prints more than that nothing is read there.
             Some(Chunk::Stdout(data)) if out.len() + data.len() <= LONGEST_LINE * 4 => out.extend_from_slice(&data),
             Some(Chunk::Stdout(_)) => {}
-            Some(Chunk::Stderr(data)) => lines(&mut rest, &data, &mut take),
+            Some(Chunk::Stderr(data)) => read(&mut lines, &data, &mut take),
         }
     }
-    if !rest.is_empty() {
-        take(&String::from_utf8_lossy(&rest));
-    }
+    read(&mut lines, b"\n", &mut take);
     Ok((process.exit().await?, out))
 }
 
-fn lines(rest: &mut BytesMut, data: &Bytes, take: &mut impl FnMut(&str)) {
-    let mut looked = rest.len();
-    rest.extend_from_slice(data);
-    while let Some(end) = rest[looked..].iter().position(|b| matches!(b, b'\n' | b'\r')) {
-        let line = rest.split_to(looked + end + 1);
-        let line = String::from_utf8_lossy(&line);
-        let line = line.trim_end();
-        if !line.is_empty() {
+fn read(lines: &mut Lines, data: &[u8], take: &mut impl FnMut(&str)) {
+    lines.push(data);
+    while let Some(line) = lines.line() {
+        // Drawn over one another.
+        for line in String::from_utf8_lossy(&line).split('\r').map(str::trim_end).filter(|line| !line.is_empty()) {
             take(line);
         }
-        looked = 0;
     }
-    if rest.len() > LONGEST_LINE {
-        rest.clear();
+    if lines.rest().len() > LONGEST_LINE {
+        lines.clear();
     }
 }
 
@@ -143,12 +136,12 @@ mod tests {
             account.fails("x".repeat(SAID / 2 + 1));
         }
         assert!(account.said().len() <= 4 * SAID && account.fault().len() <= SAID);
-        let (mut rest, mut taken) = (BytesMut::new(), 0);
+        let (mut lines, mut taken) = (Lines::default(), 0);
         for _ in 0..100 {
-            lines(&mut rest, &Bytes::from(vec![b'x'; 64 << 10]), &mut |_| taken += 1);
-            assert!(rest.len() <= LONGEST_LINE);
+            read(&mut lines, &vec![b'x'; 64 << 10], &mut |_| taken += 1);
+            assert!(lines.rest().len() <= LONGEST_LINE);
         }
-        lines(&mut rest, &Bytes::from_static(b"\nshort\n"), &mut |line| {
+        read(&mut lines, b"\nshort\n", &mut |line| {
             assert!(line == "short" || line.len() > 99);
             taken += 1;
         });

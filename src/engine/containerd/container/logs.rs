@@ -11,7 +11,7 @@ use super::{
     find::{end as container_end, find, invalid_state, runs},
     logger,
 };
-use crate::process::{Chunk, Exit, KEPT};
+use crate::process::{Chunk, Exit, KEPT, Lines};
 
 /// The log of a container: rotated files (`.1` is the newest of them), then the current one. Where the container has
 /// ended (`$4`), its logger may still be writing, or the shell around it: they hold the locks as long.
@@ -144,9 +144,7 @@ struct Select {
     tail: Option<usize>,
     /// How much is still to come of what was there at the beginning; not known before the first line.
     before: Option<u64>,
-    partial: BytesMut,
-    /// How much of it has been searched for its end.
-    searched: usize,
+    partial: Lines,
     /// With each entry, whether it begins a line.
     kept: VecDeque<(bool, OutputChunk)>,
     lines: usize,
@@ -166,8 +164,7 @@ impl Select {
             since: options.since.map(|s| (s * 1e9) as i128),
             tail: options.tail.map(|n| n as usize),
             before,
-            partial: BytesMut::new(),
-            searched: 0,
+            partial: Lines::default(),
             kept: VecDeque::new(),
             lines: 0,
             size: 0,
@@ -177,10 +174,9 @@ impl Select {
 
     /// An error when a container has written what nobody can keep in memory.
     fn feed(&mut self, data: &[u8]) -> Result<Vec<OutputChunk>> {
-        self.partial.extend_from_slice(data);
+        self.partial.push(data);
         let mut out = Vec::new();
-        while let Some(end) = self.partial[self.searched..].iter().position(|b| *b == b'\n') {
-            let line = self.partial.split_to(std::mem::take(&mut self.searched) + end + 1).freeze();
+        while let Some(line) = self.partial.line() {
             let Some(before) = self.before else {
                 self.before = Some(String::from_utf8_lossy(&line).trim().parse().unwrap_or(0));
                 if self.before == Some(0) {
@@ -208,8 +204,7 @@ impl Select {
                 return Err(Error::too_large("What `tail` asks for", KEPT).hint("Ask for fewer lines."));
             }
         }
-        self.searched = self.partial.len();
-        if self.searched > KEPT {
+        if self.partial.rest().len() > KEPT {
             return Err(Error::too_large("A line of the container's log", KEPT));
         }
         Ok(out)

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost_types::Timestamp;
 
 use super::super::{
@@ -15,7 +15,7 @@ use super::{
     images::resolve,
     reference::{familiar, full, is_tag},
 };
-use crate::process::{Chunk, Collected, Command, KEPT, Output, Process, feed};
+use crate::process::{Chunk, Collected, Command, KEPT, Lines, Output, Process, feed};
 
 /// From which nerdctl on archives are read and written by containerd's transfer service, and from which containerd on there is
 /// one (`containerd.services.streaming.v1.Streaming`).
@@ -65,19 +65,18 @@ pub(crate) async fn load(c: &Containerd, archive: BoxStream<Bytes>) -> Result<Ve
 
 /// What is said of names, and of failures: three times a second nerdctl 2.3 draws a tree of all there is, too.
 async fn words_of(mut process: Process) -> Result<Output> {
-    let (mut last, mut kept) = (BytesMut::new(), Collected::up_to(KEPT));
+    let (mut lines, mut kept) = (Lines::default(), Collected::up_to(KEPT));
     while let Some(chunk) = process.next().await {
         match chunk {
             Chunk::Stderr(data) => kept.stderr(&data)?,
             Chunk::Stdout(data) => {
-                last.extend_from_slice(&data);
-                while let Some(end) = last.iter().position(|b| *b == b'\n') {
-                    let line = last.split_to(end + 1);
+                lines.push(&data);
+                while let Some(line) = lines.line() {
                     if NAMES.iter().any(|words| line.starts_with(words.as_bytes())) {
                         kept.stdout(&line)?;
                     }
                 }
-                if last.len() > KEPT {
+                if lines.rest().len() > KEPT {
                     return Err(Error::too_large("The program's output", KEPT));
                 }
             }

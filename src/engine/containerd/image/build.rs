@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use crate::{
     },
     env_vars,
     guest::BEGAN,
-    process::{Chunk, Command, Exit, Process, feed},
+    process::{Chunk, Command, Exit, Lines, Process, feed},
     progress::{BuildProgress, Sink},
     random,
 };
@@ -197,25 +197,23 @@ const SAID: usize = 64 << 10;
 
 /// Passes on the image and the account, and keeps what else is said.
 async fn follow(mut process: Process, image: mpsc::Sender<Bytes>, account: &mut Account) -> Result<(Exit, String)> {
-    let (mut line, mut said) = (BytesMut::new(), String::new());
+    let (mut lines, mut said) = (Lines::default(), String::new());
     while let Some(chunk) = process.next().await {
         match chunk {
             // Who loads it says why it stops.
             Chunk::Stdout(data) => _ = image.send(data).await,
             Chunk::Stderr(data) => {
-                let mut looked = line.len();
-                line.extend_from_slice(&data);
-                while let Some(end) = line[looked..].iter().position(|b| *b == b'\n') {
-                    take(&line.split_to(looked + end + 1), account, &mut said);
-                    looked = 0;
+                lines.push(&data);
+                while let Some(line) = lines.line() {
+                    take(&line, account, &mut said);
                 }
-                if line.len() > LONGEST_LINE {
+                if lines.rest().len() > LONGEST_LINE {
                     return Err(Error::too_large("BuildKit's account", LONGEST_LINE));
                 }
             }
         }
     }
-    take(&line, account, &mut said);
+    take(lines.rest(), account, &mut said);
     drop(image);
     Ok((process.exit().await?, said))
 }
