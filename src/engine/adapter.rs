@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backend::{BoxRead, BoxStream, Engine},
@@ -115,7 +115,7 @@ impl Adapter {
         .await?;
         // This is a task of its own, so that an abort cannot leave a created container behind.
         let engine = self.engine.clone();
-        let gone = tokio_util::sync::CancellationToken::new();
+        let gone = CancellationToken::new();
         let stopped = gone.clone();
         let work = async move {
             let id = engine.create(&spec).await.map_err(|e| refused::start(e, &spec))?;
@@ -132,17 +132,32 @@ impl Adapter {
                 }
             }
         };
+        let engine = self.engine.clone();
+        let late = |id: String| async move { discard(engine.as_ref(), &id).await };
+        self.apart(CONTAINER_CALL, &gone, call, work, late).await
+    }
+
+    /// Runs `work` in a task of its own. A caller who aborts, or who drops this future, cancels `gone`, and the work ends as it sees
+    /// fit; `late` gets what it then still gives. Others who wait for `discards` wait for that.
+    async fn apart<T: Send + 'static, L: Future<Output = ()> + Send + 'static>(
+        &self,
+        deadline: impl Into<Option<Duration>>,
+        gone: &CancellationToken,
+        call: &Call,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        late: impl FnOnce(T) -> L + Send + 'static,
+    ) -> Result<T> {
         let mut work = task::spawn(Warnings::scope(call.warnings.clone(), work));
-        // A caller that drops this future gets the same clean-up as one that aborts.
-        let _dropped = gone.clone().drop_guard();
-        match call.run(CONTAINER_CALL, async { Ok((&mut work).await) }).await {
-            Ok(joined) => joined.unwrap_or_else(|e| Err(Error::internal(e.to_string()))),
+        let dropped = gone.clone().drop_guard();
+        match call.run(deadline, async { Ok((&mut work).await) }).await {
+            Ok(joined) => {
+                dropped.disarm();
+                joined.unwrap_or_else(|e| Err(Error::internal(e.to_string())))
+            }
             Err(early) => {
-                gone.cancel();
-                let engine = self.engine.clone();
                 self.discards.spawn(async move {
                     match tokio::time::timeout(GIVEN_UP, &mut work).await {
-                        Ok(Ok(Ok(id))) => discard(engine.as_ref(), &id).await,
+                        Ok(Ok(Ok(made))) => late(made).await,
                         Ok(_) => {}
                         Err(_) => work.abort(),
                     }
@@ -594,22 +609,10 @@ impl Adapter {
             }
             outcome
         };
-        let mut work = task::spawn(Warnings::scope(call.warnings.clone(), work));
-        let _dropped = run.gone.clone().drop_guard();
-        let error = match call.run(None, async { Ok((&mut work).await) }).await {
-            Ok(joined) => match joined.unwrap_or_else(|e| Err(Error::internal(e.to_string()))) {
-                Ok(()) => return Ok(()),
-                Err(e) => e,
-            },
-            Err(early) => {
-                self.discards.spawn(async move {
-                    if tokio::time::timeout(GIVEN_UP, &mut work).await.is_err() {
-                        work.abort();
-                    }
-                });
-                run.gone.cancel();
-                return Err(early);
-            }
+        let error = match self.apart(None, &run.gone, call, work, |()| async {}).await {
+            Ok(()) => return Ok(()),
+            Err(early) if run.gone.is_cancelled() => return Err(early),
+            Err(e) => e,
         };
         // As compose leaves it; the next `up` goes on from there.
         let left = if is_up && error.code() != ErrorCode::InvalidArgument {
