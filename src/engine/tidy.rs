@@ -40,6 +40,15 @@ pub(super) fn is_away(e: &Error) -> bool {
     matches!(e.code(), ErrorCode::EngineUnreachable | ErrorCode::ContainerdNotReady | ErrorCode::VmNotRunning)
 }
 
+/// For a step that need not succeed: what it is to undo may be gone already.
+pub(super) fn unless_away(e: Error) -> Result<()> {
+    if is_away(&e) {
+        return Err(e);
+    }
+    tracing::debug!(%e, "a step of what is left to do");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{

@@ -31,7 +31,7 @@ use crate::{
         Attached, Control,
         config::CAPABILITIES,
         refused,
-        tidy::{is_away, tidy},
+        tidy::{is_away, tidy, unless_away},
     },
     process::STRAGGLER_GRACE,
     random,
@@ -146,10 +146,6 @@ async fn end(exec: Exec) -> Result<()> {
         }
     }
     exec.delete().await.or_else(unless_away)
-}
-
-fn unless_away(e: Error) -> Result<()> {
-    if is_away(&e) { Err(e) } else { Ok(()) }
 }
 
 struct Spawned {

@@ -5,7 +5,7 @@ use super::super::{
     prelude::*,
 };
 use super::{documents::facts, reference::full};
-use crate::engine::tidy::{is_away, tidy};
+use crate::engine::tidy::{is_away, tidy, unless_away};
 
 pub(crate) async fn commit(c: &Containerd, id: &str, options: &CommitOptions) -> Result<String> {
     let (container, task) = find_with_task(c, id).await?;
@@ -69,13 +69,6 @@ impl Drop for Paused {
 }
 
 async fn resume(c: Containerd, id: String) -> Result<()> {
-    match c.api.resume(&id).await {
-        Err(error) if is_away(&error) => Err(error),
-        // It may have ended, or somebody else has let it go on.
-        Err(error) => {
-            tracing::debug!(id, %error, "a container of which an image was made");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
+    // It may have ended, or somebody else has let it go on.
+    c.api.resume(&id).await.or_else(unless_away)
 }
