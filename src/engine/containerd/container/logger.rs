@@ -131,34 +131,33 @@ mod tests {
         assert_eq!(encoded("/a b+c/ü"), "/a%20b%2Bc/%C3%BC");
     }
 
+    /// Where the script ran with this logger, by a shell that got it as its argument.
+    #[cfg(target_os = "linux")]
+    fn logged(logger: &str, run: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, state) = (dir.path().join("logger"), dir.path().join("c1"));
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(&program, format!("#!/bin/sh\n{logger}")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let script = state.join(SCRIPT);
+        let text = format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{BEGAN}\n{RUN}", program.display());
+        std::fs::write(&script, text).unwrap();
+        let mut shell = std::process::Command::new("sh");
+        let status = shell.args(["-c", run, "sh"]).arg(&script).current_dir(dir.path()).status();
+        assert!(status.unwrap().success());
+        dir
+    }
+
     /// The script with a logger that reads a little and ends, as nerdctl's does when the container has ended.
     #[cfg(target_os = "linux")]
     #[test]
     fn what_a_logger_leaves_in_its_pipes_comes_into_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("c1");
-        std::fs::create_dir(&state).unwrap();
-        let logger = dir.path().join("logger");
-        std::fs::write(&logger, "#!/bin/sh\nexec 5>&-\nIFS= read -r line <&3\n").unwrap();
-        let script = state.join(SCRIPT);
-        std::fs::write(
-            &script,
-            format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{BEGAN}\n{RUN}", logger.display()),
-        )
-        .unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&logger, mode).unwrap();
         // Its writers stay open, as the shim's do.
         let run = r#"mkfifo out err; exec 6<>out 7<>err; printf 'one\ntwo "\\\ttab \303\274\377\n\001\000' >&6; printf 'of err' >&7
             exec sh "$1" log 3<out 4<err 5>ready"#;
-        let status = std::process::Command::new("sh")
-            .args(["-c", run, "sh"])
-            .arg(&script)
-            .current_dir(dir.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let text = std::fs::read(state.join("c1-json.log")).unwrap();
+        let dir = logged("exec 5>&-\nIFS= read -r line <&3\n", run);
+        let text = std::fs::read(dir.path().join("c1/c1-json.log")).unwrap();
         let lines: Vec<_> = String::from_utf8_lossy(&text)
             .lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
@@ -175,32 +174,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_logger_that_ends_before_its_container_is_started_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("c1");
-        std::fs::create_dir(&state).unwrap();
-        let logger = dir.path().join("logger");
         // The second one finds the descriptor that it is to close when it is ready, and ends the container.
-        let read = "#!/bin/sh\nIFS= read -r line <&3\necho \"$line\" >>seen\n: >&5 || echo closed >>seen\nif [ \"$line\" = two ]; then kill \"$(cat init.pid)\"; while [ -e running ]; do sleep 0.1; done; fi\n";
-        std::fs::write(&logger, read).unwrap();
-        let script = state.join(SCRIPT);
-        std::fs::write(
-            &script,
-            format!("exec 2>/dev/null\nprogram='{}'\nstore=/nowhere\n{BEGAN}\n{RUN}", logger.display()),
-        )
-        .unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&logger, mode).unwrap();
+        let read = "IFS= read -r line <&3\necho \"$line\" >>seen\n: >&5 || echo closed >>seen\nif [ \"$line\" = two ]; then kill \"$(cat init.pid)\"; while [ -e running ]; do sleep 0.1; done; fi\n";
         let run = r#"mkfifo out err; exec 6<>out 7<>err; printf 'one\ntwo\n' >&6; >running
             (sleep 600 & echo $! >init.pid; wait; rm running) 6>&- 7>&- &
             while [ ! -s init.pid ]; do sleep 0.1; done
             exec sh "$1" log 3<out 4<err 5>ready"#;
-        let status = std::process::Command::new("sh")
-            .args(["-c", run, "sh"])
-            .arg(&script)
-            .current_dir(dir.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let dir = logged(read, run);
         assert_eq!(std::fs::read_to_string(dir.path().join("seen")).unwrap(), "one\ntwo\n");
     }
 }
