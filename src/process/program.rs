@@ -88,6 +88,16 @@ pub enum Exit {
     Signal(String),
 }
 
+impl Exit {
+    /// `error` with the exit among its details.
+    pub(crate) fn of(&self, error: Error) -> Error {
+        match self {
+            Exit::Code(code) => error.detail("exitCode", *code),
+            Exit::Signal(name) => error.detail("signal", name.clone()),
+        }
+    }
+}
+
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -158,11 +168,7 @@ impl Output {
         let stderr = String::from_utf8_lossy(&self.stderr).trim().to_owned();
         let last = stderr.lines().last().unwrap_or("no message");
         let error = Error::new(ErrorCode::EngineError, format!("{program} ended with {}: {last}", self.exit));
-        let error = match self.exit {
-            Exit::Code(code) => error.detail("exitCode", code),
-            Exit::Signal(name) => error.detail("signal", name),
-        };
-        Err(error.detail("stderr", stderr))
+        Err(self.exit.of(error).detail("stderr", stderr))
     }
 }
 

@@ -322,10 +322,7 @@ fn refused(exit: &Exit, account: &Account) -> Error {
         _ if message.contains("docker API at") => Error::new(ErrorCode::EngineUnreachable, message),
         e => e,
     };
-    let error = match exit {
-        Exit::Code(code) => error.detail("exitCode", *code),
-        Exit::Signal(name) => error.detail("signal", name.clone()),
-    };
+    let error = exit.of(error);
     if account.said().is_empty() { error } else { error.detail("stderr", account.said()) }
 }
 

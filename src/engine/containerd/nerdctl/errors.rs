@@ -85,11 +85,7 @@ pub(crate) fn refusal(on: About<'_>, output: &Output) -> Error {
         Exit::Code(127) => not_there(Error::new(ErrorCode::NotInstalled, said.clone())),
         _ => classify(on, &said),
     };
-    let error = match &output.exit {
-        Exit::Code(code) => error.detail("exitCode", *code),
-        Exit::Signal(name) => error.detail("signal", name.clone()),
-    };
-    error.detail("stderr", stderr)
+    output.exit.of(error).detail("stderr", stderr)
 }
 
 /// Words of a message, all of which it must have, what it must be about, and its code: the first row that fits counts.
