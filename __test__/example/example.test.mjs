@@ -57,6 +57,18 @@ function ordinary() {
   return { uid: id('-u'), gid: id('-g') }
 }
 
+/** Runs `$@` where there are no more user namespaces, which a rootless engine needs. */
+const NO_NAMESPACES = [
+  ...['unshare', '--user', '--map-current-user', '--keep-caps', 'sh', '-ec'],
+  ...['echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --inh-caps=-all "$@"', 'sh'],
+]
+
+/** What to start the app under, so that User mode is Lima. Who can make no namespace has no rootless engine, either. */
+function withoutRootless() {
+  const [file, ...args] = [...NO_NAMESPACES, 'true']
+  return spawnSync(file, args, { ...ordinary(), cwd: '/' }).status === 0 ? NO_NAMESPACES : []
+}
+
 /** Whether that user may read this checkout, and run this Node. */
 function reachable() {
   const script = `require('node:fs').accessSync(${JSON.stringify(join(root, 'dist/index.cjs'))})`
@@ -123,9 +135,10 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
   }
 
   /** Starts the app; resolves with the address of its page. */
-  async function launch(dir, manifest, more = {}) {
+  async function launch(dir, manifest, more = {}, under = []) {
     const { DOCKER_CONTEXT: _, KAI_CONTAINER_RUNTIME: __, ...env } = process.env
-    const child = spawn(process.execPath, [join(root, 'examples/electron-app/browser/run.mjs')], {
+    const [file, ...args] = [...under, process.execPath, join(root, 'examples/electron-app/browser/run.mjs')]
+    const child = spawn(file, args, {
       ...ordinary(),
       cwd: dir,
       env: {
@@ -384,7 +397,7 @@ describe('the example app', { skip, timeout: 900_000 }, () => {
     const release = publish(dir)
     server.reset()
     release.fast()
-    const app = await launch(dir, release.manifest, { EXAMPLE_ENGINE: 'docker' })
+    const app = await launch(dir, release.manifest, { EXAMPLE_ENGINE: 'docker' }, withoutRootless())
     const { page, errors, close } = await open(app.url)
     const by = pointer(page)
     await page.getByText('Linux machine with a Docker Engine').waitFor()
