@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { get } from 'node:http'
 import { basename, join } from 'node:path'
 import { dockerConfig } from '../support/compose.mjs'
+import { http } from '../support/http.mjs'
 import { freePort } from '../support/ports.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
@@ -32,14 +32,17 @@ export const compose = subject('compose', (ctx, declare) => {
     // Where there is no compose, each row says so.
     const options = { needs: 'compose', ...rest.pop() }
     declare(name, options, async () => {
-      const before = process.env.DOCKER_CONFIG
-      ctx.undo(() => {
-        if (before === undefined) delete process.env.DOCKER_CONFIG
-        else process.env.DOCKER_CONFIG = before
-      })
-      process.env.DOCKER_CONFIG = dockerConfig()
+      setVariable('DOCKER_CONFIG', dockerConfig())
       await work()
     })
+  }
+  const setVariable = (name, value) => {
+    const before = process.env[name]
+    ctx.undo(() => {
+      if (before === undefined) delete process.env[name]
+      else process.env[name] = before
+    })
+    process.env[name] = value
   }
   /** Its name, and an object of it. */
   const projectOf = (services, more) => {
@@ -51,17 +54,7 @@ export const compose = subject('compose', (ctx, declare) => {
   const idle = (more) => ({ image, command: literalAll(IDLE), stop_grace_period: '1s', ...more })
   const literalAll = (argv) => argv.map(literal)
   const page = (port) =>
-    waitFor(
-      `a page at ${port}`,
-      () =>
-        new Promise((resolve, reject) => {
-          get({ port, host: '127.0.0.1', agent: false }, (response) => {
-            let text = ''
-            response.setEncoding('utf8').on('data', (piece) => (text += piece))
-            response.on('end', () => resolve(text)).on('error', reject)
-          }).on('error', reject)
-        }),
-    )
+    waitFor(`a page at ${port}`, async () => (await http({ host: '127.0.0.1', port })).body.toString())
   const services = async (project, options) =>
     (await ctx.adapter.composePs(project, options)).map(({ service, state }) => `${service} ${state}`)
 
@@ -165,14 +158,7 @@ secrets:
     })
     const ours = { CONTRACT_OURS: 'leaked', OWN: 'leaked', COMPOSE_FILE: '/nowhere/c.yaml', COMPOSE_PROFILES: 'x' }
     Object.assign(ours, { COMPOSE_PROJECT_NAME: 'other', DOCKER_HOST: 'unix:///nowhere.sock', DOCKER_CONTEXT: 'other' })
-    for (const [name, value] of Object.entries(ours)) {
-      const before = process.env[name]
-      ctx.undo(() => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      })
-      process.env[name] = value
-    }
+    for (const [name, value] of Object.entries(ours)) setVariable(name, value)
     await ctx.adapter.composeUp(project)
     const [app] = await ctx.adapter.composePs(project)
     const { env } = await ctx.adapter.getContainerDetails(app.id)
@@ -267,6 +253,8 @@ secrets:
     )
   })
 
+  const ended = ({ name }) =>
+    waitFor('the end of compose', () => !commandLines().some((line) => line.includes(`=${name} `)))
   /** Up to the first container that runs, of a project that waits for a health that does not come. */
   async function waiting(project) {
     const controller = new AbortController()
@@ -276,7 +264,7 @@ secrets:
     return async () => {
       controller.abort()
       await outcome
-      await waitFor('the end of compose', () => !commandLines().some((line) => line.includes(`=${project.name} `)))
+      await ended(project)
     }
   }
   const never = { test: ['CMD-SHELL', 'exit 1'], interval: '1h', start_period: '1h', retries: 1000 }
@@ -291,7 +279,7 @@ secrets:
     await Promise.race([held, outcome.then(() => assert.fail('it has ended'))])
     controller.abort()
     await outcome
-    await waitFor('the end of compose', () => !commandLines().some((line) => line.includes(`=${project.name} `)))
+    await ended(project)
     assert.deepEqual(await services(project), [])
   })
 
@@ -312,8 +300,11 @@ secrets:
     const argv = ['sh', '-c', literal('touch /healthy; trap "exit 0" TERM; sleep 86400 & wait')]
     const project = projectOf({ app: idle({ command: argv, healthcheck: health }), plain: idle() })
     await ctx.adapter.composeUp(project, { wait: true })
-    const health_ = (await ctx.adapter.composePs(project)).map((c) => c.health)
-    assert.deepEqual(health_, ['healthy', 'none'])
+    const found = await ctx.adapter.composePs(project)
+    assert.deepEqual(
+      found.map((c) => c.health),
+      ['healthy', 'none'],
+    )
   })
 
   declare('whoever is not trusted has no projects, and learns nothing of files', async () => {

@@ -142,12 +142,9 @@ export const life = subject('life', (ctx, test) => {
     assert.deepEqual([info.id, info.name], [id, name])
     assert.ok(info.created instanceof Date)
     // Nobody reads meanwhile: only the newest is given.
-    if (!ctx.backend.differs.cgroups) {
-      await ctx.adapter.pauseContainer(id)
-      await ctx.adapter.unpauseContainer(id)
-    }
     const other = ctx.name('other')
     ctx.discard(other)
+    await ctx.adapter.renameContainer(id, ctx.name('between'))
     await ctx.adapter.renameContainer(id, other)
     await until(all, 'its new name', ([c]) => c?.name === other && c.state === 'running')
     await ctx.adapter.killContainer(id)
@@ -166,6 +163,20 @@ export const life = subject('life', (ctx, test) => {
     await fails(ctx.adapter.watchContainers({ filters: { nosuch: ['x'] } }).next(), 'INVALID_ARGUMENT', {
       field: 'filters.nosuch',
     })
+  })
+
+  test('a list that is kept tells of a pause', { needs: 'cgroups' }, async () => {
+    const id = await ctx.start()
+    const lists = ctx.adapter.watchContainers({ filters: { id: [id] } })
+    const until = async (state) => {
+      for await (const [one] of lists) if (one.state === state) return
+    }
+    await lists.next()
+    await ctx.adapter.pauseContainer(id)
+    await until('paused')
+    await ctx.adapter.unpauseContainer(id)
+    await until('running')
+    await lists.return()
   })
 
   test('a list that is kept outlives its engine', { timeout: 300_000 }, async () => {
@@ -201,7 +212,7 @@ export const life = subject('life', (ctx, test) => {
     await waitFor('the engine', () => ctx.adapter.isAvailable())
   })
 
-  test('a spawned process is ended, though its engine was killed', { timeout: 300_000 }, async () => {
+  test('a spawned process is ended, though its engine was killed', { timeout: 300_000 }, async (t) => {
     const id = await ctx.start()
     const processes = await Promise.all(
       [true, false].map((tty) => ctx.adapter.spawnInContainer(id, ['sh', '-c', 'echo ready; sleep 86399'], { tty })),
@@ -211,8 +222,8 @@ export const life = subject('life', (ctx, test) => {
     for (const { exited } of processes) await fails(exited, ctx.backend.goneCode)
     await engine.start()
     await waitFor('the engine', () => ctx.adapter.isAvailable())
-    // Some engines take their containers with them.
-    if ((await ctx.adapter.inspectContainer(id)).state !== 'running') return
+    if ((await ctx.adapter.inspectContainer(id)).state !== 'running')
+      return t.diagnostic('the engine took its containers with it: there is nothing to be ended')
     const left = async () => (await ctx.adapter.listProcesses(id)).processes.filter((row) => /86399/.test(row.at(-1)))
     await waitFor('their end', async () => (await left()).length === 0)
   })
