@@ -3,12 +3,9 @@ import { DockerAdapter } from 'lima-runtime'
 import { composeDiffers } from '../../support/compose.mjs'
 import { startDockerd } from '../../support/dockerd.mjs'
 import { startHung } from '../../support/hung.mjs'
-import { busyboxArchive, loadArchive, twoPlatforms } from '../../support/images.mjs'
-import { ACCOUNT, publish, pushImage, startRegistry } from '../../support/registry.mjs'
+import { busyboxArchive, loadArchive } from '../../support/images.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
-import { startGate } from '../gate.mjs'
-import { startRefusing } from '../refusing.mjs'
-import { BIGS, bigPadding } from './nerdctl.mjs'
+import { serveImages } from './nerdctl.mjs'
 
 /** Docker, over a dockerd of its own: the suite prunes it and takes it down. */
 export function dockerBackend() {
@@ -38,7 +35,6 @@ export function backendOver(startEngine, own) {
   const { differs, ...more } = own(() => engine)
   const backend = {
     image: 'busybox:latest',
-    account: ACCOUNT,
     goneCode: 'ENGINE_UNREACHABLE',
     ...more,
     differs: {
@@ -54,32 +50,9 @@ export function backendOver(startEngine, own) {
       engine = await startEngine()
       running.push(engine)
       await loadArchive(engine, busyboxArchive())
-      await loadArchive(engine, busyboxArchive({ tags: ['small:latest'], files: { '/small': 'another image' } }))
-      const [open, closed] = await Promise.all([startRegistry(), startRegistry({ auth: true })])
-      running.push(open, closed)
-      const gate = await startGate(open.port)
-      running.push(gate)
-      const refusing = await startRefusing()
-      running.push(refusing)
-      await engine.reach?.(...[open, closed, gate, refusing].map(({ port }) => port))
-      backend.remoteImage = await pushImage(engine, 'small:latest', open, 'contract/small:1')
-      backend.privateImage = await pushImage(engine, 'small:latest', closed, 'contract/private:1', { auth: ACCOUNT })
-      await publish(open, 'contract/platforms:1', twoPlatforms())
-      backend.platformsImage = `${open.address}/contract/platforms:1`
-      backend.publish = async (name, image) => {
-        await publish(open, name, image)
-        return `${open.address}/${name}`
-      }
-      backend.refusing = `127.0.0.1:${refusing.port}`
-      const names = []
-      for (const [i, tag] of BIGS.entries()) {
-        await loadArchive(engine, busyboxArchive({ tags: [`big:${tag}`], padding: bigPadding(i) }))
-        await pushImage(engine, `big:${tag}`, open, `contract/big:${tag}`)
-        await api('DELETE', `/images/big:${tag}`)
-        names.push(`127.0.0.1:${gate.port}/contract/big:${tag}`)
-      }
-      await api('DELETE', '/images/small:latest')
-      backend.slow = { image: () => names.shift(), hold: gate.hold, release: gate.release }
+      const parts = await serveImages(backend)
+      running.push(...parts)
+      await engine.reach?.(...parts.map(({ port }) => port))
     },
 
     async stop() {

@@ -1,12 +1,12 @@
-// What the backends have in common whose engine is containerd with nerdctl, wherever it runs.
+// What the backends have in common whose engine is containerd with nerdctl, wherever it runs; and the images of all backends.
 import { busyboxArchive, busyboxImage, twoPlatforms } from '../../support/images.mjs'
 import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
 
 /** One image for each test that holds one back. Its noise is in no other one, nor in another run's: the engine has to fetch it. */
-export const BIGS = [1, 2, 3, 4]
-export const bigPadding = (i) => (8 << 20) + (process.pid % 1e6) * BIGS.length + i
+const BIGS = [1, 2, 3, 4]
+const bigPadding = (i) => (8 << 20) + (process.pid % 1e6) * BIGS.length + i
 
 /**
  * Registries with the images the suite pulls; gives `backend` their names, and what is to be stopped.
@@ -17,19 +17,17 @@ export async function serveImages(backend, address = (port) => `127.0.0.1:${port
   const gate = await startGate(open.port)
   const refusing = await startRefusing()
   const small = busyboxImage({ files: { '/small': 'another image' } })
-  await publish(open, 'contract/small:1', small)
   await publish(closed, 'contract/private:1', small, { auth: ACCOUNT })
   const bigs = BIGS.map((tag) => `contract/big:${tag}`)
   for (const [i, name] of bigs.entries()) await publish(open, name, busyboxImage({ padding: bigPadding(i) }))
-  await publish(open, 'contract/platforms:1', twoPlatforms())
-  backend.platformsImage = `${address(open.port)}/contract/platforms:1`
   backend.publish = async (name, image) => {
     await publish(open, name, image)
     return `${address(open.port)}/${name}`
   }
+  backend.platformsImage = await backend.publish('contract/platforms:1', twoPlatforms())
   backend.refusing = address(refusing.port)
   backend.account = ACCOUNT
-  backend.remoteImage = `${address(open.port)}/contract/small:1`
+  backend.remoteImage = await backend.publish('contract/small:1', small)
   backend.privateImage = `${address(closed.port)}/contract/private:1`
   const names = bigs.map((name) => `${address(gate.port)}/${name}`)
   backend.slow = { image: () => names.shift(), hold: gate.hold, release: gate.release }
