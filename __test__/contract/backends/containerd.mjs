@@ -7,7 +7,7 @@ import { composesNoHealth, losesLastWords, startContainerd } from '../../support
 import { startHung } from '../../support/hung.mjs'
 import { busyboxArchive } from '../../support/images.mjs'
 import { tempDir } from '../../support/tempdir.mjs'
-import { outside, serveImages } from './nerdctl.mjs'
+import { nerdctlDiffers, outside, serveImages } from './nerdctl.mjs'
 
 /**
  * containerd and nerdctl of this machine: a daemon of its own. `bridged`: its socket is closed to whoever looks for it, who may
@@ -35,9 +35,7 @@ export function containerdBackend({ bridged = false } = {}) {
     pruneScope: 'app',
     goneCode: 'CONTAINERD_NOT_READY',
     differs: {
-      dockerSocket: 'this engine has no Docker socket',
-      composeSecrets: 'nerdctl writes variables into arguments of its own',
-      noCompose: 'nerdctl has one',
+      ...nerdctlDiffers,
       ...(composesNoHealth() && { composeHealth: 'this nerdctl has no healthchecks of projects' }),
       unseenPath: 'the engine sees all the paths the host does',
       ...(noBuildkit() ? { build: noBuildkit() } : { noBuild: 'a BuildKit is given' }),

@@ -5,7 +5,7 @@ import { engineApi } from '../../support/http.mjs'
 import { busyboxArchive, loadArchive } from '../../support/images.mjs'
 import { HOST, SLOWNESS, startRealLima } from '../../support/real-lima.mjs'
 import { outside as besideDocker } from './docker.mjs'
-import { outside as besideNerdctl, serveImages } from './nerdctl.mjs'
+import { outside as besideNerdctl, nerdctlDiffers, serveImages } from './nerdctl.mjs'
 
 /** What is the same of both engines in a VM of a real Lima. */
 function inVm(engine) {
@@ -97,9 +97,7 @@ export function limaBackend() {
     name: 'Lima',
     goneCode: 'CONTAINERD_NOT_READY',
     differs: {
-      composeSecrets: 'nerdctl writes variables into arguments of its own',
-      noCompose: 'nerdctl has one',
-      dockerSocket: 'this engine has no Docker socket',
+      ...nerdctlDiffers,
       deadInitialize: 'initialize() makes the VM that is not there',
       noBuild: 'there is a BuildKit in the VM',
     },

@@ -4,6 +4,13 @@ import { ACCOUNT, publish, startRegistry } from '../../support/registry.mjs'
 import { startGate } from '../gate.mjs'
 import { startRefusing } from '../refusing.mjs'
 
+/** The rows of these backends, of which the tests are skipped. */
+export const nerdctlDiffers = {
+  dockerSocket: 'this engine has no Docker socket',
+  composeSecrets: 'nerdctl writes variables into arguments of its own',
+  noCompose: 'nerdctl has one',
+}
+
 /** One image for each test that holds one back. Its noise is in no other one, nor in another run's: the engine has to fetch it. */
 const BIGS = [1, 2, 3, 4]
 const bigPadding = (i) => (8 << 20) + (process.pid % 1e6) * BIGS.length + i
