@@ -1,8 +1,8 @@
 // node --expose-gc classes.mjs COUNT: makes and drops COUNT objects of each exported class, and prints the descriptors, threads
 // and memory of the process before and after, by class.
-import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
+import { descriptors, threads } from '../support/process.mjs'
 
 const lima = createRequire(import.meta.url)('lima-runtime')
 
@@ -43,8 +43,8 @@ async function collect() {
 async function level() {
   await collect()
   return {
-    descriptors: readdirSync('/proc/self/fd').length,
-    threads: Number(/Threads:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]),
+    descriptors: descriptors(),
+    threads: threads(),
     memory: process.memoryUsage.rss(),
   }
 }

@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { once, setMaxListeners } from 'node:events'
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -11,6 +10,7 @@ import { promisify } from 'node:util'
 import { DockerAdapter } from 'lima-runtime'
 import { sharedEngine } from '../support/engine.mjs'
 import { startHung } from '../support/hung.mjs'
+import { descriptors } from '../support/process.mjs'
 import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 
@@ -68,16 +68,15 @@ describe('limits', () => {
     t.after(() => adapter.removeContainer(name, true).catch(() => {}))
     const command = ['sh', '-c', 'echo first; sleep 86400']
     const id = await adapter.startContainer({ name, image: 'busybox:latest', command })
-    const open = () => readdirSync('/proc/self/fd').length
     const use = async () => {
       const log = await adapter.getContainerLogs(id, { follow: true })
       await once(log, 'data')
       log.destroy()
     }
-    const before = open()
+    const before = descriptors()
     for (let i = 0; i < 20; i++) await Promise.all(Array.from({ length: 10 }, use))
     // Sockets are closed on a thread of their own; ten calls at a time leave at most ten connections for the next ones.
-    await waitFor('the sockets closed', () => open() <= before + 10)
+    await waitFor('the sockets closed', () => descriptors() <= before + 10)
   })
 
   it('the event loop turns while an engine does not answer', async (t) => {

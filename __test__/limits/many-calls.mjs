@@ -1,7 +1,7 @@
 // node --expose-gc many-calls.mjs HOST LISTS FAILURES: makes that many calls, eight at a time, and prints the descriptors and
 // the memory of the process before, and after each.
-import { readdirSync } from 'node:fs'
 import { DockerAdapter } from 'lima-runtime'
+import { descriptors } from '../support/process.mjs'
 
 const [host, lists, failures] = process.argv.slice(2)
 const adapter = new DockerAdapter({ host })
@@ -19,7 +19,7 @@ async function level() {
   globalThis.gc()
   await new Promise(setImmediate)
   globalThis.gc()
-  return { descriptors: readdirSync('/proc/self/fd').length, memory: process.memoryUsage.rss() }
+  return { descriptors: descriptors(), memory: process.memoryUsage.rss() }
 }
 
 const list = () => adapter.listContainers({ all: true })

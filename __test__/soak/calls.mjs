@@ -1,6 +1,7 @@
 // What becomes of each call of a soak: it must settle, with a result or a coded error, and with an error only when the engine
 // was away meanwhile. What is not so is a finding.
 import { RuntimeError } from 'lima-runtime'
+import { waitFor } from '../support/wait.mjs'
 
 /** A program that ended, or said, what it should not have: as right as a coded error while the engine is away. */
 export class Unexpected extends Error {
@@ -17,7 +18,7 @@ export class Calls {
   /** When the engine was away, in milliseconds since the start. */
   outages = []
   #stopping = false
-  #open = new Map()
+  #open = new Set()
   #began = performance.now()
 
   /** The clock starts again. */
@@ -60,7 +61,7 @@ export class Calls {
   async attempt(kind, work) {
     const from = this.now()
     const call = { kind, from }
-    this.#open.set(call, true)
+    this.#open.add(call)
     try {
       const result = await work()
       this.#count(kind).ok += 1
@@ -87,14 +88,14 @@ export class Calls {
 
   /** The kinds of calls that have not settled, and since when, in milliseconds. */
   open() {
-    return [...this.#open.keys()].map(({ kind, from }) => ({ kind, ms: this.now() - from }))
+    return [...this.#open].map(({ kind, from }) => ({ kind, ms: this.now() - from }))
   }
 
-  /** Resolves once each of these kinds had as many results more. */
-  async more(kinds, { signal, everyMs = 100 } = {}) {
+  /** Resolves once each of these kinds has had another result, or the time is over. */
+  async more(kinds, timeoutMs) {
     const had = kinds.map((kind) => this.#count(kind).ok)
-    while (!signal?.aborted && kinds.some((kind, i) => this.#count(kind).ok === had[i]))
-      await new Promise((resolve) => setTimeout(resolve, everyMs))
+    const all = () => kinds.every((kind, i) => this.#count(kind).ok > had[i])
+    await waitFor('another result of each kind', all, { timeoutMs }).catch(() => {})
   }
 
   #count(kind) {

@@ -2,10 +2,9 @@
 // `-- --engine docker|containerd|vm|vm-docker`, `--minutes N`, `--every SECONDS` between kills, `--scale 0.1` for a tenth of everything,
 // `--out DIR`. It records each second to JSON, draws it as SVG, and fails when something was lost, has grown, or never settled.
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, release } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { isReleaseBuild } from '../../bench/report.mjs'
+import { machine } from '../../bench/machine.mjs'
 import { root } from '../../scripts/run.mjs'
 import { noContainerd } from '../support/containerd.mjs'
 import { noDockerd } from '../support/dockerd.mjs'
@@ -57,13 +56,15 @@ const seen = await soak(await chosen.backend(), {
   say: (text) => console.error(`  ${text}`),
 })
 const grown = growth(seen.samples)
-const build = isReleaseBuild() ? 'release' : 'debug'
-const machine = `${cpus().length} × ${cpus()[0].model}, Linux ${release()}, Node ${process.versions.node}, ${build} build`
-const report = { date: new Date().toISOString(), machine, growth: grown, ...seen }
+const about = machine()
+const report = { date: new Date().toISOString(), ...about, growth: grown, ...seen }
 mkdirSync(values.out, { recursive: true })
 const file = (kind) => join(values.out, `soak-${values.engine}.${kind}`)
 writeFileSync(file('json'), JSON.stringify(report))
-writeFileSync(file('svg'), plot({ title: `${seen.engine}: ${seen.outages.length} kills; ${machine}`, ...seen }))
+writeFileSync(
+  file('svg'),
+  plot({ title: `${seen.engine}: ${seen.outages.length} kills; ${about['lima-runtime']}; ${about.machine}`, ...seen }),
+)
 
 console.log(
   `${seen.engine}: ${Object.entries(seen.sizes)

@@ -1,13 +1,11 @@
 // What the process costs, once a second: memory, descriptors, threads, and how late its event loop is.
-import { readdirSync, readFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { descriptors, threads } from '../support/process.mjs'
 
 const MB = 1e6
 const GC_EVERY = 10
 
-const descriptors = () => readdirSync('/dev/fd').length
-const threads = () =>
-  process.platform === 'linux' ? Number(/Threads:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]) : 0
+const tenths = (n) => Math.round(n * 10) / 10
 
 /** @param {import('./calls.mjs').Calls} calls whose clock it uses */
 export function startRecorder(calls) {
@@ -17,11 +15,11 @@ export function startRecorder(calls) {
   const timer = setInterval(() => {
     const { rss, heapUsed, external } = process.memoryUsage()
     samples.push({
-      seconds: Math.round(calls.now() / 100) / 10,
+      seconds: tenths(calls.now() / 1000),
       away: calls.isAway(),
-      rss: Math.round((rss / MB) * 10) / 10,
-      heap: Math.round((heapUsed / MB) * 10) / 10,
-      external: Math.round((external / MB) * 10) / 10,
+      rss: tenths(rss / MB),
+      heap: tenths(heapUsed / MB),
+      external: tenths(external / MB),
       descriptors: descriptors(),
       threads: threads(),
       delay: Math.round(delay.percentile(99) / 1e4) / 100,

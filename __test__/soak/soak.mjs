@@ -1,8 +1,9 @@
 // One soak on one engine: everything at once, while the engine is killed and started again. Gives what was seen; judges no time.
 import { setMaxListeners } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes } from '../contract/kit.mjs'
+import { children } from '../support/process.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { Calls } from './calls.mjs'
 import { fleetRuns, makeFleet } from './fleet.mjs'
@@ -37,7 +38,7 @@ export async function soak(backend, { sizes, minutes, kills, everyMs, patienceMs
     await adapter.initialize()
     const fleet = await makeFleet(backend, adapter, sizes, say)
     await fleetRuns(adapter, fleet, slowness)
-    const before = children()
+    const before = started()
     const controller = new AbortController()
     const { signal } = controller
     setMaxListeners(0, signal)
@@ -47,7 +48,7 @@ export async function soak(backend, { sizes, minutes, kills, everyMs, patienceMs
     const until = calls.now() + minutes * 60_000
     for (let kill = 1; kill <= kills || calls.now() < until; kill++) {
       // Of each kind something has to come through before all of it is broken again.
-      await Promise.all([sleep(everyMs), calls.more(KINDS, { signal: AbortSignal.timeout(patienceMs * slowness) })])
+      await Promise.all([sleep(everyMs), calls.more(KINDS, patienceMs * slowness)])
       say(`kill ${kill}, after ${(calls.now() / 1000).toFixed(0)} s`)
       calls.away()
       await backend.engine.kill()
@@ -96,7 +97,7 @@ export async function soak(backend, { sizes, minutes, kills, everyMs, patienceMs
 
 /** Processes that should be gone: our own, and the terminals' in the containers. */
 async function findLeft(adapter, fleet, calls, before) {
-  const ours = () => children().filter(({ pid }) => !before.some((one) => one.pid === pid))
+  const ours = () => started().filter(({ pid }) => !before.some((one) => one.pid === pid))
   await waitFor('our processes gone', () => ours().length === 0).catch(() => {
     for (const { words } of ours()) calls.find(`left behind: ${words}`)
   })
@@ -111,16 +112,14 @@ async function findLeft(adapter, fleet, calls, before) {
 }
 
 /** The processes that this one has started, where the system says. */
-function children() {
+function started() {
   if (process.platform !== 'linux') return []
   const found = []
-  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+  for (const pid of children()) {
     try {
-      const [state, parent] = readFileSync(`/proc/${name}/stat`, 'latin1').split(') ').at(-1).split(' ')
-      if (Number(parent) !== process.pid || state === 'Z') continue
-      const words = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 200)
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 200)
       // The engine is ours, too, and another process after each kill.
-      if (!/\b(dockerd|containerd) --/.test(words)) found.push({ pid: name, words })
+      if (!/\b(dockerd|containerd) --/.test(words)) found.push({ pid, words })
     } catch {
       // It ended meanwhile.
     }

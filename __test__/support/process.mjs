@@ -120,6 +120,18 @@ export function killWhoLivesAt(dir) {
   })
 }
 
+/** The pids of this process's children. */
+export function children() {
+  return everybody()
+    .filter(({ parent }) => parent === process.pid)
+    .map(({ pid }) => pid)
+}
+
+/** How many descriptors this process has. */
+export const descriptors = () => readdirSync('/dev/fd').length
+/** How many threads it has; 0 where the system does not say. */
+export const threads = () => (existsSync('/proc/self/task') ? readdirSync('/proc/self/task').length : 0)
+
 /** The child that a process recorded in `file` has; undefined when it has none. */
 export function childOfRecorded(file) {
   const known = records(file)
