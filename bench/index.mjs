@@ -8,10 +8,10 @@ import { machine } from './machine.mjs'
 import { busy } from './quiet.mjs'
 import { isReleaseBuild, say, table } from './report.mjs'
 
-const PARTS = ['index', 'engines', 'machine', 'quiet', 'report']
+const PARTS = ['index', 'engines', 'machine', 'quiet', 'report', 'results']
 const known = new Map(
   readdirSync(new URL('.', import.meta.url), { withFileTypes: true })
-    .filter((entry) => (entry.isDirectory() ? entry.name !== 'results' : entry.name.endsWith('.mjs')))
+    .filter((entry) => entry.isDirectory() || entry.name.endsWith('.mjs'))
     .map((entry) =>
       entry.isDirectory() ? [entry.name, `${entry.name}/index.mjs`] : [parse(entry.name).name, entry.name],
     )

@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** Tells how far it is, beside the figures. */
 export const say = (text) => console.error(`  ${text}`)
-export const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
+const ms = (n) => `${n < 10 ? n.toFixed(2) : n.toFixed(0)} ms`
 
 /** Runs a script in a process of its own; its last line of output is JSON. */
 export async function child(script, ...args) {
@@ -72,10 +72,9 @@ export const faster = (n) => ({
   reached: (ours, theirs) => theirs / ours >= n,
 })
 export const below = (n, unit) => ({
-  text: `at most ${UNITS[unit](n).replace('.00', '')}`,
+  text: `at most ${UNITS[unit](n)}`,
   reached: (ours) => ours <= n,
 })
-export const above = (n, unit) => ({ text: `at least ${UNITS[unit](n)}`, reached: (ours) => ours >= n })
 
 /**
  * One line of the table.
@@ -83,12 +82,11 @@ export const above = (n, unit) => ({ text: `at least ${UNITS[unit](n)}`, reached
  * @param {keyof typeof UNITS} unit
  * @param {number} ours
  * @param {number} [theirs]
- * @param {{ against?: string, goals?: { text: string, reached: (ours: number, theirs?: number) => boolean }[], ratio?: 'faster' | 'none' }} [more]
+ * @param {{ against?: string, goals?: { text: string, reached: (ours: number, theirs?: number) => boolean }[], ratio?: 'faster' }} [more]
  *   `ratio`: `faster` divides theirs by ours, as one does where less is better and much less is meant
  */
 export function figure(what, unit, ours, theirs, { against = '', goals = [], ratio } = {}) {
-  const value =
-    theirs === undefined || ratio === 'none' ? undefined : ratio === 'faster' ? theirs / ours : ours / theirs
+  const value = theirs === undefined ? undefined : ratio === 'faster' ? theirs / ours : ours / theirs
   return {
     what,
     against,

@@ -1,6 +1,7 @@
 // What an installation takes on the disk: this package and its addon, against dockerode and what it needs.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { mainContents } from '../scripts/pack.mjs'
 import { root } from '../scripts/run.mjs'
 import { hostTarget } from '../scripts/targets.mjs'
 import { below, figure, isReleaseBuild } from './report.mjs'
@@ -10,8 +11,7 @@ export async function run() {
   const theirs = [...others].reduce((sum, dir) => sum + sizeOf(dir), 0)
   const counts = figure('packages of an installation', '', 2, others.size, { against: 'dockerode' })
   if (!isReleaseBuild()) return { figures: [counts], left: ['the size of an installation: a debug build'] }
-  const { files } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  const ours = sum(files.flatMap(matching)) + statSync(join(root, 'dist', hostTarget().node)).size
+  const ours = mainContents().unpackedSize + statSync(join(root, 'dist', hostTarget().node)).size
   const size = figure('size of an installation', 'MB', ours / 1e6, theirs / 1e6, {
     against: 'dockerode',
     goals: [below(10, 'MB')],
@@ -33,27 +33,9 @@ function closure(name, from = root, seen = new Set()) {
 
 /** Without the packages inside, which are counted by themselves. */
 function sizeOf(dir) {
-  return sum(
-    readdirSync(dir, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
-      .filter((path) => !path.slice(dir.length).includes('node_modules')),
-  )
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .filter((path) => !path.slice(dir.length).includes('node_modules'))
+    .reduce((total, path) => total + statSync(path).size, 0)
 }
-
-/** The files that one of package.json's patterns names. */
-function matching(pattern) {
-  const [dir, end] = pattern.includes('/*') ? pattern.split('/*') : [pattern, undefined]
-  const path = join(root, dir)
-  if (end === undefined) {
-    if (!statSync(path).isDirectory()) return [path]
-    return readdirSync(path, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
-  }
-  return readdirSync(path)
-    .filter((name) => name.endsWith(end))
-    .map((name) => join(path, name))
-}
-
-const sum = (paths) => paths.reduce((total, path) => total + statSync(path).size, 0)

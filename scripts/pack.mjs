@@ -58,10 +58,14 @@ export function packAll({ native = NATIVE, out = join(root, 'artifacts') } = {})
   return packages
 }
 
+/** What the main package holds, as npm tells it: `{ files, unpackedSize }`. */
+export function mainContents() {
+  return JSON.parse(npm(['pack', '--dry-run', '--json', '--ignore-scripts'], root))[0]
+}
+
 function packMain(out) {
   const stage = freshStage(out, 'lima-runtime')
-  const [{ files }] = JSON.parse(npm(['pack', '--dry-run', '--json', '--ignore-scripts'], root))
-  for (const { path } of files) cpSync(join(root, path), join(stage, path))
+  for (const { path } of mainContents().files) cpSync(join(root, path), join(stage, path))
   return tarball(stage, mainManifest(), out)
 }
 
