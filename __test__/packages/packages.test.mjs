@@ -241,19 +241,31 @@ async function install(dir, ...options) {
   })
 }
 
-/** Installs with pnpm; gives what runs a file there. */
-async function pnpm(dir) {
-  const program = join(root, 'node_modules/pnpm/bin/pnpm.cjs')
-  const own = ['--registry', registry.url, '--store-dir', join(work, 'pnpm-store')]
-  await exec(process.execPath, [program, 'add', 'lima-runtime', ...own], { cwd: dir, env: nobody() })
-  return (file) => node(dir, file)
+/** Installs by a program of node_modules, with these variables; gives what runs a file there. */
+async function installBy(program, dir, settings) {
+  const home = join(work, 'home')
+  mkdirSync(home, { recursive: true })
+  // Of somebody who has set nothing up: what `npm test` sets would reach other package managers, too.
+  const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|yarn_|pnpm_|xdg_|node_options)/i.test(name))
+  const env = { ...Object.fromEntries(kept), HOME: home, USERPROFILE: home, ...settings }
+  const run = async (...args) => {
+    const argv = [join(root, 'node_modules', program), ...args]
+    const { stdout } = await exec(process.execPath, argv, { cwd: dir, env, timeout: 180_000 })
+    return stdout.trim()
+  }
+  await run('add', 'lima-runtime')
+  return (file) => run('exec', 'node', file)
 }
 
-/** Installs with Yarn; gives what runs a file there. */
-async function yarn(dir, linker) {
-  const program = join(root, 'node_modules/@yarnpkg/cli-dist/bin/yarn.js')
-  const env = {
-    ...nobody(),
+function pnpm(dir) {
+  const settings = { npm_config_registry: registry.url, npm_config_store_dir: join(work, 'pnpm-store') }
+  return installBy('pnpm/bin/pnpm.cjs', dir, settings)
+}
+
+function yarn(dir, linker) {
+  // Or it takes a directory above for its project.
+  writeFileSync(join(dir, 'yarn.lock'), '')
+  return installBy('@yarnpkg/cli-dist/bin/yarn.js', dir, {
     YARN_NODE_LINKER: linker,
     YARN_NPM_REGISTRY_SERVER: registry.url,
     YARN_UNSAFE_HTTP_WHITELIST: '127.0.0.1',
@@ -261,23 +273,7 @@ async function yarn(dir, linker) {
     YARN_ENABLE_TELEMETRY: '0',
     // On CI it would write no lock file.
     YARN_ENABLE_IMMUTABLE_INSTALLS: 'false',
-  }
-  // Or it takes a directory above for its project.
-  writeFileSync(join(dir, 'yarn.lock'), '')
-  const run = async (...args) => {
-    const { stdout } = await exec(process.execPath, [program, ...args], { cwd: dir, env, timeout: 180_000 })
-    return stdout.trim()
-  }
-  await run('add', 'lima-runtime')
-  return (file) => run('node', file)
-}
-
-/** The environment of somebody who has set nothing up; what `npm test` sets would reach other package managers, too. */
-function nobody() {
-  const home = join(work, 'home')
-  mkdirSync(home, { recursive: true })
-  const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|yarn_|pnpm_|xdg_|node_options)/i.test(name))
-  return { ...Object.fromEntries(kept), HOME: home, USERPROFILE: home }
+  })
 }
 
 async function node(cwd, ...args) {

@@ -36,7 +36,7 @@ function packument({ manifest, tarball }, url) {
     name: manifest.name,
     'dist-tags': { latest: manifest.version },
     // Yarn and pnpm take no version that was published within the last day; without a time, Yarn takes none.
-    time: { [manifest.version]: '2026-01-01T00:00:00.000Z' },
+    time: { [manifest.version]: new Date(0).toISOString() },
     versions: { [manifest.version]: { ...manifest, dist: { tarball: `${url}${manifest.name}.tgz`, integrity } } },
   }
 }
