@@ -40,8 +40,8 @@ const OPTIONS = only({
   allow: optional(
     shape({
       ...{ sender: asked, hostPath: asked, powers: asked, exec: asked, copy: asked, build: asked, compose: asked },
-      ...{ publish: asked },
-      ...{ credentials: asked, download: asked, useImage: asked, images: asked, foreign: asked, diagnostics: asked },
+      ...{ publish: asked, credentials: asked, download: asked, useImage: asked, images: asked, foreign: asked },
+      diagnostics: asked,
     } satisfies Record<keyof api.Allow, Check>),
   ),
 })

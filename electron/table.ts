@@ -55,6 +55,7 @@ const command = (method: keyof runtime.ContainerAdapter, args: Record<string, Ch
 
 const texts = optional(list(string))
 const pairs = optional(record(string))
+const ofProject = { ...call, projectName: text, env: pairs, profiles: texts, removeOrphans: optionalFlag }
 const amount = optional(number)
 const size = optional(either(string, number))
 const resources = optional(
@@ -249,15 +250,8 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
         project: textOrObject,
         options: optional(
           options({
-            ...{
-              ...call,
-              projectName: text,
-              env: pairs,
-              profiles: texts,
-              services: texts,
-              removeOrphans: optionalFlag,
-            },
-            ...{ pull: optional(oneOf('always', 'missing', 'never')), build: optionalFlag, wait: optionalFlag },
+            ...{ ...ofProject, services: texts, pull: optional(oneOf('always', 'missing', 'never')) },
+            ...{ build: optionalFlag, wait: optionalFlag },
           }),
         ),
       },
@@ -266,12 +260,7 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
     down: {
       args: {
         project: textOrObject,
-        options: optional(
-          options({
-            ...{ ...call, projectName: text, env: pairs, profiles: texts },
-            ...{ removeOrphans: optionalFlag, volumes: optionalFlag },
-          }),
-        ),
+        options: optional(options({ ...ofProject, volumes: optionalFlag })),
       },
       ...{ outlivesPage: true, reports: true },
     },

@@ -5,7 +5,6 @@ import { execFile } from 'node:child_process'
 import {
   copyFileSync,
   cpSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -19,6 +18,7 @@ import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import { isReleaseBuild } from '../../bench/report.mjs'
 import { packAll } from '../../scripts/pack.mjs'
 import { root } from '../../scripts/run.mjs'
 import { SMOKE_CODES, SMOKE_SCRIPT } from '../../scripts/smoke.mjs'
@@ -32,7 +32,7 @@ const host = hostTarget()
 const work = realpathSync(tempDir('packages'))
 const project = join(work, 'project')
 const modules = join(project, 'node_modules')
-const isRelease = sameSize(join(root, 'target/release', host.library), join(root, 'dist', host.node))
+const isRelease = isReleaseBuild()
 let packages
 let registry
 
@@ -314,10 +314,6 @@ function copyProject(name) {
 async function stripped(from, to) {
   if (isRelease || process.platform !== 'linux') copyFileSync(from, to)
   else await exec('strip', ['--strip-debug', '-o', to, from])
-}
-
-function sameSize(a, b) {
-  return existsSync(a) && statSync(a).size === statSync(b).size
 }
 
 function sizeOf(dir) {
