@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { get } from 'node:http'
 import { connect, createServer } from 'node:net'
+import { http } from '../support/http.mjs'
 import { freePort } from '../support/ports.mjs'
 import { assert, fails, subject } from './kit.mjs'
 
@@ -112,12 +112,7 @@ async function page(ctx, id, port) {
   let listens = false
   for (;;) {
     try {
-      return await new Promise((resolve, reject) => {
-        get({ host: '127.0.0.1', port, agent: false }, (response) => {
-          let text = ''
-          response.on('data', (chunk) => (text += chunk)).on('end', () => resolve(text))
-        }).on('error', reject)
-      })
+      return (await http({ host: '127.0.0.1', port })).body.toString()
     } catch (error) {
       if ((error.code === 'ECONNREFUSED' && listens) || Date.now() - from > 20_000) throw error
       listens = (await ctx.exec(id, 'netstat', '-ltn')).includes(':80 ')

@@ -1,7 +1,7 @@
 // The program in examples/service-manager, which knows the interface alone, unchanged on every backend.
-import { get } from 'node:http'
 import { buildSync } from 'esbuild'
 import { root } from '../../scripts/run.mjs'
+import { http } from '../support/http.mjs'
 import { freePort } from '../support/ports.mjs'
 import { waitFor } from '../support/wait.mjs'
 import { assert, subject } from './kit.mjs'
@@ -15,15 +15,7 @@ async function program() {
   return import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`)
 }
 
-const page = (port) =>
-  new Promise((resolve, reject) => {
-    const request = get({ host: '127.0.0.1', port, agent: false }, async (response) => {
-      let text = ''
-      for await (const chunk of response) text += chunk
-      resolve(text)
-    })
-    request.on('error', reject)
-  })
+const page = async (port) => (await http({ host: '127.0.0.1', port })).body.toString()
 
 export const service = subject('a service, by the interface alone', (ctx, test) => {
   test('network, volume, pull, health, log, stats, restart, stop, remove', { timeout: 300_000 }, async () => {
