@@ -231,6 +231,16 @@ test('a daemon that is dead, that hangs, or that has no room: mended without ano
   await call('start')
   assert.equal(boots(), 1)
 
+  // One that runs on a full disk may hide what it holds: the call ends well, and says so.
+  writeFileSync(at('guest-packed'), '')
+  await call('warnings')
+  await call('start')
+  const packed = (await call('warnings')).filter(({ code }) => code === 'DISK_FULL')
+  assert.match(packed.map(({ message }) => message).join(), /disk is full: containers may be hidden/)
+  rmSync(at('guest-packed'))
+  await call('start')
+  assert.deepEqual(await call('warnings'), [])
+
   // What an older engine's store holds and this one does not list is said.
   writeFileSync(
     at('older-containers'),

@@ -383,7 +383,7 @@ case "$1 $*" in
   systemctl*show*docker*) printf 'masked\\nmasked\\ninactive\\ndead\\n' ;;
   sh*docker.service*) if [ -e '${join(work, 'guest-full')}' ]; then echo "sh: 1: printf: No space left on device" >&2; exit 1; fi
     cat '${join(work, 'older-containers')}' 2>/dev/null || : ;;
-  stat*-f*) if [ -e '${join(work, 'guest-full')}' ]; then echo '12 1000 900'; else echo '900000 1000 900'; fi ;;
+  stat*-f*) if [ -e '${join(work, 'guest-full')}' ] || [ -e '${join(work, 'guest-packed')}' ]; then echo '12 1000 900'; else echo '900000 1000 900'; fi ;;
   journalctl*docker*) echo 'dockerd: what it said last' ;;
 esac
 `

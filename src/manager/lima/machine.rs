@@ -209,6 +209,9 @@ impl Machine {
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
                         self.record_processes().await;
+                        if self.has_full_disk(&guest).await {
+                            crate::call::warn(payload::runs_on_full_disk(self.payload));
+                        }
                         let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
                         self.instance.record_engine(&ran).await?;
                         sink(RuntimeProgress::ready("The VM is ready"));
@@ -449,7 +452,7 @@ impl Machine {
                 Err(e) if given_up || e.code() == ErrorCode::DiskFull => return Err(e),
                 Err(e) if self.payload.is_silent(&e) && !restarted && began.elapsed() > patience => {
                     restarted = true;
-                    if matches!(within(AGENT_TIMEOUT, async { Ok(payload::is_full(&guest).await) }).await, Ok(true)) {
+                    if self.has_full_disk(&guest).await {
                         return Err(payload::disk_full(e.message()));
                     }
                     _ = tokio::time::timeout(READY_TIMEOUT, guest.run(self.payload.restart())).await;
@@ -488,6 +491,10 @@ impl Machine {
             in_time(registries::place(guest, &plan.registries, &certificates)).await?;
         }
         Ok(())
+    }
+
+    async fn has_full_disk(&self, guest: &SshGuest) -> bool {
+        matches!(tokio::time::timeout(AGENT_TIMEOUT, payload::is_full(guest)).await, Ok(true))
     }
 
     async fn note_left(&self, ran: UserEngine, socket: &str) -> Result<()> {

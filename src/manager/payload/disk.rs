@@ -28,6 +28,15 @@ pub fn disk_full(what: &str) -> Error {
         .hint("Give it a larger disk with configure(), then restart() it.")
 }
 
+/// For one that runs all the same: it cannot keep what it is told, and dockerd then shows no container at all
+/// (docs/reference/docker.md#a-full-disk).
+pub fn runs_on_full_disk(payload: &super::Payload) -> Error {
+    let text =
+        format!("{} runs, but the VM's disk is full: containers may be hidden and fail to start", payload.name());
+    Error::new(ErrorCode::DiskFull, text)
+        .hint("Remove images and volumes that nothing uses, or give the VM a larger disk with configure(); then restart() it.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ pub mod docker;
 pub mod engine;
 pub mod left;
 
-pub use disk::{disk_full, is_full};
+pub use disk::{disk_full, is_full, runs_on_full_disk};
 pub use engine::{UserEngine, given};
 
 /// The facts of one engine.
