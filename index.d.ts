@@ -1454,7 +1454,8 @@ export declare abstract class ContainerAdapter {
    * always are, and Docker's `COPY . .` copies them. Links are sent as links; owners become root. A tar is sent as it is.
    *
    * BuildKit builds: Docker's own, and on containerd the one of nerdctl-full (`buildkitd` and `buildctl`, where containerd is;
-   * on this computer the variable BUILDKIT_HOST may name it). An engine without one has a classic builder, which knows no `secrets`.
+   * on this computer the variable BUILDKIT_HOST may name it). That of a {@link BundledRuntimeManager} runs while something is built,
+   * one build at a time, and takes images to begin with from registries alone. An engine without one has a classic builder, which knows no `secrets`.
    * A build gets no powers over the engine's machine: `RUN --security=insecure` and `--network=host` fail. But `ADD` fetches from
    * where the engine is, its loopback included, and so may `RUN` where buildkitd has no network of its own. Aborting ends it and its
    * programs.
@@ -1653,6 +1654,13 @@ export interface ContainerdAdapterOptions {
    * covers everything, and nothing runs through sudo. Default: false.
    */
   exclusive?: boolean
+  /**
+   * A BuildKit of this engine alone, which runs while something is built, one build at a time: the absolute paths of the
+   * directories of its programs, of its configuration (`buildkitd.toml`) and of its cache, where the engine is. {@link
+   * BundledRuntimeManager.getAdapterOptions} gives those of nerdctl-full. Default: the buildkitd that listens there, or
+   * where `BUILDKIT_HOST` says.
+   */
+  buildkit?: { programs: string; settings: string; cache: string }
 }
 
 /** A containerd of this machine, with nerdctl: on Linux, and in a WSL2 distribution on Windows. */

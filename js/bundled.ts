@@ -17,6 +17,7 @@ interface Paths {
   dataRoot: string
   cni: string
   networks: string
+  buildkit: NonNullable<api.ContainerdAdapterOptions['buildkit']>
 }
 
 type Report = ((event: string) => void) | undefined
@@ -113,7 +114,7 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
   }
 
   getAdapterOptions(): api.ContainerdAdapterOptions {
-    const { address, nerdctl, guestNerdctl, inside, dataRoot, cni, networks } = this.#paths('containerd')
+    const { address, nerdctl, guestNerdctl, inside, dataRoot, cni, networks, buildkit } = this.#paths('containerd')
     return {
       address,
       nerdctlPath: guestNerdctl ?? nerdctl,
@@ -122,6 +123,7 @@ export class BundledRuntimeManager implements api.BundledRuntimeManager {
       cniNetconfPath: networks,
       ...(inside && { insidePath: inside }),
       exclusive: true,
+      buildkit,
     }
   }
 

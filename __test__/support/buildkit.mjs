@@ -6,7 +6,7 @@ import { tempDir } from './tempdir.mjs'
 import { waitFor } from './wait.mjs'
 
 /** The directory of buildkitd and buildctl. */
-const BUILDKIT_VARIABLE = 'LIMA_RUNTIME_TEST_BUILDKIT'
+export const BUILDKIT_VARIABLE = 'LIMA_RUNTIME_TEST_BUILDKIT'
 
 /** Why nothing can be built on containerd here, or undefined. */
 export function noBuildkit() {

@@ -17,6 +17,13 @@ const CONTAINERD_VARIABLE = 'LIMA_RUNTIME_TEST_CONTAINERD'
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 export const CNI = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'].find((dir) => existsSync(join(dir, 'bridge')))
 
+/** The paths of the programs to test with. */
+export function containerdPrograms() {
+  const own = process.env[CONTAINERD_VARIABLE]
+  const names = ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc']
+  return names.map((name) => (own ? join(own, name) : `/usr/${name === 'runc' ? 'sbin' : 'bin'}/${name}`))
+}
+
 /** Why the suite cannot run here, or undefined. */
 export function noContainerd() {
   if (process.platform !== 'linux') return 'containerd needs Linux'

@@ -2,6 +2,11 @@
 //! files, only a configuration of its own (moby/buildkit `docs/buildkitd.toml.md`, `util/resolver/resolver.go`), which Lima writes
 //! (docs/reference/lima.md#the-guests-buildkitd).
 
+#[cfg(unix)]
+use std::path::Path;
+
+#[cfg(unix)]
+use crate::fetch::disk;
 use crate::{error::Result, guest::Guest, process::Command};
 
 /// Takes `$1`, the directory of the configuration, and `$2`, where is noted what a buildkitd was started with. With `same` it tells
@@ -111,9 +116,21 @@ pub async fn place(guest: &impl Guest, tables: &str, certificates: &str) -> Resu
     guest.run(command).await?.checked("sh").map(drop)
 }
 
+/// The same for a BuildKit of this machine's that runs for us alone, in a directory of ours. Blocks.
+#[cfg(unix)]
+pub fn place_in(dir: &Path, tables: &str, certificates: &str) -> Result<()> {
+    disk::write_text(&dir.join("buildkitd.toml"), tables)?;
+    let own = dir.join("lima-runtime").join("certificates");
+    if certificates.is_empty() {
+        return disk::remove(&own);
+    }
+    disk::create_dir(&own)?;
+    disk::write_text(&own.join("lima-runtime.crt"), certificates)
+}
+
 #[cfg(all(test, unix))]
 mod tests {
-    use std::{fs, io::Write, path::Path, process};
+    use std::{fs, io::Write, process};
 
     use super::*;
 

@@ -67,7 +67,11 @@ pub(crate) mod fuzzing {
 
 pub use client::Containerd;
 pub use engine::{ContainerdEngine, Find, Finding, answering};
-pub use place::{local::LocalContainerd, options::ContainerdOptions, wsl};
+pub use place::{
+    local::LocalContainerd,
+    options::{BuildkitPlaces, ContainerdOptions},
+    wsl,
+};
 pub use settings::{Settings, certificates};
 pub use source::api::Api;
 

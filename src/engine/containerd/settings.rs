@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::place::options::BuildkitPlaces;
 use crate::{
     engine::{host::Host, types::RuntimeType},
     env_vars,
@@ -34,6 +35,8 @@ pub struct Settings {
     pub inside: Vec<String>,
     /// The machine around the guest, where they are two.
     pub host: Option<Arc<dyn Host>>,
+    /// Where none runs beside it all the time.
+    pub buildkit: Option<BuildkitPlaces>,
     /// On this computer, what an engine of the application's own is made of.
     pub own_dirs: Vec<PathBuf>,
 }
@@ -55,6 +58,7 @@ impl Settings {
             rootless: None,
             inside: Vec::new(),
             host: None,
+            buildkit: None,
             own_dirs: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     engine::containerd::certificates,
     error::{Error, Result},
     fetch::{disk, owner},
-    manager::{payload::UserEngine, registries},
+    manager::{buildkit, payload::UserEngine, registries},
 };
 
 impl BundledRuntime {
@@ -53,6 +53,8 @@ impl BundledRuntime {
                 disk::write_text(&dir.join("nerdctl.toml"), "")?;
                 let certificates = certificates(&self.options.network.http.ca_certificates)?;
                 registries::place_in(&dir.join("registries"), &self.options.registries, &certificates)?;
+                let tables = self.options.registries.buildkitd_toml()?;
+                buildkit::place_in(&dir.join("buildkit"), &tables, &certificates)?;
                 network::write_default(&paths.networks)?;
                 disk::remove(&paths.docker)?;
                 disk::write_program(&paths.nerdctl, self.wrapper(rootless)?.as_bytes())?;

@@ -39,6 +39,7 @@ use super::payload::{
 };
 use crate::{
     call::Call,
+    engine::containerd::BuildkitPlaces,
     error::{Error, Result},
     fetch::{bundle::Bundle, install::Home},
     manager::registries::RegistryOptions,
@@ -122,6 +123,7 @@ pub struct BundledPaths {
     /// The directory of the CNI plugins; `networks` has the networks' configurations.
     pub cni: PathBuf,
     pub networks: PathBuf,
+    pub buildkit: BuildkitPlaces,
 }
 
 impl BundledRuntime {
@@ -193,6 +195,11 @@ impl BundledRuntime {
             data_root: dir.join("data"),
             cni: self.home.current().join("libexec").join("cni"),
             networks: dir.join("networks"),
+            buildkit: BuildkitPlaces {
+                programs: self.programs().display().to_string(),
+                settings: dir.join("buildkit").display().to_string(),
+                cache: dir.join("buildkit").join("cache").display().to_string(),
+            },
         }
     }
 

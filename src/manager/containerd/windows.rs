@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{BundledPaths, BundledRuntime, wsl::WslRuntime};
 use crate::{
     call::Call,
-    engine::Adapter,
+    engine::{Adapter, containerd::BuildkitPlaces},
     error::Result,
     manager::payload::UserEngine,
     progress::{RuntimeProgress, Sink},
@@ -32,6 +32,11 @@ impl BundledRuntime {
             data_root: "/var/lib/nerdctl".into(),
             cni: wsl.cni().into(),
             networks: "/etc/cni/net.d".into(),
+            buildkit: BuildkitPlaces {
+                programs: "/usr/local/bin".into(),
+                settings: "/etc/buildkit".into(),
+                cache: "/var/lib/buildkit".into(),
+            },
         }
     }
 

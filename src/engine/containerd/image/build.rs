@@ -25,28 +25,51 @@ use crate::{
 };
 
 /// `$1` is BuildKit's address, empty for where it is looked for; `$2` the namespace; `$3` where nerdctl is; `$4` the runtime directory
-/// of a rootless containerd; `$5` is `yes` where the context's own list of what is left out counts; `$6` is the Dockerfile. The
-/// rest is for buildctl. Input: one line of JSON (Docker's `config.json`), secrets, a line each (`name:base64`), an empty line, and
+/// of a rootless containerd; `$5` is `yes` where the context's own list of what is left out counts; `$6` is the Dockerfile. `$7`
+/// and `$8` are the directories of an own BuildKit's settings and cache, empty for none; `$9` is its containerd's socket, and `${10}`
+/// the program that leads to where that is. The rest is for buildctl. Input: one line of JSON (Docker's `config.json`), secrets, a line each (`name:base64`), an empty line, and
 /// the context's tar. The secrets lie in memory alone. The Dockerfile is read from a directory of its own, so that it need not be
 /// seen by what it builds.
 const BUILD: &str = r#"
 umask 077
-address=$1 namespace=$2 beside=$3 rootless=$4 lists=$5 file=$6
-shift 6
+address=$1 namespace=$2 beside=$3 rootless=$4 lists=$5 file=$6 settings=$7 cache=$8 containerd=$9
+shift 9
+inside=$1
+shift
 PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}${beside:+:$beside}
 wrong() { echo "lima-runtime: $1" >&2; exit 46; }
 command -v buildctl >/dev/null || wrong buildctl
 run=${rootless:-/run}
 for name in "buildkit-$namespace" buildkit-default buildkit; do
-  [ -z "$address" ] && [ -S "$run/$name/buildkitd.sock" ] && address=unix://$run/$name/buildkitd.sock
+  [ -z "$address$cache" ] && [ -S "$run/$name/buildkitd.sock" ] && address=unix://$run/$name/buildkitd.sock
 done
-[ -n "$address" ] || wrong buildkitd
-# It asks for tokens itself. Where ours lie in a guest (manager/buildkit.rs); Go reads them beside the system's bundle.
-own=/etc/buildkit/lima-runtime/certificates
-[ ! -d $own ] || export SSL_CERT_DIR=/etc/ssl/certs:/etc/pki/tls/certs:$own
-dir= work= child=
-trap 'rm -rf -- "$dir" "$work"' EXIT
+[ -n "$address$cache" ] || wrong buildkitd
+# It asks for tokens itself. Where ours lie (manager/buildkit.rs); Go reads them beside the system's bundle.
+own=${settings:-/etc/buildkit}/lima-runtime/certificates
+[ ! -d "$own" ] || export SSL_CERT_DIR=/etc/ssl/certs:/etc/pki/tls/certs:$own
+dir= work= child= daemon=
+tidy() {
+  [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null
+  rm -rf -- "$dir" "$work"
+}
+trap tidy EXIT
 trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
+if [ -z "$address" ]; then
+  program=$(command -v buildkitd) || wrong buildkitd
+  mkdir -p "$cache" || exit 1
+  # Two want no cache in common: a build waits for the other.
+  exec 6>"$cache/lock"
+  flock 6
+  socket=$cache/buildkitd.sock mode=
+  rm -f "$socket"
+  [ "$(id -u)" = 0 ] || mode=--containerd-worker-rootless
+  # It ends with this build, whatever ends that.
+  ${inside:+"$inside"} setpriv --pdeathsig TERM env "PATH=$PATH" "$program" \
+    --addr "unix://$socket" --root "$cache" --config "$settings/buildkitd.toml" --oci-worker=false \
+    --containerd-worker=true --containerd-worker-addr "$containerd" --containerd-worker-net host $mode </dev/null >"$cache/log" 2>&1 &
+  daemon=$!
+  address=unix://$socket
+fi
 [ -z "$rootless" ] || XDG_RUNTIME_DIR=$rootless
 in_memory
 IFS= read -r config
@@ -75,6 +98,10 @@ if [ "$lists" != yes ]; then
 elif [ -f "$own" ] && [ ! -L "$own" ]; then
   cp -- "$own" "$work/dockerfile/Dockerfile.dockerignore" || exit 1
 fi
+while [ "$daemon" ] && ! [ -S "$socket" ]; do
+  kill -0 "$daemon" 2>/dev/null || { tail -n 20 "$cache/log" >&2; wrong start; }
+  sleep 0.1
+done
 DOCKER_CONFIG=$dir buildctl --addr "$address" build --progress=rawjson --frontend dockerfile.v0 --opt filename=Dockerfile \
   --local "context=$work/context" --local "dockerfile=$work/dockerfile" "$@" &
 child=$!
@@ -135,8 +162,9 @@ fn command(c: &Containerd, build: &Build, auths: &Value) -> Command {
     }
     input.push('\n');
     // A guest has its own.
+    let own = c.settings.buildkit.as_ref();
     let here = c.settings.runtime_type == RuntimeType::Containerd;
-    let address = env_vars::get(env_vars::BUILDKIT_HOST).filter(|_| here).unwrap_or_default();
+    let address = env_vars::get(env_vars::BUILDKIT_HOST).filter(|_| here && own.is_none()).unwrap_or_default();
     let beside = c.settings.nerdctl.rsplit_once('/').map_or("", |(dir, _)| dir);
     let words = [
         "sh",
@@ -145,10 +173,14 @@ fn command(c: &Containerd, build: &Build, auths: &Value) -> Command {
         "sh",
         &address,
         c.namespace(),
-        beside,
+        own.map_or(beside, |own| &own.programs),
         c.settings.rootless.as_deref().unwrap_or_default(),
         if build.is_directory { "yes" } else { "no" },
         &build.dockerfile,
+        own.map_or("", |own| &own.settings),
+        own.map_or("", |own| &own.cache),
+        c.guest().containerd_socket(),
+        c.settings.inside.first().map_or("", String::as_str),
     ];
     let argv = words.map(str::to_owned).into_iter().chain(arguments(&build.options));
     c.command(argv).input(input)
@@ -238,6 +270,10 @@ fn refused(exit: &Exit, said: &str, account: &Account, secrets: &Secrets) -> Err
     match (exit, ours) {
         (Exit::Code(46), Some("buildctl")) => missing("buildctl is not in PATH"),
         (Exit::Code(46), Some("buildkitd")) => missing("buildkitd does not listen"),
+        (Exit::Code(46), Some("start")) => {
+            Error::new(ErrorCode::EngineUnreachable, format!("BuildKit does not start: {}", other()))
+                .detail("stderr", said)
+        }
         (Exit::Code(46), Some("dockerfile")) => {
             Error::invalid("dockerfile", "there is no such file in the context, or it leads out of it")
         }

@@ -9,7 +9,7 @@ use super::super::{
     engine::{ContainerdEngine, Finding, answering},
     settings::Settings,
 };
-use super::options::ContainerdOptions;
+use super::options::{BuildkitPlaces, ContainerdOptions};
 use crate::{
     engine::{Adapter, RuntimeType, validate},
     error::{Error, Result},
@@ -69,6 +69,11 @@ impl LocalContainerd {
             ("insidePath", &options.inside_path),
         ] {
             path.as_deref().map_or(Ok(()), |p| absolute(field, p))?;
+        }
+        if let Some(BuildkitPlaces { programs, settings, cache }) = &options.buildkit {
+            for (field, path) in [("programs", programs), ("settings", settings), ("cache", cache)] {
+                absolute(&format!("buildkit.{field}"), path)?;
+            }
         }
         let options = Arc::new(Mutex::new(options));
         let found = options.clone();
@@ -204,6 +209,7 @@ fn adjust(settings: &mut Settings, options: &ContainerdOptions) {
     settings.cni_path.clone_from(&options.cni_path);
     settings.inside.extend(options.inside_path.clone());
     settings.private |= options.exclusive;
+    settings.buildkit.clone_from(&options.buildkit);
 }
 
 #[cfg(all(test, target_os = "linux"))]
