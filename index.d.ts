@@ -945,6 +945,7 @@ export interface NetworkOptions extends CallOptions {
   internal?: boolean
   /** Docker's flag for containers outside a Swarm service. Default: false. */
   attachable?: boolean
+  labels?: Record<string, string>
 }
 
 /** A volume: data that outlives its containers. */

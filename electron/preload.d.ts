@@ -247,7 +247,12 @@ export interface RuntimeApi {
     /** Only with the driver `bridge`. */
     create(
       name: string,
-      options?: ApiCall & { driver?: string; internal?: boolean; attachable?: boolean },
+      options?: ApiCall & {
+        driver?: string
+        internal?: boolean
+        attachable?: boolean
+        labels?: Record<string, string>
+      },
     ): Promise<string>
     remove(id: string, options?: ApiCall): Promise<void>
     list(options?: ApiCall): Promise<NetworkInfo[]>

@@ -227,7 +227,9 @@ export const TABLE: { [G in keyof RuntimeApi]: { [M in keyof RuntimeApi[G]]: Row
   network: {
     create: command('createNetwork', {
       name: string,
-      options: optional(options({ ...call, driver: text, internal: optionalFlag, attachable: optionalFlag })),
+      options: optional(
+        options({ ...call, driver: text, internal: optionalFlag, attachable: optionalFlag, labels: pairs }),
+      ),
     }),
     remove: command('removeNetwork', id),
     list: query('listNetworks', {}),

@@ -580,6 +580,13 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createNetwork('never-made', { driver })),
       ...each('internal', NOT_FLAGS, (internal) => a.createNetwork('never-made', { internal })),
       ...each('attachable', NOT_FLAGS, (attachable) => a.createNetwork('never-made', { attachable })),
+      ...each('labels', [null, 'a=b', []], (labels) => a.createNetwork('never-made', { labels })),
+      ...ENGINES_LABELS.map((key) => [
+        `labels.${key}`,
+        key,
+        () => a.createNetwork('never-made', { labels: { [key]: 'x' } }),
+      ]),
+      ...each('labels.a', [1, null, GARBAGE], (l) => a.createNetwork('never-made', { labels: { a: l } })),
       ...each('id', NOT_NAMES, (id) => a.removeNetwork(id)),
       ...each('containerId', NOT_NAMES, (id) => a.connectContainerToNetwork(id, 'bridge')),
       ...each('networkId', NOT_NAMES, (id) => a.connectContainerToNetwork('some-container', id)),

@@ -63,6 +63,13 @@ export const networks = subject('networks', (ctx, test) => {
     assert.deepEqual(await ctx.backend.outside.networkFlags(plain), { internal: false, attachable: false })
   })
 
+  test('labels are kept, whatever stands in them', async () => {
+    const labels = { 'com.example.a': 'x', b: '', c: 'a, "b" = c\n$(d)' }
+    const { id } = await ctx.network({ labels })
+    const kept = (await ctx.adapter.inspectNetwork(id)).labels
+    for (const [key, value] of Object.entries(labels)) assert.equal(kept[key], value, key)
+  })
+
   test('containers of one network find each other by name', async () => {
     const { name } = await ctx.network()
     const server = ctx.name('server')

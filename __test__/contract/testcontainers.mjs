@@ -20,9 +20,8 @@ class Session {
   }
 
   async network() {
-    // Networks have no labels of the caller's: its name tells whose it is.
     const name = `tc-${this.id}`
-    await this.adapter.createNetwork(name)
+    await this.adapter.createNetwork(name, { labels: this.labels })
     return name
   }
 

@@ -208,7 +208,13 @@ const images: ImageInfo[] = await runtime.listImages()
 await runtime.removeImage('redis:7', true)
 const exists: boolean = await runtime.imageExists('redis:7')
 
-const network: NetworkOptions = { driver: 'bridge', internal: true, attachable: false, timeoutMs: 5000 }
+const network: NetworkOptions = {
+  driver: 'bridge',
+  internal: true,
+  attachable: false,
+  labels: { 'com.example.session': '1' },
+  timeoutMs: 5000,
+}
 const networkId: string = await runtime.createNetwork('net', network)
 const networks: NetworkInfo[] = await runtime.listNetworks()
 await runtime.connectContainerToNetwork(id, networkId)

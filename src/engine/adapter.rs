@@ -629,6 +629,7 @@ impl Adapter {
     pub async fn create_network(&self, name: &str, options: &NetworkOptions, call: &Call) -> Result<String> {
         validate::network_to_create("name", name)?;
         validate::driver(options.driver.as_deref())?;
+        validate::labels("labels", &options.labels)?;
         call.run(CONTAINER_CALL, self.engine.create_network(name, options)).await
     }
 

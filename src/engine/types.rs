@@ -394,6 +394,7 @@ pub struct NetworkOptions {
     pub driver: Option<String>,
     pub internal: bool,
     pub attachable: bool,
+    pub labels: Labels,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -39,12 +39,8 @@ pub(crate) async fn create(c: &Containerd, name: &str, options: &VolumeOptions) 
     if let Some(driver) = options.driver.as_deref().filter(|d| *d != LOCAL) {
         return Err(Error::invalid("driver", format!("containerd has no volume driver {driver:?}")).hint("Use local."));
     }
-    if let Some(key) = options.labels.iter().find(|(k, v)| k.contains("\r\n") || v.contains("\r\n")).map(|(k, _)| k) {
-        // It reads its flags' values as CSV.
-        return Err(Error::invalid(format!("labels.{key}"), "nerdctl makes \\n of \\r\\n"));
-    }
     let mut args = vec!["volume".to_owned(), "create".to_owned()];
-    args.extend(options.labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+    args.extend(labels::flags(&options.labels)?);
     args.extend(["--".to_owned(), name.to_owned()]);
     c.nerdctl.write(About::Volume(name), args).await?;
     c.hub.tell(EventKind::Volume, "create", name, None);

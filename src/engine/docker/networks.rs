@@ -27,9 +27,11 @@ pub(super) async fn create(
     app: &str,
     internal: Option<&str>,
 ) -> Result<String> {
+    let mut labels = options.labels.clone();
+    labels.insert(APP_LABEL.to_owned(), app.to_owned());
     let mut body = json!({
         "Name": name, "CheckDuplicate": true, "Internal": options.internal, "Attachable": options.attachable,
-        "Labels": { APP_LABEL: app },
+        "Labels": labels,
     });
     if let Some(driver) = &options.driver {
         body["Driver"] = json!(driver);

@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::super::source::containers::Container;
-use crate::engine::types::*;
+use crate::{
+    engine::types::*,
+    error::{Error, Result},
+};
 
 /// containerd's restart monitor: what it does, whether the container is meant to run, and where its output goes.
 pub(crate) const MONITOR_POLICY: &str = "containerd.io/restart.policy";
@@ -104,6 +107,18 @@ pub(crate) struct LabelMount {
 }
 
 /// nerdctl's own list of a container's mounts, as far as it can be read. One label holds all of them, or since 2.3.2 each has
+/// For a network or a volume. `INVALID_ARGUMENT` naming the label.
+pub(crate) fn flags(labels: &Labels) -> Result<Vec<String>> {
+    let flag = |(key, value): (&String, &String)| {
+        if key.contains("\r\n") || value.contains("\r\n") {
+            // It reads its flags' values as CSV.
+            return Err(Error::invalid(format!("labels.{key}"), "nerdctl makes \\n of \\r\\n"));
+        }
+        Ok(format!("--label={key}={value}"))
+    };
+    labels.iter().map(flag).collect()
+}
+
 /// its own (docs/reference/nerdctl.md#mounts-label).
 pub(crate) fn mounts(labels: &HashMap<String, String>) -> Vec<LabelMount> {
     let whole = labels.get(MOUNTS).and_then(|text| read_mounts(text));

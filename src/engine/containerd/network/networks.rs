@@ -95,6 +95,7 @@ pub(crate) async fn create(c: &Containerd, name: &str, options: &NetworkOptions)
             .hint("Choose another name."));
     }
     let mut args = vec!["network".to_owned(), "create".to_owned(), format!("--label={APP_LABEL}={}", c.settings.app)];
+    args.extend(labels::flags(&options.labels)?);
     args.extend(options.driver.as_ref().map(|d| format!("--driver={d}")));
     args.extend(options.internal.then(|| "--internal".to_owned()));
     args.extend(options.attachable.then(|| format!("--label={}=true", labels::ATTACHABLE)));
