@@ -2110,7 +2110,7 @@ export declare class ContainerManager extends EventEmitter<ContainerManagerEvent
 
 /**
  * Versions to download. Each must be in the manifest (else `INVALID_ARGUMENT`, listing those that are). Default: the
- * manifest's, Lima 2.2.0, nerdctl 2.3.5 and Docker 29.8.1; it also has 1.2.1 and 2.1.6, with a process warning, `OUTDATED_VERSION`. A
+ * manifest's, Lima 2.2.0, nerdctl 2.3.5, Docker 29.8.1 and docker compose 5.5.1; it also has 1.2.1 and 2.1.6, with a process warning, `OUTDATED_VERSION`. A
  * version older than the one that made the VM is refused with `INVALID_STATE`.
  */
 export interface Versions {
@@ -2119,6 +2119,8 @@ export interface Versions {
   nerdctl?: string
   /** Of the Docker Engine. */
   docker?: string
+  /** Of docker compose, for a Docker engine of the application's own: {@link ContainerAdapter.composeUp}. */
+  compose?: string
 }
 
 /**

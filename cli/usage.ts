@@ -40,8 +40,8 @@ Options:
   --current-platform    For the machine this runs on (the default)
   --platform <name>     darwin-arm64, darwin-x64, linux-x64, linux-arm64 or win32-x64; repeatable
   --all                 For every platform the manifest has
-  --component <name>    lima (the default), image, nerdctl-full, docker, docker-rootless, nerdctl or
-                        wsl-rootfs; repeatable
+  --component <name>    lima (the default), image, nerdctl-full, docker, docker-rootless, compose,
+                        nerdctl or wsl-rootfs; repeatable
   --image-variant <v>   server (the default: it boots without a network) or minimal
   --nerdctl-version <v> Another version of nerdctl than the manifest's default
   --out <dir>           Default resources/bundled-runtime

@@ -2,18 +2,19 @@
 //
 //   node scripts/update-manifest.mjs lima 2.2.1
 //   node scripts/update-manifest.mjs nerdctl 2.3.6            (nerdctl-full and the Windows program)
+//   node scripts/update-manifest.mjs compose 5.5.2            (docker's, for Linux)
 //   node scripts/update-manifest.mjs image 20260926           (both variants of the guest's image, of the builds last before)
 //   node scripts/update-manifest.mjs docker 29.8.2 --also https://mirror.example/docker-ce
-//   node scripts/update-manifest.mjs lima newest              (also of nerdctl and the image)
+//   node scripts/update-manifest.mjs lima newest              (also of nerdctl, compose and the image)
 //   … --keep                  the release beside the ones that are there; the default stays
 //   … --contents              what is in the archives, too: fetches them, with the command in dist/
 //   … --mirror <url>          https://host/path is read from <url>/host/path
 //   … --manifest <file>       another one than templates/manifest.json
 //
-// GitHub says of each file its size and digest, the release's own SHA256SUMS its digest; both must say the same. Ubuntu's
-// index of images says both. The publisher of Docker's static archives gives no checksums: they are fetched and measured, and
-// must be the same at another place (`--also`: what lies at https://download.docker.com, elsewhere), or as they were when the
-// manifest got them. Everything is read and checked before the file is replaced.
+// GitHub says of each file its size and digest, the release's own SHA256SUMS (compose's checksums.txt) its digest; both must
+// say the same. Ubuntu's index of images says both. The publisher of Docker's static archives gives no checksums: they are
+// fetched and measured, and must be the same at another place (`--also`: what lies at https://download.docker.com, elsewhere),
+// or as they were when the manifest got them. Everything is read and checked before the file is replaced.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -25,12 +26,13 @@ import { parseArgs } from 'node:util'
 const CLI = fileURLToPath(new URL('../dist/cli.cjs', import.meta.url))
 
 /**
- * The names of a release's archives, by component and platform (docs/reference/lima.md#release-archive,
- * docs/reference/nerdctl.md#nerdctl-full).
+ * The names of a release's files, by component and platform (docs/reference/lima.md#release-archive,
+ * docs/reference/nerdctl.md#nerdctl-full, docs/reference/docker.md#compose), and of the one with their digests.
  */
 const RELEASES = {
   lima: {
     repository: 'lima-vm/lima',
+    sums: 'SHA256SUMS',
     components: {
       lima: {
         'darwin-arm64': (v) => `lima-${v}-Darwin-arm64.tar.gz`,
@@ -42,12 +44,23 @@ const RELEASES = {
   },
   nerdctl: {
     repository: 'containerd/nerdctl',
+    sums: 'SHA256SUMS',
     components: {
       'nerdctl-full': {
         'linux-arm64': (v) => `nerdctl-full-${v}-linux-arm64.tar.gz`,
         'linux-x64': (v) => `nerdctl-full-${v}-linux-amd64.tar.gz`,
       },
       nerdctl: { 'win32-x64': (v) => `nerdctl-${v}-windows-amd64.tar.gz` },
+    },
+  },
+  compose: {
+    repository: 'docker/compose',
+    sums: 'checksums.txt',
+    components: {
+      compose: {
+        'linux-arm64': () => 'docker-compose-linux-aarch64',
+        'linux-x64': () => 'docker-compose-linux-x86_64',
+      },
     },
   },
 }
@@ -106,7 +119,7 @@ async function archives(release, version, read) {
   checkVersion(version)
   const base = `https://github.com/${known.repository}/releases/download/v${version}`
   const api = `https://api.github.com/repos/${known.repository}/releases/tags/v${version}`
-  const sums = parseSums(await read(`${base}/SHA256SUMS`))
+  const sums = parseSums(await read(`${base}/${known.sums}`))
   const assets = new Map(JSON.parse(await read(api)).assets.map((asset) => [asset.name, asset]))
   const found = {}
   for (const [component, names] of Object.entries(known.components)) {
@@ -114,11 +127,11 @@ async function archives(release, version, read) {
     for (const [platform, name] of Object.entries(names)) {
       const file = name(version)
       const sha256 = sums.get(file)
-      if (!sha256) throw new Error(`${base}/SHA256SUMS does not name ${file}`)
+      if (!sha256) throw new Error(`${base}/${known.sums} does not name ${file}`)
       const asset = assets.get(file)
       if (!asset) throw new Error(`${api} does not name ${file}`)
       if (asset.digest !== `sha256:${sha256}`)
-        throw new Error(`${file}: GitHub says ${asset.digest}, the release's SHA256SUMS sha256:${sha256}`)
+        throw new Error(`${file}: GitHub says ${asset.digest}, the release's ${known.sums} sha256:${sha256}`)
       platforms[platform] = { sources: [{ url: `${base}/${file}`, sha256, size: sized(file, asset.size) }] }
     }
     found[component] = { version, platforms }

@@ -1,6 +1,6 @@
 // The shipped manifest's updater: sizes and digests are the publishers' own, who must agree, and a bad release changes
 // nothing. The server stands in for GitHub's release API (`GET /repos/{owner}/{repo}/releases/tags/{tag}`: `assets` with
-// `name`, `size` and `digest`), a release's SHA256SUMS, and Ubuntu's simplestreams index.
+// `name`, `size` and `digest`), a release's own list of digests, and Ubuntu's simplestreams index.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { copyFileSync, readFileSync } from 'node:fs'
@@ -28,12 +28,12 @@ async function updater(t) {
   return { server, update, manifest: () => JSON.parse(readFileSync(manifest, 'utf8')) }
 }
 
-/** A release of Lima as GitHub has it; `files` are name, sha256 and size of each archive. */
-function release(server, version, files) {
-  const at = `/github.com/lima-vm/lima/releases/download/v${version}`
+/** A release as GitHub has it; `files` are name, sha256 and size of each. */
+function release(server, version, files, { repository = 'lima-vm/lima', sums = 'SHA256SUMS' } = {}) {
+  const at = `/github.com/${repository}/releases/download/v${version}`
   const assets = files.map(({ name, sha256, size }) => ({ name, size, digest: `sha256:${sha256}` }))
-  server.file(`${at}/SHA256SUMS`, files.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(''))
-  const api = `/api.github.com/repos/lima-vm/lima/releases/tags/v${version}`
+  server.file(`${at}/${sums}`, files.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(''))
+  const api = `/api.github.com/repos/${repository}/releases/tags/v${version}`
   const publish = (list) => server.file(api, JSON.stringify({ tag_name: `v${version}`, assets: list }))
   publish(assets)
   return { at, assets, publish }
@@ -67,6 +67,28 @@ test('a release moves into the manifest with the digests and sizes that GitHub a
   assert.equal(after.default, '2.3.4')
   assert.deepEqual(Object.keys(after.versions).sort(), ['2.3.4', '2.3.5'])
   assert.equal(after.versions['2.3.4'].platforms['darwin-arm64'].sources[0].sha256, digest(7))
+})
+
+test('docker compose is a bare program, whose digest its own list and GitHub say', async (t) => {
+  const { server, update, manifest } = await updater(t)
+  const of = { repository: 'docker/compose', sums: 'checksums.txt' }
+  const files = ['aarch64', 'x86_64'].map((machine, i) => ({
+    name: `docker-compose-linux-${machine}`,
+    sha256: digest(i),
+    size: 1000 + i,
+  }))
+  const { at, assets, publish } = release(server, '6.7.8', files, of)
+  const latest = JSON.stringify({ tag_name: 'v6.7.8' })
+  server.file('/api.github.com/repos/docker/compose/releases/latest', latest)
+  await update('compose', 'newest')
+  const { compose } = manifest().components
+  assert.deepEqual([compose.default, Object.keys(compose.versions)], ['6.7.8', ['6.7.8']])
+  assert.deepEqual(
+    ['linux-arm64', 'linux-x64'].flatMap((platform) => compose.versions['6.7.8'].platforms[platform].sources),
+    files.map(({ name, sha256, size }) => ({ url: `https:/${at}/${name}`, sha256, size })),
+  )
+  publish([{ ...assets[0], digest: `sha256:${digest(9)}` }, assets[1]])
+  await assert.rejects(update('compose', '6.7.8'), /GitHub says sha256:9+, the release's checksums\.txt sha256:0+/)
 })
 
 test('the newest release is asked for, and one that is there already stays as it is', async (t) => {
@@ -107,7 +129,7 @@ test('what is not said, or said twice and differently, is not written', async (t
   await assert.rejects(update('lima', '2.3.6'), /does not name lima-2\.3\.6-Darwin-arm64/)
   await assert.rejects(update('lima', '9.9.9'), /404/)
   await assert.rejects(update('lima', '../1'), /a version like/)
-  await assert.rejects(update('soup', '1.0.0'), /lima, nerdctl, image, docker/)
+  await assert.rejects(update('soup', '1.0.0'), /lima, nerdctl, compose, image, docker/)
   assert.deepEqual(manifest(), before)
 })
 

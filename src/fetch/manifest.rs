@@ -19,7 +19,8 @@ const OLD_SCHEMA: u32 = 1;
 const MIB: u64 = 1 << 20;
 
 /// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, and `docker` the
-/// static Docker Engine, for a guest; `docker-rootless` is what an ordinary user of Linux needs beside that.
+/// static Docker Engine, for a guest; `docker-rootless` is what an ordinary user of Linux needs beside that. `compose` is
+/// docker's, a bare program, which the first project fetches.
 /// Another part needs a name here and a row in [`Part::facts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,6 +29,7 @@ pub enum Part {
     NerdctlFull,
     Docker,
     DockerRootless,
+    Compose,
     Nerdctl,
     Image,
     WslRootfs,
@@ -47,11 +49,12 @@ struct PartTraits {
 }
 
 impl Part {
-    pub const ALL: [Part; 7] = [
+    pub const ALL: [Part; 8] = [
         Self::Lima,
         Self::NerdctlFull,
         Self::Docker,
         Self::DockerRootless,
+        Self::Compose,
         Self::Nerdctl,
         Self::Image,
         Self::WslRootfs,
@@ -64,6 +67,7 @@ impl Part {
             Self::NerdctlFull => ("nerdctl-full", "containerd", Component::Nerdctl, true, Some("nerdctl"), 1024),
             Self::Docker => ("docker", "Docker Engine", Component::Docker, true, Some("docker"), 512),
             Self::DockerRootless => ("docker-rootless", "Docker's rootless extras", Component::Docker, true, Some("docker"), 256),
+            Self::Compose => ("compose", "docker compose", Component::Docker, true, Some("compose"), 256),
             Self::Nerdctl => ("nerdctl", "nerdctl", Component::Nerdctl, false, Some("nerdctl"), 256),
             Self::Image => ("image", "the guest image", Component::Image, true, None, 1024),
             Self::WslRootfs => ("wsl-rootfs", "the WSL root file system", Component::Image, true, None, 1024),
@@ -134,6 +138,7 @@ pub struct Versions {
     /// The version of nerdctl-full and of nerdctl.
     pub nerdctl: Option<String>,
     pub docker: Option<String>,
+    pub compose: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,7 +163,8 @@ impl ImageVariant {
 
 impl Versions {
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let all = [("lima", &self.lima), ("nerdctl", &self.nerdctl), ("docker", &self.docker)];
+        let Self { lima, nerdctl, docker, compose } = self;
+        let all = [("lima", lima), ("nerdctl", nerdctl), ("docker", docker), ("compose", compose)];
         all.into_iter().filter_map(|(name, version)| Some((name, version.as_deref()?)))
     }
 
@@ -559,7 +565,7 @@ mod tests {
         assert_eq!(find(Part::Lima, Platform::DarwinArm64).version, "2.2.0");
         for host in [Platform::DarwinArm64, Platform::DarwinX64, Platform::LinuxX64, Platform::LinuxArm64] {
             assert!(find(Part::Lima, host).sources[0].url.path().ends_with(".tar.gz"));
-            for part in [Part::Image, Part::NerdctlFull, Part::Docker, Part::DockerRootless] {
+            for part in [Part::Image, Part::NerdctlFull, Part::Docker, Part::DockerRootless, Part::Compose] {
                 let wanted = find(part, host);
                 let arch =
                     if host.guest() == Platform::LinuxArm64 { ["arm64", "aarch64"] } else { ["amd64", "x86_64"] };
@@ -569,6 +575,7 @@ mod tests {
             }
         }
         find(Part::WslRootfs, Platform::Win32X64);
+        find(Part::Compose, Platform::Win32X64);
         let e = m.find(Part::Lima, Platform::Win32X64, &Choice::default()).unwrap_err();
         assert_eq!(e.code(), ErrorCode::UnsupportedPlatform);
         // The versions that the first application asked for are there, with advice against them.
@@ -591,9 +598,11 @@ mod tests {
     /// when `scripts/update-manifest.mjs` has filled the size in, the file is removed from this list.
     #[test]
     fn every_source_that_ships_has_a_digest_and_an_end() {
-        const NO_SIZE: [&str; 15] = [
+        const NO_SIZE: [&str; 17] = [
             "docker-29.8.1.tgz",
             "docker-29.8.1.tgz",
+            "docker-compose-linux-aarch64",
+            "docker-compose-linux-x86_64",
             "docker-rootless-extras-29.8.1.tgz",
             "docker-rootless-extras-29.8.1.tgz",
             "lima-1.2.1-Darwin-arm64.tar.gz",
