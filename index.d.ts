@@ -239,7 +239,10 @@ export type BuildProgress =
 
 /** One event of a project of compose, as its engine's compose tells it; of bytes at most about ten a second. */
 export interface ComposeProgress {
-  /** As compose calls it: `'Container demo-web-1'`, `'Network demo_default'`, `'Image redis:7'`; empty for the whole project. */
+  /**
+   * As compose calls it: `'Container demo-web-1'`, `'Network demo_default'`, `'Image redis:7'`; empty for the whole project, and
+   * `'docker compose'` while that is fetched.
+   */
   resource: string
   /** What it is a part of, for example of a layer its image. */
   parent?: string
@@ -1482,7 +1485,9 @@ export declare abstract class ContainerAdapter {
    *
    * `project` is the path of a compose file of this computer, or an object of the same form, in which `$` is written `$$` where no
    * variable is meant. The engine's own compose does the work and says what everything means: on Docker the plugin that this
-   * computer has (`docker-compose` 2.29 or later in `~/.docker/cli-plugins` or where packages put it; no docker CLI is needed), on
+   * computer has (`docker-compose` 2.29 or later in `~/.docker/cli-plugins` or where packages put it; no docker CLI is needed); for a
+   * Docker engine of the application's own in a VM or in WSL a `docker-compose` in there, and for one on this computer without
+   * a plugin one here, which the first project fetches (tens of megabytes, {@link Versions.compose}); on
    * containerd `nerdctl compose`, where containerd is. What that does not know is left out with a process warning
    * (`ENGINE_WARNING`). Two calls on one project at a time are two people who type: compose does not keep them apart.
    *
@@ -1497,6 +1502,7 @@ export declare abstract class ContainerAdapter {
    * made stays, and another `composeUp` goes on from there; an error names the containers that are there as `details.left`.
    *
    * @throws `INVALID_ARGUMENT` for a project that compose cannot read, in its own words; `NOT_INSTALLED` without the plugin;
+   *   `DOWNLOAD_FAILED`, `CHECKSUM_MISMATCH`, `DISK_FULL` where it has to be fetched;
    *   `PORT_IN_USE`, `IMAGE_NOT_FOUND`, `REGISTRY_AUTH`; `INVALID_STATE` for what `wait` waits for in vain; `PERMISSION_DENIED` of a
    *   restricted adapter without `powers`; `ENGINE_ERROR` otherwise
    * @example

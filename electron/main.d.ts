@@ -152,8 +152,9 @@ export interface Allow {
    * asked for, as for `hostPath`, or its object; `options` are the window's. The project is not looked at: whoever may write its file
    * or make the object has all that the engine has. The worst: any program as root on the engine's machine, with any of its files,
    * the application's own engine included; any file that the application can read reaches a container; other projects' containers
-   * and volumes are replaced or removed by their names; the user's registry credentials fetch its images. Say yes to files that
-   * the application itself ships.
+   * and volumes are replaced or removed by their names; the user's registry credentials fetch its images; the first one on a
+   * Docker engine of the application's own downloads docker compose, whatever `download` answers. Say yes to files that the
+   * application itself ships.
    */
   compose?(request: {
     action: 'up' | 'down' | 'ps'

@@ -61,10 +61,17 @@ fn site(engine: UserEngine) -> Option<Site> {
     if engine == UserEngine::Docker {
         let [docker, _] = docker_archive::archives()?;
         manifest["components"]["docker"] = source("docker.tgz", docker);
+        if let Some(compose) = real_compose() {
+            manifest["components"]["compose"] = source("docker-compose", compose);
+        }
     }
     std::fs::write(computer.path("manifest.json"), manifest.to_string()).unwrap();
     let runtime = runtime(&computer, &server, engine);
     Some(Site { computer, runtime, server })
+}
+
+fn real_compose() -> Option<Vec<u8>> {
+    std::env::var_os("LIMA_RUNTIME_TEST_COMPOSE").map(|path| std::fs::read(path).unwrap())
 }
 
 fn runtime(computer: &Computer, server: &Releases, engine: UserEngine) -> WslRuntime {
@@ -276,6 +283,43 @@ fn ping(path: &std::path::Path) -> std::io::Result<String> {
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
     Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_of_compose_in_a_distribution() {
+    if real_compose().is_none() {
+        support::skip::skip("LIMA_RUNTIME_TEST_COMPOSE names no docker-compose to be brought there");
+        return;
+    }
+    let Some(site) = site(UserEngine::Docker) else { return };
+    let (call, runtime) = (Call::default(), &site.runtime);
+    within(runtime.initialize(ignore(), &call)).await.unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    let is_compose = |r: &releases::Request| r.path.ends_with("/docker-compose");
+    assert!(!site.server.take().0.iter().any(is_compose), "a start does not need it");
+    let adapter = runtime.adapter().unwrap();
+    let image = site.computer.path("image.tar");
+    nerdctl_full::image("hello", &image);
+    within(adapter.load_image_file(&image, &call)).await.unwrap();
+    let project = r#"{"name":"demo","services":{"web":{"image":"web:1","environment":{"TOKEN":"${TOKEN}"}}}}"#;
+    let up = serde_json::json!({ "env": { "TOKEN": "$x 'y'" } });
+    let up: lima_runtime::engine::ComposeUpOptions = serde_json::from_value(up).unwrap();
+    within(adapter.compose_up(None, Some(project), &up, ignore(), &call))
+        .await
+        .unwrap_or_else(|e| panic!("{e} {:?}", e.details()));
+    assert_eq!(site.server.take().0.iter().filter(|r| is_compose(r)).count(), 1);
+    let found =
+        within(adapter.compose_ps(None, Some(project), &serde_json::from_str("{}").unwrap(), &call)).await.unwrap();
+    let [web] = &found[..] else { panic!("{}", found.len()) };
+    assert_eq!((web.service.as_str(), web.info.state), ("web", ContainerState::Running));
+    let env = within(adapter.container_details(&web.info.id, &call)).await.unwrap().env;
+    assert_eq!(env["TOKEN"], "$x 'y'");
+    site.inside("test -x /usr/local/lib/lima-runtime/compose/*/docker-compose").await;
+    let down = serde_json::from_str("{}").unwrap();
+    within(adapter.compose_down(None, Some(project), &down, ignore(), &call)).await.unwrap();
+    let left =
+        within(adapter.compose_ps(None, Some(project), &serde_json::from_str("{}").unwrap(), &call)).await.unwrap();
+    assert!(left.is_empty());
+    within(runtime.uninstall(&call)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

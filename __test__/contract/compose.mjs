@@ -32,7 +32,7 @@ export const compose = subject('compose', (ctx, declare) => {
     // Where there is no compose, each row says so.
     const options = { needs: 'compose', ...rest.pop() }
     declare(name, options, async () => {
-      setVariable('DOCKER_CONFIG', dockerConfig())
+      setVariable('DOCKER_CONFIG', dockerConfig({ brought: ctx.backend.bringsCompose }))
       await work()
     })
   }
@@ -251,6 +251,20 @@ secrets:
       told.some(({ status }) => /pull/i.test(status)),
       JSON.stringify(told),
     )
+  })
+
+  test('an image of a private registry is fetched with the user’s credentials', async () => {
+    const { privateImage, account } = ctx.backend
+    ctx.discardImage(privateImage)
+    const auth = Buffer.from(`${account.username}:${account.password}`).toString('base64')
+    const auths = { [privateImage.split('/')[0]]: { auth } }
+    writeFileSync(join(process.env.DOCKER_CONFIG, 'config.json'), JSON.stringify({ auths }))
+    const project = projectOf({ app: idle({ image: privateImage }) })
+    await ctx.adapter.composeUp(project)
+    assert.deepEqual(await services(project), ['app running'])
+    // Once more, whatever is there.
+    await ctx.adapter.composeUp(project, { pull: 'always' })
+    await ctx.adapter.composeUp({ ...project, services: { app: idle({ image: privateImage, pull_policy: 'always' }) } })
   })
 
   const ended = ({ name }) =>

@@ -11,6 +11,7 @@
 // pruneScope        the scope prune has of itself: 'app' on an engine that is not ours
 // goneCode          the error code while the engine is down
 // deadCode          the error code of deadAdapter(), when it is another
+// bringsCompose     of a Docker: projects need no plugin of the user's
 // ownFile           () => a path on this computer at which the engine itself lies, where it is one that we know
 // slowness          how many times as long a test may take
 // start(), stop()   the engine; stop() leaves nothing behind

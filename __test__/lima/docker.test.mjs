@@ -1,13 +1,17 @@
 // A Docker Engine in the VM, through the facade: the stand-in for limactl, a real sshd as its guest, and a real dockerd that
 // listens in this guest. What Lima and root would do in it (unpacking, systemd) is made up; tests with a real VM do that.
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { composeProgram, noComposeToBring } from '../support/compose.mjs'
 import { IMAGES, sharedEngine } from '../support/engine.mjs'
+import { noGuest, startGuest } from '../support/guest.mjs'
 import { limaRig, missing, ordinaryUser, rejected } from '../support/lima.mjs'
+import { composeUrl, mirrored } from '../support/release-files.mjs'
+import { tempDir } from '../support/tempdir.mjs'
 import { waitFor } from '../support/wait.mjs'
 
 const skip = missing()
@@ -261,6 +265,103 @@ test('a daemon that is dead, that hangs, or that has no room: mended without ano
   // The daemon first, so that restart policies stay as they are; then the containers.
   await call('stop')
   assert.match(readFileSync(at('guest.log'), 'utf8'), /systemctl stop[\s\S]*docker\.socket docker\.service\n$/)
+})
+
+/** An archive of a Docker Engine whose programs nobody runs: the engine of this guest is another. */
+function dockerArchive() {
+  const dir = tempDir('docker-archive')
+  mkdirSync(join(dir, 'docker'))
+  for (const name of ['dockerd', 'docker', 'containerd', 'runc'])
+    writeFileSync(join(dir, 'docker', name), '#!/bin/sh\n', { mode: 0o755 })
+  execFileSync('tar', ['-C', dir, '-czf', join(dir, 'docker.tgz'), 'docker'])
+  return readFileSync(join(dir, 'docker.tgz'))
+}
+
+test('a project of compose in the VM: the program is fetched and runs there, and nothing of it here', {
+  skip: skip ?? noGuest() ?? noComposeToBring(),
+  timeout: 600_000,
+}, async (t) => {
+  const rig = await limaRig(t, { docker: dockerArchive(), compose: composeProgram() })
+  const user = ordinaryUser()
+  const guest = await startGuest(user)
+  t.after(() => guest.stop())
+  // What root writes there is the guest's own.
+  const etc = `lowerdir=/etc,upperdir=${guest.dir}/etc,workdir=${guest.dir}/work`
+  guest.run('mount', '-t', 'overlay', 'overlay', '-o', etc, '/etc')
+  guest.run('mount', '-t', 'tmpfs', 'tmpfs', '/usr/local/lib')
+  mkdirSync(rig.options.dataDir)
+  writeFileSync(join(rig.options.dataDir, 'guest'), guest.enter.join('\n'))
+  // The guest sees this directory at another place.
+  const shared = join(rig.dir, 'shared')
+  mkdirSync(shared)
+  guest.run('sh', '-c', `mkdir /run/project; mount --bind ${shared} /run/project`)
+  for (const path of [rig.options.dataDir, shared]) if (user.uid !== undefined) chownSync(path, user.uid, user.gid)
+  const { path: engineSocket } = await relay(t, join(rig.dir, 'engine.sock'))
+  const mounts = [{ location: shared, mountPoint: '/run/project' }]
+  const resources = { ...rig.options.resources, mounts }
+  const options = { ...rig.options, engine: 'docker', engineSocket, resources }
+  // No plugin of the user's, and a variable that compose must not see.
+  const { ask } = rig.app({ DOCKER_CONFIG: join(rig.home, '.docker'), TAG: 'leaked' })
+  const call = (method, ...args) => ask({ options, method, args })
+  const adapter = (method, ...args) => call('adapter', method, ...args)
+  const program = mirrored(composeUrl())
+  await call('start')
+  assert.equal(rig.server.requests(program).length, 0, 'a start does not need it')
+
+  const file = join(shared, 'compose.yaml')
+  writeFileSync(join(shared, '.env'), 'FROM_ENV=of the directory\n')
+  writeFileSync(join(shared, 'token'), 'of a file')
+  const name = `in-vm-project-${process.pid}`
+  writeFileSync(
+    file,
+    `name: ${name}
+services:
+  app:
+    image: ${IMAGES.busybox}
+    command: ["sleep", "1000"]
+    init: true
+    environment: { FROM_ENV: "\${FROM_ENV}", GIVEN: "\${GIVEN}", TAG: "\${TAG:-nothing}" }
+    labels: { there: "\${PWD}" }
+`,
+  )
+  t.after(() => adapter('composeDown', file).catch(() => {}))
+  // Both at once: it comes once.
+  const env = { GIVEN: "it's $x" }
+  await Promise.all([
+    adapter('composeUp', file, { env }),
+    adapter('composePs', file),
+    adapter('composeDown', {
+      name: `${name}-other`,
+      services: { app: { image: IMAGES.busybox } },
+    }),
+  ])
+  assert.equal(rig.server.requests(program).length, 1)
+  const [{ id, service, state }] = await adapter('composePs', file)
+  assert.deepEqual([service, state], ['app', 'running'])
+  const details = await adapter('getContainerDetails', id)
+  const { FROM_ENV, GIVEN, TAG } = details.env
+  assert.deepEqual([FROM_ENV, GIVEN, TAG], ['of the directory', "it's $x", 'nothing'])
+  assert.equal(details.labels['com.docker.compose.project.working_dir'], '/run/project')
+  const placed = guest.run('sh', '-c', 'ls -l /usr/local/lib/lima-runtime/compose/*/docker-compose')
+  assert.match(placed, /^-rwxr-xr-x 1 root root/)
+  assert.ok(!existsSync('/usr/local/lib/lima-runtime/compose'), 'nothing of it is here')
+
+  // What is wrong is said; the project's directory has to be one that the guest sees.
+  const bad = await rejected(adapter('composeUp', { name, services: { app: { imagee: 'x' } } }), 'INVALID_ARGUMENT')
+  assert.equal(bad.details.field, 'project')
+  writeFileSync(join(rig.dir, 'unseen.yaml'), readFileSync(file))
+  const unseen = await rejected(adapter('composeUp', join(rig.dir, 'unseen.yaml')), 'INVALID_ARGUMENT')
+  assert.match(unseen.message, /is not in the VM/)
+
+  // A guest that was made anew gets it without another download.
+  guest.run('rm', '-rf', '/usr/local/lib/lima-runtime/compose')
+  await adapter('composeDown', file)
+  assert.deepEqual(await adapter('composePs', file), [])
+  assert.equal(rig.server.requests(program).length, 1)
+
+  // Without a VM nobody fetches anything.
+  await call('stop')
+  await rejected(adapter('composeUp', file, { env }), 'VM_NOT_RUNNING')
 })
 
 const rejectable = () => ({ name: `not-made-${process.pid}`, image: IMAGES.busybox })

@@ -6,11 +6,12 @@ import { connect, createServer } from 'node:net'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BundledRuntimeManager } from 'lima-runtime'
+import { composeProgram } from './compose.mjs'
 import { noDockerd } from './dockerd.mjs'
 import { engineApi } from './http.mjs'
 import { makeOwned, orphans } from './owned.mjs'
 import { joined } from './relay.mjs'
-import { dockerUrl, manifestOf, mirrored } from './release-files.mjs'
+import { composeUrl, dockerUrl, manifestOf, mirrored } from './release-files.mjs'
 import { startReleaseServer } from './release-server.mjs'
 import { waitFor } from './wait.mjs'
 
@@ -55,6 +56,7 @@ export async function bundledDocker() {
   const archives = [
     ['docker', dockerUrl(), archive(dir, 'docker', PROGRAMS)],
     ...(isRoot() ? [] : [['docker-rootless', extrasUrl, archive(dir, 'docker-rootless-extras', EXTRAS)]]),
+    ...(composeProgram() ? [['compose', composeUrl(), composeProgram()]] : []),
   ]
   for (const [part, url, body] of archives) {
     await server.file(mirrored(url), { body })

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  composeUrl,
   dockerUrl,
   imageUrl,
   LIMA_VERSION,
@@ -25,10 +26,10 @@ export function limaThatRuns(argv, before = '') {
 }
 
 /**
- * Serves `archive` as Lima, with an image and archives of engines that are none, unless `docker` is one; `dir` is for the
- * manifest. Archives by their version are several Limas, of which the last is the default.
+ * Serves `archive` as Lima, with an image and archives of engines that are none, unless `docker` is one, and docker compose where
+ * there is a `compose`; `dir` is for the manifest. Archives by their version are several Limas, of which the last is the default.
  */
-export async function serveLima(dir, archive, { docker = noise(300_000, 'docker') } = {}) {
+export async function serveLima(dir, archive, { docker = noise(300_000, 'docker'), compose } = {}) {
   const server = await startReleaseServer()
   const limas = archive instanceof Uint8Array ? { [LIMA_VERSION]: archive } : archive
   const bodies = {
@@ -36,6 +37,7 @@ export async function serveLima(dir, archive, { docker = noise(300_000, 'docker'
     image: [['24.04', imageUrl(), noise(300_000)]],
     'nerdctl-full': [['2.1.6', nerdctlUrl(), nerdctlFullArchive()]],
     docker: [['29.8.1', dockerUrl(), docker]],
+    ...(compose && { compose: [['5.5.1', composeUrl(), compose]] }),
   }
   const components = {}
   for (const [part, releases] of Object.entries(bodies)) {

@@ -4,6 +4,7 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { composeProgram } from './compose.mjs'
 import { serveLima } from './given-lima.mjs'
 import { missing, ordinaryUser, USER } from './lima.mjs'
 import { makeOwned } from './owned.mjs'
@@ -67,11 +68,10 @@ export async function startRealLima(Manager, { limas = limaArchive(), versions, 
   process.env.HOME = home
   // What tests lay in temporary directories for a container, the guest must see.
   process.env.TMPDIR = shared
-  const { server, options: source } = await serveLima(
-    dir,
-    limas,
-    dockerArchive && { docker: readFileSync(dockerArchive) },
-  )
+  const { server, options: source } = await serveLima(dir, limas, {
+    ...(dockerArchive && { docker: readFileSync(dockerArchive) }),
+    compose: composeProgram(),
+  })
   const resources = {
     cpus: 2,
     memory: '2GiB',

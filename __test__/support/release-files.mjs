@@ -101,6 +101,9 @@ export const nerdctlUrl = (platform = PLATFORM, version = '2.1.6') =>
 export const dockerUrl = (platform = PLATFORM) =>
   `https://download.docker.com/linux/static/stable/${platform.endsWith('arm64') ? 'aarch64' : 'x86_64'}/docker-29.8.1.tgz`
 
+export const composeUrl = (platform = PLATFORM) =>
+  `https://github.com/docker/compose/releases/download/v5.5.1/docker-compose-linux-${platform.endsWith('arm64') ? 'aarch64' : 'x86_64'}`
+
 export const imageUrl = (platform = PLATFORM) =>
   `https://cloud-images.ubuntu.com/releases/noble/release-20250704/ubuntu-24.04-server-cloudimg-${platform.endsWith('arm64') ? 'arm64' : 'amd64'}.img`
 
@@ -114,6 +117,7 @@ export function manifestOf(components, versions = {}) {
     'nerdctl-full': '2.1.6',
     nerdctl: '2.1.6',
     docker: '29.8.1',
+    compose: '5.5.1',
     image: '24.04',
     ...versions,
   }

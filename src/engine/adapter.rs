@@ -532,7 +532,7 @@ impl Adapter {
     ) -> Result<()> {
         let ComposeUpOptions { project_name, directory, env, profiles, services, pull, build, wait, remove_orphans } =
             options.clone();
-        let action = Action::Up { services, pull, build, wait, remove_orphans };
+        let action = Action::Up { services, pull, build: build.then_some(true), wait, remove_orphans };
         let options = ComposeOptions { project_name, directory, env, profiles };
         self.compose((file, object), options, action, progress, call).await
     }
@@ -559,7 +559,7 @@ impl Adapter {
     ) -> Result<Vec<ComposeContainer>> {
         let options = ComposeOptions { project_name: options.project_name.clone(), ..ComposeOptions::default() };
         call.run(CONTAINER_CALL, async {
-            let run = self.composition((file, object), options, Action::Check).await?;
+            let run = self.composition((file, object), options, Action::CHECK).await?;
             self.engine.composed(&run.name).await
         })
         .await
@@ -602,7 +602,7 @@ impl Adapter {
         let work = async move {
             let outcome = engine.compose(&asked, &progress).await;
             if made_all && asked.gone.is_cancelled() && ours.is_alone() {
-                let down = asked.apart().with(Action::Down { volumes: false, remove_orphans: false });
+                let down = asked.back();
                 if let Err(error) = engine.compose(&down, &progress::ignore()).await {
                     tracing::warn!(project = %down.name, %error, "could not take down what an aborted up had made");
                 }

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -36,6 +36,14 @@ pub trait Host: Send + Sync {
             });
             let path = Path::new(&to).join(rest.ok()?).display().to_string();
             Some((to, path))
+        })
+    }
+    /// The host's directory that the guest sees, and the place in it, of a path of the guest.
+    fn host_path(&self, path: &str) -> Option<(PathBuf, PathBuf)> {
+        let path = validate::clean_path(path);
+        self.mounts().into_iter().find_map(|(from, to)| {
+            let rest = Path::new(&path).strip_prefix(to).ok()?;
+            Some((from.clone().into(), Path::new(&from).join(rest)))
         })
     }
     /// Whether ports of this protocol are forwarded at all.

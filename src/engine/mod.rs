@@ -36,6 +36,6 @@ pub use backend::{
     Attached, BoxRead, BoxStream, ContainerMethods, Control, Engine, LabelledMethods, UnlabelledMethods,
 };
 pub use build::BuildContext;
-pub use compose::Composition;
+pub use compose::{Composition, Program as ComposeProgram};
 pub use process::{ContainerProcess, End, Held, ProcessHandle};
 pub use types::*;

@@ -16,6 +16,7 @@ export function bundledDockerBackend() {
     type: 'containerd',
     defaultHostIp: '127.0.0.1',
     pruneScope: 'engine',
+    bringsCompose: true,
     differs: {
       deadInitialize: 'initialize() installs the engine that is not there',
       ...(rootless && {

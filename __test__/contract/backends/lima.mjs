@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
-import { composeDiffers } from '../../support/compose.mjs'
+import { broughtComposeDiffers } from '../../support/compose.mjs'
 import { engineApi } from '../../support/http.mjs'
 import { busyboxArchive, loadArchive } from '../../support/images.mjs'
 import { HOST, SLOWNESS, startRealLima } from '../../support/real-lima.mjs'
@@ -48,9 +48,10 @@ export function limaDockerBackend() {
   const load = (archive) => loadArchive({ api }, archive)
   return Object.assign(backend, {
     name: 'Docker in Lima',
+    bringsCompose: true,
     goneCode: 'ENGINE_UNREACHABLE',
     differs: {
-      ...composeDiffers(),
+      ...broughtComposeDiffers(),
       noDockerSocket: 'this engine has a Docker socket',
       deadInitialize: 'initialize() makes the VM that is not there',
       noBuild: 'there is a BuildKit in the VM',

@@ -2,8 +2,11 @@
 //! a file we read the name alone.
 
 mod account;
+mod program;
 mod project;
+pub(crate) mod recipes;
 mod runs;
+pub(crate) mod there;
 
 use std::sync::Arc;
 
@@ -11,6 +14,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use account::{Account, follow};
+pub use program::Program;
 pub(crate) use runs::Runs;
 
 use super::{backend::Engine, host::Host, types::*, wait};
@@ -34,6 +38,8 @@ pub struct Composition {
     pub(crate) action: Action,
     /// When it is cancelled, compose is ended, and the run returns once it has ended.
     pub(crate) gone: CancellationToken,
+    /// It takes back what an aborted one has made: a compose that is not there has made nothing, and is not fetched for this.
+    pub(crate) takes_back: bool,
 }
 
 #[derive(Clone)]
@@ -49,7 +55,8 @@ pub(crate) enum Action {
     Up {
         services: Vec<String>,
         pull: Option<ComposePull>,
-        build: bool,
+        /// Whether all that can be built is, or nothing; else what is not there.
+        build: Option<bool>,
         wait: bool,
         remove_orphans: bool,
     },
@@ -57,8 +64,15 @@ pub(crate) enum Action {
         volumes: bool,
         remove_orphans: bool,
     },
-    /// Whether compose can read it. Of no engine is anything asked.
-    Check,
+    /// Whether compose can read it, and what it makes of these services; all of them where none is named. Of no engine is anything
+    /// asked.
+    Check {
+        services: Vec<String>,
+    },
+}
+
+impl Action {
+    pub(crate) const CHECK: Self = Self::Check { services: Vec::new() };
 }
 
 impl Composition {
@@ -66,9 +80,10 @@ impl Composition {
         Self { action, ..self.clone() }
     }
 
-    /// For one that is not ended with this one.
-    pub(crate) fn apart(&self) -> Self {
-        Self { gone: CancellationToken::new(), ..self.clone() }
+    /// What takes back what this one has made; it is not ended with it.
+    pub(crate) fn back(&self) -> Self {
+        let action = Action::Down { volumes: false, remove_orphans: false };
+        Self { gone: CancellationToken::new(), takes_back: true, ..self.with(action) }
     }
 
     /// Compose's arguments. None of them is secret: they stand in the process list. `waits`: whether this compose can wait.
@@ -90,7 +105,12 @@ impl Composition {
                 say(&["up", "--detach"]);
                 let pull = pull.map(|pull| format!("--pull={}", pull.word()));
                 say(pull.as_slice().iter().map(String::as_str).collect::<Vec<_>>().as_slice());
-                let flags = [(*build, "--build"), (*wait && waits, "--wait"), (*remove_orphans, "--remove-orphans")];
+                let flags = [
+                    (*build == Some(true), "--build"),
+                    (*build == Some(false), "--no-build"),
+                    (*wait && waits, "--wait"),
+                    (*remove_orphans, "--remove-orphans"),
+                ];
                 say(&flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect::<Vec<_>>());
                 say(&["--"]);
                 argv.extend(services.iter().cloned());
@@ -100,7 +120,11 @@ impl Composition {
                 let flags = [(*volumes, "--volumes"), (*remove_orphans, "--remove-orphans")];
                 say(&flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect::<Vec<_>>());
             }
-            Action::Check => say(&["config"]),
+            Action::Check { services } if services.is_empty() => say(&["config"]),
+            Action::Check { services } => {
+                say(&["config", "--"]);
+                argv.extend(services.iter().cloned());
+            }
         }
         argv
     }
@@ -168,6 +192,7 @@ mod tests {
             profiles: vec!["debug".into()],
             action,
             gone: CancellationToken::new(),
+            takes_back: false,
         }
     }
 
@@ -176,7 +201,7 @@ mod tests {
         let up = Action::Up {
             services: vec!["web".into()],
             pull: Some(ComposePull::Missing),
-            build: true,
+            build: Some(true),
             wait: true,
             remove_orphans: true,
         };
@@ -190,8 +215,9 @@ mod tests {
         of(up, false, &words.into_iter().filter(|w| *w != "--wait").collect::<Vec<_>>());
         of(Action::Down { volumes: false, remove_orphans: false }, true, &["down"]);
         of(Action::Down { volumes: true, remove_orphans: true }, true, &["down", "--volumes", "--remove-orphans"]);
-        of(Action::Check, true, &["config"]);
-        let text = Composition { source: Source::Text("{}".into()), ..composition(Action::Check) };
+        of(Action::CHECK, true, &["config"]);
+        of(Action::Check { services: vec!["web".into()] }, true, &["config", "--", "web"]);
+        let text = Composition { source: Source::Text("{}".into()), ..composition(Action::CHECK) };
         assert!(text.arguments(true).contains(&"--file=-".to_owned()));
     }
 
@@ -200,7 +226,7 @@ mod tests {
         fn no_value_becomes_a_flag_and_no_secret_an_argument(
             directory in "/[ -~]{0,20}", profile in "[ -~]{1,10}", service in "[ -~]{1,10}", secret in "[a-z]{12}",
         ) {
-            let up = Action::Up { services: vec![service], pull: None, build: false, wait: false, remove_orphans: false };
+            let up = Action::Up { services: vec![service], pull: None, build: None, wait: false, remove_orphans: false };
             let run = Composition {
                 directory,
                 profiles: vec![profile],

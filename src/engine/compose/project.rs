@@ -112,6 +112,7 @@ impl Composition {
             profiles: profiles.clone(),
             action,
             gone: tokio_util::sync::CancellationToken::new(),
+            takes_back: false,
         })
     }
 }
@@ -356,7 +357,7 @@ mod tests {
             assert!(refused.starts_with("env."), "{refused}");
         }
         let up =
-            Action::Up { services: vec!["-f".into()], pull: None, build: false, wait: false, remove_orphans: false };
+            Action::Up { services: vec!["-f".into()], pull: None, build: None, wait: false, remove_orphans: false };
         assert_eq!(field(Composition::of((None, Some("{}")), &options(|_| ()), up)), "services[0]");
         for object in ["[]", "1", "{"] {
             assert_eq!(field(Composition::of((None, Some(object)), &options(|_| ()), down())), "project");

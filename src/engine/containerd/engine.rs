@@ -159,7 +159,7 @@ impl Engine for ContainerdEngine {
 
     async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()> {
         let c = self.at().await?;
-        compose::compose(&c, run, progress).await?;
+        compose::compose(self, &c, run, progress).await?;
         let after = async {
             projects::reached(self, run, c.settings.host.as_ref()).await?;
             projects::healthy(self, run).await

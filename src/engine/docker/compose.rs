@@ -1,4 +1,5 @@
-//! Projects of compose, by docker's own plugin: the user's, which also runs without the docker CLI.
+//! Projects of compose, by docker's own program. In a guest of ours it is the one that is brought there; elsewhere the user's plugin,
+//! which also runs without the docker CLI, and beside an engine of ours on this computer the brought one where there is no plugin.
 
 use std::{
     ffi::OsString,
@@ -12,15 +13,18 @@ use super::{
     endpoint::Endpoint,
     refusal::{About, refusal},
     search::Surroundings,
+    vm::Vm,
 };
 use crate::{
+    call,
     engine::{
-        compose::{Account, Action, Composition, Source, follow, no_service},
+        Engine,
+        compose::{Account, Action, Composition, Source, follow, no_service, recipes, there},
         registry::{self, Asked},
     },
     env_vars,
     error::{Error, ErrorCode, Result},
-    process::{self, Exit},
+    process::{self, Command, Exit},
     progress::{self, ComposeProgress, ComposeState, Sink},
 };
 
@@ -48,21 +52,57 @@ const FROM_OURS: &[&str] = if cfg!(windows) {
     &["PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_CONFIG"]
 };
 
-pub(super) async fn compose(api: Api, run: &Composition, sink: &Sink<ComposeProgress>) -> Result<()> {
-    let program = program(&Surroundings::of_process()).await?;
-    let way = Way::to(&api)?;
-    let (exit, account) = once(&program, &way.host, run, sink.clone()).await?;
+/// `engine` is the one of `api`; `vm` says where an engine of the application's own is.
+pub(super) async fn compose(
+    engine: &dyn Engine,
+    api: Api,
+    vm: Option<&Vm>,
+    run: &Composition,
+    sink: &Sink<ComposeProgress>,
+) -> Result<()> {
+    let place = match vm {
+        Some(vm) if vm.host.is_some() => match brought(vm, run, sink).await? {
+            Some(program) => Place::There { program, vm },
+            None => return Ok(()),
+        },
+        _ => {
+            let program = match (program(&Surroundings::of_process()).await, vm) {
+                (Err(none), Some(vm)) if none.code() == ErrorCode::NotInstalled => match brought(vm, run, sink).await {
+                    Ok(Some(program)) => program.into(),
+                    Ok(None) => return Ok(()),
+                    // There is none to bring.
+                    Err(e) if e.code() == ErrorCode::NotInstalled => return Err(none),
+                    Err(e) => return Err(e),
+                },
+                (found, _) => found?,
+            };
+            Place::Here { program, way: Way::to(&api)? }
+        }
+    };
+    let mut run = match &place {
+        Place::Here { .. } => run.clone(),
+        // As the user whom the socket is given to.
+        Place::There { vm, .. } => there::seen_there(vm.host.as_ref(), &vm.guest, true, run).await?,
+    };
+    if let Place::There { vm, .. } = &place
+        && let Action::Up { services, .. } = &run.action
+    {
+        // With the services that these need.
+        let services = services.clone();
+        let config = check(&place, &run.with(Action::Check { services })).await?;
+        there::fetch(engine, &mut run, &config, sink).await?;
+        if let Some(host) = &vm.host {
+            recipes::build(engine, host, &mut run, &config, sink).await?;
+        }
+    }
+    let (exit, _, account) = place.once(&run, sink.clone()).await?;
     if exit == Exit::Code(0) {
         return Ok(());
     }
     let error = refused(&exit, &account);
     if error.code() == ErrorCode::EngineError {
         // Whether it is the project's fault, compose knows.
-        let check = run.with(Action::Check);
-        let (exit, account) = once(&program, &way.host, &check, progress::ignore()).await?;
-        if exit != Exit::Code(0) {
-            return Err(Error::invalid("project", account.fault()));
-        }
+        check(&place, &run.with(Action::CHECK)).await?;
         if let Some(error) = no_service(error.message()) {
             return Err(error);
         }
@@ -70,25 +110,71 @@ pub(super) async fn compose(api: Api, run: &Composition, sink: &Sink<ComposeProg
     Err(error)
 }
 
-async fn once(program: &Path, host: &str, run: &Composition, sink: Sink<ComposeProgress>) -> Result<(Exit, Account)> {
-    let mut command = std::process::Command::new(program);
-    command.args(["--progress=json", "--ansi=never"]).args(run.arguments(true));
-    command.env_clear().envs(environment(run, host, |name| std::env::var_os(name)));
-    command.current_dir(&run.directory);
-    let input = match &run.source {
-        Source::File(_) => bytes::Bytes::new(),
-        Source::Text(text) => text.clone(),
-    };
-    let process = process::spawn(command, input, None).await?;
-    let mut account = Account::new(sink);
-    let (exit, _) = follow(process, &run.gone, |line| read(&mut account, line)).await?;
-    Ok((exit, account))
+/// What compose makes of the project; what is wrong with it.
+async fn check(place: &Place<'_>, run: &Composition) -> Result<Vec<u8>> {
+    let (exit, config, account) = place.once(run, progress::ignore()).await?;
+    if exit == Exit::Code(0) {
+        return Ok(config);
+    }
+    let said = account.fault();
+    Err(no_service(&said).unwrap_or_else(|| Error::invalid("project", said)))
 }
 
-fn environment(run: &Composition, host: &str, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(String, OsString)> {
+/// The path of the program that is the application's affair; nothing where one that is not there has nothing to take back.
+async fn brought(vm: &Vm, run: &Composition, sink: &Sink<ComposeProgress>) -> Result<Option<String>> {
+    let work = async { if run.takes_back { vm.compose.there().await } else { vm.compose.bring(sink).await.map(Some) } };
+    tokio::select! {
+        found = work => found,
+        () = run.gone.cancelled() => Err(call::aborted()),
+    }
+}
+
+/// Where compose runs.
+enum Place<'a> {
+    Here { program: PathBuf, way: Way },
+    There { program: String, vm: &'a Vm },
+}
+
+const FLAGS: [&str; 2] = ["--progress=json", "--ansi=never"];
+
+impl Place<'_> {
+    /// Its exit, standard output and account.
+    async fn once(&self, run: &Composition, sink: Sink<ComposeProgress>) -> Result<(Exit, Vec<u8>, Account)> {
+        let process = match self {
+            Self::Here { program, way } => {
+                let mut command = std::process::Command::new(program);
+                command.args(FLAGS).args(run.arguments(true));
+                command.env_clear().envs(environment(run, way, |name| std::env::var_os(name)));
+                command.current_dir(&run.directory);
+                let input = match &run.source {
+                    Source::File(_) => bytes::Bytes::new(),
+                    Source::Text(text) => text.clone(),
+                };
+                process::spawn(command, input, None).await?
+            }
+            Self::There { program, vm } => {
+                let words = std::iter::once(program.as_str()).chain(FLAGS).map(str::to_owned);
+                let command = Command::new(words.chain(run.arguments(true)));
+                let host = format!("unix://{}", vm.socket);
+                vm.guest.spawn(there::command(command, run, &[(env_vars::DOCKER_HOST, &host)])).await?
+            }
+        };
+        let mut account = Account::new(sink);
+        // The run itself warns of the same.
+        let warns = !matches!(run.action, Action::Check { .. });
+        let (exit, out) = follow(process, &run.gone, |line| read(&mut account, line, warns)).await?;
+        Ok((exit, out, account))
+    }
+}
+
+fn environment(run: &Composition, way: &Way, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(String, OsString)> {
     let mut all: Vec<_> =
         FROM_OURS.iter().filter_map(|name| Some(((*name).to_owned(), ours(name).filter(|v| !v.is_empty())?))).collect();
-    all.push((env_vars::DOCKER_HOST.to_owned(), host.into()));
+    all.push((env_vars::DOCKER_HOST.to_owned(), way.host.clone().into()));
+    if let Some(dir) = &way.certificates {
+        all.push((env_vars::DOCKER_CERT_PATH.to_owned(), dir.clone().into()));
+        all.push((env_vars::DOCKER_TLS_VERIFY.to_owned(), "1".into()));
+    }
     // What lies in a directory by chance is no part of an object.
     if matches!(run.source, Source::Text(_)) {
         all.push(("COMPOSE_DISABLE_ENV_FILE".to_owned(), "1".into()));
@@ -144,6 +230,7 @@ fn version_in(said: &str) -> Option<(u32, u32)> {
 /// How compose reaches the engine: as we do, or through a socket of ours, where docker's programs would not find the way.
 struct Way {
     host: String,
+    certificates: Option<PathBuf>,
     #[cfg(unix)]
     _served: Option<served::Served>,
 }
@@ -156,19 +243,29 @@ impl Way {
         {
             let served = if is_plain { None } else { Some(served::serve(endpoint.clone())?) };
             let host = served.as_ref().map_or_else(|| endpoint.to_string(), |served| served.host.clone());
-            Ok(Self { host, _served: served })
+            Ok(Self { host, certificates: None, _served: served })
         }
         #[cfg(not(unix))]
-        if is_plain {
-            Ok(Self { host: endpoint.to_string() })
-        } else {
-            Err(Error::new(
-                ErrorCode::UnsupportedPlatform,
-                "On Windows docker compose reaches no engine over TLS or in WSL yet",
-            )
-            .hint("Run docker compose with DOCKER_HOST set to the manager's getDockerSocketPath()."))
+        {
+            let certificates = certificates(endpoint);
+            if is_plain || certificates.is_some() {
+                return Ok(Self { host: endpoint.to_string(), certificates });
+            }
+            let text = "On Windows docker compose reaches an engine over TLS only by a directory of certificates";
+            Err(Error::new(ErrorCode::UnsupportedPlatform, text)
+                .hint("Set DOCKER_HOST and DOCKER_CERT_PATH, whose directory has ca.pem, cert.pem and key.pem."))
         }
     }
+}
+
+/// The directory of an endpoint's certificates, where docker's programs read them as we do.
+#[cfg(any(test, not(unix)))]
+fn certificates(endpoint: &Endpoint) -> Option<PathBuf> {
+    let Endpoint::Tcp { tls: Some(tls), prefix, .. } = endpoint else { return None };
+    let (ca, (cert, key)) = tls.ca.as_ref().zip(tls.client.as_ref())?;
+    let dir = ca.parent()?;
+    let of_dir = [ca, cert, key] == [&dir.join("ca.pem"), &dir.join("cert.pem"), &dir.join("key.pem")];
+    (of_dir && prefix.is_empty() && !tls.skip_verify).then(|| dir.to_owned())
 }
 
 #[cfg(unix)]
@@ -241,7 +338,7 @@ struct Line {
 }
 
 /// Reads a line of its account (docs/reference/docker.md#compose).
-fn read(account: &mut Account, line: &str) {
+fn read(account: &mut Account, line: &str, warns: bool) {
     let parsed = if line.starts_with('{') { serde_json::from_str::<Line>(line).ok() } else { None };
     let Some(l) = parsed else { return account.keep(line) };
     if l.error {
@@ -249,7 +346,7 @@ fn read(account: &mut Account, line: &str) {
     }
     match l.level.as_str() {
         "" => {}
-        "warning" => return account.warn(&l.msg),
+        "warning" if warns => return account.warn(&l.msg),
         "error" | "fatal" => return account.fails(l.msg),
         _ => return,
     }
@@ -330,7 +427,7 @@ fn refused(exit: &Exit, account: &Account) -> Error {
 pub(crate) fn fuzz(text: &str) {
     let mut account = Account::new(progress::ignore());
     for line in text.lines() {
-        read(&mut account, line);
+        read(&mut account, line, true);
     }
     assert!(!refused(&Exit::Code(1), &account).message().is_empty());
     version_in(text);
@@ -360,7 +457,7 @@ mod tests {
             r#"{"error":true,"message":"validating -: services.a additional properties 'imagee' not allowed"}"#,
             "a word of another's",
         ] {
-            read(&mut account, line);
+            read(&mut account, line, true);
         }
         let of = |resource: &str, status: &str, state| (resource.to_owned(), status.to_owned(), state);
         let mut events = std::mem::take(&mut *events.lock());
@@ -420,16 +517,45 @@ mod tests {
                 env: [("TAG".to_owned(), "7".to_owned())].into(),
                 ..Default::default()
             },
-            Action::Check,
+            Action::CHECK,
         )
         .unwrap();
         let ours =
             |name: &str| Some(OsString::from(if name == "HOME" { String::new() } else { format!("our {name}") }));
-        let all = environment(&run, "unix:///x.sock", ours);
-        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let names = |certificates: Option<&str>| -> Vec<String> {
+            let certificates = certificates.map(PathBuf::from);
+            let way = Way {
+                host: "unix:///x.sock".into(),
+                certificates,
+                #[cfg(unix)]
+                _served: None,
+            };
+            environment(&run, &way, ours).into_iter().map(|(name, _)| name).collect()
+        };
         let mut expected: Vec<_> = FROM_OURS.iter().copied().filter(|n| *n != "HOME").collect();
         expected.extend(["DOCKER_HOST", "COMPOSE_DISABLE_ENV_FILE", "TAG"]);
-        assert_eq!(names, expected);
+        assert_eq!(names(None), expected);
+        let before = expected.len() - 2;
+        expected.splice(before..before, ["DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"]);
+        assert_eq!(names(Some("/c")), expected);
+    }
+
+    #[test]
+    fn certificates_are_a_directory_where_dockers_programs_would_read_the_same() {
+        use crate::engine::docker::tls::Tls;
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ca.pem", "cert.pem", "key.pem"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let of = |address: &str, tls: Option<Tls>| certificates(&Endpoint::parse("host", address, tls).unwrap());
+        let whole = || Tls::of_dir(dir.path(), false);
+        assert_eq!(of("tcp://box", Some(whole())).as_deref(), Some(dir.path()));
+        assert_eq!(of("tcp://box", None), None);
+        assert_eq!(of("tcp://box/behind", Some(whole())), None);
+        assert_eq!(of("tcp://box", Some(Tls::of_dir(dir.path(), true))), None);
+        assert_eq!(of("tcp://box", Some(Tls { ca: Some("/elsewhere/ca.pem".into()), ..whole() })), None);
+        std::fs::remove_file(dir.path().join("ca.pem")).unwrap();
+        assert_eq!(of("tcp://box", Some(whole())), None, "the system's trust store");
     }
 
     #[test]
@@ -439,6 +565,50 @@ mod tests {
         assert_eq!(version_in("2.40.2-desktop.1"), Some((2, 40)));
         assert_eq!(version_in("1.29.2"), Some((1, 29)));
         assert_eq!(version_in("unknown"), None);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_an_aborted_one_never_made_is_taken_back_without_a_download() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use crate::{
+            engine::{ComposeProgram, types::RuntimeType},
+            guest::local::LocalGuest,
+        };
+
+        #[derive(Default)]
+        struct NotThere(AtomicUsize);
+        #[async_trait::async_trait]
+        impl ComposeProgram for NotThere {
+            async fn there(&self) -> Result<Option<String>> {
+                Ok(None)
+            }
+            async fn bring(&self, _: &Sink<ComposeProgress>) -> Result<String> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                std::future::pending().await
+            }
+        }
+        let program = Arc::new(NotThere::default());
+        let vm = Vm {
+            guest: Arc::new(LocalGuest::new("")),
+            socket: String::new(),
+            runtime_type: RuntimeType::Lima,
+            host: None,
+            internal: None,
+            own_dir: PathBuf::new(),
+            compose: program.clone(),
+            mend: "",
+        };
+        let options = crate::engine::ComposeOptions { project_name: Some("demo".into()), ..Default::default() };
+        let up = Action::Up { services: Vec::new(), pull: None, build: None, wait: false, remove_orphans: false };
+        let run = Composition::of((None, Some("{}")), &options, up).unwrap();
+        run.gone.cancel();
+        let ignore = progress::ignore();
+        assert_eq!(brought(&vm, &run, &ignore).await.unwrap_err().code(), ErrorCode::Aborted);
+        let before = program.0.load(Ordering::Relaxed);
+        assert_eq!(brought(&vm, &run.back(), &ignore).await.unwrap(), None);
+        assert_eq!(program.0.load(Ordering::Relaxed), before);
     }
 
     #[cfg(unix)]

@@ -337,7 +337,7 @@ impl Engine for DockerEngine {
     }
 
     async fn compose(&self, run: &Composition, progress: &Sink<ComposeProgress>) -> Result<()> {
-        self.without_retry(|api| compose::compose(api, run, progress)).await?;
+        self.without_retry(|api| compose::compose(self, api, self.vm(), run, progress)).await?;
         projects::reached(self, run, self.vm().and_then(|vm| vm.host.as_ref())).await
     }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{api::Api, containers, endpoint::Endpoint, guest_socket::GuestSocket, system};
 use crate::{
     engine::{
+        ComposeProgram,
         host::Host,
         types::{ContainerInfo, ListOptions, RuntimeType},
     },
@@ -26,6 +27,8 @@ pub struct Vm {
     pub internal: Option<String>,
     /// What lies here of it, on this computer.
     pub own_dir: PathBuf,
+    /// docker compose where the engine runs. On this computer the user's plugin goes before it.
+    pub compose: Arc<dyn ComposeProgram>,
     /// What to do where it does not answer. The hints of an engine of the user's lead elsewhere.
     pub mend: &'static str,
 }

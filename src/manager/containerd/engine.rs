@@ -10,7 +10,10 @@ use crate::{
     engine::{Adapter, docker, types::RuntimeType, validate},
     error::{Error, ErrorCode, Result},
     guest::{Guest, local::LocalGuest},
-    manager::payload::UserEngine,
+    manager::payload::{
+        UserEngine,
+        compose::{self, Compose},
+    },
     process::Command,
 };
 
@@ -22,13 +25,17 @@ impl BundledRuntime {
         let app = self.options().label();
         validate::app_name(app)?;
         let as_root = cfg!(target_os = "linux") && rustix::process::geteuid().is_root();
+        let guest = Arc::new(LocalGuest::new(""));
+        let dir = self.dir().join("compose").to_string_lossy().into_owned();
+        let place = compose::Place { guest: guest.clone(), dir, root: false, keeps_download: false };
         let vm = docker::Vm {
-            guest: Arc::new(LocalGuest::new("")),
+            guest,
             socket: self.paths().docker_socket.to_string_lossy().into_owned(),
             runtime_type: RuntimeType::Containerd,
             host: None,
             internal: as_root.then(|| bridge::internal(&self.bridge_files().0)),
             own_dir: self.dir().to_owned(),
+            compose: Compose::new(&self.home, &self.options.network, self.options.bundle_dirs(), place),
             mend: MEND,
         };
         Ok(docker::adapter_in(vm, app))

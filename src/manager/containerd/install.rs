@@ -159,8 +159,11 @@ impl BundledRuntime {
             let links = Part::ALL.map(Part::link_name);
             lock.blocking(move || {
                 let links = links.iter().map(String::as_str);
-                let all: Vec<&str> =
-                    ["install.json", left::FILE].into_iter().chain(links).chain(["bin", "versions", "cache"]).collect();
+                let all: Vec<&str> = ["install.json", left::FILE]
+                    .into_iter()
+                    .chain(links)
+                    .chain(["bin", "compose", "versions", "cache"])
+                    .collect();
                 home.remove(&all, &held)
             })
             .await

@@ -44,7 +44,11 @@ use crate::{
         wsl::{Wsl, WslGuest, arguments, text},
     },
     manager::{
-        payload::{self, Payload, UserEngine, left::Running},
+        payload::{
+            self, Payload, UserEngine,
+            compose::{self, Compose},
+            left::Running,
+        },
         registries,
         socket::{self, Served, serve},
     },
@@ -220,13 +224,17 @@ impl WslRuntime {
         self.engine().must_be(UserEngine::Docker, "here")?;
         let app = self.options.label();
         validate::app_name(app)?;
+        let guest = Arc::new(self.guest.clone());
+        let dir = compose::IN_GUEST.to_owned();
+        let place = compose::Place { guest: guest.clone(), dir, root: true, keeps_download: false };
         let vm = docker::Vm {
-            guest: Arc::new(self.guest.clone()),
+            guest,
             socket: self.socket().to_owned(),
             runtime_type: RuntimeType::Containerd,
             host: Some(windows()),
             internal: Some(super::bridge::internal(&self.bridge_record())),
             own_dir: self.home.dir().to_owned(),
+            compose: Compose::new(&self.home, &self.options.network, self.options.bundle_dirs(), place),
             mend: MEND,
         };
         Ok(docker::adapter_in(vm, app))

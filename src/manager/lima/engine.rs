@@ -15,7 +15,11 @@ use crate::{
         validate,
     },
     error::Result,
-    manager::payload::{UserEngine, docker::MEND},
+    manager::payload::{
+        UserEngine,
+        compose::{self, Compose},
+        docker::MEND,
+    },
 };
 
 /// The application's label when it has no name.
@@ -41,6 +45,7 @@ impl LimaRuntime {
                     host: Some(Arc::new(self.clone())),
                     internal: None,
                     own_dir: self.dir().to_owned(),
+                    compose: self.compose(),
                     mend: MEND,
                 },
                 &app,
@@ -57,6 +62,15 @@ impl LimaRuntime {
             Box::pin(async { Containerd::new(settings) })
         };
         Ok(Adapter::new(Arc::new(ContainerdEngine::new(RuntimeType::Lima, Box::new(find))), app))
+    }
+}
+
+impl LimaRuntime {
+    /// docker compose in the VM.
+    fn compose(&self) -> Arc<Compose> {
+        let (guest, dir) = (self.guest(), compose::IN_GUEST.to_owned());
+        let place = compose::Place { guest, dir, root: true, keeps_download: true };
+        Compose::new(self.home(), &self.options().network, self.bundle_dirs(), place)
     }
 }
 

@@ -69,7 +69,7 @@ impl LimaRuntime {
         call.run(None, work).await
     }
 
-    fn bundle_dirs(&self) -> Vec<PathBuf> {
+    pub(super) fn bundle_dirs(&self) -> Vec<PathBuf> {
         match &self.options.bundled_dir {
             Some(dir) => vec![dir.clone()],
             None => Bundle::usual_dirs(self.options.resources_path.as_deref()),

@@ -10,6 +10,7 @@ use crate::{
     process::Command,
 };
 
+pub mod compose;
 pub mod context;
 mod disk;
 pub mod docker;

@@ -1,6 +1,6 @@
 //! containerd in a WSL2 distribution: what the engine must know of Windows around it.
 
-use std::{net::Ipv4Addr, net::TcpListener, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -75,6 +75,11 @@ impl Host for Windows {
         Some((path[.."/mnt/c".len()].to_owned(), path))
     }
 
+    fn host_path(&self, path: &str) -> Option<(PathBuf, PathBuf)> {
+        let drive = of_mnt(&validate::clean_path(path))?;
+        Some((drive[.."C:\\".len()].into(), drive.into()))
+    }
+
     /// WSL forwards TCP alone (docs/reference/wsl.md#windows-around-it).
     fn forwards(&self, protocol: Protocol) -> bool {
         protocol == Protocol::Tcp
@@ -123,6 +128,15 @@ fn below_mnt(path: &str) -> Option<String> {
     }
 }
 
+/// `/mnt/c/a/b` in a distribution is `C:\a\b`.
+fn of_mnt(path: &str) -> Option<String> {
+    let (drive, rest) = path.strip_prefix("/mnt/")?.split_at_checked(1)?;
+    let plain = rest.is_empty() || rest.starts_with('/') && !rest.contains(['\\', ':']);
+    let is_drive = drive.starts_with(|c: char| c.is_ascii_lowercase());
+    (plain && is_drive)
+        .then(|| format!("{}:\\{}", drive.to_ascii_uppercase(), rest.trim_start_matches('/').replace('/', "\\")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +171,24 @@ mod tests {
         ] {
             assert_eq!(below_mnt(windows).as_deref(), linux);
         }
+    }
+
+    #[test]
+    fn a_path_of_the_distribution_is_found_on_windows() {
+        for (linux, windows) in [
+            ("/mnt/c/Users/me/my data", Some(r"C:\Users\me\my data")),
+            ("/mnt/d", Some(r"D:\")),
+            ("/mnt/c/", Some(r"C:\")),
+            ("/mnt/cd/x", None),
+            (r"/mnt/c/a\..\b", None),
+            ("/mnt/c/a:stream", None),
+            ("/mnt/é", None),
+            ("/home/me", None),
+        ] {
+            assert_eq!(of_mnt(linux).as_deref(), windows, "{linux}");
+        }
+        let (drive, path) = Windows.host_path("/mnt/c/a/../b").unwrap();
+        assert_eq!((drive.to_str(), path.to_str()), (Some(r"C:\"), Some(r"C:\b")));
     }
 
     #[tokio::test]
