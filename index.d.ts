@@ -1205,7 +1205,8 @@ export interface IContainerRuntime {
 
   /**
    * Removes what nothing uses, of the named kinds only; see {@link PruneOptions}. No deadline as a whole; with containerd each
-   * container, network or volume has 60 s, like one that is removed by itself.
+   * container, network or volume has 60 s, like one that is removed by itself. A Lima VM gives the space that is free in it back to
+   * this computer a moment later.
    *
    * @returns True counts and true bytes.
    */
@@ -1888,7 +1889,8 @@ export declare class BundledContainerAdapter extends ContainerAdapter {
 
 /**
  * containerd in the VM of a {@link LimaRuntimeManager}. It stays valid while the VM is stopped and started; while no VM
- * runs, calls reject with `VM_NOT_RUNNING`.
+ * runs, calls reject with `VM_NOT_RUNNING`. A VM that rests by `idleStopMs` is started by any call; so a program that asks for
+ * lists time and again, or keeps watching one, keeps it running.
  *
  * Ports are published on this machine's 127.0.0.1, tcp only, and `startContainer` resolves once they are forwarded.
  * Of this machine's files, containers see what is under the VM's `mounts`.
@@ -2027,7 +2029,10 @@ export interface RuntimeChange {
 /** Events of {@link ContainerManager}. */
 export interface ContainerManagerEvents {
   'runtime-changed': [change: RuntimeChange]
-  /** What `initialize()` and `switchRuntime()` report, whoever called them. */
+  /**
+   * What `initialize()` and `switchRuntime()` report, whoever called them; and a VM that is stopped and started by `idleStopMs`,
+   * during which the state stays `'ready'`.
+   */
   progress: [progress: RuntimeProgress]
   state: [status: ManagerStatus]
 }
@@ -2217,6 +2222,26 @@ export interface LimaRuntimeOptions {
    * `/run/docker.sock`.
    */
   engineSocket?: string
+  /**
+   * Milliseconds, a whole number from 1,000 to 2,147,483,647, that nobody may use the VM before it is stopped; the next use starts
+   * it again. Default: never.
+   *
+   * In use it is while a call of an adapter, `execNerdctl()` or `execDocker()` is under way, a stream is open (logs, events,
+   * statistics, a watched list, a process), a program is connected to {@link LimaRuntimeManager.getDockerSocketPath}, or a
+   * container runs, is paused or is about to be restarted, of whatever namespace; also a use by another process of this package on
+   * the same VM. Before it is stopped, the guest is asked whether a program runs in a session of ssh: a shell, or one of the
+   * programs at {@link LimaRuntimeManager.getNerdctlPath}, {@link LimaRuntimeManager.getDockerPath} and
+   * {@link LimaRuntimeManager.getLimaPath}. Not known are a connection to containerd's forwarded socket that has no call of ours, and
+   * what a person left running in the guest's background. To ask for the status, to diagnose or `isRunning()` is no use.
+   *
+   * The time counts from the first start or use in this process, while the computer is awake; where several processes use the VM, it
+   * may take up to twice as long. It is stopped by a process that has this option, as long as its manager or an adapter of it
+   * lives, and started by such a process: in one without it calls reject with `VM_NOT_RUNNING`, as after {@link LimaRuntimeManager.stop},
+   * after which nothing starts it but {@link LimaRuntimeManager.start}. A call that starts it may also reject with what `start()`
+   * throws; the method's own deadline begins once the VM runs, `timeoutMs` at once. A caller that gives up leaves the start to the
+   * others.
+   */
+  idleStopMs?: number
   /** containerd's namespace for `execNerdctl()` and the `nerdctl` program. Default: `'default'`, as nerdctl's own. */
   namespace?: string
   /** Default: `'vz'` on macOS, `'qemu'` on Linux. For a new VM. */
@@ -2256,8 +2281,10 @@ export type LimaState = 'not-installed' | 'not-created' | 'stopped' | 'starting'
 /** Answer of {@link LimaRuntimeManager.getStatus}. */
 export interface LimaStatus {
   state: LimaState
-  /** Why the state is not the expected one. */
+  /** Why the state is not the expected one, or that nobody used the VM. */
   reason?: string
+  /** It was stopped because nobody used it (`idleStopMs`). Absent otherwise. */
+  idle?: true
   /** The version of Lima that made the VM, else the installed one. */
   limaVersion?: string
   /** The VM's resources, or those its first start will give it; `memory` and `disk` in bytes. */
@@ -2324,10 +2351,10 @@ export interface DockerContextOptions extends CallOptions {
 
 /** Events of {@link LimaRuntimeManager}. */
 export interface LimaRuntimeEvents {
-  /** The progress of this manager's methods, whoever called them. */
+  /** The progress of this manager's methods, whoever called them, and of stops and starts by `idleStopMs`. */
   progress: [progress: RuntimeProgress]
   /**
-   * The VM's state changed, by a method of this manager or as one found it. Changes from outside are seen at the next
+   * The VM's state changed, by a method of this manager or as one found it, or by `idleStopMs`. Changes from outside are seen at the next
    * call.
    */
   state: [status: LimaStatus]
@@ -2457,7 +2484,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
 
   /**
    * The computer woke up. For a VM that ran: sets its clock, renews the connections, and starts it again, like {@link
-   * start}, when it does not answer within 10 s. A stopped VM stays stopped.
+   * start}, when it does not answer within 10 s. A stopped VM stays stopped, also one that rests by `idleStopMs`.
    */
   notifyResume(progress?: Progress): Promise<void>
 
@@ -2469,7 +2496,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * `PORT_NOT_FORWARDED`, when the container is late.
    *
    * @throws `NOT_INSTALLED` when the VM's engine is Docker, `ENGINE_ERROR` when nerdctl fails (`details.exitCode`,
-   *   `details.stderr`), `VM_NOT_RUNNING` at once, `PORT_IN_USE` when another program has a port that `run` is to publish
+   *   `details.stderr`), `VM_NOT_RUNNING` at once (a VM that rests by `idleStopMs` is started first), `PORT_IN_USE` when another program has a port that `run` is to publish
    * @example
    * ```ts
    * const ids = await lima.execNerdctl(['ps', '-q'])

@@ -22,6 +22,9 @@ const STATE_DURING: Partial<Record<api.RuntimeProgress['phase'], api.LimaState>>
   delete: 'stopping',
 }
 
+/** As the core tells it. */
+type IdleEvent = 'settled' | { progress: api.RuntimeProgress }
+
 const natives = new WeakMap<object, LimaManager>()
 
 /** For `LimaContainerAdapter`: the engine in the manager's VM. */
@@ -43,6 +46,18 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     super()
     this.#native = callSync(() => new native.LimaManager(json('options', options), resourcesPath))
     natives.set(this, this.#native)
+    if (options?.idleStopMs !== undefined) this.#native.listen(LimaRuntimeManager.#listener(new WeakRef(this)))
+  }
+
+  /** It keeps no manager alive that nobody else knows. */
+  static #listener(manager: WeakRef<LimaRuntimeManager>): (event: string) => void {
+    const happened = (event: IdleEvent) => {
+      const known = manager.deref()
+      if (!known) return
+      if (event === 'settled') void known.#refreshState()
+      else known.#tell(event.progress)
+    }
+    return callback('progress', happened) as (event: string) => void
   }
 
   async isInstalled(options?: api.CallOptions): Promise<boolean> {
@@ -139,11 +154,7 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     run: (report: (event: string) => void, call: NativeCall) => Promise<void>,
   ): Promise<void> {
     const { options, report } = progress(p)
-    const listener = callback<api.RuntimeProgress>('progress', (event) => {
-      const state = STATE_DURING[event.phase]
-      if (state) this.#emitState({ state })
-      this.emit('progress', event)
-    })
+    const listener = callback<api.RuntimeProgress>('progress', (event) => this.#tell(event))
     const both = (text: string) => {
       report?.(text)
       listener?.(text)
@@ -157,6 +168,12 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
       // A caller that gave up does not wait for this.
       if (!failed) await refreshed
     }
+  }
+
+  #tell(event: api.RuntimeProgress): void {
+    const state = STATE_DURING[event.phase]
+    if (state) this.#emitState({ state })
+    this.emit('progress', event)
   }
 
   async #refreshState(): Promise<void> {

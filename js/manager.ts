@@ -304,6 +304,10 @@ export class ContainerManager extends EventEmitter<api.ContainerManagerEvents> i
       }
     }
     const manager = new LimaRuntimeManager({ ...app, ...(engine && { engine }), ...lima })
+    // What a start or a stop tells is on its way already.
+    manager.on('progress', (event) => {
+      if (!this.#pending && this.#status.state === 'ready') this.#emitSafely('progress', event)
+    })
     const runtime = new LimaContainerAdapter(manager)
     return {
       type,

@@ -1,9 +1,9 @@
 //! Cancellation and deadlines: the one place where a call can end early.
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorCode, Result};
@@ -19,6 +19,25 @@ pub struct Call {
     pub since: Option<Instant>,
     /// Where its warnings go, if the caller takes any.
     pub warnings: Option<Warnings>,
+}
+
+tokio::task_local! {
+    /// Of the call around: how many hold its clock.
+    static CLOCK: Arc<watch::Sender<u32>>;
+}
+
+/// Runs what has to be there before the call's own work can begin, in time that the method's own deadline does not count. That of a
+/// caller's `timeoutMs` goes on.
+pub(crate) async fn beforehand<T>(work: impl Future<Output = T>) -> T {
+    struct Held(Option<Arc<watch::Sender<u32>>>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|clock| clock.send_modify(|holders| *holders -= 1));
+        }
+    }
+    let held = Held(CLOCK.try_with(Clone::clone).ok());
+    held.0.iter().for_each(|clock| clock.send_modify(|holders| *holders += 1));
+    work.await
 }
 
 /// The deadline of an ordinary container call.
@@ -64,14 +83,23 @@ impl Call {
             (Some(timeout), Some(since)) => Some(timeout.saturating_sub(since.elapsed())),
             _ => deadline,
         };
+        let (clock, holdable) = (Arc::new(watch::Sender::new(0)), self.timeout.is_none());
+        let mut held = clock.subscribe();
         let timer = async {
-            match left {
-                Some(d) => tokio::time::sleep(d).await,
-                None => std::future::pending().await,
+            let Some(mut left) = left else { return std::future::pending().await };
+            loop {
+                let began = Instant::now();
+                tokio::select! {
+                    () = tokio::time::sleep(left) => return,
+                    _ = held.wait_for(|holders| *holders > 0), if holdable => {}
+                }
+                left = left.saturating_sub(began.elapsed());
+                _ = held.wait_for(|holders| *holders == 0).await;
             }
         };
         // A panic ends this call with INTERNAL, not the application.
-        let work = AssertUnwindSafe(Warnings::scope(self.warnings.clone(), work)).catch_unwind();
+        let work = Warnings::scope(self.warnings.clone(), CLOCK.scope(clock.clone(), work));
+        let work = AssertUnwindSafe(work).catch_unwind();
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(aborted()),
@@ -130,6 +158,23 @@ mod tests {
         call.run(None, step()).await.unwrap();
         let e = call.in_steps().run(None, step()).await.unwrap_err();
         assert_eq!(e.details()["timeoutMs"], 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_methods_own_deadline_waits_for_what_comes_beforehand() {
+        let sleep = |s| tokio::time::sleep(Duration::from_secs(s));
+        let work = async |after| {
+            sleep(1).await;
+            beforehand(async { tokio::join!(beforehand(sleep(50)), sleep(100)) }).await;
+            sleep(after).await;
+            Ok(())
+        };
+        Call::default().run(Duration::from_secs(5), work(3)).await.unwrap();
+        let began = Instant::now();
+        let e = Call::default().run(Duration::from_secs(5), work(60)).await.unwrap_err();
+        assert_eq!((e.code(), began.elapsed().as_secs()), (ErrorCode::Timeout, 105));
+        let call = Call { timeout: Some(Duration::from_secs(20)), ..Call::default() };
+        assert_eq!(call.run(None, work(0)).await.unwrap_err().details()["timeoutMs"], 20_000);
     }
 
     #[tokio::test]

@@ -12,8 +12,12 @@ function manager(options) {
   const key = JSON.stringify(options)
   let found = managers.get(key)
   if (!found) {
-    found = { lima: new LimaRuntimeManager(options), events: [] }
-    found.lima.on('state', ({ state }) => found.events.push(state))
+    found = { lima: new LimaRuntimeManager(options), events: [], statuses: [], held: undefined, tell() {} }
+    found.lima.on('state', (status) => {
+      found.events.push(status.state)
+      found.statuses.push(status)
+      found.tell()
+    })
     if (process.env.LIMA_RUNTIME_TEST_SAY) found.lima.on('progress', (said) => process.send({ said }))
     managers.set(key, found)
   }
@@ -33,6 +37,25 @@ async function abortedAfter(ms, call) {
 
 const run = {
   events: (m) => m.events.splice(0),
+  /** The next status of this state, and the states that came before it. */
+  told: async (m, [state]) => {
+    for (;;) {
+      const at = m.statuses.findIndex((status) => status.state === state)
+      if (at >= 0) {
+        const before = m.statuses.splice(0, at + 1)
+        return { status: before.at(-1), states: before.map((status) => status.state) }
+      }
+      await new Promise((resolve) => (m.tell = resolve))
+    }
+  },
+  /** Opens a stream that goes on, until `release`. */
+  hold: async (m) => {
+    m.held = new LimaContainerAdapter(m.lima).watchContainers()
+    await m.held.next()
+  },
+  release: async (m) => {
+    await m.held.return()
+  },
   warnings: () => warnings.splice(0),
   adapter: (m, [method, ...args]) => new LimaContainerAdapter(m.lima)[method](...args),
   /** What a manager of runtimes says when it comes to this VM. */

@@ -11,7 +11,7 @@ use napi::{
     Env, Status,
     bindgen_prelude::{BufferSlice, FromNapiValue, JsValue, ToNapiValue, TypeName, ValidateNapiValue},
     sys,
-    threadsafe_function::{ThreadsafeFunction, UnknownReturnValue},
+    threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue},
 };
 use napi_derive::napi;
 use serde::{Serialize, de::DeserializeOwned};
@@ -183,6 +183,15 @@ impl ToNapiValue for Copied {
 
 /// A progress callback of the facade, which catches what the user's own throws. Weak: it keeps no process alive.
 pub type ProgressCallback = ThreadsafeFunction<String, UnknownReturnValue, String, Status, false, true>;
+
+/// A sink that ends in `callback`, for events of no call.
+pub fn sink<P: Serialize + 'static>(callback: ProgressCallback) -> Sink<P> {
+    Arc::new(move |event| {
+        if let Ok(text) = serde_json::to_string(&event) {
+            callback.call(text, ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    })
+}
 
 /// Runs `work` with a sink that ends in `callback`. All events have been delivered when this returns: a promise
 /// settles through another queue than callbacks do and could overtake them (docs/reference/node-api.md#callbacks).

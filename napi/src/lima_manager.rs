@@ -13,7 +13,7 @@ use napi_derive::napi;
 use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
-    convert::{Copied, Json, OrThrow, ProgressCallback, text, with_progress},
+    convert::{Copied, Json, OrThrow, ProgressCallback, sink, text, with_progress},
     methods::{engine_methods, methods},
     promise::{Promised, promise},
 };
@@ -49,6 +49,12 @@ methods! {
         pub fn new(options: Json<LimaOptions>, resources_path: Option<String>) -> Result<Self> {
             let options = LimaOptions { resources_path: resources_path.map(PathBuf::from), ..options.0 };
             Ok(Self { runtime: LimaRuntime::new(options).or_throw()? })
+        }
+
+        /// What the VM does by its idleness, as long as this manager lives.
+        #[napi(ts_args_type = "listener: (event: string) => void")]
+        pub fn listen(&self, listener: ProgressCallback) {
+            self.runtime.listen(sink(listener));
         }
 
         /// The engine in the VM, which need not run yet.

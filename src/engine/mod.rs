@@ -15,6 +15,8 @@ pub(crate) mod fuzzing;
 pub mod host;
 mod image_config;
 mod methods;
+#[cfg(unix)]
+mod on_use;
 mod platform;
 mod process;
 mod raw;
@@ -37,5 +39,9 @@ pub use backend::{
 };
 pub use build::BuildContext;
 pub use compose::{Composition, Program as ComposeProgram};
+#[cfg(unix)]
+pub(crate) use on_use::{OnUse, Use, Uses};
 pub use process::{ContainerProcess, End, Held, ProcessHandle};
 pub use types::*;
+#[cfg(unix)]
+pub(crate) use watch::until_lost;

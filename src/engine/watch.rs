@@ -47,6 +47,19 @@ async fn begin(engine: &dyn Engine, filters: &Filters) -> Result<(BoxStream<Runt
     Ok((events, read(engine, filters).await?))
 }
 
+/// Keeps the list of all containers until the engine ends its events, and says why it does.
+#[cfg(unix)]
+pub(crate) async fn until_lost(engine: &dyn Engine, tell: &watch::Sender<List>) -> Error {
+    let all = Filters::new();
+    match begin(engine, &all).await {
+        Ok((mut events, first)) => {
+            set(tell, first);
+            kept(engine, &all, &mut events, tell).await
+        }
+        Err(e) => e,
+    }
+}
+
 async fn read(engine: &dyn Engine, filters: &Filters) -> Result<List> {
     engine.list(&ListOptions { all: true, filters: filters.clone() }).await
 }

@@ -6,7 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,7 +22,7 @@ use crate::{
 /// Held until the last clone is gone: background work that outlives an aborted call keeps its clone.
 #[derive(Clone, Debug)]
 pub struct Lock {
-    _file: Arc<File>,
+    file: Arc<File>,
     path: PathBuf,
 }
 
@@ -42,6 +42,50 @@ impl Lock {
         found.unwrap_or_else(|| Err(Error::internal(ENDED)))
     }
 
+    /// Takes it with others who share it, or alone, if that is possible now; `None` where it is not. Only who wants it alone makes the
+    /// file, and nobody its directory: without them it is an error.
+    pub fn at_once(path: &Path, how: How) -> io::Result<Option<Self>> {
+        loop {
+            let file = open(path, how == How::Alone)?;
+            let taken = match how {
+                How::Shared => file.try_lock_shared(),
+                How::Alone => file.try_lock(),
+            };
+            match taken {
+                Ok(()) if same_file(&file, path) => return Ok(Some(Self::of(file, path))),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Blocks while somebody has it alone.
+    pub fn share(path: &Path) -> io::Result<Self> {
+        loop {
+            let file = open(path, false)?;
+            file.lock_shared()?;
+            if same_file(&file, path) {
+                return Ok(Self::of(file, path));
+            }
+        }
+    }
+
+    fn of(file: File, path: &Path) -> Self {
+        Self { file: Arc::new(file), path: path.to_owned() }
+    }
+
+    /// Says by the file's time that it was held until now.
+    pub fn touch(&self) {
+        _ = self.file.set_modified(SystemTime::now());
+    }
+
+    /// How long ago its last holder [said](Lock::touch) so; nothing where the clock was set back.
+    pub fn unused(&self) -> Duration {
+        let said = self.file.metadata().and_then(|meta| meta.modified()).ok();
+        said.and_then(|at| at.elapsed().ok()).unwrap_or_default()
+    }
+
     /// As [`task::blocking`]; the lock is held until `work` has ended, even when its caller has left.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let held = self.clone();
@@ -57,6 +101,12 @@ impl Lock {
         // Elsewhere an open file keeps its name until it is closed, and a new one could not be made.
         if cfg!(unix) { disk::remove(&self.path) } else { Ok(()) }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Shared,
+    Alone,
 }
 
 /// What has to be true of a directory before anything is made in it.
@@ -114,7 +164,7 @@ fn serve(path: &Path, check: Check) {
         }
     };
     loop {
-        let mut got = Some(lock(path, check, taken).map(|file| Lock { _file: Arc::new(file), path: path.to_owned() }));
+        let mut got = Some(lock(path, check, taken).map(|file| Lock::of(file, path)));
         let mut queues = queues();
         let Some(queue) = queues.get_mut(path) else { return };
         queue.taken = false;
@@ -131,6 +181,10 @@ fn serve(path: &Path, check: Check) {
     }
 }
 
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    disk::open_private(OpenOptions::new().write(true).create(create).truncate(false), path)
+}
+
 fn lock(path: &Path, check: Check, taken: impl Fn()) -> Result<File> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let ready = || {
@@ -142,7 +196,7 @@ fn lock(path: &Path, check: Check, taken: impl Fn()) -> Result<File> {
     ready()?;
     let fail = |e| Error::io(e, "Cannot lock", path).hint("Give this user write access to the directory.");
     loop {
-        let file = match disk::open_private(OpenOptions::new().write(true).create(true).truncate(false), path) {
+        let file = match open(path, true) {
             Ok(file) => file,
             // Removed with its directory by an uninstall, between the two calls.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -275,6 +329,33 @@ mod tests {
         let last = acquire(&path, &Call::default()).await.unwrap();
         assert_eq!(*order.lock(), (1..20).step_by(2).collect::<Vec<_>>());
         drop(last);
+    }
+
+    #[test]
+    fn those_who_share_keep_out_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(Lock::at_once(&path, How::Shared).is_err() && !path.exists());
+        let at_once = |how| Lock::at_once(&path, how).unwrap();
+        drop(at_once(How::Alone).unwrap());
+        let (one, other) = (at_once(How::Shared).unwrap(), at_once(How::Shared).unwrap());
+        drop(one);
+        assert!(at_once(How::Alone).is_none());
+        other.touch();
+        drop(other);
+        let alone = at_once(How::Alone).unwrap();
+        assert!(at_once(How::Shared).is_none() && alone.unused() < Duration::from_secs(60));
+        alone.file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        assert!(alone.unused() >= Duration::from_secs(3600));
+        alone.file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        assert_eq!(alone.unused(), Duration::ZERO);
+        let waits = std::thread::spawn({
+            let path = path.clone();
+            move || Lock::share(&path).unwrap()
+        });
+        drop(alone);
+        drop(waits.join().unwrap());
+        assert!(Lock::at_once(&dir.path().join("none/lock"), How::Alone).is_err() && !dir.path().join("none").exists());
     }
 
     #[cfg(unix)]

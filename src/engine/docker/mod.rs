@@ -138,8 +138,12 @@ pub fn adapter(options: DockerOptions) -> Result<Adapter> {
 
 /// An engine of the application's own, for the application of that name. Connects to nothing yet.
 pub fn adapter_in(vm: Vm, app: &str) -> Adapter {
-    let app: Arc<str> = app.into();
-    Adapter::new(Arc::new(DockerEngine::new(Place::Vm(vm), app.clone())), app)
+    Adapter::new(engine_in(vm, app), app)
+}
+
+/// The same, without what an adapter adds.
+pub fn engine_in(vm: Vm, app: &str) -> Arc<dyn Engine> {
+    Arc::new(DockerEngine::new(Place::Vm(vm), app.into()))
 }
 
 /// Describes the engine at a socket of this computer for the docker CLI. Reads and writes files: not for an async thread.

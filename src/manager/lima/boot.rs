@@ -14,6 +14,12 @@ pub(super) struct KeptConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BootId(u64, i64, i64);
 
+impl std::fmt::Display for BootId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.0, self.1, self.2)
+    }
+}
+
 impl BootId {
     pub(super) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     LimaRuntime,
-    state::{Configured, DiagnosticCheck, State, Status, VmInfo},
+    state::{Configured, DiagnosticCheck, IdleEvent, State, Status, VmInfo},
 };
 use crate::{
     call::Call,
@@ -61,6 +61,8 @@ impl LimaRuntime {
     }
 
     pub async fn suspend(&self) {}
+
+    pub fn listen(&self, _: Sink<IdleEvent>) {}
 
     pub async fn resume(&self, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
         Ok(())

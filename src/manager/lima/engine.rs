@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{LimaRuntime, MountOption};
 use crate::{
     engine::{
-        Adapter, RuntimeType,
+        Adapter, Engine, RuntimeType,
         containerd::{Containerd, ContainerdEngine, Settings},
         docker,
         host::{Host, HostPort},
@@ -34,10 +34,15 @@ impl LimaRuntime {
     /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
     /// every call fails with `VM_NOT_RUNNING`.
     pub fn adapter(&self) -> Result<Adapter> {
+        Ok(Adapter::new(self.counting(self.bare_engine()?), self.label()))
+    }
+
+    /// As the adapter's, but to ask it is no use of the VM.
+    pub(super) fn bare_engine(&self) -> Result<Arc<dyn Engine>> {
         let app = self.label().to_owned();
         validate::app_name(&app)?;
         if self.engine() == UserEngine::Docker {
-            return Ok(docker::adapter_in(
+            return Ok(docker::engine_in(
                 docker::Vm {
                     guest: self.guest(),
                     socket: self.engine_socket().to_owned(),
@@ -61,7 +66,7 @@ impl LimaRuntime {
             let settings = settings.clone();
             Box::pin(async { Containerd::new(settings) })
         };
-        Ok(Adapter::new(Arc::new(ContainerdEngine::new(RuntimeType::Lima, Box::new(find))), app))
+        Ok(Arc::new(ContainerdEngine::new(RuntimeType::Lima, Box::new(find))))
     }
 }
 

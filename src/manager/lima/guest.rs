@@ -95,7 +95,7 @@ impl LimaRuntime {
     }
 }
 
-fn not_running() -> Error {
+pub(super) fn not_running() -> Error {
     Error::new(ErrorCode::VmNotRunning, "The VM is not running").hint("Start it.")
 }
 

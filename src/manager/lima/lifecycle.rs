@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
+    guest::not_running,
     left,
     machine::{Machine, Plan, refuse_root},
     resources::HostResources,
@@ -38,7 +39,7 @@ use crate::{
 const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// A guest that does not visibly shut down is ended by force long before.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a living VM may take to answer after a sleep.
@@ -78,7 +79,11 @@ impl LimaRuntime {
                 }
                 let resources = machine.shape().await.map(VmResources::from).or_else(|| self.resources().ok());
                 let left = left::read(instance, self.engine()).await;
-                Ok(Status { state, reason: reason.map(Into::into), lima_version, resources, ssh_port, left })
+                let idle = state == State::Stopped && self.rests();
+                if idle {
+                    reason = Some("It was stopped because nobody used it");
+                }
+                Ok(Status { state, reason: reason.map(Into::into), idle, lima_version, resources, ssh_port, left })
             }),
         )
         .await
@@ -113,6 +118,24 @@ impl LimaRuntime {
     /// Installs what is missing, makes the VM when there is none, and brings it to running from any state. Codes: those of
     /// `install` and [`Machine::start`]; `LOCKED` when another process works here longer than `timeoutMs`.
     pub async fn start(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
+        self.start_if(|| true, sink, call).await
+    }
+
+    /// Starts a VM that was stopped because nobody used it, unless somebody stopped it for good meanwhile. One that another
+    /// process has started runs.
+    pub(super) async fn start_resting(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        match self.start_if(|| self.rests(), sink, call).await {
+            Err(e) if e.code() == ErrorCode::VmNotRunning && self.is_running().await => Ok(()),
+            started => started.map(drop),
+        }
+    }
+
+    async fn start_if(
+        &self,
+        wanted: impl Fn() -> bool + Send,
+        sink: Sink<RuntimeProgress>,
+        call: &Call,
+    ) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
         // Refuses wrong settings before anything is changed.
         refuse_root()?;
@@ -120,6 +143,9 @@ impl LimaRuntime {
         self.check_socket()?;
         let lima_home = self.choose_lima_home()?;
         let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
+        if !wanted() {
+            return Err(not_running());
+        }
         self.remember_lima_home(&lima_home)?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
         call.run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
@@ -131,7 +157,9 @@ impl LimaRuntime {
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
         };
+        self.rests_no_more().await;
         self.keep_connection(&machine, &guest).await;
+        self.note_start().await;
         self.serve_socket().await?;
         Ok(guest)
     }
@@ -152,6 +180,7 @@ impl LimaRuntime {
         let call = &call.in_steps();
         let lock = self.lock(call, STOP_TIMEOUT).await?;
         call.run(STOP_TIMEOUT, async {
+            self.rests_no_more().await;
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).stop(&sink).await
         })
@@ -225,7 +254,7 @@ impl LimaRuntime {
     /// not answer within 10 s. A stopped VM stays stopped.
     pub async fn resume(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let (state, _) = call.run(None, self.machine(self.lima_home(), None).state()).await?;
-        if !matches!(state, State::Running | State::Broken) {
+        if !matches!(state, State::Running | State::Broken) || self.rests() {
             return Ok(());
         }
         // The connections may be dead unnoticed (docs/reference/lima.md#after-a-sleep).
@@ -265,7 +294,7 @@ impl LimaRuntime {
         }
         let path = self.paths().docker_socket;
         let dir = path.parent().unwrap_or(&path);
-        *served = Some(serve(&path, dir, runtime.guest(), socket).await?);
+        *served = Some(serve(&path, dir, runtime.counting_guest(), socket).await?);
         Ok(())
     }
 

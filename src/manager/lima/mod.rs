@@ -11,6 +11,8 @@ mod elsewhere;
 mod engine;
 #[cfg(unix)]
 mod guest;
+#[cfg(unix)]
+mod idle;
 mod install;
 #[cfg(unix)]
 mod left;
@@ -29,6 +31,8 @@ mod resources;
 mod runtime;
 mod state;
 #[cfg(unix)]
+mod uses;
+#[cfg(unix)]
 mod wrappers;
 
 pub use crate::app_dir::{APP_NAME, app_dir};
@@ -38,6 +42,8 @@ pub use install::{InstallOptions, UninstallOptions};
 #[cfg(unix)]
 pub use resources::Resources;
 pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState};
-pub use state::{Configured, DiagnosticCheck, MountOption, State, Status, Verdict, VmInfo, VmResources};
+pub use state::{
+    Configured, DiagnosticCheck, IdleEvent, IdleStop, MountOption, State, Status, Verdict, VmInfo, VmResources,
+};
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

@@ -21,6 +21,7 @@ impl LimaRuntime {
         self.must_have(engine)?;
         let payload = self.payload();
         call.run(None, async {
+            let _using = self.used().await?;
             let publishing = Publishing::of(args).unwrap_or_default();
             let ssh = self.ssh().await?;
             self.check_host_ports(&publishing.ports).await?;

@@ -7,12 +7,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::state::IdleStop;
 #[cfg(not(unix))]
 use super::state::{Resources, VmType};
 #[cfg(unix)]
 use super::{
     boot::{BootId, KeptConnection},
+    idle::Idle,
     resources::Resources,
+    uses::Uses,
 };
 use crate::{
     app_dir::{APP_NAME, app_dir},
@@ -55,6 +58,8 @@ crate::fetch::options_with_network! {
         pub registries: RegistryOptions,
         /// The engine's socket in the guest, for a template that has it elsewhere.
         pub engine_socket: Option<String>,
+        /// How long nobody may use the VM before it is stopped.
+        pub idle_stop_ms: Option<IdleStop>,
     } with image_variant
 }
 
@@ -73,6 +78,10 @@ pub struct LimaRuntime {
     /// Whether it was warned of a foreign `limaHome`.
     #[cfg(unix)]
     pub(super) warned: Arc<std::sync::atomic::AtomicBool>,
+    #[cfg(unix)]
+    pub(super) uses: Uses,
+    #[cfg(unix)]
+    pub(super) idle: Option<Arc<Idle>>,
 }
 
 /// The paths of the programs, installed or not.
@@ -112,6 +121,10 @@ impl LimaRuntime {
         options.registries.check("", options.engine.unwrap_or_default())?;
         let home = Home::new(data_dir(&options)?);
         Ok(Self {
+            #[cfg(unix)]
+            uses: Uses::default(),
+            #[cfg(unix)]
+            idle: options.idle_stop_ms.map(|IdleStop(limit)| Arc::new(Idle::new(limit))),
             options: Arc::new(options),
             home,
             #[cfg(unix)]

@@ -1,10 +1,10 @@
 //! A VM and its state, as in the public API.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::manager::payload::left::LeftContainer;
+use crate::{manager::payload::left::LeftContainer, progress::RuntimeProgress};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +27,9 @@ pub struct Status {
     /// Set when the state is not the expected one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It was stopped because nobody used it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
     /// The version of Lima that made the VM, else the installed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lima_version: Option<String>,
@@ -43,8 +46,33 @@ pub struct Status {
 
 impl From<State> for Status {
     fn from(state: State) -> Self {
-        Self { state, reason: None, lima_version: None, resources: None, ssh_port: None, left: Vec::new() }
+        Self { state, reason: None, idle: false, lima_version: None, resources: None, ssh_port: None, left: Vec::new() }
     }
+}
+
+/// `idleStopMs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleStop(pub Duration);
+
+impl<'de> Deserialize<'de> for IdleStop {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        // As Node's own timers take them.
+        const MOST: f64 = i32::MAX as f64;
+        let ms = f64::deserialize(d)?;
+        if ms.fract() == 0.0 && (1_000.0..=MOST).contains(&ms) {
+            return Ok(Self(Duration::from_millis(ms as u64)));
+        }
+        Err(D::Error::custom(format!("must be a whole number of milliseconds from 1000 to {MOST}, not {ms}")))
+    }
+}
+
+/// What happens to a VM by its idleness.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IdleEvent {
+    Progress(RuntimeProgress),
+    /// It was stopped or started, or that failed.
+    Settled,
 }
 
 /// `VmResources`, complete.

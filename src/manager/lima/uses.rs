@@ -1,0 +1,159 @@
+//! Who uses the VM, in this process and in others: each process that does shares a lock on a file beside the instance. Whoever
+//! stops a VM that nobody uses has it alone meanwhile, so that a use that begins then waits.
+
+use std::{
+    path::Path,
+    sync::{Arc, MutexGuard},
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    fetch::lock::{How, Lock},
+    mutex::Mutex,
+};
+
+/// In the instance's directory.
+pub(super) const FILE: &str = "lima-runtime.use";
+
+#[derive(Clone, Default)]
+pub(super) struct Uses(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    now: Mutex<Now>,
+    /// Whoever takes the lock, one after the other; and the wait for who has it alone, which nothing can end.
+    taking: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct Now {
+    count: usize,
+    lock: Option<Lock>,
+    /// When the last one ended.
+    last: Option<Instant>,
+}
+
+/// Dropping it ends the use.
+pub(super) struct Using(Arc<Inner>);
+
+impl Uses {
+    /// Waits while the VM is being stopped because nobody uses it. Without one that was started there is nothing to share.
+    pub(super) async fn enter(&self, path: &Path) -> Using {
+        if let Some(using) = self.join() {
+            return using;
+        }
+        let mut taking = self.0.taking.lock().await;
+        loop {
+            if let Some(using) = self.join() {
+                return using;
+            }
+            let Ok(None) = Lock::at_once(path, How::Shared).map(|lock| lock.map(|lock| self.now().lock = Some(lock)))
+            else {
+                self.now().count += 1;
+                return Using(self.0.clone());
+            };
+            let freed = taking.get_or_insert_with(|| freed(path));
+            _ = freed.await;
+            *taking = None;
+        }
+    }
+
+    fn join(&self) -> Option<Using> {
+        let mut now = self.now();
+        (now.count > 0).then(|| {
+            now.count += 1;
+            Using(self.0.clone())
+        })
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.0.now.lock()
+    }
+
+    /// How many there are in this process, and when the last one ended.
+    pub(super) fn here(&self) -> (usize, Option<Instant>) {
+        let now = self.now();
+        (now.count, now.last)
+    }
+
+    /// Returns once the last one has ended, or did since this was called last.
+    pub(super) async fn ended(&self) {
+        self.0.ended.notified().await;
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        let mut now = self.0.now.lock();
+        now.count -= 1;
+        if now.count > 0 {
+            return;
+        }
+        if let Some(lock) = now.lock.take() {
+            lock.touch();
+        }
+        now.last = Some(Instant::now());
+        drop(now);
+        self.0.ended.notify_one();
+    }
+}
+
+/// Told when nobody has the lock alone any more.
+fn freed(path: &Path) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    let path = path.to_owned();
+    // Not one of the runtime's threads: it would hold up the end of the process.
+    _ = std::thread::Builder::new().name("lima-runtime-use".into()).spawn(move || {
+        _ = Lock::share(&path);
+        _ = tell.send(());
+    });
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_use_that_begins_while_the_vm_is_stopped_waits_and_one_that_is_given_up_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let uses = Uses::default();
+        let alone = || Lock::at_once(&path, How::Alone).unwrap();
+        drop(alone().unwrap());
+        let (one, other) = (uses.enter(&path).await, uses.enter(&path).await);
+        drop(one);
+        assert!(alone().is_none() && uses.here() == (1, None));
+        drop(other);
+        assert!(matches!(uses.here(), (0, Some(_))));
+        uses.ended().await;
+
+        let stopping = alone().unwrap();
+        let (mut given_up, mut waits) = (Box::pin(uses.enter(&path)), Box::pin(uses.enter(&path)));
+        assert!(futures_util::poll!(&mut given_up).is_pending() && futures_util::poll!(&mut waits).is_pending());
+        drop(given_up);
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        drop(stopping);
+        let using = waits.await;
+        assert!(uses.here().0 == 1 && alone().is_none());
+        drop(using);
+        while alone().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_vm_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let uses = Uses::default();
+        let using = uses.enter(&dir.path().join("vms/default").join(FILE)).await;
+        assert_eq!(uses.here().0, 1);
+        drop(using);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+}
