@@ -324,7 +324,13 @@ services:
     labels: { there: "\${PWD}" }
 `,
   )
-  t.after(() => adapter('composeDown', file).catch(() => {}))
+  const left = [`/containers/${name}-app-1?force=1`, `/networks/${name}_default`, `/images/${name}-app?force=1`]
+  t.after(async () => {
+    for (const path of left)
+      await sharedEngine()
+        .api('DELETE', path)
+        .catch(() => {})
+  })
   // Both at once: it comes once.
   const env = { GIVEN: "it's $x" }
   await Promise.all([
@@ -345,6 +351,17 @@ services:
   const placed = guest.run('sh', '-c', 'ls -l /usr/local/lib/lima-runtime/compose/*/docker-compose')
   assert.match(placed, /^-rwxr-xr-x 1 root root/)
   assert.ok(!existsSync('/usr/local/lib/lima-runtime/compose'), 'nothing of it is here')
+
+  // Built by the engine's BuildKit, which compose would have needed a plugin for.
+  mkdirSync(join(shared, 'app'))
+  const steps = [`FROM ${IMAGES.busybox}`, 'ARG WORD', 'RUN --mount=type=tmpfs,target=/t echo "$WORD" >/word']
+  writeFileSync(join(shared, 'app/Dockerfile'), steps.join('\n'))
+  const app = { build: { context: './app', args: { WORD: 'a$$b' } }, command: ['sleep', '1000'], init: true }
+  const built = { name, services: { app } }
+  await adapter('composeUp', built, { directory: shared })
+  const [{ id: ofBuilt }] = await adapter('composePs', built)
+  const { stdout } = await adapter('execInContainer', ofBuilt, ['cat', '/word'])
+  assert.equal(Buffer.from(stdout).toString(), 'a$b\n')
 
   // What is wrong is said; the project's directory has to be one that the guest sees.
   const bad = await rejected(adapter('composeUp', { name, services: { app: { imagee: 'x' } } }), 'INVALID_ARGUMENT')
