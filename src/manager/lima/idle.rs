@@ -35,7 +35,7 @@ use crate::{
 /// it void.
 const MARK: &str = "lima-runtime.idle";
 /// How long the guest may take to say whether somebody uses it.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longer than the command that it is for gives itself.
 const TRIM_TIMEOUT: Duration = Duration::from_secs(180);
 /// containerd's monitor starts a container again within ten seconds of its end, and no event tells that it will
@@ -265,6 +265,16 @@ impl LimaRuntime {
     }
 
     async fn stop_unused(&self, idle: &Arc<Idle>) -> Result<Outcome> {
+        let dir = self.instance_dir();
+        if !dir.is_running().await {
+            return Ok(Outcome::Stopped);
+        }
+        // Before anybody has to wait: a guest may be slow.
+        let who = tokio::time::timeout(LOOK_TIMEOUT, self.look()).await;
+        if !matches!(&who, Ok(Ok(None))) {
+            tracing::debug!(?who, "the VM is not idle");
+            return Ok(Outcome::Used(idle.limit));
+        }
         let now = Call { timeout: Some(Duration::ZERO), ..Call::default() };
         // Whoever works here uses it.
         let Ok(lock) = self.lock(&now, None).await else { return Ok(Outcome::Used(idle.limit)) };
@@ -280,11 +290,6 @@ impl LimaRuntime {
         let left = idle.limit.saturating_sub(alone.unused());
         if !left.is_zero() {
             return Ok(Outcome::Used(left));
-        }
-        let who = tokio::time::timeout(LOOK_TIMEOUT, self.look()).await;
-        if !matches!(&who, Ok(Ok(None))) {
-            tracing::debug!(?who, "the VM is not idle");
-            return Ok(Outcome::Used(idle.limit));
         }
         // First: whoever finds it half stopped starts it.
         if let Some(boot) = BootId::of(&instance.path("ssh.config")) {
