@@ -2256,7 +2256,10 @@ export interface VmResources {
   cpus: number
   /** `'4GiB'` (also `KiB`, `MiB`, `TiB`) or bytes; at least 512 MiB. Default: 4 GiB, at most half of this computer's. */
   memory: string | number
-  /** As `memory`; at least 5 GiB. It takes space as it fills, and can only grow. Default: 100 GiB. */
+  /**
+   * What the engine has for containers, images and volumes: as `memory`; at least 5 GiB. It takes space on this computer as it
+   * fills, and can only grow. The system has 20 GiB of its own, which fill in the same way. Default: 100 GiB.
+   */
   disk: string | number
   /** Directories of this computer that the VM sees. Default: the home directory, writable. */
   mounts: VmMount[]
@@ -2291,12 +2294,22 @@ export interface LimaStatus {
   resources?: VmResources
   /** On 127.0.0.1, while the VM runs. */
   sshPort?: number
+  /** While there is no VM: what {@link LimaRuntimeManager.delete} kept, which the next VM takes. Absent when there is nothing. */
+  keptData?: KeptData
   /**
    * Containers of the engine that the VM had before its `engine` was changed, as they were when that engine was put to rest,
    * and ended since; `own` ones carry this application's label. At most 1,000, and none of an engine that did not answer then:
    * what it holds is there all the same. Absent when there are none.
    */
   left?: (ContainerInfo & { own: boolean })[]
+}
+
+/** The data of a VM that is gone. */
+export interface KeptData {
+  /** The size of the disk it is on, in bytes. */
+  disk: number
+  /** Bytes that it takes on this computer. */
+  used: number
 }
 
 /** Answer of {@link LimaRuntimeManager.getVMInfo}. */
@@ -2448,7 +2461,8 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * `timeoutMs` replaces it, for everything together.
    *
    * @throws what {@link install} throws, `ROOT_USER`, `PATH_TOO_LONG`, `VM_START_FAILED`, `VM_BROKEN`,
-   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run;
+   *   `CONTAINERD_NOT_READY`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM that a newer Lima has run, or data that a newer
+   *   version wrote; `VM_BROKEN` for a VM whose data disk is missing or damaged: no engine starts without it;
    *   `ENGINE_UNREACHABLE` of a Docker Engine; `details.hostAgentLog`, `details.serialLog` and, for a VM without
    *   containerd, `details.guestLog` are the ends of
    *   the VM's logs
@@ -2465,11 +2479,25 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   /** {@link stop}, then {@link start}. */
   restart(progress?: Progress): Promise<void>
 
-  /** Removes the VM with its containers, images and volumes. Downloads stay. Deadline: 60 s. */
-  delete(progress?: Progress): Promise<void>
+  /**
+   * Removes the VM with its containers, images and volumes. Downloads stay. Deadline: 60 s.
+   *
+   * With `keepData`, stops the VM as {@link stop} does, and keeps what its engines hold: containers, images, volumes,
+   * networks, BuildKit's cache. The next {@link start} makes a VM that has them; until then `keptData` of {@link getStatus}
+   * tells of them. {@link delete} without `keepData` removes them, too. Deadline: 4 min.
+   *
+   * @throws `INVALID_STATE` with `keepData` for a VM that an earlier version made: it has no data disk. It is left as it
+   *   was. `ROOT_USER`, `LOCKED`
+   * @example
+   * ```ts
+   * await lima.delete({ keepData: true }) // a broken guest
+   * await lima.start() // a new one, with everything that was in it
+   * ```
+   */
+  delete(progress?: Progress & { keepData?: boolean | undefined }): Promise<void>
 
-  /** {@link delete}, then {@link start}: a new VM with the same settings. */
-  factoryReset(progress?: Progress): Promise<void>
+  /** {@link delete}, then {@link start}: a new VM with the same settings, and with `keepData` with the same data. */
+  factoryReset(progress?: Progress & { keepData?: boolean | undefined }): Promise<void>
 
   /**
    * Changes the resources of the VM, existing or not. They replace the constructor's and are kept across upgrades,

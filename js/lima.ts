@@ -100,11 +100,11 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     await this.#runWithProgress(p, (report, call) => this.#native.restart(report, call))
   }
 
-  async delete(p?: api.Progress): Promise<void> {
+  async delete(p?: api.Progress & { keepData?: boolean | undefined }): Promise<void> {
     await this.#runWithProgress(p, (report, call) => this.#native.delete(report, call))
   }
 
-  async factoryReset(p?: api.Progress): Promise<void> {
+  async factoryReset(p?: api.Progress & { keepData?: boolean | undefined }): Promise<void> {
     await this.#runWithProgress(p, (report, call) => this.#native.factoryReset(report, call))
   }
 

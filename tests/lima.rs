@@ -59,6 +59,7 @@ fn settings() -> VmSettings {
         cpus: 2,
         memory: 2 << 30,
         disk: 100 << 30,
+        data: None,
         mounts: vec![VmMount { location: "~".into(), mount_point: None, writable: true }],
         images: vec![],
         nerdctl: vec![],
@@ -178,7 +179,7 @@ async fn a_vm_boots_answers_is_repaired_and_stops() {
     machine.stop(&sink).await.unwrap();
     assert_eq!(machine.state().await.unwrap().0, State::Stopped);
     machine.stop(&sink).await.unwrap();
-    machine.delete(&sink).await.unwrap();
+    machine.delete(false, &sink).await.unwrap();
     assert_eq!(machine.state().await.unwrap().0, State::NotCreated);
     assert!(!instance.dir.exists());
 }
@@ -256,7 +257,7 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
     machine.stop(&sink).await.unwrap();
     assert_eq!(machine.state().await.unwrap().0, State::Stopped);
     assert_eq!(processes(dir.path()), []);
-    machine.delete(&sink).await.unwrap();
+    machine.delete(false, &sink).await.unwrap();
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 }

@@ -15,13 +15,14 @@ use lima_runtime::{
     fetch::platform::Platform,
     guest::{Guest, ssh::SshGuest},
     lima::{
+        data_disk::DataDisk,
         instance::Holder,
         limactl::Limactl,
         template::{Arch, BUILT_IN, VmSettings, VmType, ssh_port},
     },
     manager::{
         lima::{
-            LimaOptions, LimaRuntime,
+            DeleteOptions, LimaOptions, LimaRuntime,
             machine::{Machine, Plan},
             repair::State,
         },
@@ -89,6 +90,7 @@ impl Rig {
             cpus: 1,
             memory: 1 << 30,
             disk: 1 << 30,
+            data: None,
             mounts: vec![],
             images: vec![],
             nerdctl: vec![],
@@ -273,7 +275,7 @@ async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpLis
             std::fs::remove_file(rig.file("lima.yaml")).unwrap();
         }
         Fault::OnlyDirectory => {
-            rig.machine.delete(&ignore).await.unwrap();
+            rig.machine.delete(false, &ignore).await.unwrap();
             std::fs::create_dir(&rig.machine.instance().dir).unwrap();
         }
         Fault::PortTaken => {
@@ -282,7 +284,7 @@ async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpLis
             return Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
         }
         Fault::CreationCut | Fault::CreationEmpty => {
-            rig.machine.delete(&ignore).await.unwrap();
+            rig.machine.delete(false, &ignore).await.unwrap();
             rig.fault(if matches!(fault, Fault::CreationCut) { "create-cut" } else { "create-empty" });
             assert!(rig.machine.start(&rig.plan, &ignore).await.is_err());
             assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
@@ -351,7 +353,7 @@ async fn whole_life(version: &str) {
     assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
     // Nothing there: nothing to stop or delete.
     rig.machine.stop(&ignore).await.unwrap();
-    rig.machine.delete(&ignore).await.unwrap();
+    rig.machine.delete(false, &ignore).await.unwrap();
 
     let seen = Arc::new(Mutex::new(Vec::<RuntimeProgress>::new()));
     let events = seen.clone();
@@ -377,9 +379,124 @@ async fn whole_life(version: &str) {
     rig.machine.stop(&sink).await.unwrap();
 
     rig.start().await;
-    rig.machine.delete(&sink).await.unwrap();
+    rig.machine.delete(false, &sink).await.unwrap();
     assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
     until(|| rig.processes().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_engines_keep_outlives_the_vm() {
+    if !ordinary::here("what_engines_keep_outlives_the_vm") {
+        return;
+    }
+    for version in versions() {
+        kept_data(&version).await;
+    }
+}
+
+async fn kept_data(version: &str) {
+    use std::os::unix::fs::FileExt;
+    let Some(rig) = Rig::with(version) else { return };
+    let ignore = progress::ignore();
+    rig.start().await;
+    let disk = DataDisk::of(&rig.path("vms").canonicalize().unwrap(), "default").path();
+    let formats = || std::fs::read_to_string(rig.path("formats")).unwrap().lines().count();
+    let file = || std::fs::OpenOptions::new().read(true).write(true).open(&disk).unwrap();
+    let data = || {
+        let mut bytes = [0; 8];
+        file().read_exact_at(&mut bytes, 2 << 20).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    file().write_all_at(b"the data", 2 << 20).unwrap();
+    let still = |what: &str| assert_eq!((data().as_str(), formats()), ("the data", 1), "{version}: {what}");
+    let yaml = || std::fs::read_to_string(rig.file("lima.yaml")).unwrap();
+    assert!(yaml().contains("disk: 20GiB") && yaml().contains("format: true"), "{}", yaml());
+    rig.machine.stop(&ignore).await.unwrap();
+    rig.start().await;
+    assert!(yaml().contains("format: false"), "a disk that holds something may be formatted: {}", yaml());
+    still("another boot");
+
+    // A crash leaves the disk's mark of use, which vz of Lima 1.x never takes over.
+    std::fs::write(rig.path("vz"), "").unwrap();
+    for pid in ["ha.pid", "qemu.pid"] {
+        rig.kill(pid).await;
+    }
+    assert!(std::fs::read_link(disk.with_file_name("in_use_by")).is_ok());
+    rig.start().await;
+    still("a crash");
+
+    // A larger one.
+    rig.machine.stop(&ignore).await.unwrap();
+    let mut larger = rig.plan.clone();
+    larger.settings.disk = 3 << 30;
+    rig.machine.start(&larger, &ignore).await.unwrap();
+    assert_eq!(rig.machine.shape().await.unwrap().disk, 3 << 30);
+    still("a larger disk");
+
+    rig.machine.delete(true, &ignore).await.unwrap();
+    let asked = std::fs::read_to_string(rig.path("guest.log")).unwrap();
+    assert!(asked.trim_end().ends_with("containerd.service"), "the containers were not ended first: {asked}");
+    assert_eq!(rig.machine.state().await.unwrap().0, State::NotCreated);
+    assert_eq!(rig.machine.data().await.unwrap().disk, 3 << 30);
+    rig.machine.delete(true, &ignore).await.unwrap();
+    still("no VM");
+    // A creation that is cut off, and the next.
+    rig.fault("create-cut");
+    assert!(rig.machine.start(&rig.plan, &ignore).await.is_err());
+    rig.start().await;
+    still("a new VM");
+
+    // A deletion that was cut off, before and after the directory lost its beginning.
+    for lost in [&["lima.yaml"][..], &["lima.yaml", "disk", "diffdisk"]] {
+        rig.machine.stop(&ignore).await.unwrap();
+        for name in lost {
+            _ = std::fs::remove_file(rig.file(name));
+        }
+        rig.start().await;
+        assert!(yaml().contains("name: lr-"), "{}", yaml());
+        still("a deletion that was cut off");
+    }
+
+    // The guest says that it cannot have the disk: no second boot, and nobody waits.
+    for (exit, code) in [("3", ErrorCode::InvalidState), ("4", ErrorCode::VmBroken)] {
+        std::fs::write(rig.path("data-disk"), "what is wrong").unwrap();
+        std::fs::write(rig.path("data-disk.exit"), exit).unwrap();
+        rig.machine.stop(&ignore).await.unwrap();
+        let boots = rig.boots();
+        let e = rig.machine.start(&rig.plan, &ignore).await.map(drop).unwrap_err();
+        assert_eq!((e.code(), rig.boots() - boots), (code, 1), "{e}");
+        assert!(e.message().contains("what is wrong"), "{e}");
+        std::fs::remove_file(rig.path("data-disk")).unwrap();
+    }
+    rig.start().await;
+
+    // A disk that is lost is not replaced by an empty one.
+    rig.machine.stop(&ignore).await.unwrap();
+    std::fs::rename(&disk, rig.path("lost")).unwrap();
+    let e = rig.machine.start(&rig.plan, &ignore).await.map(drop).unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmBroken, "{e}");
+    assert!(!disk.exists());
+    std::fs::rename(rig.path("lost"), &disk).unwrap();
+    rig.start().await;
+    still("it was put back");
+
+    rig.machine.delete(false, &ignore).await.unwrap();
+    assert!(!disk.exists() && rig.machine.data().await.is_none());
+    rig.start().await;
+    assert_eq!((data().as_str(), formats()), ("\0\0\0\0\0\0\0\0", 2));
+
+    // A VM of an earlier version: all it has is on its one disk.
+    rig.machine.stop(&ignore).await.unwrap();
+    let (before, after) = yaml().split_once("additionalDisks:").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let rest = after.split_once("fsType: ext4\n").unwrap().1;
+    std::fs::write(rig.file("lima.yaml"), before + rest).unwrap();
+    std::fs::remove_dir_all(disk.parent().unwrap()).unwrap();
+    rig.start().await;
+    let e = rig.machine.delete(true, &ignore).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::InvalidState, "{e}");
+    assert!(!yaml().contains("additionalDisks") && !disk.exists());
+    assert_eq!(rig.machine.state().await.unwrap().0, State::Running, "it was left as it was");
+    rig.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -409,7 +526,7 @@ async fn an_older_lima_does_not_get_the_disk_of_a_newer_one() {
     // ... and is for good, as is a VM that the newer one made.
     refused().await;
     rig.start().await;
-    rig.machine.delete(&progress::ignore()).await.unwrap();
+    rig.machine.delete(false, &progress::ignore()).await.unwrap();
     rig.start().await;
     rig.machine.stop(&progress::ignore()).await.unwrap();
     std::fs::remove_file(rig.file("lima-runtime.lima")).unwrap();
@@ -454,7 +571,7 @@ async fn who_answers_first_at_a_new_vms_port_is_not_believed() {
     assert_eq!(rig.machine.state().await.unwrap().0, State::Running, "as far as Lima can tell");
     assert!(!rig.path("guest.log").exists(), "it was told a command");
     let key = std::fs::read_to_string(rig.file("lima-runtime.hostkey")).unwrap();
-    rig.machine.delete(&progress::ignore()).await.unwrap();
+    rig.machine.delete(false, &progress::ignore()).await.unwrap();
 
     // Each VM has a key of its own, for its whole life.
     rig.start().await;
@@ -544,7 +661,7 @@ async fn a_start_given_up_at_any_moment_can_be_repeated() {
     let whole = began.elapsed();
     for i in 0..10_u32 {
         if i % 2 == 0 {
-            rig.machine.delete(&progress::ignore()).await.unwrap();
+            rig.machine.delete(false, &progress::ignore()).await.unwrap();
         } else {
             rig.machine.stop(&progress::ignore()).await.unwrap();
         }
@@ -662,7 +779,7 @@ async fn the_runtime_needs_its_options_only() {
     eprintln!("aborted after {:?}", given_up.elapsed());
     runtime.start(ignore(), &call).await.unwrap_or_else(|e| panic!("{e} {:#?}", e.details()));
 
-    runtime.factory_reset(ignore(), &call).await.unwrap();
+    runtime.factory_reset(&DeleteOptions::default(), ignore(), &call).await.unwrap();
     assert_eq!(runtime.status(&call).await.unwrap().state, State::Running);
     assert_eq!(answers().await, Ok(true));
     runtime.stop(ignore(), &call).await.unwrap();
@@ -675,7 +792,7 @@ async fn the_runtime_needs_its_options_only() {
     let e = runtime.start(ignore(), &soon).await.map(drop).unwrap_err();
     assert_eq!(e.code(), ErrorCode::Timeout);
     assert!(e.details()["hostAgentLog"].is_string() && e.details()["serialLog"].is_string(), "{:#?}", e.details());
-    runtime.delete(ignore(), &call).await.unwrap();
+    runtime.delete(&DeleteOptions::default(), ignore(), &call).await.unwrap();
     assert_eq!(runtime.status(&call).await.unwrap().state, State::NotCreated);
     until(|| rig.processes().is_empty()).await;
 }

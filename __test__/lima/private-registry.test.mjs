@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { LimaContainerAdapter, LimaRuntimeManager } from 'lima-runtime'
@@ -44,8 +45,11 @@ test('the image is there, the password on no disk of the guest', {
   // What is written reaches the disk's file on this machine, where it is searched for.
   const mark = randomUUID()
   await vm.root(`echo ${mark} >/root/mark; sync`)
-  const disks = ['diffdisk', 'basedisk', 'cidata.iso'].map((name) => join(vm.options.dataDir, 'vms/default', name))
-  const onDisk = (words) => spawnSync('grep', ['-acF', '--', words, ...disks], { encoding: 'utf8' })
+  const vms = join(vm.options.dataDir, 'vms')
+  const data = readdirSync(join(vms, '_disks')).map((name) => join(vms, '_disks', name, 'datadisk'))
+  const disks = ['diffdisk', 'basedisk', 'disk', 'cidata.iso'].map((name) => join(vms, 'default', name))
+  data.push(...disks.filter(existsSync))
+  const onDisk = (words) => spawnSync('grep', ['-acF', '--', words, ...data], { encoding: 'utf8' })
   assert.equal(onDisk(mark).status, 0, 'the search finds nothing that is there')
   const secrets = [ACCOUNT.password, Buffer.from(`${ACCOUNT.username}:${ACCOUNT.password}`).toString('base64')]
   for (const secret of secrets) assert.equal(onDisk(secret).status, 1, onDisk(secret).stdout)

@@ -2,7 +2,19 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import http from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -273,6 +285,57 @@ test('resources are changed between two boots, kept, and refused where data woul
   await rig.app().call('factoryReset')
   assert.equal((await call('getVMInfo')).disk, 30 * 2 ** 30)
 })
+
+for (const version of LIMAS) {
+  test(`what a VM's engines keep outlives it, and goes with it only when asked, with Lima ${version}`, {
+    skip,
+  }, async (t) => {
+    const rig = await limaRig(t, { version })
+    const { call } = rig.app()
+    await call('configure', { disk: '6GiB' })
+    await call('start')
+    assert.equal((await call('getStatus')).keptData, undefined, 'it is the VM that has it')
+    const disks = join(rig.options.dataDir, 'vms', '_disks')
+    const file = () => join(disks, readdirSync(disks)[0], 'datadisk')
+    assert.deepEqual([statSync(file()).size, statSync(file()).mode & 0o777], [6 * 2 ** 30, 0o600])
+    const write = (text) => {
+      const disk = openSync(file(), 'r+')
+      writeSync(disk, text, 2 ** 21)
+      closeSync(disk)
+    }
+    const held = () => {
+      const [disk, bytes] = [openSync(file(), 'r'), Buffer.alloc(8)]
+      readSync(disk, bytes, 0, 8, 2 ** 21)
+      closeSync(disk)
+      return `${bytes}`
+    }
+    write('the data')
+    await rejected(call('delete', { keepData: 1 }), 'INVALID_ARGUMENT')
+    await rejected(call('delete', { keep: true }), 'INVALID_ARGUMENT')
+    await call('delete', { keepData: true })
+    const kept = await call('getStatus')
+    assert.deepEqual([kept.state, kept.keptData.disk, kept.resources.disk], ['not-created', 6 * 2 ** 30, 6 * 2 ** 30])
+    assert.ok(kept.keptData.used > 0 && kept.keptData.used < 2 ** 21, `${kept.keptData.used}`)
+    assert.deepEqual(readdirSync(join(rig.options.dataDir, 'vms')).sort(), ['_config', '_disks'])
+    const { details } = await rejected(call('configure', { disk: '5GiB' }), 'INVALID_ARGUMENT')
+    assert.equal(details.field, 'disk')
+    // What is installed may go, and come again.
+    await call('uninstall', { keepData: true })
+    assert.deepEqual([(await call('getStatus')).state, held()], ['not-installed', 'the data'])
+    await call('configure', { disk: '7GiB' })
+    await call('start')
+    assert.deepEqual([held(), (await call('getVMInfo')).disk], ['the data', 7 * 2 ** 30])
+    await call('factoryReset', { keepData: true })
+    assert.equal(held(), 'the data')
+    await call('factoryReset')
+    assert.equal(held(), '\0'.repeat(8))
+    write('the data')
+    await call('delete', { keepData: true })
+    await call('delete')
+    assert.deepEqual(readdirSync(disks), [])
+    assert.equal((await call('getStatus')).keptData, undefined)
+  })
+}
 
 test('two applications start at once and one is killed: the other succeeds', { skip }, async (t) => {
   const rig = await limaRig(t)

@@ -45,6 +45,7 @@ import {
   type ImageHistoryEntry,
   type ImageInfo,
   type ImageVariant,
+  type KeptData,
   LimaAdapter,
   type LimaContainerAdapter,
   type LimaRuntimeEvents,
@@ -424,6 +425,10 @@ lima.notifySuspend()
 await lima.notifyResume()
 await lima.stop()
 await lima.delete({ signal: undefined })
+await lima.delete({ keepData: true, ...messages })
+await lima.factoryReset({ keepData: false })
+const kept: KeptData | undefined = status.keptData
+numbers.push(kept?.disk ?? 0, kept?.used ?? 0)
 const keep: UninstallOptions = { keepData: true }
 await lima.uninstall(keep)
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use lima_runtime::manager::{
-    lima::{InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
+    lima::{DeleteOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
     payload::{
         UserEngine,
         context::{ContextName, ContextOptions},
@@ -14,7 +14,7 @@ use crate::{
     adapter::NativeAdapter,
     call::NativeCall,
     convert::{Copied, Json, OrThrow, ProgressCallback, sink, text, with_progress},
-    methods::{engine_methods, methods},
+    methods::{engine_methods, methods, options},
     promise::{Promised, promise},
 };
 
@@ -39,8 +39,8 @@ methods! {
         start();
         stop();
         restart();
-        delete();
-        factory_reset();
+        delete[DeleteOptions]();
+        factory_reset[DeleteOptions]();
         resume();
     }
     own {

@@ -79,7 +79,7 @@ pub fn put_back(document: &mut Mapping, provision: Option<Value>) -> Result<()> 
     Ok(())
 }
 
-fn provisions(document: &mut Mapping) -> Result<&mut Vec<Value>> {
+pub(super) fn provisions(document: &mut Mapping) -> Result<&mut Vec<Value>> {
     let value = document.entry("provision".into()).or_insert_with(|| Value::Sequence(Vec::new()));
     if value.is_null() {
         *value = Value::Sequence(Vec::new());

@@ -6,7 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_norway::{Mapping, Value};
 
-use super::{hostkey, instance::release};
+use super::{
+    data_disk::{self, Attached, ROOT_DISK},
+    hostkey,
+    instance::release,
+};
 use crate::error::{Error, Result};
 
 pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
@@ -82,8 +86,10 @@ pub struct VmSettings {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
-    /// Bytes.
+    /// Bytes: of the data disk, where the VM has one.
     pub disk: u64,
+    /// Attached at the next boot.
+    pub data: Option<Attached>,
     pub mounts: Vec<VmMount>,
     /// Tried in order.
     pub images: Vec<VmFile>,
@@ -111,7 +117,10 @@ pub fn render(base: &str, settings: &VmSettings) -> Result<String> {
     set(&mut root, "arch", settings.arch)?;
     set(&mut root, "cpus", settings.cpus)?;
     set(&mut root, "memory", size(settings.memory))?;
-    set(&mut root, "disk", size(settings.disk))?;
+    set(&mut root, "disk", size(if settings.data.is_some() { ROOT_DISK } else { settings.disk }))?;
+    if let Some(data) = &settings.data {
+        data_disk::lay(&mut root, data)?;
+    }
     // Written even when empty: without the key Lima mounts nothing today, but might mount the home directory tomorrow.
     set(&mut root, "mounts", &settings.mounts)?;
     set(section(&mut root, "ssh")?, "localPort", settings.ssh_port)?;
@@ -138,6 +147,11 @@ pub fn render(base: &str, settings: &VmSettings) -> Result<String> {
         }
     }
     serde_norway::to_string(&root).map_err(|e| Error::internal(format!("the template cannot be written: {e}")))
+}
+
+/// Whether a `lima.yaml` attaches the data disk of that name.
+pub fn has_data(document: &str, name: &str) -> bool {
+    serde_norway::from_str::<Value>(document).is_ok_and(|root| data_disk::is_in(&root, name))
 }
 
 /// The SSH port that a `lima.yaml` names.
@@ -183,9 +197,11 @@ pub fn with_settings(document: &str, settings: &VmSettings) -> Result<String> {
     let mut new = root.clone();
     set(&mut new, "cpus", settings.cpus)?;
     set(&mut new, "memory", size(settings.memory))?;
+    if let Some(data) = &settings.data {
+        data_disk::lay(&mut new, data)?;
     // Never smaller: Lima refuses to shrink a disk, which would lose its contents
     // (docs/reference/lima.md#settings-of-an-instance).
-    if new.get("disk").and_then(bytes).is_none_or(|disk| disk < settings.disk) {
+    } else if new.get("disk").and_then(bytes).is_none_or(|disk| disk < settings.disk) {
         set(&mut new, "disk", size(settings.disk))?;
     }
     set(&mut new, "mounts", &settings.mounts)?;
@@ -394,6 +410,7 @@ mod tests {
             cpus: 4,
             memory: 4 << 30,
             disk: 100 << 30,
+            data: None,
             mounts: vec![VmMount { location: "~".into(), mount_point: None, writable: true }],
             images: vec![],
             nerdctl: vec![],

@@ -14,9 +14,12 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
+  readSync,
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcp } from 'node:net'
@@ -94,6 +97,53 @@ async function create(name) {
   if (V2) return writeFileSync(join(dir, 'disk'), 'the disk')
   writeFileSync(join(dir, 'basedisk'), '')
   writeFileSync(join(dir, 'diffdisk'), 'the disk')
+}
+
+/** Of the YAML's `additionalDisks`, as we write them. */
+const disksOf = (dir) =>
+  [...read(join(dir, 'lima.yaml')).matchAll(/- name: (lr-\w+)\n\s+format: (true|false)/g)].map(([, disk, format]) => ({
+    disk: join(home, '_disks', disk),
+    name: disk,
+    format: format === 'true',
+  }))
+
+/** pkg/store/disk.go: a link that names the instance's directory. */
+function holderOf(disk) {
+  try {
+    return readlinkSync(join(disk, 'in_use_by'))
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * What a driver does with additional disks: takes a lock that a crash leaves, which vz of 1.x never takes over
+ * (pkg/driver/vz/vm_darwin.go, attachDisks), as the fault `vz` has it; QEMU and 2.x do for the same instance
+ * (pkg/driver/qemu/qemu.go; pkg/store/disk.go, LockForInstance).
+ */
+function attachDisks(dir) {
+  for (const { disk, name } of disksOf(dir)) {
+    if (!existsSync(join(disk, 'datadisk'))) return `could not load disk ${q(name)}`
+    const holder = holderOf(disk)
+    if (holder && (holder !== dir || existsSync(join(work, 'vz')))) return `in use by instance ${q(holder)}`
+    rmSync(join(disk, 'in_use_by'), { force: true })
+    symlinkSync(dir, join(disk, 'in_use_by'))
+  }
+  return undefined
+}
+
+/** The guest's boot/05-lima-disks.sh: no label and `format`, and the disk is formatted. The label is where a file system begins. */
+function formatDisks(dir) {
+  for (const { disk, name, format } of disksOf(dir)) {
+    const file = openSync(join(disk, 'datadisk'), 'r+')
+    const label = Buffer.alloc(5 + name.length)
+    readSync(file, label, 0, label.length, 2 ** 20)
+    if (`${label}` !== `lima-${name}` && format) {
+      appendFileSync(join(work, 'formats'), `${name}\n`)
+      writeSync(file, `lima-${name}`, 2 ** 20)
+    }
+    closeSync(file)
+  }
 }
 
 async function start(name) {
@@ -190,6 +240,9 @@ async function hostagent(name) {
     process.exit(1)
   }
   if (fault('disk-full')) give_up('qemu-system-x86_64: write: No space left on device: no space left on device')
+  const unattached = attachDisks(dir)
+  if (unattached) give_up(unattached)
+  formatDisks(dir)
   guestFiles(dir, port, name)
   const self = fileURLToPath(import.meta.url)
   const serial = openSync(file('serial.log'), 'a')
@@ -208,6 +261,8 @@ async function hostagent(name) {
   }
   driver.disconnect()
   const end = () => {
+    // pkg/hostagent/hostagent.go: one of the things done at the end.
+    for (const { disk } of disksOf(dir)) rmSync(join(disk, 'in_use_by'), { force: true })
     event({ exiting: true })
     for (const f of ['ha.pid', 'qemu.pid', 'ga.sock']) rmSync(file(f), { force: true })
     process.exit(0)
@@ -383,6 +438,7 @@ case "$1 $*" in
   systemctl*show*docker*) printf 'masked\\nmasked\\ninactive\\ndead\\n' ;;
   sh*docker.service*) if [ -e '${join(work, 'guest-full')}' ]; then echo "sh: 1: printf: No space left on device" >&2; exit 1; fi
     cat '${join(work, 'older-containers')}' 2>/dev/null || : ;;
+  *data-disk*) if [ -e '${join(work, 'data-disk')}' ]; then cat '${join(work, 'data-disk')}' >&2; exit "$(cat '${join(work, 'data-disk.exit')}')"; fi ;;
   stat*-f*) if [ -e '${join(work, 'guest-full')}' ] || [ -e '${join(work, 'guest-packed')}' ]; then echo '12 1000 900'; else echo '900000 1000 900'; fi ;;
   journalctl*docker*) echo 'dockerd: what it said last' ;;
 esac

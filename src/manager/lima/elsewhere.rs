@@ -48,11 +48,11 @@ impl LimaRuntime {
         unsupported()
     }
 
-    pub async fn delete(&self, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
+    pub async fn delete(&self, _: &super::DeleteOptions, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
         unsupported()
     }
 
-    pub async fn factory_reset(&self, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
+    pub async fn factory_reset(&self, _: &super::DeleteOptions, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
         unsupported()
     }
 

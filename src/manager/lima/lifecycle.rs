@@ -4,7 +4,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    Configured, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo, VmResources,
+    Configured, DeleteOptions, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo,
+    VmResources,
     guest::not_running,
     left,
     machine::{Machine, Plan, refuse_root},
@@ -77,13 +78,18 @@ impl LimaRuntime {
                         (state, reason) = (State::Broken, Some("The VM does not answer over SSH"));
                     }
                 }
-                let resources = machine.shape().await.map(VmResources::from).or_else(|| self.resources().ok());
+                let none = matches!(state, State::NotCreated | State::NotInstalled);
+                let kept_data = if none { machine.data().await } else { None };
+                let least = kept_data.map_or(0, |kept| kept.disk);
+                let wanted = || self.resources().ok().map(|r| VmResources { disk: r.disk.max(least), ..r });
+                let resources = machine.shape().await.map(VmResources::from).or_else(wanted);
                 let left = left::read(instance, self.engine()).await;
                 let idle = state == State::Stopped && self.rests();
                 if idle {
                     reason = Some("It was stopped because nobody used it");
                 }
-                Ok(Status { state, reason: reason.map(Into::into), idle, lima_version, resources, ssh_port, left })
+                let reason = reason.map(Into::into);
+                Ok(Status { state, reason, idle, lima_version, resources, ssh_port, kept_data, left })
             }),
         )
         .await
@@ -192,21 +198,27 @@ impl LimaRuntime {
         self.start(sink, call).await
     }
 
-    /// Removes the VM with its contents; downloads stay.
-    pub async fn delete(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+    /// Removes the VM with its contents, or all but those; downloads stay.
+    pub async fn delete(&self, options: &DeleteOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
-        let call = &call.in_steps();
-        let lock = self.lock(call, DELETE_TIMEOUT).await?;
-        call.run(DELETE_TIMEOUT, async {
+        let (call, keep) = (&call.in_steps(), options.keep_data);
+        let limit = if keep { STOP_TIMEOUT + DELETE_TIMEOUT } else { DELETE_TIMEOUT };
+        let lock = self.lock(call, limit).await?;
+        call.run(limit, async {
             self.disconnect().await;
-            self.machine(self.lima_home(), Some(lock)).delete(&sink).await
+            self.machine(self.lima_home(), Some(lock)).delete(keep, &sink).await
         })
         .await
     }
 
     /// Makes a new VM with the same settings, and starts it.
-    pub async fn factory_reset(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
-        self.delete(sink.clone(), call).await?;
+    pub async fn factory_reset(
+        &self,
+        options: &DeleteOptions,
+        sink: Sink<RuntimeProgress>,
+        call: &Call,
+    ) -> Result<SshGuest> {
+        self.delete(options, sink.clone(), call).await?;
         self.start(sink, call).await
     }
 
@@ -222,10 +234,13 @@ impl LimaRuntime {
             let machine = self.machine(self.lima_home(), None);
             let (wanted, state) = (check().resolve(HostResources::this(), "")?, self.recorded_state());
             let shape = machine.shape().await;
-            if let Some(shape) = shape.as_ref().filter(|shape| resources.disk.is_some() && wanted.disk < shape.disk) {
+            let there = match &shape {
+                Some(shape) => Some(shape.disk),
+                None => machine.data().await.map(|kept| kept.disk),
+            };
+            if let Some(there) = there.filter(|&there| resources.disk.is_some() && wanted.disk < there) {
                 let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-                let problem =
-                    format!("{:.1} GiB is less than the {:.1} GiB the VM has", gib(wanted.disk), gib(shape.disk));
+                let problem = format!("{:.1} GiB is less than the {:.1} GiB the VM has", gib(wanted.disk), gib(there));
                 let hint = "A disk can only grow. To make it smaller, delete() the VM with all it holds first.";
                 return Err(Error::invalid("disk", problem).hint(hint));
             }
@@ -409,6 +424,7 @@ impl LimaRuntime {
             cpus: resources.cpus,
             memory: resources.memory,
             disk: resources.disk,
+            data: None,
             mounts: resources.mounts.iter().map(Into::into).collect(),
             images,
             nerdctl,

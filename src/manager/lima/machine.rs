@@ -20,6 +20,7 @@ use crate::{
         ssh::{SshGuest, SshProgram, SshTarget},
     },
     lima::{
+        data_disk::{self, Attached, DataDisk, KeptData},
         instance::{AgentHealth, Facts, Instance, release},
         limactl::{Failed, Failure, Limactl, Line},
         progress::StartProgress,
@@ -29,7 +30,7 @@ use crate::{
         payload::{self, Payload, UserEngine, docker::Archive},
         registries::{self, RegistryOptions},
     },
-    process::{Command, identity::Identity},
+    process::{Command, Exit, identity::Identity},
     progress::{Phase, RuntimeProgress, Sink},
     task,
 };
@@ -49,6 +50,7 @@ pub struct Plan {
 pub struct Machine {
     limactl: Limactl,
     instance: Instance,
+    data: DataDisk,
     payload: &'static Payload,
     /// The engine's, in the guest.
     socket: String,
@@ -90,8 +92,9 @@ const MAX_BOOTS: usize = 2;
 impl Machine {
     pub fn new(limactl: Limactl, name: &str, engine: UserEngine) -> Self {
         let (instance, payload) = (Instance::new(limactl.lima_home(), name), engine.payload());
+        let data = DataDisk::of(limactl.lima_home(), name);
         let (socket, owner) = (payload.socket.into(), Default::default());
-        Self { limactl, instance, payload, socket, owner, stall: STALL_TIMEOUT }
+        Self { limactl, instance, data, payload, socket, owner, stall: STALL_TIMEOUT }
     }
 
     /// How long a booting guest may show no progress; for tests.
@@ -134,9 +137,26 @@ impl Machine {
         Ok(state(&self.instance.facts().await?))
     }
 
-    /// The settings in `lima.yaml`; `None` while there is no VM.
+    /// The settings in `lima.yaml`, with the size of its data disk; `None` while there is no VM.
     pub async fn shape(&self) -> Option<template::Shape> {
-        template::shape(&tokio::fs::read_to_string(self.instance.path("lima.yaml")).await.ok()?)
+        let document = self.document().await?;
+        let mut shape = template::shape(&document)?;
+        if template::has_data(&document, &self.data.name)
+            && let Some(data) = self.data().await
+        {
+            shape.disk = data.disk;
+        }
+        Some(shape)
+    }
+
+    async fn document(&self) -> Option<String> {
+        tokio::fs::read_to_string(self.instance.path("lima.yaml")).await.ok()
+    }
+
+    /// The data disk, of a VM or kept for the next.
+    pub async fn data(&self) -> Option<KeptData> {
+        let data = self.data.clone();
+        task::blocking(move || Ok(data.facts())).await.ok().flatten()
     }
 
     /// Brings the VM to running from any state and returns its guest: SSH works, containerd answers. Codes: `ROOT_USER`,
@@ -166,7 +186,15 @@ impl Machine {
                     self.create(plan, lines()).await?;
                 }
                 Step::Discard => self.remove_directory().await?,
-                Step::RestoreYaml => self.instance.write("lima.yaml", &Self::render(plan)?).await?,
+                Step::RestoreYaml => {
+                    // A VM of an earlier version has none, and gets none.
+                    let data = self.data().await.map(|_| self.attach(plan));
+                    let data = match data {
+                        Some(data) => Some(data.await?),
+                        None => None,
+                    };
+                    self.instance.write("lima.yaml", &Self::render(plan, data)?).await?;
+                }
                 Step::AwaitAgent => {
                     if !self.wait_until(AGENT_TIMEOUT, |f| next_step(f) != Step::AwaitAgent).await? {
                         self.end_our_processes().await?;
@@ -217,8 +245,7 @@ impl Machine {
                         sink(RuntimeProgress::ready("The VM is ready"));
                         return Ok(guest);
                     }
-                    // Another boot makes no room.
-                    Err(e) if boots == MAX_BOOTS || e.code() == ErrorCode::DiskFull => {
+                    Err(e) if boots == MAX_BOOTS || is_final(&e) => {
                         return Err(self.with_logs(e).await);
                     }
                     Err(e) => {
@@ -260,16 +287,44 @@ impl Machine {
         Ok(())
     }
 
-    /// Removes the VM with its contents. Not through `limactl delete`, which also removes the LaunchAgent of an instance of
-    /// the same name in the user's own Lima (docs/reference/lima.md#delete).
-    pub async fn delete(&self, sink: &Sink<RuntimeProgress>) -> Result<()> {
+    /// Removes the VM with its contents, or all but its data disk, which the next VM takes; `INVALID_STATE` for one that has
+    /// none. Not through `limactl delete`, which also removes the LaunchAgent of an instance of the same name in the user's own
+    /// Lima (docs/reference/lima.md#delete).
+    pub async fn delete(&self, keep_data: bool, sink: &Sink<RuntimeProgress>) -> Result<()> {
         refuse_root()?;
-        if is_alive(&self.instance.facts().await?) {
+        if keep_data {
+            self.must_have_data().await?;
+            self.stop(sink).await?;
+        } else if is_alive(&self.instance.facts().await?) {
             // Its contents are removed anyway: no need to be gentle.
             self.end_our_processes().await?;
         }
         sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
-        self.remove_directory().await
+        let data = self.data.clone();
+        if keep_data {
+            self.remove_directory().await?;
+            return task::blocking(move || data.release()).await;
+        }
+        // The data first: cut off after that, a VM without its disk is left, which does not start. Cut off the other way, the
+        // next VM would bring back what was to be gone.
+        task::blocking(move || data.give_up()).await?;
+        self.remove_directory().await?;
+        let data = self.data.clone();
+        task::blocking(move || data.sweep()).await
+    }
+
+    async fn must_have_data(&self) -> Result<()> {
+        let facts = self.instance.facts().await?;
+        let has = match self.document().await {
+            Some(document) => template::has_data(&document, &self.data.name),
+            None => self.data().await.is_some(),
+        };
+        if has || !facts.disk {
+            return Ok(());
+        }
+        let hint = "It was made by an earlier version, and stays as it is. Save its images and what its volumes hold, then \
+                    delete() it with all it holds: the next VM has a data disk.";
+        Err(Error::new(ErrorCode::InvalidState, "The VM has no data disk: nothing of it can be kept").hint(hint))
     }
 
     /// The guest by Lima's `ssh.config`; not connected yet.
@@ -303,14 +358,23 @@ impl Machine {
         }))
     }
 
-    fn render(plan: &Plan) -> Result<String> {
-        template::render(&plan.base, &VmSettings { ssh_port: free_port()?, ..plan.settings.clone() })
+    fn render(plan: &Plan, data: Option<Attached>) -> Result<String> {
+        template::render(&plan.base, &VmSettings { ssh_port: free_port()?, data, ..plan.settings.clone() })
+    }
+
+    /// Readies the data disk for a boot.
+    async fn attach(&self, plan: &Plan) -> Result<Attached> {
+        let (data, size) = (self.data.clone(), plan.settings.disk);
+        task::blocking(move || data.attach(size)).await
     }
 
     async fn create(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<()> {
         let home = self.limactl.lima_home().to_owned();
         tokio::fs::create_dir_all(&home).await.map_err(|e| Error::io(e, "creating", &home))?;
-        match self.limactl.create(&self.instance.name, Self::render(plan)?, on_line).await {
+        let (data, size) = (self.data.clone(), plan.settings.disk);
+        task::blocking(move || data.create(size)).await?;
+        let data = self.attach(plan).await?;
+        match self.limactl.create(&self.instance.name, Self::render(plan, Some(data))?, on_line).await {
             // Another process was faster; the next facts show its result.
             Ok(()) | Err(Failed { failure: Failure::AlreadyExists, .. }) => Ok(()),
             Err(e) => Err(e.error),
@@ -382,7 +446,8 @@ impl Machine {
             if self.engine().await != self.payload.engine {
                 text = template::with_boot_of(&text, &plan.base)?;
             }
-            text = template::with_settings(&text, &plan.settings)?;
+            let data = if template::has_data(&text, &self.data.name) { Some(self.attach(plan).await?) } else { None };
+            text = template::with_settings(&text, &VmSettings { data, ..plan.settings.clone() })?;
         }
         let taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
         if another_port || template::ssh_port(&text).is_none_or(taken) {
@@ -449,7 +514,7 @@ impl Machine {
             let given_up = began.elapsed() > ready || (booted && moved.elapsed() > limit);
             match answer {
                 Ok(()) if given_up => return Ok(Some((guest, false))),
-                Err(e) if given_up || e.code() == ErrorCode::DiskFull => return Err(e),
+                Err(e) if given_up || is_final(&e) => return Err(e),
                 Err(e) if self.payload.is_silent(&e) && !restarted && began.elapsed() > patience => {
                     restarted = true;
                     if self.has_full_disk(&guest).await {
@@ -467,6 +532,9 @@ impl Machine {
 
     /// Installs an engine that Lima does not, tells the engine of registries, and ends the other engine if it ran here before.
     async fn bring(&self, guest: &SshGuest, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<()> {
+        if self.document().await.is_some_and(|document| template::has_data(&document, &self.data.name)) {
+            in_time(place_data(guest)).await?;
+        }
         let (ran, socket) = self.ran().await;
         if ran != self.payload.engine {
             // Of an engine that does not answer, nothing is listed; it holds it all the same.
@@ -600,6 +668,27 @@ impl Machine {
             Ok(Ok(out)) => error.detail("guestLog", String::from_utf8_lossy(&out.stdout)),
             _ => error,
         }
+    }
+}
+
+/// Another boot makes no room, and no other disk.
+fn is_final(e: &Error) -> bool {
+    e.code() == ErrorCode::DiskFull || e.details().get("dataDisk").is_some()
+}
+
+/// Has the guest mount what engines keep. No engine starts without it.
+async fn place_data(guest: &SshGuest) -> Result<()> {
+    let out = guest.run(Command::new([data_disk::PROGRAM, "now"]).root()).await?;
+    let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    match out.exit {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(3) => Err(Error::new(ErrorCode::InvalidState, format!("The VM's data cannot be used: {said}"))
+            .hint("Use the newer version of the application. The data stays as it is.")
+            .detail("dataDisk", "newer")),
+        Exit::Code(4) => Err(Error::new(ErrorCode::VmBroken, format!("The VM's data cannot be used: {said}"))
+            .hint("No engine was started, and nothing changed. A damaged file system is mended in the VM, by e2fsck.")
+            .detail("dataDisk", "unusable")),
+        _ => Err(Error::new(ErrorCode::VmBroken, "The VM's data disk is not mounted").detail("stderr", said)),
     }
 }
 

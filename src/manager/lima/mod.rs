@@ -43,7 +43,8 @@ pub use install::{InstallOptions, UninstallOptions};
 pub use resources::Resources;
 pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState};
 pub use state::{
-    Configured, DiagnosticCheck, IdleEvent, IdleStop, MountOption, State, Status, Verdict, VmInfo, VmResources,
+    Configured, DeleteOptions, DiagnosticCheck, IdleEvent, IdleStop, MountOption, State, Status, Verdict, VmInfo,
+    VmResources,
 };
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+#[cfg(unix)]
+use crate::lima::data_disk::KeptData;
 use crate::{manager::payload::left::LeftContainer, progress::RuntimeProgress};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +41,9 @@ pub struct Status {
     /// While the VM runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_port: Option<u16>,
+    /// Without a VM: what the next one takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_data: Option<KeptData>,
     /// What the engine holds that the VM had before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<LeftContainer>,
@@ -46,7 +51,16 @@ pub struct Status {
 
 impl From<State> for Status {
     fn from(state: State) -> Self {
-        Self { state, reason: None, idle: false, lima_version: None, resources: None, ssh_port: None, left: Vec::new() }
+        Self {
+            state,
+            reason: None,
+            idle: false,
+            lima_version: None,
+            resources: None,
+            ssh_port: None,
+            kept_data: None,
+            left: Vec::new(),
+        }
     }
 }
 
@@ -73,6 +87,14 @@ pub enum IdleEvent {
     Progress(RuntimeProgress),
     /// It was stopped or started, or that failed.
     Settled,
+}
+
+/// `delete()`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DeleteOptions {
+    /// Keep what the engines hold, for the next VM.
+    pub keep_data: bool,
 }
 
 /// `VmResources`, complete.
@@ -149,6 +171,8 @@ pub enum Verdict {
 }
 
 /// Lima has no VMs elsewhere.
+#[cfg(not(unix))]
+type KeptData = serde_json::Value;
 #[cfg(not(unix))]
 pub type Resources = serde_json::Value;
 #[cfg(not(unix))]

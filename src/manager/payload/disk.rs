@@ -7,8 +7,8 @@ use crate::{
 };
 
 /// Free blocks, all inodes and free ones, where the engines keep what they have. File systems that make inodes as they go have
-/// none.
-const FREE: [&str; 5] = ["stat", "-f", "-c", "%f %c %d", "/var/lib"];
+/// none. A VM without a data disk has one line to say.
+const FREE: [&str; 6] = ["stat", "-f", "-c", "%f %c %d", "/var/lib", "/var/lib/lima-runtime"];
 
 /// Whether the guest's disk has no room for what an engine writes as it starts.
 pub async fn is_full(guest: &impl Guest) -> bool {
@@ -17,9 +17,11 @@ pub async fn is_full(guest: &impl Guest) -> bool {
 }
 
 fn has_no_room(said: &str) -> bool {
-    let numbers: Vec<u64> = said.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    // A mebibyte.
-    matches!(numbers[..], [blocks, inodes, free] if blocks < 256 || (inodes > 0 && free == 0))
+    said.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        // A mebibyte.
+        matches!(numbers[..], [blocks, inodes, free] if blocks < 256 || (inodes > 0 && free == 0))
+    })
 }
 
 /// What to do about that: the engine that would remove things does not run.
@@ -50,6 +52,8 @@ mod tests {
             ("90000 1000 0", true),
             // btrfs.
             ("90000 0 0", false),
+            // The system, and the data.
+            ("90000 1000 500\n0 1000 500\n", true),
             ("", false),
             ("x", false),
             ("0 1", false),
