@@ -467,7 +467,7 @@ mod tests {
         let proc = dir.path().join("proc");
         let process = |pid: &str, name: &str, parent: u32| {
             std::fs::create_dir_all(proc.join(pid)).unwrap();
-            std::fs::write(proc.join(pid).join("stat"), format!("{pid} ({name}) S {parent} 1 1 0")).unwrap();
+            std::fs::write(proc.join(pid).join("stat"), format!("{pid} ({name}) S {parent} 1 1 0\n")).unwrap();
         };
         let own = "mkdir -p PROC/$$; echo \"$$ (sh) S 13 1 1 0\" >PROC/$$/stat\n";
         let text = [own, "containers() { cat PROC/containers; }\n", LOOK].concat();
