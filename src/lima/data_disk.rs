@@ -273,7 +273,7 @@ mod tests {
         std::fs::create_dir(disk.dir.with_file_name(".tmp-x")).unwrap();
         disk.create(1 << 20).unwrap();
         assert!(disk.attach(1 << 20).unwrap().blank);
-        assert_eq!(disk::entries(disk.dir.parent().unwrap()), [disk.dir.clone()]);
+        assert_eq!(disk::entries(disk.dir.parent().unwrap()), std::slice::from_ref(&disk.dir));
         // A link in its place is followed by nobody.
         std::fs::remove_file(disk.path()).unwrap();
         std::os::unix::fs::symlink("/dev/zero", disk.path()).unwrap();

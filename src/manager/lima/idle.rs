@@ -333,12 +333,12 @@ async fn keep(idle: Weak<Idle>, vm: LimaRuntime, limit: Duration) {
         let quiet = last.max(ended).filter(|last| down.is_none_or(|down| *last > down));
         if quiet.is_some() && followed != Some((quiet, hold)) {
             followed = Some((quiet, hold));
-            let lost = follow.as_ref().is_none_or(AbortOnDropHandle::is_finished);
-            if let Some(engine) = idle.upgrade().filter(|_| lost).and_then(|idle| vm.engine_to_follow(&idle)) {
+            let unknown = follow.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+            if let Some(engine) = idle.upgrade().filter(|_| unknown).and_then(|idle| vm.engine_to_follow(&idle)) {
                 let tell = tell.clone();
                 follow = Some(AbortOnDropHandle::new(task::spawn(async move {
-                    let lost = engine::until_lost(engine.as_ref(), &tell).await;
-                    tracing::debug!(%lost, "what runs in the VM is not known");
+                    let error = engine::until_lost(engine.as_ref(), &tell).await;
+                    tracing::debug!(%error, "what runs in the VM is not known");
                     tell.send_replace(Vec::new());
                 })));
             }

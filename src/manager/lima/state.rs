@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for IdleStop {
         const MOST: f64 = i32::MAX as f64;
         let ms = f64::deserialize(d)?;
         if ms.fract() == 0.0 && (1_000.0..=MOST).contains(&ms) {
-            return Ok(Self(Duration::from_millis(ms as u64)));
+            return Ok(Self(Duration::from_secs_f64(ms / 1_000.0)));
         }
         Err(D::Error::custom(format!("must be a whole number of milliseconds from 1000 to {MOST}, not {ms}")))
     }
