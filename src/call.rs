@@ -26,6 +26,7 @@ tokio::task_local! {
     static CLOCK: Arc<watch::Sender<u32>>;
 }
 
+#[cfg_attr(not(unix), allow(dead_code, reason = "only a VM rests"))]
 /// Runs what has to be there before the call's own work can begin, in time that the method's own deadline does not count. That of a
 /// caller's `timeoutMs` goes on.
 pub(crate) async fn beforehand<T>(work: impl Future<Output = T>) -> T {

@@ -300,6 +300,9 @@ impl LimaRuntime {
             machine.stop(&idle.progress()).await
         };
         let stopped = Call::default().run(STOP_TIMEOUT, stop).await;
+        if stopped.is_err() && instance.is_running().await {
+            self.rests_no_more().await;
+        }
         drop(alone);
         idle.tell(IdleEvent::Settled);
         stopped.map(|()| Outcome::Stopped)
@@ -389,6 +392,8 @@ impl engine::Uses for LimaRuntime {
     fn pruned(&self) {
         let vm = self.clone();
         task::spawn(async move {
+            // Another one gives back what this prune freed, too, or the next stop does.
+            let Ok(_alone) = vm.uses.trims().try_lock_owned() else { return };
             let _using = vm.undisturbed().await;
             let trim = async { vm.ssh().await?.run(payload::trim()).await?.checked("fstrim") };
             if let Err(error) = Call::default().run(TRIM_TIMEOUT, trim).await {

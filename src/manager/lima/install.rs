@@ -210,6 +210,9 @@ impl LimaRuntime {
     pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.lock(call, CONTAINER_CALL).await?;
+        // A use would install what is to be gone.
+        #[cfg(unix)]
+        self.rests_no_more().await;
         let (home, homes) = (self.home.clone(), self.instance_homes());
         let work = task::blocking(move || {
             if running(&homes) {

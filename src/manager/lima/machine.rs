@@ -319,6 +319,10 @@ impl Machine {
             Some(document) => template::has_data(&document, &self.data.name),
             None => self.data().await.is_some(),
         };
+        if has && facts.disk && self.data().await.is_none() {
+            return Err(Error::new(ErrorCode::VmBroken, "The VM's data disk is missing: nothing can be kept")
+                .hint("Put its file back, or delete() the VM with all it holds."));
+        }
         if has || !facts.disk {
             return Ok(());
         }

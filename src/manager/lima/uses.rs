@@ -28,6 +28,7 @@ struct Inner {
     /// Whoever takes the lock, one after the other; and the wait for who has it alone, which nothing can end.
     taking: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     ended: Notify,
+    trims: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -63,12 +64,18 @@ impl Uses {
         }
     }
 
+    /// With the lock alone: a use that began before there was one holds nobody off.
     fn join(&self) -> Option<Using> {
         let mut now = self.now();
-        (now.count > 0).then(|| {
+        now.lock.is_some().then(|| {
             now.count += 1;
             Using(self.0.clone())
         })
+    }
+
+    /// Held by whoever gives the guest's free space back.
+    pub(super) fn trims(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.0.trims.clone()
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -145,6 +152,19 @@ mod tests {
         while alone().is_none() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_use_from_before_there_was_a_lock_lets_the_next_one_take_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let uses = Uses::default();
+        let before = uses.enter(&path).await;
+        drop(Lock::at_once(&path, How::Alone).unwrap());
+        let after = uses.enter(&path).await;
+        assert!(uses.here().0 == 2 && Lock::at_once(&path, How::Alone).unwrap().is_none());
+        drop((before, after));
+        assert!(Lock::at_once(&path, How::Alone).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -49,8 +49,8 @@ own=${settings:-/etc/buildkit}/lima-runtime/certificates
 [ ! -d "$own" ] || export SSL_CERT_DIR=/etc/ssl/certs:/etc/pki/tls/certs:$own
 dir= work= child= daemon=
 tidy() {
-  [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null
   rm -rf -- "$dir" "$work"
+  [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null
 }
 trap tidy EXIT
 trap 'kill "$child" 2>/dev/null; exit 143' HUP INT TERM
@@ -59,7 +59,7 @@ if [ -z "$address" ]; then
   mkdir -p "$cache" || exit 1
   # Two want no cache in common: a build waits for the other.
   exec 6>"$cache/lock"
-  flock 6
+  flock -w 3600 6 || wrong start
   socket=$cache/buildkitd.sock mode=
   rm -f "$socket"
   [ "$(id -u)" = 0 ] || mode=--containerd-worker-rootless
