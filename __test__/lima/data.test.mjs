@@ -92,7 +92,7 @@ test('what the engine of a real VM keeps outlives it', { skip: noRealLima(), tim
   const left = await vm.root(
     `exec 2>/dev/null
     systemctl stop containerd.service buildkit.service stargz-snapshotter.service
-    for pid in $(pgrep -f containerd-shim); do kill -9 "$pid"; done
+    for pid in $(pgrep -f '^[^ ]*/containerd-shim'); do kill -9 "$pid"; done
     grep -o '/run/[^ ]*rootfs' /proc/mounts | xargs -r umount
     for dir; do umount "$dir"; done
     umount /var/lib/containerd-stargz-grpc; umount /var/lib/lima-runtime
