@@ -20,7 +20,11 @@ const SOCKET = '/run/containerd/containerd.sock'
 const INIT = `
 set -e
 dir=$1 nerdctl=$2
-for place in /run /var/lib /usr/local/bin; do mount -t tmpfs tmpfs "$place"; done
+for place in /run /var/lib /usr/local/bin /usr/local/lib; do mount -t tmpfs tmpfs "$place"; done
+# What a boot lays in for its data disk; /var/lib is one already.
+mkdir /usr/local/lib/lima-runtime
+printf '#!/bin/sh\\n' > /usr/local/lib/lima-runtime/data-disk
+chmod 755 /usr/local/lib/lima-runtime/data-disk
 # There is no systemd, and the disks are this machine's.
 for name in systemctl fstrim; do printf '#!/bin/sh\\n' > "/usr/local/bin/$name"; chmod 755 "/usr/local/bin/$name"; done
 if [ -n "$nerdctl" ]; then
