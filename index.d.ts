@@ -1666,7 +1666,7 @@ export interface ContainerdAdapterOptions {
    * A BuildKit of this engine alone, which runs while something is built, one build at a time: the absolute paths of the
    * directories of its programs, of its configuration (`buildkitd.toml`) and of its cache, where the engine is. {@link
    * BundledRuntimeManager.getAdapterOptions} gives those of nerdctl-full. Default: the buildkitd that listens there, or
-   * where `BUILDKIT_HOST` says.
+   * where BUILDKIT_HOST says.
    */
   buildkit?: { programs: string; settings: string; cache: string }
 }
