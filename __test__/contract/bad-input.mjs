@@ -574,19 +574,18 @@ export const badInput = subject('bad input', (ctx, test) => {
 
   refused('networks, volumes, prune', (a) => {
     const each = (field, values, call) => values.map((v) => [field, v, () => call(v)])
+    const labelled = (call) => [
+      ...each('labels', [null, 'a=b', []], call),
+      ...ENGINES_LABELS.map((key) => [`labels.${key}`, key, () => call({ [key]: 'x' })]),
+      ...each('labels.a', [1, null, GARBAGE], (value) => call({ a: value })),
+    ]
     return [
       ...each('name', [...NOT_NAMES, 'x'], (name) => a.createNetwork(name)),
       ...each('options', [null, 'x', 42, []], (o) => a.createNetwork('never-made', o)),
       ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createNetwork('never-made', { driver })),
       ...each('internal', NOT_FLAGS, (internal) => a.createNetwork('never-made', { internal })),
       ...each('attachable', NOT_FLAGS, (attachable) => a.createNetwork('never-made', { attachable })),
-      ...each('labels', [null, 'a=b', []], (labels) => a.createNetwork('never-made', { labels })),
-      ...ENGINES_LABELS.map((key) => [
-        `labels.${key}`,
-        key,
-        () => a.createNetwork('never-made', { labels: { [key]: 'x' } }),
-      ]),
-      ...each('labels.a', [1, null, GARBAGE], (l) => a.createNetwork('never-made', { labels: { a: l } })),
+      ...labelled((labels) => a.createNetwork('never-made', { labels })),
       ...each('id', NOT_NAMES, (id) => a.removeNetwork(id)),
       ...each('containerId', NOT_NAMES, (id) => a.connectContainerToNetwork(id, 'bridge')),
       ...each('networkId', NOT_NAMES, (id) => a.connectContainerToNetwork('some-container', id)),
@@ -595,13 +594,7 @@ export const badInput = subject('bad input', (ctx, test) => {
       ...each('name', [...NOT_NAMES, 'x'], (name) => a.createVolume(name)),
       ...each('options', [null, 'x', 42, []], (o) => a.createVolume('never-made', o)),
       ...each('driver', ['', 42, 'a\0b', GARBAGE], (driver) => a.createVolume('never-made', { driver })),
-      ...each('labels', [null, 'a=b', []], (labels) => a.createVolume('never-made', { labels })),
-      ...ENGINES_LABELS.map((key) => [
-        `labels.${key}`,
-        key,
-        () => a.createVolume('never-made', { labels: { [key]: 'x' } }),
-      ]),
-      ...each('labels.a', [1, null, GARBAGE], (l) => a.createVolume('never-made', { labels: { a: l } })),
+      ...labelled((labels) => a.createVolume('never-made', { labels })),
       ...each('name', NOT_NAMES, (name) => a.removeVolume(name)),
       ...each('force', NOT_FLAGS, (force) => a.removeVolume('some-volume', force)),
       ...each('options', [null, 'x', 42, []], (o) => a.prune(o)),
