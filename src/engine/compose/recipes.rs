@@ -163,8 +163,9 @@ fn here(host: &dyn Host, context: &str) -> Option<String> {
     let (mount, path) = host.host_path(context)?;
     let (mount, path) = (std::fs::canonicalize(mount).ok()?, std::fs::canonicalize(path).ok()?);
     let path = path.strip_prefix(&mount).is_ok().then_some(path)?;
+    let path = path.to_str().filter(|path| !path.starts_with(r"\\?\UNC"))?;
     // As other programs write it.
-    path.to_str().map(|path| path.strip_prefix(r"\\?\").unwrap_or(path).to_owned())
+    Some(path.strip_prefix(r"\\?\").unwrap_or(path).to_owned())
 }
 
 async fn one(engine: &dyn Engine, order: Order, context: String, sink: &Sink<ComposeProgress>) -> Result<()> {

@@ -59,7 +59,7 @@ if [ -z "$address" ]; then
   mkdir -p "$cache" || exit 1
   # Two want no cache in common: a build waits for the other.
   exec 6>"$cache/lock"
-  flock -w 3600 6 || wrong start
+  flock -w 3600 6 || { echo 'another build goes on for an hour' >&2; wrong start; }
   socket=$cache/buildkitd.sock mode=
   rm -f "$socket"
   [ "$(id -u)" = 0 ] || mode=--containerd-worker-rootless
