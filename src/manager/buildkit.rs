@@ -2,10 +2,10 @@
 //! files, only a configuration of its own (moby/buildkit `docs/buildkitd.toml.md`, `util/resolver/resolver.go`), which Lima writes
 //! (docs/reference/lima.md#the-guests-buildkitd).
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use crate::fetch::disk;
 use crate::{error::Result, guest::Guest, process::Command};
 
@@ -117,7 +117,7 @@ pub async fn place(guest: &impl Guest, tables: &str, certificates: &str) -> Resu
 }
 
 /// The same for a BuildKit of this machine's that runs for us alone, in a directory of ours. Blocks.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub fn place_in(dir: &Path, tables: &str, certificates: &str) -> Result<()> {
     disk::write_text(&dir.join("buildkitd.toml"), tables)?;
     let own = dir.join("lima-runtime").join("certificates");
