@@ -1,4 +1,4 @@
-//! The parts of a container's configuration.
+//! The parts of a container's configuration; the whole is [`ContainerSpec`](super::super::types::ContainerSpec).
 
 use std::fmt;
 

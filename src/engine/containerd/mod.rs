@@ -1,8 +1,8 @@
 //! containerd, in whatever guest it runs: reads over its API on one kept connection, writes through nerdctl
 //! (docs/reference/nerdctl.md#cost-of-a-command).
 //!
-//! `source` asks containerd; `nerdctl` runs nerdctl, and reads what it keeps; `client` holds both, and what is kept of them. Each
-//! folder above is a subject; `engine` is the trait's face of it all, and `place` finds a daemon.
+//! `source` asks containerd, `nerdctl` runs nerdctl and reads its files, `client` holds both with their caches. The other folders are
+//! subjects, such as `container` and `image`. `engine` implements the trait by them, and `place` finds a daemon.
 #![allow(clippy::similar_names, reason = "argv and args are different things")]
 
 mod client;

@@ -1,4 +1,4 @@
-//! The adapter for containerd in the VM, and the host's part of its work.
+//! The adapter for the engine in the VM, and what this computer does for it: mounts and ports.
 
 use std::sync::Arc;
 
@@ -31,13 +31,13 @@ impl LimaRuntime {
         self.options().app_name.as_deref().unwrap_or(DEFAULT_APP)
     }
 
-    /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again; while no VM runs,
-    /// every call fails with `VM_NOT_RUNNING`.
+    /// An adapter for the VM's containers. It stays valid while the VM is stopped, started or made again. While no VM runs,
+    /// every call fails with `VM_NOT_RUNNING`, or starts one that rests by `idleStopMs`.
     pub fn adapter(&self) -> Result<Adapter> {
         Ok(Adapter::new(self.counting(self.bare_engine()?), self.label()))
     }
 
-    /// As the adapter's, but to ask it is no use of the VM.
+    /// The adapter's engine, but its calls do not count as uses of the VM.
     pub(super) fn bare_engine(&self) -> Result<Arc<dyn Engine>> {
         let app = self.label().to_owned();
         validate::app_name(&app)?;

@@ -31,19 +31,19 @@ use crate::{
     task,
 };
 
-/// In the instance's directory while the VM is stopped for this reason: which boot was ended so. A later one, by whomever, makes
-/// it void.
+/// A file in the instance's directory while the VM rests. It names the boot that was ended, so a later boot makes it invalid,
+/// whoever starts that.
 const MARK: &str = "lima-runtime.idle";
 /// How long the guest may take to say whether somebody uses it.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longer than the command that it is for gives itself.
+/// The command has a shorter limit of its own.
 const TRIM_TIMEOUT: Duration = Duration::from_secs(180);
 /// containerd's monitor starts a container again within ten seconds of its end, and no event tells that it will
 /// (docs/reference/containerd.md#restart-monitor).
 const RESTART: Duration = Duration::from_secs(15);
 
 /// Prints what uses the guest: a container's process, of whatever namespace, or a program in a session of ssh that is not this
-/// one: a person's, our wrappers' or limactl's. Lima's own mounts are none.
+/// one: a person's, our wrappers' or limactl's. Lima's own mounts do not count.
 const LOOK: &str = r#"
 [ -z "$(containers)" ] || { echo 'a container'; exit; }
 # Sets $name, $parent.
@@ -69,16 +69,16 @@ for dir in /proc/[0-9]*; do
 done
 "#;
 
-/// What is to be decided on.
+/// What [`next`] decides by.
 struct Facts {
     /// The VM was stopped because nobody used it.
     rests: bool,
-    /// Of this process.
+    /// How many there are in this process.
     uses: usize,
     running_containers: usize,
-    /// Since when nothing uses the VM, as far as is known here. Nothing where it is not known to run.
+    /// When the last use of this process or the last container ended. `None` where the VM is not known to run.
     quiet: Option<Instant>,
-    /// Until when something else keeps it running.
+    /// The VM is not stopped before this: another process uses it, or a container may be about to restart.
     hold: Option<Instant>,
     now: Instant,
 }
@@ -87,7 +87,7 @@ struct Facts {
 enum Next {
     Start,
     Stop,
-    /// Until then, or until something happens.
+    /// Until this time, or until a use ends or a container changes.
     Wait(Option<Instant>),
 }
 
@@ -104,18 +104,18 @@ fn next(facts: &Facts, limit: Duration) -> Next {
     }
 }
 
-/// Docker's `restarting` is one that will run.
+/// A container in Docker's state `restarting` will run again.
 fn runs(state: ContainerState) -> bool {
     use ContainerState::{Paused, Removing, Restarting, Running};
     matches!(state, Running | Paused | Restarting | Removing)
 }
 
-/// What a runtime with the option has in common with its clones.
+/// What the clones of a runtime with `idleStopMs` share.
 pub(super) struct Idle {
     limit: Duration,
-    /// Follows what happens, once something was used. It ends with the runtime.
+    /// The task of [`keep`], from the first use on. It ends with the runtime.
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
-    /// The newest adapter's: its connection for events is there anyway.
+    /// The newest adapter's engine, whose connection for events can be used.
     engine: Mutex<Option<Weak<dyn Engine>>>,
     listener: Mutex<Option<Sink<IdleEvent>>>,
     /// One start for all who wait for it.
@@ -150,14 +150,14 @@ impl Idle {
 
 /// How a stop ended.
 enum Outcome {
-    /// It does not run now.
+    /// The VM does not run any more.
     Stopped,
-    /// Somebody else uses it, or did; for so long it stays.
+    /// Somebody else uses the VM, or did. It is not stopped for this long.
     Used(Duration),
 }
 
 impl LimaRuntime {
-    /// Who hears of stops and starts that nobody asked for.
+    /// `listener` hears of stops and starts that `idleStopMs` causes.
     pub fn listen(&self, listener: Sink<IdleEvent>) {
         if let Some(idle) = &self.idle {
             *idle.listener.lock() = Some(listener);
@@ -175,12 +175,12 @@ impl LimaRuntime {
         mark.is_ok_and(|mark| BootId::of(&instance.path("ssh.config")).is_some_and(|boot| boot.to_string() == mark))
     }
 
-    /// From now on the VM is stopped or runs because somebody wants it to. The caller holds the directory's lock.
+    /// Ends the rest: from now on a use does not start the VM. The caller holds the directory's lock.
     pub(super) async fn rests_no_more(&self) {
         _ = tokio::fs::remove_file(self.instance_dir().path(MARK)).await;
     }
 
-    /// Time counts from now on. The caller holds the directory's lock.
+    /// The time without a use begins now. The caller holds the directory's lock.
     pub(super) async fn note_start(&self) {
         // A VM of an earlier version has no such file; those who use one do not make it.
         _ = Lock::at_once(&self.instance_dir().path(uses::FILE), How::Alone);
@@ -188,12 +188,12 @@ impl LimaRuntime {
         self.keep_watch();
     }
 
-    /// Until what this returns is dropped, nobody stops the VM for want of use. One that rests goes on doing so.
+    /// Until what this returns is dropped, no process stops the VM as unused. A VM that rests is not started.
     pub(super) async fn undisturbed(&self) -> Using {
         self.uses.enter(&self.instance_dir().path(uses::FILE)).await
     }
 
-    /// A use of the VM, until what this returns is dropped. With the option, one that rests is started first.
+    /// A use of the VM, until what this returns is dropped. With `idleStopMs`, a VM that rests is started first.
     pub(super) async fn used(&self) -> Result<Using> {
         beforehand(async {
             let using = self.undisturbed().await;
@@ -223,7 +223,7 @@ impl LimaRuntime {
             under_way.unwrap_or_else(|| {
                 let (tell, told) = watch::channel(None);
                 let (this, idle) = (self.clone(), idle.clone());
-                // Whoever gives up leaves it to the others, and to the next one.
+                // A task of its own: a caller that gives up does not end the start for others.
                 task::spawn(async move {
                     let started = this.start_resting(idle.progress(), &Call::default()).await;
                     idle.tell(IdleEvent::Settled);
@@ -245,7 +245,7 @@ impl LimaRuntime {
     fn keep_watch(&self) {
         let Some(idle) = &self.idle else { return };
         idle.keeper.lock().get_or_insert_with(|| {
-            // Without what holds the task itself.
+            // Without `idle` and `served`: they hold this task, which would keep itself alive.
             let vm = Self { served: Arc::default(), idle: None, ..self.clone() };
             AbortOnDropHandle::new(task::spawn(keep(Arc::downgrade(idle), vm, idle.limit)))
         });
@@ -259,7 +259,7 @@ impl LimaRuntime {
         Arc::new(engine::OnUse { engine, uses: Arc::new(self.clone()) })
     }
 
-    /// The same for whoever connects to the engine's socket on this computer.
+    /// The guest for the engine's socket on this computer: each connection to that is a use.
     pub(super) fn counting_guest(self) -> Arc<dyn Guest> {
         Arc::new(UsedGuest(self.guest(), self))
     }
@@ -269,14 +269,14 @@ impl LimaRuntime {
         if !dir.is_running().await {
             return Ok(Outcome::Stopped);
         }
-        // Before anybody has to wait: a guest may be slow.
+        // Before the locks are taken, so that nobody waits for a slow guest.
         let who = tokio::time::timeout(LOOK_TIMEOUT, self.look()).await;
         if !matches!(&who, Ok(Ok(None))) {
             tracing::debug!(?who, "the VM is not idle");
             return Ok(Outcome::Used(idle.limit));
         }
         let now = Call { timeout: Some(Duration::ZERO), ..Call::default() };
-        // Whoever works here uses it.
+        // A process that has the lock is at work with the VM.
         let Ok(lock) = self.lock(&now, None).await else { return Ok(Outcome::Used(idle.limit)) };
         let machine = self.machine(self.lima_home(), Some(lock));
         let instance = machine.instance();
@@ -291,7 +291,7 @@ impl LimaRuntime {
         if !left.is_zero() {
             return Ok(Outcome::Used(left));
         }
-        // First: whoever finds it half stopped starts it.
+        // Before the stop: if we end half-way, the next use starts the VM.
         if let Some(boot) = BootId::of(&instance.path("ssh.config")) {
             instance.write(MARK, &boot.to_string()).await?;
         }
@@ -332,7 +332,7 @@ async fn keep(idle: Weak<Idle>, vm: LimaRuntime, limit: Duration) {
             hold = (vm.engine() == UserEngine::Containerd).then(|| now + RESTART);
         }
         let (uses, last) = vm.uses.here();
-        // What was before it was found down does not count.
+        // Uses from before the VM was last stopped do not count.
         let quiet = last.max(ended).filter(|last| down.is_none_or(|down| *last > down));
         if quiet.is_some() && followed != Some((quiet, hold)) {
             followed = Some((quiet, hold));
@@ -392,7 +392,7 @@ impl engine::Uses for LimaRuntime {
     fn pruned(&self) {
         let vm = self.clone();
         task::spawn(async move {
-            // Another one gives back what this prune freed, too, or the next stop does.
+            // One that is under way, or the next stop, gives back what this prune freed.
             let Ok(_alone) = vm.uses.trims().try_lock_owned() else { return };
             let _using = vm.undisturbed().await;
             let trim = async { vm.ssh().await?.run(payload::trim()).await?.checked("fstrim") };
@@ -403,7 +403,7 @@ impl engine::Uses for LimaRuntime {
     }
 }
 
-/// The guest, used as long as a connection to it is.
+/// The guest; each `run` and each connection is a use of the VM.
 struct UsedGuest(Arc<dyn Guest>, LimaRuntime);
 
 #[async_trait]
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(next(&facts(0), LIMIT), Next::Wait(Some(at(60))));
         assert_eq!(next(&facts(59), LIMIT), Next::Wait(Some(at(60))));
         assert_eq!(next(&facts(60), LIMIT), Next::Stop);
-        // However long ago: a use, a container, or nobody knows of a VM that runs.
+        // After any time: there is a use, or a container, or no VM that is known to run.
         for busy in [
             Facts { uses: 1, ..facts(900) },
             Facts { running_containers: 1, ..facts(900) },
@@ -452,7 +452,7 @@ mod tests {
         ] {
             assert_eq!(next(&busy, LIMIT), Next::Wait(None));
         }
-        // Somebody else had it.
+        // Another process used it.
         assert_eq!(next(&Facts { hold: Some(at(100)), ..facts(70) }, LIMIT), Next::Wait(Some(at(100))));
         assert_eq!(next(&Facts { hold: Some(at(10)), ..facts(70) }, LIMIT), Next::Stop);
         assert_eq!(next(&Facts { rests: true, uses: 1, ..facts(0) }, LIMIT), Next::Start);

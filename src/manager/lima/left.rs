@@ -1,4 +1,4 @@
-//! What the engine holds that the VM had before; it is asked before it is put to rest.
+//! After a change of `engine`: what the VM's other engine holds. It is asked before it is disabled.
 
 use std::{
     sync::Arc,
@@ -22,14 +22,14 @@ const FILE: &str = "lima-runtime.left.json";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Asks the engine `other`, which is to be put to rest, what it holds, and keeps the answer beside the instance.
+/// Asks the engine `other`, which is to be disabled, what it holds, and writes the answer into the instance's directory.
 pub(super) async fn note(
     instance: &Instance,
     other: &Payload,
     (guest, socket): (&SshGuest, &str),
     (app, namespace): (&str, &str),
 ) -> Result<()> {
-    // One that rests already was asked when it was put to rest.
+    // One that is disabled already was asked before that.
     let unit = other.daemon.last().copied().unwrap_or_default();
     if !guest.run(Command::new(["systemctl", "is-enabled", "--quiet", unit]).root()).await?.success() {
         return Ok(());
@@ -51,7 +51,7 @@ pub(super) async fn note(
     instance.write(FILE, &left::record(other.engine, held)?).await
 }
 
-/// What was noted of the engine that is not `engine`. Of an instance that has changed back, nothing.
+/// What was noted of the engine that is not `engine`; nothing where the VM has changed back.
 pub(super) async fn read(instance: &Instance, engine: UserEngine) -> Vec<LeftContainer> {
     let path = instance.path(FILE);
     task::blocking(move || Ok(left::read(&path, engine))).await.unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Who uses the VM, in this process and in others: each process that does shares a lock on a file beside the instance. Whoever
-//! stops a VM that nobody uses has it alone meanwhile, so that a use that begins then waits.
+//! Who uses the VM, in this process and in others. Each process with a use holds a shared lock on a file in the instance's
+//! directory. A process that stops an unused VM holds the lock alone, so that a use that begins meanwhile waits.
 
 use std::{
     path::Path,
@@ -25,7 +25,8 @@ pub(super) struct Uses(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     now: Mutex<Now>,
-    /// Whoever takes the lock, one after the other; and the wait for who has it alone, which nothing can end.
+    /// Held while the lock is taken, by one use at a time. In it is the wait for a process that holds the lock alone, which
+    /// cannot be cancelled: the next use goes on with it.
     taking: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     ended: Notify,
     trims: Arc<tokio::sync::Mutex<()>>,
@@ -43,7 +44,7 @@ struct Now {
 pub(super) struct Using(Arc<Inner>);
 
 impl Uses {
-    /// Waits while the VM is being stopped because nobody uses it. Without one that was started there is nothing to share.
+    /// Begins a use; waits while the VM is being stopped as unused. Where no VM was started yet there is no file to lock.
     pub(super) async fn enter(&self, path: &Path) -> Using {
         if let Some(using) = self.join() {
             return using;
@@ -64,7 +65,7 @@ impl Uses {
         }
     }
 
-    /// With the lock alone: a use that began before there was one holds nobody off.
+    /// Only where this process has the lock: a use that began before the file existed does not keep others from stopping the VM.
     fn join(&self) -> Option<Using> {
         let mut now = self.now();
         now.lock.is_some().then(|| {
@@ -73,7 +74,7 @@ impl Uses {
         })
     }
 
-    /// Held by whoever gives the guest's free space back.
+    /// Held while the guest's free space is given back.
     pub(super) fn trims(&self) -> Arc<tokio::sync::Mutex<()>> {
         self.0.trims.clone()
     }
@@ -110,7 +111,7 @@ impl Drop for Using {
     }
 }
 
-/// Told when nobody has the lock alone any more.
+/// Receives once no process holds the lock alone any more.
 fn freed(path: &Path) -> oneshot::Receiver<()> {
     let (tell, told) = oneshot::channel();
     let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! The guest's disk, where an engine does not start.
+//! Whether the guest's disks are full: an engine does not start then, or does not work.
 
 use crate::{
     error::{Error, ErrorCode},
@@ -6,8 +6,8 @@ use crate::{
     process::Command,
 };
 
-/// Free blocks, all inodes and free ones, where the engines keep what they have. File systems that make inodes as they go have
-/// none. A VM without a data disk has one line to say.
+/// Prints free blocks, all inodes and free inodes of the system's disk and of the data disk, a line each; a VM without a data disk
+/// has one line. A file system that makes inodes as it needs them has 0 of them.
 const FREE: [&str; 6] = ["stat", "-f", "-c", "%f %c %d", "/var/lib", "/var/lib/lima-runtime"];
 
 /// Whether the guest's disk has no room for what an engine writes as it starts.

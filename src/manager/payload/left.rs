@@ -1,4 +1,4 @@
-//! What the engine holds that ran before `engine` was changed. Nobody can ask it while it rests, so it is asked before that.
+//! What the engine holds that ran before `engine` was changed. It is asked while it still runs: later nobody can.
 
 use std::{path::Path, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 
-/// A container of an engine that rests.
+/// A container of an engine that does not run any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeftContainer {
     #[serde(flatten)]

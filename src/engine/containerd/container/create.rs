@@ -87,7 +87,7 @@ async fn our_labels(c: &Containerd, spec: &ContainerSpec) -> Result<Labels> {
     }
 }
 
-/// The labels that nerdctl writes for some of the settings alone.
+/// The labels that nerdctl writes only where a setting asks for it.
 async fn asked_of_nerdctl(c: &Containerd, spec: &ContainerSpec) -> Result<Labels> {
     let mut asked = Labels::new();
     let mut note = |key: &str, value: Option<&String>| asked.extend(value.map(|v| (key.to_owned(), v.clone())));
@@ -117,8 +117,8 @@ fn names_in_networks(spec: &ContainerSpec, made: &Container) -> Option<String> {
     Some(if spec.domainname.is_some() { format!("{aliases} {own}") } else { format!("{own} {aliases}") })
 }
 
-/// What nerdctl lets nobody give, or only where everybody sees it; and what it took from the image goes again. Nothing starts
-/// the container before: the monitor heeds no record without a status.
+/// Writes into the record what nerdctl has no flag for, or takes only as an argument that others can read, and removes the labels
+/// that it took from the image. Nothing starts the container before: the monitor ignores a record without a status.
 async fn complete(c: &Containerd, spec: &ContainerSpec, ours: &Labels, id: &str) -> Result<()> {
     let made = c.api.container(id).await?;
     let dir = c.files.container_dir(id).await?;
@@ -198,14 +198,14 @@ async fn arguments(c: &Containerd, spec: &ContainerSpec, ours: &Labels) -> Resul
     if spec.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|t| t == "NONE")) {
         args.push("--no-healthcheck".into());
     }
-    // What its image says of that counts for nothing; containerd keeps no label without a value.
+    // An empty value goes before the image's own label, and containerd does not keep it.
     args.push(format!("--label={MONITOR_STATUS}="));
     args.push(format!("--label={UNFINISHED}=true"));
     args.extend(ours.iter().map(|(k, v)| format!("--label={k}={v}")));
     args.push(name_of_image(c, &spec.image).await?);
     let command = flags::command(spec);
     if !command.is_empty() {
-        // nerdctl swallows one, and only the first.
+        // nerdctl removes the first `--`, and no other.
         args.push("--".into());
         args.extend(command.iter().cloned());
     }

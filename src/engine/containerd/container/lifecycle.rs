@@ -55,13 +55,13 @@ pub(crate) async fn start(c: &Containerd, id: &str) -> Result<()> {
     started(c, &container).await
 }
 
-/// `nerdctl start`, with what it makes too much of out of its sight: the restart monitor's labels
-/// (docs/reference/nerdctl.md#start-and-the-monitor), and the healthcheck's, of which it makes timers of its own
+/// `nerdctl start`, while two kinds of labels are taken off the container: the restart monitor's
+/// (docs/reference/nerdctl.md#start-and-the-monitor), and the healthcheck's, of which nerdctl would make timers
 /// (docs/reference/nerdctl.md#health-timers).
 async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Result<()> {
     let policy = match (container.labels.get(MONITOR_POLICY), container.labels.get(RESTART)) {
         (Some(policy), _) => Some(policy.clone()).filter(|p| p != "no"),
-        // Or it was taken off by a start that was killed.
+        // A start that was killed may have left it taken off.
         (None, Some(asked)) => monitored(c, policy(Some(asked))).await?.map(str::to_owned),
         (None, None) => None,
     };
@@ -69,7 +69,7 @@ async fn nerdctl_start(c: &Containerd, id: &str, container: &Container) -> Resul
     if let Some(policy) = policy {
         labels.insert(MONITOR_POLICY, policy);
         labels.insert(MONITOR_STATUS, "stopped".to_owned());
-        // Says what a stop wanted meanwhile.
+        // A stop that comes meanwhile writes here what it wants.
         labels.insert(OUR_STATUS, String::new());
     }
     if let Some(check) = container.labels.get(HEALTHCHECK)
@@ -161,7 +161,7 @@ pub(crate) async fn stop(c: &Containerd, id: &str, timeout: Option<u32>) -> Resu
     Ok(())
 }
 
-/// The time that the container gets passes here: while nerdctl waited, no other call could change anything.
+/// We wait for the container's end, not nerdctl: while nerdctl waited, no other call could change anything.
 async fn stop_with(c: &Containerd, container: &Container, timeout: Option<u32>) -> Result<()> {
     let timeout = timeout.map_or_else(|| labels::stop_timeout(container), StopTimeout::Seconds);
     let ended = ask_to_end(c, container, timeout).await?;

@@ -21,8 +21,8 @@ pub(crate) fn takes_own_volumes(container: &Container) -> bool {
     })
 }
 
-/// Keys of a container's labels that neither nerdctl nor we have written, by what they are and what they say: the record is
-/// judged, not the image, whose name may have moved to another one.
+/// Finds the labels of a record that neither nerdctl nor we have written, by their keys and values. The image is not asked: its name
+/// may be another image's by now.
 struct Judge<'a> {
     container: &'a Container,
     namespace: &'a str,
@@ -67,7 +67,7 @@ impl Judge<'_> {
     }
 }
 
-/// Of a container just made with the labels `ours`: what came from its image and is nobody's to give.
+/// The keys, of a container just made with the labels `ours`, that came from its image and that no image may set.
 pub(crate) fn of_image(container: &Container, ours: &Labels, namespace: &str, state_dir: &str) -> Vec<String> {
     let judge = Judge { container, namespace, state_dir, asked: asked(ours.get(ASKED)) };
     judge.strangers(|key, value| {
@@ -78,7 +78,7 @@ pub(crate) fn of_image(container: &Container, ours: &Labels, namespace: &str, st
     })
 }
 
-/// Of one that is to start: what nobody has written whom we know.
+/// The keys, of a container that is to start, that engines obey and that neither nerdctl, the monitor nor we wrote.
 pub(crate) fn strangers(container: &Container, namespace: &str, state_dir: &str) -> Vec<String> {
     let judge = Judge { container, namespace, state_dir, asked: asked(container.labels.get(ASKED)) };
     judge.strangers(|key, value| {
@@ -150,13 +150,13 @@ fn clean_spec(spec: &mut Value, labels: &HashMap<String, String>, env: &BTreeMap
     }
 }
 
-/// The last look at a container's record before something of it is carried out.
+/// Checks a container's record before nerdctl or the monitor acts on it.
 pub(crate) async fn before_start(c: &Containerd, container: &Container) -> Result<()> {
     nerdctls_own(c, container)?;
     if container.labels.contains_key(UNFINISHED) {
         return Err(unfinished(&container.id));
     }
-    // What others made is as they want it.
+    // Containers of others are left as they are.
     if !container.labels.contains_key(APP_LABEL) {
         return Ok(());
     }
