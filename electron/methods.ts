@@ -313,7 +313,7 @@ async function startRuntime(
   }
 }
 
-/** What gives a container powers beyond itself; the core refuses it without the app's word. */
+/** What gives a container powers beyond itself. The app is asked by this list; the core refuses by its own, `powers_of`. */
 const POWERS: Partial<Record<keyof runtime.ContainerConfig, (config: runtime.ContainerConfig) => boolean>> = {
   privileged: (c) => c.privileged === true,
   devices: (c) => (c.devices ?? []).length > 0,

@@ -237,7 +237,7 @@ impl LabelledMethods for Restricted {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let mut spec = ContainerSpec { labels: self.labelled(&spec.labels), ..spec.clone() };
         if !self.powers
-            && let Some(field) = config::beyond(&spec).into_iter().next()
+            && let Some(field) = config::powers_of(&spec).into_iter().next()
         {
             let problem = format!("{field}: gives the container powers over the engine's machine");
             return Err(denied(field, problem));

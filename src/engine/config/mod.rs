@@ -10,7 +10,7 @@ mod values;
 pub(super) use check::{container, update};
 pub(super) use names::{CAPABILITIES, LIMITS};
 pub(crate) use paths::{host_paths, host_paths_mut};
-pub(super) use security::{SecurityOpt, beyond, security_opt, shared};
+pub(super) use security::{SecurityOpt, powers_of, security_opt, shared};
 pub(super) use values::{container_of, cpus, device, memory_swap, tmpfs_options, whole};
 
 /// A configuration with `more` in it.

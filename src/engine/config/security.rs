@@ -68,9 +68,10 @@ fn ulimited(spec: &ContainerSpec, of: &str) -> bool {
     spec.ulimits.get(of).is_some_and(|limit| limit.soft.abs() > 0.0 || limit.hard.abs() > 0.0)
 }
 
-/// The fields that reach beyond the container and its own network, by their names: what nobody who is not trusted may ask for.
-/// (Paths of the host are `hostPath`'s to judge, and networks the engine's list.)
-pub(in super::super) fn beyond(spec: &ContainerSpec) -> Vec<String> {
+/// The names of the fields by which the container would have powers beyond itself: nobody who is not trusted may set them. Paths of
+/// the host are judged by `hostPath`, networks by the engine's list. A new field of that kind must be added here by hand, and to
+/// `POWERS` in electron/methods.ts.
+pub(in super::super) fn powers_of(spec: &ContainerSpec) -> Vec<String> {
     let mut found = Vec::new();
     let mut note = |is: bool, field: &str| found.extend(is.then(|| field.to_owned()));
     let shares = |mode: &Option<String>, own: &[&str]| mode.as_deref().is_some_and(|mode| !own.contains(&mode));
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_reaches_beyond_a_container() {
-        let fields = |more: Value| beyond(&spec(&more));
+        let fields = |more: Value| powers_of(&spec(&more));
         for (more, field) in [
             (json!({ "privileged": true }), "privileged"),
             (json!({ "devices": ["/dev/fuse"] }), "devices"),
