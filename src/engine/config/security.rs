@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        types::ContainerSpec,
+        types::{ContainerSpec, Resources, Ulimit},
         validate::{MAX_VALUE_LENGTH, shown, text},
     },
     values::container_of,
@@ -64,32 +64,48 @@ pub(in super::super) fn security_opt<'a>(field: &str, given: &'a str) -> Result<
 /// Limits that let a process without capabilities go before those of the machine (setrlimit(2)).
 const PRIORITIES: [&str; 2] = ["nice", "rtprio"];
 
-fn ulimited(spec: &ContainerSpec, of: &str) -> bool {
-    spec.ulimits.get(of).is_some_and(|limit| limit.soft.abs() > 0.0 || limit.hard.abs() > 0.0)
+fn is_raised(limit: &Ulimit) -> bool {
+    limit.soft.abs() > 0.0 || limit.hard.abs() > 0.0
 }
 
 /// The names of the fields by which the container would have powers beyond itself: nobody who is not trusted may set them. Paths of
-/// the host are judged by `hostPath`, networks by the engine's list. A new field of that kind must be added here by hand, and to
-/// `POWERS` in electron/methods.ts.
+/// the host are judged by `hostPath`, networks by the engine's list. `POWERS` in electron/methods.ts has the same fields.
 pub(in super::super) fn powers_of(spec: &ContainerSpec) -> Vec<String> {
+    // Every field is named, so that a new one does not compile before somebody has decided on which side it is.
+    #[rustfmt::skip]
+    let ContainerSpec {
+        privileged, devices, gpus, cap_add, security_opt, runtime, sysctls, logging, annotations, network_mode, pid_mode, ipc_mode,
+        resources, ulimits, mounts,
+        // No power, or judged elsewhere. `docker` comes from no caller of the public API.
+        name: _, image: _, env: _, ports: _, volumes: _, networks: _, command: _, healthcheck: _, restart: _, labels: _, platform: _,
+        credentials: _, entrypoint: _, user: _, workdir: _, hostname: _, domainname: _, tty: _, stdin: _, init: _, auto_remove: _,
+        stop_signal: _, stop_timeout: _, tmpfs: _, read_only_rootfs: _, cap_drop: _, group_add: _, extra_hosts: _, dns: _,
+        dns_search: _, dns_options: _, network_options: _, docker: _,
+    } = spec;
+    #[rustfmt::skip]
+    let Resources {
+        oom_score_adj,
+        cpus: _, cpu_shares: _, cpuset: _, memory: _, memory_swap: _, memory_reservation: _, shm_size: _, pids: _,
+    } = resources;
     let mut found = Vec::new();
     let mut note = |is: bool, field: &str| found.extend(is.then(|| field.to_owned()));
     let shares = |mode: &Option<String>, own: &[&str]| mode.as_deref().is_some_and(|mode| !own.contains(&mode));
-    note(spec.privileged, "privileged");
-    note(!spec.devices.is_empty(), "devices");
-    note(spec.gpus.is_some(), "gpus");
-    note(!spec.cap_add.is_empty(), "capAdd");
-    note(!spec.security_opt.is_empty(), "securityOpt");
-    note(spec.runtime.is_some(), "runtime");
-    note(!spec.sysctls.is_empty(), "sysctls");
-    note(spec.logging.is_some(), "logging");
-    note(!spec.annotations.is_empty(), "annotations");
-    note(shares(&spec.network_mode, &["none"]), "networkMode");
-    note(shares(&spec.pid_mode, &[]), "pidMode");
-    note(shares(&spec.ipc_mode, &["none", "private", "shareable"]), "ipcMode");
-    note(spec.resources.oom_score_adj.is_some_and(|n| n < 0.0), "resources.oomScoreAdj");
-    found.extend(PRIORITIES.into_iter().filter(|of| ulimited(spec, of)).map(|of| format!("ulimits.{of}")));
-    let propagated = spec.mounts.iter().enumerate().filter(|(_, m)| m.propagation.is_some());
+    note(*privileged, "privileged");
+    note(!devices.is_empty(), "devices");
+    note(gpus.is_some(), "gpus");
+    note(!cap_add.is_empty(), "capAdd");
+    note(!security_opt.is_empty(), "securityOpt");
+    note(runtime.is_some(), "runtime");
+    note(!sysctls.is_empty(), "sysctls");
+    note(logging.is_some(), "logging");
+    note(!annotations.is_empty(), "annotations");
+    note(shares(network_mode, &["none"]), "networkMode");
+    note(shares(pid_mode, &[]), "pidMode");
+    note(shares(ipc_mode, &["none", "private", "shareable"]), "ipcMode");
+    note(oom_score_adj.is_some_and(|n| n < 0.0), "resources.oomScoreAdj");
+    let raised = PRIORITIES.into_iter().filter(|of| ulimits.get(*of).is_some_and(is_raised));
+    found.extend(raised.map(|of| format!("ulimits.{of}")));
+    let propagated = mounts.iter().enumerate().filter(|(_, m)| m.propagation.is_some());
     found.extend(propagated.map(|(i, _)| format!("mounts[{i}].propagation")));
     found
 }
