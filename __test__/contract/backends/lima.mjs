@@ -59,12 +59,16 @@ export function limaDockerBackend() {
     dockerSocket: () => '/run/docker.sock',
 
     async start() {
-      await backend.bring('docker ps -aq | xargs -r docker rm -f; docker network prune -f', load)
+      const ports = await backend.bring('docker ps -aq | xargs -r docker rm -f; docker network prune -f', load)
       // A file beside the unit: what is not as our own files say is written anew at the next start.
       const trusts =
-        'mkdir -p "${1%/*}"; printf "[Service]\\nExecStart=\\nExecStart=%s --insecure-registry %s/32\\n" "$2" "$3" >"$1"; systemctl daemon-reload; systemctl restart docker'
-      const command = '/usr/local/lib/lima-runtime/docker/dockerd --host=fd://'
-      await root(trusts, '/run/systemd/system/docker.service.d/50-contract.conf', command, HOST)
+        'mkdir -p "${1%/*}"; printf "[Service]\\nExecStart=\\nExecStart=%s\\n" "$2" >"$1"; systemctl daemon-reload; systemctl restart docker'
+      // A build by an engine before 29 knows none by its network, nor without the scheme.
+      const trusted = [`${HOST}/32`, ...ports.map((port) => `http://${HOST}:${port}`)]
+      const command = ['/usr/local/lib/lima-runtime/docker/dockerd --host=fd://', ...trusted].join(
+        ' --insecure-registry ',
+      )
+      await root(trusts, '/run/systemd/system/docker.service.d/50-contract.conf', command)
     },
 
     async hungAdapter() {
