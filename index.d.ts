@@ -2296,6 +2296,8 @@ export interface LimaStatus {
   sshPort?: number
   /** While there is no VM: what {@link LimaRuntimeManager.delete} kept, which the next VM takes. Absent when there is nothing. */
   keptData?: KeptData
+  /** The copy of the VM to which {@link LimaRuntimeManager.rollback} leads. Absent when there is none. */
+  previous?: PreviousVm
   /**
    * Containers of the engine that the VM had before its `engine` was changed, as they were when that engine was put to rest,
    * and ended since; `own` ones carry this application's label. At most 1,000, and none of an engine that did not answer then:
@@ -2310,6 +2312,16 @@ export interface KeptData {
   disk: number
   /** Bytes that it takes on this computer. */
   used: number
+}
+
+/** A VM as it was before its last upgrade. */
+export interface PreviousVm {
+  /** When the copy was made. */
+  created: Date
+  /** What was installed then. */
+  versions: Versions
+  /** Bytes that it takes on this computer at most: a clone shares with the VM what neither has changed since. */
+  size: number
 }
 
 /** Answer of {@link LimaRuntimeManager.getVMInfo}. */
@@ -2480,7 +2492,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   restart(progress?: Progress): Promise<void>
 
   /**
-   * Removes the VM with its containers, images and volumes. Downloads stay. Deadline: 60 s.
+   * Removes the VM with its containers, images and volumes, and the copy for {@link rollback}. Downloads stay. Deadline: 60 s.
    *
    * With `keepData`, stops the VM as {@link stop} does, and keeps what its engines hold: containers, images, volumes,
    * networks, BuildKit's cache. The next {@link start} makes a VM that has them; until then `keptData` of {@link getStatus}
@@ -2498,6 +2510,44 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
 
   /** {@link delete}, then {@link start}: a new VM with the same settings, and with `keepData` with the same data. */
   factoryReset(progress?: Progress & { keepData?: boolean | undefined }): Promise<void>
+
+  /**
+   * Brings Lima and the engine to the versions that this package, or `versions`, asks for, and the VM to running: a VM that
+   * runs is stopped for it, if there is anything to bring. Containers, images and volumes stay. {@link start} does the same
+   * with a VM that is stopped, but not after a {@link rollback}. When it fails, the VM may be left stopped.
+   *
+   * Before the VM gets other versions, a copy is made of it, for {@link rollback}. `copy` says what that may cost: with `'auto'`
+   * neither time nor space, so there is one where the file system clones files (APFS, Btrfs, XFS); with `'always'` there is one
+   * everywhere, of all bytes that the VM takes on this computer; with `'never'` none. Default: `'auto'`, which is also what
+   * {@link start} and {@link install} do. A new copy takes the place of the one before, which stays while none is made: `created`
+   * of `previous` says of when it is. In a `dataDir` with several VMs only this manager's is copied.
+   *
+   * Deadlines: those of {@link stop} and {@link start}; a copy that must be written has none.
+   *
+   * @throws what {@link start} throws; `IN_USE` while another VM in the same `dataDir` runs, and `DISK_FULL` when a copy that must
+   *   be written has no room: the VM goes on as it was
+   * @example
+   * ```ts
+   * await lima.upgrade({ copy: 'always', onProgress: ({ message }) => console.log(message) })
+   * const { previous } = await lima.getStatus()
+   * if (previous) console.log(`rollback() goes back to Lima ${previous.versions.lima}`)
+   * ```
+   */
+  upgrade(progress?: Progress & { copy?: 'auto' | 'always' | 'never' | undefined }): Promise<void>
+
+  /**
+   * Puts the VM back as it was when its copy was made (`previous` of {@link getStatus}), with the versions of then, and starts it.
+   * What containers, images and volumes became since is lost, and so is the copy: there is no way forth again. The versions then
+   * stay until {@link upgrade}. A rollback that was cut off is ended by the next {@link start}. Deadlines: those of {@link stop}
+   * and {@link start}.
+   *
+   * @throws `INVALID_STATE` without a copy, for one that is not whole, and where another VM in the same `dataDir` has run since:
+   *   the VM stays as it was; what {@link start} throws
+   */
+  rollback(progress?: Progress): Promise<void>
+
+  /** Removes the copy that {@link rollback} would put back, and the versions that only it needs. Without one nothing happens. */
+  discardPrevious(options?: CallOptions): Promise<void>
 
   /**
    * Changes the resources of the VM, existing or not. They replace the constructor's and are kept across upgrades,

@@ -34,6 +34,7 @@ export function engineOf(manager: LimaRuntimeManager): Adapter {
 
 function withDates(status: api.LimaStatus): api.LimaStatus {
   status.left?.map(dated)
+  if (status.previous) dated(status.previous)
   return status
 }
 
@@ -106,6 +107,18 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
 
   async factoryReset(p?: api.Progress & { keepData?: boolean | undefined }): Promise<void> {
     await this.#runWithProgress(p, (report, call) => this.#native.factoryReset(report, call))
+  }
+
+  async upgrade(p?: api.Progress & { copy?: 'auto' | 'always' | 'never' | undefined }): Promise<void> {
+    await this.#runWithProgress(p, (report, call) => this.#native.upgrade(report, call))
+  }
+
+  async rollback(p?: api.Progress): Promise<void> {
+    await this.#runWithProgress(p, (report, call) => this.#native.rollback(report, call))
+  }
+
+  async discardPrevious(options?: api.CallOptions): Promise<void> {
+    await invoke(options, (call) => this.#native.discardPrevious(call))
   }
 
   async configure(

@@ -1,5 +1,6 @@
-// A real VM that an older Lima made (`LIMA_RUNTIME_TEST_LIMACTL_OLDER` lies in an unpacked release of it), started by the one
-// under test (`support/real-lima.mjs`): what it holds is still there, and ports, commands and files work on both.
+// A real VM that an older Lima made (`LIMA_RUNTIME_TEST_LIMACTL_OLDER` lies in an unpacked release of it; by
+// `LIMA_RUNTIME_TEST_TEMPLATE_OLDER` with an older nerdctl), upgraded by the one under test (`support/real-lima.mjs`) and rolled
+// back: what it holds is still there, and ports, commands and files work each time.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { createSocket } from 'node:dgram'
@@ -14,6 +15,8 @@ import { freePort } from '../support/ports.mjs'
 import { limaArchive, limaVersion, noRealLima, SLOWNESS, startRealLima } from '../support/real-lima.mjs'
 
 const older = process.env.LIMA_RUNTIME_TEST_LIMACTL_OLDER
+const template = process.env.LIMA_RUNTIME_TEST_TEMPLATE_OLDER ?? process.env.LIMA_RUNTIME_TEST_TEMPLATE
+const newTemplate = process.env.LIMA_RUNTIME_TEST_TEMPLATE && { template: process.env.LIMA_RUNTIME_TEST_TEMPLATE }
 const unasked = older ? false : 'LIMA_RUNTIME_TEST_LIMACTL_OLDER is not set'
 const patience = { timeoutMs: 60_000 * SLOWNESS }
 const IMAGE = 'lima-runtime-httpd:1'
@@ -27,8 +30,10 @@ after(() => vm?.stop())
 test('a VM of an older Lima keeps what it holds', { skip: noRealLima() ?? unasked, timeout: 7_200_000 }, async () => {
   const [first, second] = [limaVersion(older), limaVersion()]
   const limas = { [first]: limaArchive(older), [second]: limaArchive() }
-  vm = await startRealLima(LimaRuntimeManager, { limas, versions: { lima: first } })
-  say(`running with Lima ${first}:`, await vm.nerdctl(['version', '--format', '{{json .}}']))
+  vm = await startRealLima(LimaRuntimeManager, { limas, versions: { lima: first }, template })
+  const nerdctl = async () => JSON.parse(await vm.nerdctl(['version', '--format', '{{json .}}'])).Client.Version
+  const engineOfThen = await nerdctl()
+  say(`running with Lima ${first}, nerdctl ${engineOfThen}`)
   const instance = join(vm.options.dataDir, 'vms/default')
   const adapter = new LimaContainerAdapter({ ...vm.options, versions: { lima: first } })
 
@@ -64,13 +69,13 @@ test('a VM of an older Lima keeps what it holds', { skip: noRealLima() ?? unaske
   say('checksum of the volume', sum)
   await works(vm.manager, tcp, udp)
 
-  say('stopping')
-  await vm.manager.stop(patience)
-  say('stopped')
-  const newer = new LimaRuntimeManager({ ...vm.options, versions: { lima: second } })
-  await newer.start({ ...patience, timeoutMs: 3_600_000 })
-  say(`running with Lima ${second}:`, await vm.nerdctl(['version', '--format', '{{json .}}']))
+  const newer = new LimaRuntimeManager({ ...vm.options, ...newTemplate, versions: { lima: second } })
+  await newer.upgrade({ copy: 'always', timeoutMs: 3_600_000, onProgress: told })
+  say(`running with Lima ${second}, nerdctl ${await nerdctl()}`)
   assert.equal(readFileSync(join(instance, 'lima-runtime.lima'), 'utf8'), second)
+  const { previous } = await newer.getStatus()
+  say('the copy:', JSON.stringify(previous))
+  assert.equal(previous.versions.lima, first)
   const now = new LimaContainerAdapter({ ...vm.options, versions: { lima: second } })
   assert.deepEqual(
     (await now.listImages(patience)).map(({ id }) => id),
@@ -85,16 +90,42 @@ test('a VM of an older Lima keeps what it holds', { skip: noRealLima() ?? unaske
   say('container, image and volume are there, with the same checksum')
   await works(newer, tcp, udp)
 
-  say('stopping')
+  await sh(now, 'echo later >/kept/later; echo lost >/kept/data; sync')
   await newer.stop(patience)
   const again = new LimaRuntimeManager({ ...vm.options, versions: { lima: first } })
   const refused = await again.start(patience).then(
     () => assert.fail('an older Lima got the disk'),
     (error) => error,
   )
-  say('back to the older one:', refused.code, refused.message)
+  say('back to the older one without rollback():', refused.code, refused.message)
   assert.equal(refused.code, 'INVALID_STATE')
+
+  // An application's template is its own: the one of then.
+  const back = new LimaRuntimeManager({ ...vm.options, versions: { lima: second } })
+  await back.rollback({ timeoutMs: 3_600_000, onProgress: told })
+  const was = new LimaContainerAdapter({ ...vm.options, versions: { lima: second } })
+  say(`rolled back: running with Lima ${readFileSync(join(instance, 'lima-runtime.lima'))}, nerdctl ${await nerdctl()}`)
+  assert.equal(readFileSync(join(instance, 'lima-runtime.lima'), 'utf8'), first)
+  assert.equal(await nerdctl(), engineOfThen)
+  assert.equal((await back.getStatus()).previous, undefined)
+  assert.deepEqual(
+    (await was.listImages(patience)).map(({ id }) => id),
+    image,
+  )
+  const there = await was.inspectContainer(web, patience)
+  if (there.status !== 'running') await was.restartContainer(web, 0, patience)
+  assert.equal(await sh(was, 'sha256sum </kept/data; ls /kept'), `${sum}\ndata`)
+  say('container, image and volume are as they were, with the same checksum')
+  await works(back, tcp, udp)
 })
+
+/** Each phase once. */
+const phases = new Set()
+function told({ phase, message }) {
+  const words = `${phase}: ${message.replace(/\d.*/, '')}`
+  if (!phases.has(words)) say(words)
+  phases.add(words)
+}
 
 /** A page over TCP, an answer over UDP, and a port that somebody has. */
 async function works(manager, tcp, udp) {

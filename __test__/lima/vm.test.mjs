@@ -482,7 +482,16 @@ test('root is refused, with nothing changed', { skip: notRoot }, async () => {
   const dataDir = join(tempDir('root'), 'lima')
   const lima = new LimaRuntimeManager({ dataDir })
   const adapter = new LimaContainerAdapter(lima)
-  for (const method of ['start', 'stop', 'restart', 'delete', 'factoryReset']) {
+  for (const method of [
+    'start',
+    'stop',
+    'restart',
+    'delete',
+    'factoryReset',
+    'upgrade',
+    'rollback',
+    'discardPrevious',
+  ]) {
     const { hint } = await rejected(lima[method](), 'ROOT_USER')
     assert.match(hint, /ordinary user/, method)
   }

@@ -11,7 +11,7 @@ import { makeOwned } from './owned.mjs'
 
 const {
   LIMA_RUNTIME_TEST_LIMACTL: limactl,
-  LIMA_RUNTIME_TEST_TEMPLATE: template,
+  LIMA_RUNTIME_TEST_TEMPLATE: TEMPLATE,
   LIMA_RUNTIME_TEST_DOCKER: dockerArchive,
 } = process.env
 
@@ -56,10 +56,10 @@ function becomeOrdinary() {
 
 /**
  * The VM, for adapters of this process: `options` are what they need to find it, `shared` is a directory both see. `limas`
- * are archives by their version, of which `versions.lima` makes the VM.
+ * are archives by their version, of which `versions.lima` makes the VM, by `template`.
  * @param {new (options: object) => import('lima-runtime').LimaRuntimeManager} Manager
  */
-export async function startRealLima(Manager, { limas = limaArchive(), versions, engine } = {}) {
+export async function startRealLima(Manager, { limas = limaArchive(), versions, engine, template = TEMPLATE } = {}) {
   const kept = process.env.LIMA_RUNTIME_TEST_VM
   becomeOrdinary()
   const dir = kept ?? makeOwned('vm')

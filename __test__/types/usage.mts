@@ -63,6 +63,7 @@ import {
   type NetworkDetails,
   type NetworkInfo,
   type NetworkOptions,
+  type PreviousVm,
   type ProcessList,
   type Progress,
   type PruneOptions,
@@ -429,6 +430,12 @@ await lima.delete({ keepData: true, ...messages })
 await lima.factoryReset({ keepData: false })
 const kept: KeptData | undefined = status.keptData
 numbers.push(kept?.disk ?? 0, kept?.used ?? 0)
+await lima.upgrade()
+await lima.upgrade({ copy: 'always', ...messages })
+const previous: PreviousVm | undefined = status.previous
+numbers.push(previous?.size ?? 0, previous?.created.getTime() ?? 0, previous?.versions.lima?.length ?? 0)
+await lima.rollback(messages)
+await lima.discardPrevious({ timeoutMs: 1000 })
 const keep: UninstallOptions = { keepData: true }
 await lima.uninstall(keep)
 

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use lima_runtime::manager::{
-    lima::{DeleteOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions},
+    lima::{
+        DeleteOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions, UpgradeOptions,
+    },
     payload::{
         UserEngine,
         context::{ContextName, ContextOptions},
@@ -28,6 +30,7 @@ methods! {
     plain {
         is_installed() -> "Promise<boolean>";
         has_pre_bundled() -> "Promise<boolean>";
+        discard_previous() -> "Promise<void>";
     }
     json {
         status();
@@ -41,6 +44,8 @@ methods! {
         restart();
         delete[DeleteOptions]();
         factory_reset[DeleteOptions]();
+        upgrade[UpgradeOptions]();
+        rollback();
         resume();
     }
     own {

@@ -69,9 +69,24 @@ impl Home {
     /// The record of a part that is there and whole, as far as `look` sees.
     pub fn whole(&self, part: Part, look: Look) -> Option<Record> {
         let record = Inventory::read(&self.inventory_path())?.components.remove(&part)?;
-        let root = self.dir.join(&record.dir);
-        let whole = damaged(&root, &record.files, look, |_| false).next().is_none();
-        whole.then_some(record)
+        self.has(&record, look).then_some(record)
+    }
+
+    /// Whether it lies here, recorded or not.
+    pub fn has(&self, record: &Record, look: Look) -> bool {
+        damaged(&self.dir.join(&record.dir), &record.files, look, |_| false).next().is_none()
+    }
+
+    /// Makes versions that still lie here the installed ones again. Runs again from any point.
+    pub fn restore<'a>(&self, records: impl Iterator<Item = (Part, &'a Record)> + Clone) -> Result<()> {
+        let mut inventory = match Inventory::read(&self.inventory_path()) {
+            Some(inventory) => inventory,
+            None => Inventory::new(Platform::current()?),
+        };
+        inventory.components.extend(records.clone().map(|(part, record)| (part, record.clone())));
+        inventory.write(&self.inventory_path())?;
+        let mut unpacked = records.filter(|(_, record)| record.dir.starts_with("versions"));
+        unpacked.try_for_each(|(part, record)| self.switch_to(part, record))
     }
 
     /// The file of a part that was fetched as published.
@@ -236,17 +251,17 @@ impl Home {
         Ok(())
     }
 
-    /// Removes versions nobody runs, and cached files that neither the record nor `used` needs.
-    pub fn prune(&self, versions_in_use: bool, used: impl Fn(&str) -> bool) -> Result<()> {
+    /// Removes versions nobody runs, and cached files that neither the record nor `used` needs. `kept` stay with what they name.
+    pub fn prune(&self, versions_in_use: bool, kept: &[Record], used: impl Fn(&str) -> bool) -> Result<()> {
         let Some(inventory) = Inventory::read(&self.inventory_path()) else { return Ok(()) };
         if !versions_in_use {
             for dir in disk::entries(&self.versions()) {
-                if !inventory.components.values().any(|r| self.dir.join(&r.dir) == dir) {
+                if !inventory.components.values().chain(kept).any(|r| self.dir.join(&r.dir) == dir) {
                     disk::remove(&dir)?;
                 }
             }
         }
-        let recorded = |name: &str| inventory.components.values().any(|r| r.sha256.as_str() == name);
+        let recorded = |name: &str| inventory.components.values().chain(kept).any(|r| r.sha256.as_str() == name);
         download::prune_cache(&self.cache(), |name| recorded(name) || used(name))
     }
 }

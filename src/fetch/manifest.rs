@@ -87,6 +87,11 @@ impl Part {
         self.facts().component
     }
 
+    /// What `versions` calls it.
+    pub fn option(self) -> Option<&'static str> {
+        self.facts().version
+    }
+
     /// The directory of a version, below `versions`. Docker's parts have the same versions.
     pub fn dir_name(self, version: &str) -> String {
         match self {
@@ -170,7 +175,7 @@ impl Versions {
 
     /// The one asked for.
     pub fn of(&self, part: Part) -> Option<&str> {
-        let option = part.facts().version?;
+        let option = part.option()?;
         self.given().find(|(name, _)| *name == option).map(|(_, version)| version)
     }
 }

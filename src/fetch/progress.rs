@@ -61,6 +61,16 @@ impl Meter {
         self.throttle.always(event);
     }
 
+    /// `done` bytes of a copy on this computer are there.
+    pub fn copied(&self, message: &str, done: u64, total: u64) {
+        self.throttle.offer(|| RuntimeProgress {
+            percent: (total > 0).then(|| done as f64 * 100.0 / total as f64),
+            transferred: Some(done),
+            total: Some(total),
+            ..RuntimeProgress::new(Phase::Extract, message)
+        });
+    }
+
     /// A share before the first byte of any: the total then counts all of them from the start.
     pub fn share(self: &Arc<Self>, part: Part, version: &str, total: Option<u64>) -> Share {
         let mut state = self.state();

@@ -58,6 +58,10 @@ impl DataDisk {
         Self { dir: lima_home.join("_disks").join(&name), name, instance: instance.to_owned() }
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.join("datadisk")
     }

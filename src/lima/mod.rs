@@ -5,5 +5,6 @@ mod hostkey;
 pub mod instance;
 pub mod limactl;
 pub mod paths;
+pub mod previous;
 pub mod progress;
 pub mod template;

@@ -128,7 +128,7 @@ impl BundledRuntime {
         lock.blocking(move || {
             // Containers hold the path of the nerdctl that made them, so old versions stay while there may be containers
             // (docs/reference/nerdctl.md#environment-of-the-caller). The archive is not needed any more.
-            home.prune(home.dir().join("root").exists(), |_| false)?;
+            home.prune(home.dir().join("root").exists(), &[], |_| false)?;
             disk::remove(&home.dir().join("cache"))
         })
         .await?;

@@ -1,16 +1,20 @@
 //! Where Lima does not run, its methods exist and say so.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{
     LimaRuntime,
-    state::{Configured, DiagnosticCheck, IdleEvent, State, Status, VmInfo},
+    state::{Configured, CopyMode, DiagnosticCheck, IdleEvent, State, Status, VmInfo},
 };
 use crate::{
     call::Call,
     error::{Error, ErrorCode, Result},
+    fetch::{lock::Lock, progress::Meter},
     progress::{RuntimeProgress, Sink},
 };
 
@@ -54,6 +58,26 @@ impl LimaRuntime {
 
     pub async fn factory_reset(&self, _: &super::DeleteOptions, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
         unsupported()
+    }
+
+    pub async fn upgrade(&self, _: &super::UpgradeOptions, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
+        unsupported()
+    }
+
+    pub async fn rollback(&self, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
+        unsupported()
+    }
+
+    pub async fn discard_previous(&self, _: &Call) -> Result<()> {
+        unsupported()
+    }
+
+    pub(super) async fn keep_previous(&self, _: &Lock, _: CopyMode, _: &Arc<Meter>) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) async fn end_rollbacks(&self, _: &Lock) -> Result<()> {
+        Ok(())
     }
 
     pub async fn configure(&self, _: super::Resources, _: &Call) -> Result<Configured> {

@@ -6,7 +6,12 @@ use std::{cmp::Ordering, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::runtime::LimaRuntime;
+use super::{
+    runtime::{LimaRuntime, LimaState},
+    state::CopyMode,
+};
+#[cfg(unix)]
+use crate::lima::{instance::Instance, previous::needed as needed_by_copies};
 use crate::{
     call::{CONTAINER_CALL, Call},
     error::{Error, ErrorCode, Result},
@@ -33,11 +38,17 @@ pub struct InstallOptions {
     /// Lima alone by default. A first boot also needs `image` and the engine's.
     #[serde(skip)]
     pub components: Vec<Part>,
+    /// What the way back from an upgrade may cost.
+    #[serde(skip)]
+    pub copy: CopyMode,
+    /// Also where a rollback holds the versions.
+    #[serde(skip)]
+    pub released: bool,
 }
 
 impl Default for InstallOptions {
     fn default() -> Self {
-        Self { repair: false, components: vec![Part::Lima] }
+        Self { repair: false, components: vec![Part::Lima], copy: CopyMode::Auto, released: false }
     }
 }
 
@@ -118,9 +129,10 @@ impl LimaRuntime {
 
     /// `before` is what was seen without the lock; only its manifest is still valid.
     async fn apply(&self, lock: &Lock, options: &InstallOptions, before: Survey, meter: &Arc<Meter>) -> Result<()> {
+        self.end_rollbacks(lock).await?;
         let mut survey = Survey { remote: before.remote, ..Survey::default() };
         self.survey(options, &mut survey, meter).await?;
-        let Survey { remote, bundle, requests, switch } = survey;
+        let Survey { remote, bundle, requests, switch, replaces, .. } = survey;
         if let Some(record) = switch {
             self.home.switch_to(Part::Lima, &record)?;
         }
@@ -130,20 +142,40 @@ impl LimaRuntime {
             None => self.options.network.open().await,
         };
         let changed = !requests.is_empty();
+        if replaces {
+            self.keep_previous(lock, options.copy, meter).await?;
+        }
         self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await?;
-        let (this, home, homes) = (self.clone(), self.home.clone(), self.instance_homes());
+        let (this, released) = (self.clone(), options.released);
         lock.blocking(move || {
             this.write_programs()?;
-            if changed {
-                let used = named_by_instances(&homes);
-                home.prune(running(&homes), |digest| {
-                    used.iter().any(|text| text.contains(digest))
-                        || keep.as_ref().is_none_or(|m| m.names_digest(digest))
-                })?;
+            let state = this.recorded_state();
+            if state.held && (changed || released) {
+                disk::write_json(&this.dir().join("state.json"), &LimaState { held: false, ..state })?;
             }
-            Ok(())
+            if !changed {
+                return Ok(());
+            }
+            this.prune(|digest| keep.as_ref().is_none_or(|manifest| manifest.names_digest(digest)))
         })
         .await
+    }
+
+    /// Removes what no VM and no copy of one needs; of downloads, not those that are `wanted`. Blocks.
+    pub(super) fn prune(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let homes = self.instance_homes();
+        let (kept, named) = needed_by_copies(&homes);
+        let used = [named_by_instances(&homes), named].concat();
+        self.home
+            .prune(running(&homes), &kept, |digest| used.iter().any(|text| text.contains(digest)) || wanted(digest))
+    }
+
+    /// Whether a VM that is stopped for it would get other versions.
+    #[cfg(unix)]
+    pub(super) async fn would_change(&self, options: &InstallOptions) -> Result<bool> {
+        let mut survey = Survey { as_stopped: true, ..Survey::default() };
+        self.survey(options, &mut survey, &Meter::new(crate::progress::ignore())).await?;
+        Ok(survey.replaces)
     }
 
     /// Finds out what is installed and what to do. Writes nothing.
@@ -160,6 +192,7 @@ impl LimaRuntime {
 
         // The network is not used for what is there: a remote manifest is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
+        let (held, as_stopped) = (self.recorded_state().held && !options.released, survey.as_stopped);
         for part in parts {
             let bundled = survey.bundle.as_ref().and_then(|b| b.record(part).ok()).cloned();
             let wanted = if bundled.is_some() {
@@ -191,16 +224,21 @@ impl LimaRuntime {
                 Ok(PartFacts {
                     record,
                     current,
-                    running: running(&homes),
+                    running: !as_stopped && running(&homes),
                     instances: instances(&homes).next().is_some(),
+                    held,
                 })
             })
             .await?;
             let asked = self.options.network.choice.versions.of(part).is_some();
+            let replaces = facts.instances && part != Part::Image;
             match facts.decide(part, bundled.as_ref(), wanted.as_ref(), asked)? {
                 Decision::Keep => {}
                 Decision::Switch(record) => survey.switch = Some(record),
-                Decision::Bring => survey.requests.push(Request { part, unpacked: part == Part::Lima }),
+                Decision::Bring => {
+                    survey.requests.push(Request { part, unpacked: part == Part::Lima });
+                    survey.replaces |= replaces;
+                }
             }
         }
         Ok(())
@@ -210,6 +248,8 @@ impl LimaRuntime {
     pub async fn uninstall(&self, options: UninstallOptions, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.lock(call, CONTAINER_CALL).await?;
+        // Half of a VM may be in its copy.
+        call.run(None, self.end_rollbacks(&lock)).await?;
         // A use would install what is to be gone.
         #[cfg(unix)]
         self.rests_no_more().await;
@@ -226,6 +266,8 @@ impl LimaRuntime {
             if options.keep_data {
                 let used = named_by_instances(&homes);
                 crate::fetch::download::prune_cache(&home.cache(), |digest| used.iter().any(|t| t.contains(digest)))?;
+                #[cfg(unix)]
+                homes.iter().try_for_each(|home| crate::lima::previous::remove_all(home))?;
             } else {
                 disk::remove(&dir.join("cache"))?;
                 for instances in &homes {
@@ -238,8 +280,13 @@ impl LimaRuntime {
         call.run(None, work).await
     }
 
+    #[cfg(unix)]
+    pub(super) fn other_instances(&self) -> Vec<Instance> {
+        instances(&self.instance_homes()).map(instance).filter(|other| other.name != self.instance()).collect()
+    }
+
     /// Every directory that holds or held our instances.
-    fn instance_homes(&self) -> Vec<PathBuf> {
+    pub(super) fn instance_homes(&self) -> Vec<PathBuf> {
         let mut homes = vec![self.dir().join("vms")];
         homes.extend(self.state().lima_home);
         homes
@@ -262,6 +309,10 @@ struct Survey {
     bundle: Option<Bundle>,
     requests: Vec<Request>,
     switch: Option<Record>,
+    /// A VM gets other versions than it has.
+    replaces: bool,
+    /// For who will stop the VM if it is to change.
+    as_stopped: bool,
 }
 
 impl Survey {
@@ -278,6 +329,8 @@ struct PartFacts {
     current: bool,
     running: bool,
     instances: bool,
+    /// By a rollback.
+    held: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -292,7 +345,7 @@ impl PartFacts {
     /// `bundled` is what the application ships, which takes precedence; `wanted` is what the manifest asks for, if it could
     /// be read; `asked` tells that the caller named the version.
     fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
-        let Self { record, current, running, instances } = self;
+        let Self { record, current, running, instances, held } = self;
         let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
@@ -316,7 +369,7 @@ impl PartFacts {
                 .detail("wanted", older.clone())
                 .hint("Ask for the installed version, or remove the VM with all it holds: delete()."))
             }
-            _ if right || running || (older.is_some() && instances) => {
+            _ if right || running || (held && instances) || (older.is_some() && instances) => {
                 Ok(if current { Decision::Keep } else { Decision::Switch(record) })
             }
             _ => Ok(Decision::Bring),
@@ -381,16 +434,23 @@ fn named_by_instances(homes: &[PathBuf]) -> Vec<String> {
 /// Whether one of our VMs runs. A process that has a recorded number by chance does not count.
 #[cfg(unix)]
 fn running(homes: &[PathBuf]) -> bool {
-    // With links followed, as on the command lines of Lima's processes.
-    let instance = |dir: PathBuf| {
-        let dir = dir.canonicalize().unwrap_or(dir);
-        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        crate::lima::instance::Instance { name, dir }
-    };
     instances(homes).any(|dir| instance(dir).has_processes())
+}
+
+#[cfg(unix)]
+fn instance(dir: PathBuf) -> Instance {
+    // With links followed, as on the command lines of Lima's processes.
+    let dir = dir.canonicalize().unwrap_or(dir);
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Instance { name, dir }
 }
 
 #[cfg(not(unix))]
 fn running(_: &[PathBuf]) -> bool {
     false
+}
+
+#[cfg(not(unix))]
+fn needed_by_copies(_: &[PathBuf]) -> (Vec<Record>, Vec<String>) {
+    Default::default()
 }

@@ -4,8 +4,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    Configured, DeleteOptions, InstallOptions, LimaRuntime, LimaState, MountOption, Resources, State, Status, VmInfo,
-    VmResources,
+    Configured, DeleteOptions, InstallOptions, LimaRuntime, LimaState, MountOption, PreviousVm, Resources, State,
+    Status, VmInfo, VmResources,
     guest::not_running,
     left,
     machine::{Machine, Plan, refuse_root},
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Without downloads, which have an idle timeout of their own.
-const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+pub(super) const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// A guest that does not visibly shut down is ended by force long before.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
@@ -88,8 +88,13 @@ impl LimaRuntime {
                 if idle {
                     reason = Some("It was stopped because nobody used it");
                 }
-                let reason = reason.map(Into::into);
-                Ok(Status { state, reason, idle, lima_version, resources, ssh_port, kept_data, left })
+                let copied = self.previous_copy().await?;
+                if copied.as_ref().is_some_and(|(copied, _)| copied.returning) {
+                    let text = "A rollback is under way, or was interrupted: start() ends it";
+                    (state, reason) = (State::Broken, Some(text));
+                }
+                let (reason, previous) = (reason.map(Into::into), copied.and_then(PreviousVm::of));
+                Ok(Status { state, reason, idle, lima_version, resources, ssh_port, kept_data, previous, left })
             }),
         )
         .await
@@ -143,22 +148,40 @@ impl LimaRuntime {
         call: &Call,
     ) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
-        // Refuses wrong settings before anything is changed.
-        refuse_root()?;
-        self.check_spaces(&self.resources()?, "resources.", None)?;
-        self.check_socket()?;
-        let lima_home = self.choose_lima_home()?;
+        let lima_home = self.check_start()?;
         let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
         if !wanted() {
             return Err(not_running());
         }
+        call.run(None, self.end_rollbacks(&lock)).await?;
+        let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
+        self.start_under(lock, lima_home, &self.needed(created), &sink, call).await
+    }
+
+    /// Refuses wrong settings before anything is changed. `LIMA_HOME` in use, or the one for a first start.
+    pub(super) fn check_start(&self) -> Result<PathBuf> {
+        refuse_root()?;
+        self.check_spaces(&self.resources()?, "resources.", None)?;
+        self.check_socket()?;
+        self.choose_lima_home()
+    }
+
+    /// Brings what is `needed`, then the VM to running.
+    pub(super) async fn start_under(
+        &self,
+        lock: Lock,
+        lima_home: PathBuf,
+        needed: &InstallOptions,
+        sink: &Sink<RuntimeProgress>,
+        call: &Call,
+    ) -> Result<SshGuest> {
         self.remember_lima_home(&lima_home)?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
-        call.run(None, self.install_under(&lock, &self.needed(created), sink.clone())).await?;
+        call.run(None, self.install_under(&lock, needed, sink.clone())).await?;
         let plan = self.plan().await?;
         let machine = self.machine(lima_home, Some(lock));
         let deadline = if created { WARM_START_TIMEOUT } else { FIRST_BOOT_TIMEOUT };
-        let guest = match call.run(deadline, machine.start(&plan, &sink)).await {
+        let guest = match call.run(deadline, machine.start(&plan, sink)).await {
             // Only the logs tell what it waited for (docs/reference/lima.md#hanging-start).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,
@@ -172,7 +195,7 @@ impl LimaRuntime {
 
     /// A template names its own image and containerd, but no Docker engine. A VM with a disk needs no image, but containerd
     /// at each boot (docs/reference/lima.md#archive-at-each-boot).
-    fn needed(&self, created: bool) -> InstallOptions {
+    pub(super) fn needed(&self, created: bool) -> InstallOptions {
         match (&self.options().template, created) {
             (Some(_), _) if self.engine() == UserEngine::Containerd => InstallOptions::default(),
             (None, false) => InstallOptions::for_boot(self.payload()),
@@ -185,10 +208,14 @@ impl LimaRuntime {
         refuse_root()?;
         let call = &call.in_steps();
         let lock = self.lock(call, STOP_TIMEOUT).await?;
+        self.stop_under(lock, &sink, call).await
+    }
+
+    pub(super) async fn stop_under(&self, lock: Lock, sink: &Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         call.run(STOP_TIMEOUT, async {
             self.rests_no_more().await;
             self.disconnect().await;
-            self.machine(self.lima_home(), Some(lock)).stop(&sink).await
+            self.machine(self.lima_home(), Some(lock)).stop(sink).await
         })
         .await
     }
@@ -205,6 +232,10 @@ impl LimaRuntime {
         let limit = if keep { STOP_TIMEOUT + DELETE_TIMEOUT } else { DELETE_TIMEOUT };
         let lock = self.lock(call, limit).await?;
         call.run(limit, async {
+            if keep {
+                // What is to be kept may be in the copy.
+                self.end_rollbacks(&lock).await?;
+            }
             self.disconnect().await;
             self.machine(self.lima_home(), Some(lock)).delete(keep, &sink).await
         })

@@ -23,6 +23,7 @@ use crate::{
         data_disk::{self, Attached, DataDisk, KeptData},
         instance::{AgentHealth, Facts, Instance, release},
         limactl::{Failed, Failure, Limactl, Line},
+        previous::Previous,
         progress::StartProgress,
         template::{self, VmSettings},
     },
@@ -300,6 +301,9 @@ impl Machine {
             self.end_our_processes().await?;
         }
         sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
+        // No later VM is put back to what this one was.
+        let previous = Previous::of(self.limactl.lima_home(), &self.instance.name);
+        task::blocking(move || previous.remove()).await?;
         let data = self.data.clone();
         if keep_data {
             self.remove_directory().await?;

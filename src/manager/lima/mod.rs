@@ -31,6 +31,8 @@ mod resources;
 mod runtime;
 mod state;
 #[cfg(unix)]
+mod upgrade;
+#[cfg(unix)]
 mod uses;
 #[cfg(unix)]
 mod wrappers;
@@ -43,8 +45,8 @@ pub use install::{InstallOptions, UninstallOptions};
 pub use resources::Resources;
 pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState};
 pub use state::{
-    Configured, DeleteOptions, DiagnosticCheck, IdleEvent, IdleStop, MountOption, State, Status, Verdict, VmInfo,
-    VmResources,
+    Configured, CopyMode, DeleteOptions, DiagnosticCheck, IdleEvent, IdleStop, MountOption, PreviousVm, State, Status,
+    UpgradeOptions, Verdict, VmInfo, VmResources,
 };
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

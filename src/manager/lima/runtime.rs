@@ -109,6 +109,9 @@ pub struct LimaState {
     pub lima_home: Option<PathBuf>,
     /// The resources from `configure()`, which take precedence over the options.
     pub resources: Resources,
+    /// A rollback put them back: the versions stay until somebody asks for an upgrade.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 impl LimaRuntime {

@@ -1,6 +1,6 @@
 //! A VM and its state, as in the public API.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -44,6 +44,9 @@ pub struct Status {
     /// Without a VM: what the next one takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_data: Option<KeptData>,
+    /// Absent without a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousVm>,
     /// What the engine holds that the VM had before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<LeftContainer>,
@@ -59,6 +62,7 @@ impl From<State> for Status {
             resources: None,
             ssh_port: None,
             kept_data: None,
+            previous: None,
             left: Vec::new(),
         }
     }
@@ -95,6 +99,37 @@ pub enum IdleEvent {
 pub struct DeleteOptions {
     /// Keep what the engines hold, for the next VM.
     pub keep_data: bool,
+}
+
+/// What the way back from an upgrade may cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyMode {
+    /// Neither time nor space: there is one where the file system clones files.
+    #[default]
+    Auto,
+    /// The bytes that the VM takes.
+    Always,
+    Never,
+}
+
+/// `upgrade()`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct UpgradeOptions {
+    pub copy: CopyMode,
+}
+
+/// The VM before its last upgrade, to which a rollback leads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousVm {
+    /// Milliseconds since 1970.
+    pub created: u64,
+    /// By the names of the option `versions`.
+    pub versions: BTreeMap<&'static str, String>,
+    /// Bytes, if it shares none of them with the VM.
+    pub size: u64,
 }
 
 /// `VmResources`, complete.
