@@ -559,6 +559,22 @@ async fn a_newer_version_replaces_the_old_one_but_not_under_a_running_vm() {
     bench.assert_installed("1.10.0").await;
 }
 
+#[tokio::test]
+async fn without_a_network_the_old_version_will_do_unless_the_new_one_is_asked_for() {
+    let bench = Bench::new(1000);
+    bench.install().await.unwrap();
+    bench.manifest("1.10.0", &[json!({ "url": "http://127.0.0.1:9/new.tar.gz", "sha256": "0".repeat(64) })]);
+    let call = Call { warnings: Some(Warnings::default()), ..Call::default() };
+    let install = async |options| bench.runtime().install(options, progress::ignore(), &call).await;
+    install(InstallOptions::default()).await.unwrap();
+    bench.assert_installed("1.2.1").await;
+    let codes = call.warnings.as_ref().unwrap().take().iter().map(Error::code).collect::<Vec<_>>();
+    assert_eq!(codes, [ErrorCode::DownloadFailed]);
+    let asked = InstallOptions { released: true, ..InstallOptions::default() };
+    assert_eq!(install(asked).await.unwrap_err().code(), ErrorCode::DownloadFailed);
+    bench.assert_installed("1.2.1").await;
+}
+
 /// Several versions of Lima in a manifest of schema 2, on the server.
 fn publish_versions(bench: &Bench, default: &str, versions: &[(&str, Option<&str>)]) {
     let platform = Platform::current().unwrap();

@@ -132,7 +132,7 @@ impl LimaRuntime {
         self.end_rollbacks(lock).await?;
         let mut survey = Survey { remote: before.remote, ..Survey::default() };
         self.survey(options, &mut survey, meter).await?;
-        let Survey { remote, bundle, requests, switch, replaces, .. } = survey;
+        let Survey { remote, bundle, requests, switch, replaces, required, .. } = survey;
         if let Some(record) = switch {
             self.home.switch_to(Part::Lima, &record)?;
         }
@@ -141,11 +141,18 @@ impl LimaRuntime {
             Some(opened) => opened,
             None => self.options.network.open().await,
         };
-        let changed = !requests.is_empty();
         if replaces {
             self.keep_previous(lock, options.copy, meter).await?;
         }
-        self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await?;
+        let brought = self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await;
+        let changed = match brought {
+            // What is there will do until the network is back.
+            Err(e) if e.code() == ErrorCode::DownloadFailed && !required => {
+                crate::call::warn(e);
+                false
+            }
+            brought => brought.map(|()| !requests.is_empty())?,
+        };
         let (this, released) = (self.clone(), options.released);
         lock.blocking(move || {
             this.write_programs()?;
@@ -232,12 +239,14 @@ impl LimaRuntime {
             .await?;
             let asked = self.options.network.choice.versions.of(part).is_some();
             let replaces = facts.instances && part != Part::Image;
+            let required = facts.record.is_none() || asked || options.repair || options.released;
             match facts.decide(part, bundled.as_ref(), wanted.as_ref(), asked)? {
                 Decision::Keep => {}
                 Decision::Switch(record) => survey.switch = Some(record),
                 Decision::Bring => {
                     survey.requests.push(Request { part, unpacked: part == Part::Lima });
                     survey.replaces |= replaces;
+                    survey.required |= required;
                 }
             }
         }
@@ -311,6 +320,8 @@ struct Survey {
     switch: Option<Record>,
     /// A VM gets other versions than it has.
     replaces: bool,
+    /// What is there will not do in place of the requests.
+    required: bool,
     /// For who will stop the VM if it is to change.
     as_stopped: bool,
 }
