@@ -7,6 +7,7 @@
 //   node scripts/update-manifest.mjs docker 29.8.2 --also https://mirror.example/docker-ce
 //   node scripts/update-manifest.mjs lima newest              (also of nerdctl, compose and the image)
 //   … --keep                  the release beside the ones that are there; the default stays
+//   … --keep --default        the same, and the release is the default
 //   … --contents              what is in the archives, too: fetches them, with the command in dist/
 //   … --mirror <url>          https://host/path is read from <url>/host/path
 //   … --manifest <file>       another one than templates/manifest.json
@@ -95,7 +96,13 @@ export function parseSums(text) {
  * Returns `manifest` with `release` at `version`. `read` fetches a text by its address, `measure` a file's size and digest;
  * `also` is another place for what the publisher gives no checksums of.
  */
-export async function update(manifest, release, version, { read, measure }, { keep = false, also } = {}) {
+export async function update(
+  manifest,
+  release,
+  version,
+  { read, measure },
+  { keep = false, default: isDefault = !keep, also } = {},
+) {
   if (manifest.schema !== 2) throw new Error(`the manifest is of schema ${manifest.schema}, not 2`)
   const ways = {
     image: () => images(version, read),
@@ -106,7 +113,7 @@ export async function update(manifest, release, version, { read, measure }, { ke
   for (const [component, { version: name, ...rest }] of Object.entries(found)) {
     const before = components[component]
     const versions = { [name]: rest, ...(keep ? without(before?.versions, name) : {}) }
-    components[component] = { default: (keep && before?.default) || name, versions }
+    components[component] = { default: (!isDefault && before?.default) || name, versions }
   }
   return { ...manifest, components }
 }
@@ -247,6 +254,7 @@ async function main() {
     options: {
       mirror: { type: 'string' },
       keep: { type: 'boolean' },
+      default: { type: 'boolean' },
       contents: { type: 'boolean' },
       also: { type: 'string' },
       manifest: { type: 'string', default: fileURLToPath(new URL('../templates/manifest.json', import.meta.url)) },

@@ -67,6 +67,9 @@ test('a release moves into the manifest with the digests and sizes that GitHub a
   assert.equal(after.default, '2.3.4')
   assert.deepEqual(Object.keys(after.versions).sort(), ['2.3.4', '2.3.5'])
   assert.equal(after.versions['2.3.4'].platforms['darwin-arm64'].sources[0].sha256, digest(7))
+  await update('lima', '2.3.5', '--keep', '--default')
+  const { default: newest, versions } = manifest().components.lima
+  assert.deepEqual([newest, Object.keys(versions).sort()], ['2.3.5', ['2.3.4', '2.3.5']])
 })
 
 test('docker compose is a bare program, whose digest its own list and GitHub say', async (t) => {
