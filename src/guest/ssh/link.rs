@@ -26,8 +26,9 @@ use crate::{
 pub(super) type Handle = client::Handle<Client>;
 pub(super) type Channel = russh::Channel<client::Msg>;
 
-/// The time limit for reaching sshd, logging in and the first command. A loaded guest is slow; a dead one refuses at once.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The time limit for reaching sshd, logging in and the first command. A guest that builds an image on slow processors was seen
+/// to take 18 s; a dead one refuses at once. Half of what most calls have, so that they still tell what is wrong.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A silent guest is probed after this long, and given up after three probes (docs/reference/ssh.md#dead-connections).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
