@@ -2468,7 +2468,7 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * at once under one progress), creates the VM, boots it, joins a start under way, repairs what a crash left. Resolves
    * when SSH works and the engine answers; at once when it runs already with that engine. On a full disk the engine may
    * run and hide containers: a process warning says so, code `DISK_FULL`. Newer versions that cannot be fetched are not brought
-   * where older ones are there: a process warning, code `DOWNLOAD_FAILED`.
+   * where older ones are there, unless `versions` names them: a process warning, code `DOWNLOAD_FAILED`.
    *
    * Deadline: 30 minutes for a first boot, 3 minutes for a later one, without downloads, which have only idle timeouts;
    * `timeoutMs` replaces it, for everything together.

@@ -67,9 +67,11 @@ impl Previous {
 
     /// Those of these homes that are on their way back.
     pub fn returning(homes: &[PathBuf]) -> Vec<(Self, Copied)> {
-        let all = homes.iter().flat_map(|home| copies(home).map(move |dir| (home, dir)));
-        let named = all.filter_map(|(home, dir)| Some(Self::of(home, dir.file_name()?.to_str()?)));
-        named.filter_map(|copy| copy.read().map(|copied| (copy, copied))).filter(|(_, c)| c.returning).collect()
+        let all = homes.iter().flat_map(|home| copies(home).map(move |copy| (home, copy)));
+        let returning = all.filter(|(_, (_, copied))| copied.returning);
+        returning
+            .filter_map(|(home, (dir, copied))| Some((Self::of(home, dir.file_name()?.to_str()?), copied)))
+            .collect()
     }
 
     pub fn read(&self) -> Option<Copied> {
@@ -169,16 +171,18 @@ impl Previous {
 
 /// What copies in these homes need to be put back: versions, and texts that name files.
 pub fn needed(homes: &[PathBuf]) -> (Vec<Record>, Vec<String>) {
-    let dirs: Vec<_> = homes.iter().flat_map(|home| copies(home)).collect();
-    let copied = |dir: &PathBuf| disk::read_json::<Copied>(&dir.join(RECORD));
-    let records = dirs.iter().filter_map(copied).flat_map(|copied| copied.parts.into_values()).collect();
-    let texts = dirs.iter().filter_map(|dir| fs::read_to_string(dir.join("vm").join("lima.yaml")).ok()).collect();
+    let (mut records, mut texts) = (Vec::new(), Vec::new());
+    for (dir, copied) in homes.iter().flat_map(|home| copies(home)) {
+        records.extend(copied.parts.into_values());
+        texts.extend(fs::read_to_string(dir.join("vm").join("lima.yaml")));
+    }
     (records, texts)
 }
 
-/// Of a home, whole ones: others have another name.
-fn copies(home: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    disk::entries(&home.join(ALL)).into_iter().filter(|dir| dir.join(RECORD).exists())
+/// Of a home; what is still being made has no record.
+fn copies(home: &Path) -> impl Iterator<Item = (PathBuf, Copied)> + use<> {
+    let entries = disk::entries(&home.join(ALL)).into_iter();
+    entries.filter_map(|dir| disk::read_json(&dir.join(RECORD)).map(|copied| (dir, copied)))
 }
 
 /// What an uninstall that keeps the VMs takes with Lima: no copy can be put back without its version.

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Without downloads, which have an idle timeout of their own.
-pub(super) const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// A guest that does not visibly shut down is ended by force long before.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
@@ -148,36 +148,36 @@ impl LimaRuntime {
         call: &Call,
     ) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
-        let lima_home = self.check_start()?;
-        let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
+        let (lima_home, lock) = self.lock_to_start(call).await?;
         if !wanted() {
             return Err(not_running());
         }
-        call.run(None, self.end_rollbacks(&lock)).await?;
-        let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
-        self.start_under(lock, lima_home, &self.needed(created), &sink, call).await
+        self.start_under(lock, lima_home, InstallOptions::default(), &sink, call).await
     }
 
-    /// Refuses wrong settings before anything is changed. `LIMA_HOME` in use, or the one for a first start.
-    pub(super) fn check_start(&self) -> Result<PathBuf> {
+    /// `LIMA_HOME` in use, or the one for a first start, and the lock. Refuses wrong settings before anything is changed.
+    pub(super) async fn lock_to_start(&self, call: &Call) -> Result<(PathBuf, Lock)> {
         refuse_root()?;
         self.check_spaces(&self.resources()?, "resources.", None)?;
         self.check_socket()?;
-        self.choose_lima_home()
+        let lima_home = self.choose_lima_home()?;
+        Ok((lima_home, self.lock(call, FIRST_BOOT_TIMEOUT).await?))
     }
 
-    /// Brings what is `needed`, then the VM to running.
+    /// Brings what a boot needs, by `options`, then the VM to running.
     pub(super) async fn start_under(
         &self,
         lock: Lock,
         lima_home: PathBuf,
-        needed: &InstallOptions,
+        options: InstallOptions,
         sink: &Sink<RuntimeProgress>,
         call: &Call,
     ) -> Result<SshGuest> {
         self.remember_lima_home(&lima_home)?;
+        call.run(None, self.end_rollbacks(&lock)).await?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
-        call.run(None, self.install_under(&lock, needed, sink.clone())).await?;
+        let needed = InstallOptions { components: self.needed(created).components, ..options };
+        call.run(None, self.install_under(&lock, &needed, sink.clone())).await?;
         let plan = self.plan().await?;
         let machine = self.machine(lima_home, Some(lock));
         let deadline = if created { WARM_START_TIMEOUT } else { FIRST_BOOT_TIMEOUT };

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     InstallOptions, LimaRuntime, LimaState,
     boot::BootId,
-    lifecycle::FIRST_BOOT_TIMEOUT,
     machine::refuse_root,
     state::{CopyMode, PreviousVm, UpgradeOptions},
 };
@@ -45,8 +44,7 @@ impl LimaRuntime {
         call: &Call,
     ) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
-        let lima_home = self.check_start()?;
-        let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
+        let (lima_home, lock) = self.lock_to_start(call).await?;
         call.run(None, self.end_rollbacks(&lock)).await?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
         let wanted = InstallOptions { copy: options.copy, released: true, ..self.needed(created) };
@@ -64,15 +62,14 @@ impl LimaRuntime {
             call.run(None, ready).await?;
             self.stop_under(lock.clone(), &sink, call).await?;
         }
-        self.start_under(lock, lima_home, &wanted, &sink, call).await
+        self.start_under(lock, lima_home, wanted, &sink, call).await
     }
 
     /// Puts the VM back as it was before its last upgrade, with the versions of then, and starts it. What was written since is
     /// lost. `INVALID_STATE` without a copy, for one that is not whole, and where another VM here has run since.
     pub async fn rollback(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<SshGuest> {
         let (call, sink) = (&call.in_steps(), forward_only(sink));
-        let lima_home = self.check_start()?;
-        let lock = self.lock(call, FIRST_BOOT_TIMEOUT).await?;
+        let (lima_home, lock) = self.lock_to_start(call).await?;
         let copied = call.run(None, async {
             match self.previous_copy().await? {
                 Some((copied, _)) => self.check_return(&copied).await.map(|()| copied),
@@ -84,7 +81,7 @@ impl LimaRuntime {
         self.stop_under(lock.clone(), &sink, call).await?;
         sink(RuntimeProgress::new(Phase::Create, "Putting the VM back as it was"));
         call.run(None, self.take_back(self.copy_of_vm(), copied, &lock)).await?;
-        self.start_under(lock, lima_home, &self.needed(true), &sink, call).await
+        self.start_under(lock, lima_home, InstallOptions::default(), &sink, call).await
     }
 
     /// Gives the copy's space back. Without a copy nothing happens.
@@ -144,10 +141,7 @@ impl LimaRuntime {
             }
             let said = |done, total| meter.copied("Copying the VM as it is, for a way back", done, total);
             let watch = Watch { cancelled: &cancelled, said: &said };
-            if !copy.make(parts, boot, mode == CopyMode::Always, &watch)? {
-                tracing::info!("no copy of the VM: the file system does not clone files");
-            }
-            Ok(())
+            copy.make(parts, boot, mode == CopyMode::Always, &watch).map(drop)
         })
         .await
     }
