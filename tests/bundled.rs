@@ -13,9 +13,9 @@ use std::{
 };
 
 use lima_runtime::{
-    call::Call,
+    call::{Call, Warnings},
     engine::{ExecOptions, NetworkOptions, containerd::LocalContainerd},
-    error::ErrorCode,
+    error::{Error, ErrorCode},
     fetch::manifest::{Choice, Manifest, Part},
     fetch::platform::Platform,
     manager::containerd::BundledRuntime,
@@ -315,6 +315,28 @@ async fn as_root_from_a_mirror_to_a_container_and_back_to_nothing() {
     if let Some(site) = site_of_root() {
         whole_life(&site).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_network_the_old_version_will_do() {
+    let Some(site) = site_of_root() else { return };
+    let record = || std::fs::read_to_string(site.containerd().join("install.json")).unwrap();
+    site.runtime.install(ignore(), &Call::default()).await.unwrap();
+    let before = record();
+    let path = site.dir.path().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let part = &mut manifest["components"]["nerdctl-full"];
+    part["version"] = "99.0.0".into();
+    for platform in part["platforms"].as_object_mut().unwrap().values_mut() {
+        let source = &mut platform["sources"][0];
+        source["url"] = "https://127.0.0.1:9/new.tar.gz".into();
+        source["sha256"] = "0".repeat(64).into();
+    }
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let call = Call { warnings: Some(Warnings::default()), ..Call::default() };
+    site.runtime.install(ignore(), &call).await.unwrap();
+    let codes = call.warnings.as_ref().unwrap().take().iter().map(Error::code).collect::<Vec<_>>();
+    assert_eq!((codes, record()), (vec![ErrorCode::DownloadFailed], before));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,7 +123,17 @@ impl BundledRuntime {
             Some(opened) => Ok(opened),
             None => network.open().await,
         };
-        self.home.bring(&wanted, platform, bundle.as_ref(), open, &meter, lock).await?;
+        let asked = parts.iter().any(|part| self.options.network.choice.versions.of(*part).is_some());
+        match self.home.bring(&wanted, platform, bundle.as_ref(), open, &meter, lock).await {
+            // What is there will do until the network is back.
+            Err(e) if e.code() == ErrorCode::DownloadFailed && installed.iter().all(Option::is_some) && !asked => {
+                crate::call::warn(e);
+                self.make_current()?;
+                meter.say(Phase::Ready, None, done);
+                return Ok(());
+            }
+            brought => brought?,
+        }
         let home = self.home.clone();
         lock.blocking(move || {
             // Containers hold the path of the nerdctl that made them, so old versions stay while there may be containers
