@@ -194,9 +194,9 @@ impl LimaRuntime {
             UserEngine::Docker => self.docker(guest).await,
         };
         if found.0 == Verdict::Fail
-            && matches!(tokio::time::timeout(ANSWER_TIMEOUT, payload::is_full(guest)).await, Ok(true))
+            && let Ok(Some(disk)) = tokio::time::timeout(ANSWER_TIMEOUT, payload::full_disk(guest)).await
         {
-            return payload::disk_full(&found.1).into();
+            return payload::disk_full(&found.1, disk).into();
         }
         found
     }

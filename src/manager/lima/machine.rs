@@ -28,7 +28,7 @@ use crate::{
         template::{self, VmSettings},
     },
     manager::{
-        payload::{self, Payload, UserEngine, docker::Archive},
+        payload::{self, FullDisk, Payload, UserEngine, docker::Archive},
         registries::{self, RegistryOptions},
     },
     process::{Command, Exit, identity::Identity},
@@ -160,10 +160,10 @@ impl Machine {
         task::blocking(move || Ok(data.facts())).await.ok().flatten()
     }
 
-    /// Brings the VM to running from any state and returns its guest: SSH works, containerd answers. Codes: `ROOT_USER`,
-    /// `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `DISK_FULL`, `PORT_IN_USE`, `CHECKSUM_MISMATCH`,
+    /// Brings the VM to running from any state and returns its guest: SSH works, the engine answers. Codes: `ROOT_USER`,
+    /// `VM_START_FAILED`, `VM_BROKEN`, `CONTAINERD_NOT_READY`, `ENGINE_UNREACHABLE`, `DISK_FULL`, `PORT_IN_USE`, `CHECKSUM_MISMATCH`,
     /// `DOWNLOAD_FAILED`, `INVALID_ARGUMENT`, `INVALID_STATE` for a VM of a newer Lima; `details.hostAgentLog`,
-    /// `details.serialLog` and, for a guest without containerd, `details.guestLog` hold the ends of the logs.
+    /// `details.serialLog` and, for an engine that does not answer, `details.guestLog` hold the ends of the logs.
     pub async fn start(&self, plan: &Plan, sink: &Sink<RuntimeProgress>) -> Result<SshGuest> {
         refuse_root()?;
         let lines = || {
@@ -238,8 +238,8 @@ impl Machine {
                     Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
                     Ok(Some((guest, _))) => {
                         self.record_processes().await;
-                        if self.has_full_disk(&guest).await {
-                            crate::call::warn(payload::runs_on_full_disk(self.payload));
+                        if let Some(disk) = self.full_disk(&guest).await {
+                            crate::call::warn(payload::runs_on_full_disk(self.payload, disk));
                         }
                         let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
                         self.instance.record_engine(&ran).await?;
@@ -503,6 +503,9 @@ impl Machine {
             let answer = answer.await;
             let health = self.instance.health().await;
             if health == AgentHealth::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
+                    if booted {
+                        sink(RuntimeProgress::new(Phase::Provision, format!("Waiting for {}", self.payload.title)));
+                    }
                 self.instance.cancel_agent_forward().await;
             }
             if answer.is_ok() && (health != AgentHealth::Waiting || !booted) {
@@ -525,8 +528,8 @@ impl Machine {
                 Err(e) if given_up || is_final(&e) => return Err(e),
                 Err(e) if self.payload.is_silent(&e) && !restarted && began.elapsed() > patience => {
                     restarted = true;
-                    if self.has_full_disk(&guest).await {
-                        return Err(payload::disk_full(e.message()));
+                    if let Some(disk) = self.full_disk(&guest).await {
+                        return Err(payload::disk_full(e.message(), disk));
                     }
                     _ = tokio::time::timeout(READY_TIMEOUT, guest.run(self.payload.restart())).await;
                     // It has its time again.
@@ -569,8 +572,8 @@ impl Machine {
         Ok(())
     }
 
-    async fn has_full_disk(&self, guest: &SshGuest) -> bool {
-        matches!(tokio::time::timeout(AGENT_TIMEOUT, payload::is_full(guest)).await, Ok(true))
+    async fn full_disk(&self, guest: &SshGuest) -> Option<FullDisk> {
+        tokio::time::timeout(AGENT_TIMEOUT, payload::full_disk(guest)).await.ok().flatten()
     }
 
     async fn note_left(&self, ran: UserEngine, socket: &str) -> Result<()> {

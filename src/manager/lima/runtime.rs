@@ -48,7 +48,7 @@ crate::fetch::options_with_network! {
         pub resources: Resources,
         /// A Lima template in place of the built-in one.
         pub template: Option<PathBuf>,
-        /// containerd's namespace, for `exec_nerdctl` and the wrapper.
+        /// containerd's namespace, of the adapter, of commands and of the wrapper.
         pub namespace: Option<String>,
         pub vm_type: Option<VmType>,
         pub rosetta: Option<bool>,

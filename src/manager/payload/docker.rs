@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::disk::{disk_full, system_disk};
 use crate::{
     error::{Error, ErrorCode, Result},
     guest::Guest,
@@ -174,7 +175,7 @@ pub async fn place(guest: &impl Guest, user: &str, registries: &RegistryOptions)
     let pairs = files.iter().flat_map(|(path, text)| [*path, text.as_str()]);
     let out = guest.run(Command::new(words.chain(pairs)).root()).await?;
     if !out.success() {
-        return Err(failed("The Docker engine in the VM does not start", &out.stderr));
+        return Err(failed(guest, "The Docker engine in the VM does not start", &out.stderr).await);
     }
     let hidden = String::from_utf8_lossy(&out.stdout).lines().count();
     if hidden > 0 {
@@ -192,7 +193,10 @@ pub async fn place(guest: &impl Guest, user: &str, registries: &RegistryOptions)
 /// Puts the archive's programs into the guest.
 pub async fn unpack(guest: &impl Guest, archive: &Archive) -> Result<()> {
     let out = guest.hand_over(unpacking(&archive.sha256), &archive.path).await?;
-    if out.success() { Ok(()) } else { Err(failed("The Docker engine cannot be unpacked in the VM", &out.stderr)) }
+    if out.success() {
+        return Ok(());
+    }
+    Err(failed(guest, "The Docker engine cannot be unpacked in the VM", &out.stderr).await)
 }
 
 /// Takes the archive with that digest on its standard input.
@@ -200,10 +204,10 @@ pub fn unpacking(sha256: &str) -> Command {
     Command::new(["sh", "-c", UNPACK, "sh", sha256, PROGRAMS, CLI]).root()
 }
 
-fn failed(what: &str, stderr: &[u8]) -> Error {
+async fn failed(guest: &impl Guest, what: &str, stderr: &[u8]) -> Error {
     let said = String::from_utf8_lossy(stderr).trim().to_owned();
     if said.contains("No space left on device") {
-        return super::disk::disk_full(what);
+        return disk_full(what, system_disk(guest).await);
     }
     Error::new(ErrorCode::EngineUnreachable, what).detail("stderr", said)
 }

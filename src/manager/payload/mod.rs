@@ -17,7 +17,7 @@ pub mod docker;
 pub mod engine;
 pub mod left;
 
-pub use disk::{disk_full, is_full, runs_on_full_disk};
+pub use disk::{FullDisk, disk_full, full_disk, runs_on_full_disk};
 pub use engine::{UserEngine, given};
 
 /// The facts of one engine.
