@@ -192,10 +192,19 @@ impl ComposeProgram for Compose {
             return Ok(path);
         }
         let absent = match supply {
-            Ok(supply) => {
-                self.fetch(platform, supply, &meter, &lock).await?;
-                Error::internal("docker compose is gone as soon as it came")
-            }
+            Ok(supply) => match self.fetch(platform, supply, &meter, &lock).await {
+                Ok(()) => Error::internal("docker compose is gone as soon as it came"),
+                Err(e) => {
+                    // As with an engine: what is there will do until the network is back, or until this process ends.
+                    let may = e.code() == ErrorCode::DownloadFailed && self.network.choice.versions.compose.is_none();
+                    let there = if may { self.look().await?.into_iter().next() } else { None };
+                    let Some(digest) = there else { return Err(e) };
+                    crate::call::warn(e);
+                    let path = self.path(&digest);
+                    *wanted = Some(vec![digest]);
+                    return Ok(path);
+                }
+            },
             Err(e) => unshipped(e),
         };
         let (archive, version) = self.fetched().await?.ok_or(absent)?;
