@@ -198,7 +198,18 @@ export type Progress =
 
 /** One event of installing, starting or stopping a runtime. */
 export interface RuntimeProgress {
-  phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
+  phase:
+    | 'resolve'
+    | 'download'
+    | 'verify'
+    | 'extract'
+    | 'create'
+    | 'boot'
+    | 'provision'
+    | 'ready'
+    | 'stop'
+    | 'delete'
+    | 'bake'
   /** The part it is about; absent for the whole. */
   component?: 'lima' | 'image' | 'nerdctl' | 'containerd' | 'docker'
   /** English, ready to show. */
@@ -2324,6 +2335,20 @@ export interface PreviousVm {
   size: number
 }
 
+/** Answer of {@link LimaRuntimeManager.bake}. */
+export interface BakedImage {
+  /** Absolute. */
+  path: string
+  /** Of the file, in hex. */
+  sha256: string
+  /** Bytes. */
+  size: number
+  /** What is installed in it, as a manifest's `engine` says it: `sha256` is of the archive it came from. */
+  engine: { part: 'nerdctl-full' | 'docker'; version: string; sha256: string }
+  /** The manifest that names it; with `url` alone. */
+  manifest?: string
+}
+
 /** Answer of {@link LimaRuntimeManager.getVMInfo}. */
 export interface VmInfo {
   name: string
@@ -2392,7 +2417,7 @@ export interface UninstallOptions extends CallOptions {
 }
 
 /**
- * A Lima VM with containerd for one application and one user: from nothing to running, and back to running after each
+ * A Lima VM with an engine for one application and one user: from nothing to running, and back to running after each
  * reboot, sleep, crash and upgrade. Everything lies below `dataDir`; the user's own Lima is neither read nor changed.
  *
  * Several processes may use one `dataDir`: a call that changes something waits for its turn (`LOCKED` after the
@@ -2549,6 +2574,30 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
 
   /** Removes the copy that {@link rollback} would put back, and the versions that only it needs. Without one nothing happens. */
   discardPrevious(options?: CallOptions): Promise<void>
+
+  /**
+   * Makes an image in which everything is installed that a first boot installs: the engine of this manager, and the packages that
+   * Lima wants. For the build of an application, on the kind of machine that its users have. `lima-runtime bake` does it too.
+   *
+   * Boots a VM in a `dataDir` that has none, takes out what is that VM's own (user, keys, machine-id, logs, certificates,
+   * proxies), writes its root disk to `output` as a compressed qcow2, and removes the VM. With `url`, where the image will be
+   * published, a manifest is written beside it, `<output>.manifest.json`: this manager's, with the image as the default one for this
+   * machine's guests. Runtimes with that `manifest` make their VMs from it, and download no archive of the engine until one is newer.
+   *
+   * Nothing is left of a call that failed or was given up, but downloads. Needs QEMU's `qemu-img`. Deadline: that of {@link start};
+   * then 13 min for the guest's end, and none for writing.
+   *
+   * @throws `INVALID_ARGUMENT` with `template` or mounts, and for an `output` or `url` that is no file's; `INVALID_STATE` where there
+   *   is a VM or the data of one; `NOT_INSTALLED` without `qemu-img`; `DISK_FULL`; what {@link start} throws
+   * @example
+   * ```ts
+   * const builder = new LimaRuntimeManager({ dataDir: '/tmp/bake' })
+   * const url = 'https://downloads.example.com/guest-1.0-arm64.img'
+   * const image = await builder.bake({ output: 'guest-1.0-arm64.img', url, onProgress: ({ message }) => console.log(message) })
+   * console.log(image.sha256, image.manifest)
+   * ```
+   */
+  bake(options: Progress & { output: string; url?: string | undefined }): Promise<BakedImage>
 
   /**
    * Changes the resources of the VM, existing or not. They replace the constructor's and are kept across upgrades,

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import type { DiagnosticCheck, LimaRuntimeManager as Manager, RuntimeErrorCode } from '../index'
 import { downloadBundle } from '../js/bundle'
@@ -31,8 +34,20 @@ const OPTIONS = {
     out: { type: 'string' },
   },
   install: { ...COMMON, ...SOURCES, ...VERSION, ...PLACE, repair: { type: 'boolean' } },
+  bake: {
+    ...COMMON,
+    ...SOURCES,
+    ...VERSION,
+    'nerdctl-version': { type: 'string' },
+    'docker-version': { type: 'string' },
+    'image-variant': { type: 'string' },
+    engine: { type: 'string' },
+    'data-dir': { type: 'string' },
+    out: { type: 'string' },
+    url: { type: 'string' },
+  },
   status: { ...COMMON, ...PLACE },
-  doctor: { ...COMMON, ...PLACE },
+  doctor: { ...COMMON, ...PLACE, engine: { type: 'string' } },
 } as const
 
 type Command = keyof typeof OPTIONS
@@ -57,7 +72,7 @@ interface Context {
   print(result: unknown, lines: string[]): void
 }
 
-const COMMANDS: Record<Command, (context: Context) => Promise<number>> = { download, install, status, doctor }
+const COMMANDS: Record<Command, (context: Context) => Promise<number>> = { download, install, bake, status, doctor }
 
 async function download({ values, screen, signal, print }: Context): Promise<number> {
   const platforms = strings(values.platform)
@@ -93,6 +108,32 @@ async function install({ values, screen, signal, print }: Context): Promise<numb
   await manager.install({ signal, onProgress: screen.progress, repair: values.repair === true })
   print({ installed: true, limactl: manager.getLimactlPath() }, [`Installed: ${manager.getLimactlPath()}`])
   return EXIT.ok
+}
+
+async function bake({ values, screen, signal, print }: Context): Promise<number> {
+  const { out, url } = values
+  if (typeof out !== 'string') throw new UsageError('--out is missing: the file to write')
+  const given = values['data-dir'] as string | undefined
+  // A short path: the names of Lima's sockets have to fit behind it.
+  const dataDir = given ?? (await mkdtemp(join(tmpdir(), 'lr-bake-')))
+  try {
+    const manager = managerOf({ ...values, 'data-dir': dataDir })
+    const image = await manager.bake({
+      output: out,
+      url: url as string | undefined,
+      signal,
+      onProgress: screen.progress,
+    })
+    print(image, [
+      `${image.path}  ${bytes(image.size)}`,
+      `sha256    ${image.sha256}`,
+      `engine    ${image.engine.part} ${image.engine.version}`,
+      ...(image.manifest ? [`manifest  ${image.manifest}`] : []),
+    ])
+    return EXIT.ok
+  } finally {
+    if (given === undefined) await rm(dataDir, { recursive: true, force: true })
+  }
 }
 
 async function status({ values, signal, print }: Context): Promise<number> {
@@ -134,9 +175,20 @@ function managerOf(values: Values): Manager {
     bundledDir: values['bundled-dir'],
     mirror: values.mirror,
     manifest: values.manifest,
-    versions: values['lima-version'] === undefined ? undefined : { lima: values['lima-version'] },
+    imageVariant: values['image-variant'],
+    engine: values.engine,
+    versions: given({
+      lima: values['lima-version'],
+      nerdctl: values['nerdctl-version'],
+      docker: values['docker-version'],
+    }),
   }
-  return new LimaRuntimeManager(Object.fromEntries(Object.entries(named).filter(([, v]) => v !== undefined)))
+  return new LimaRuntimeManager(given(named))
+}
+
+function given(values: Values | Record<string, unknown>): Record<string, unknown> | undefined {
+  const entries = Object.entries(values).filter(([, value]) => value !== undefined)
+  return entries.length > 0 ? Object.fromEntries(entries) : undefined
 }
 
 function strings(value: Values[string]): string[] {

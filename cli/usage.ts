@@ -5,6 +5,7 @@ Usage: lima-runtime <command> [options]
 Commands:
   download   Fetch the runtime into a directory that you ship with your app
   install    Install the runtime for the current user
+  bake       Make a guest image in which the engine is installed, for quicker first starts
   status     Say what is installed; exits 1 when nothing can be used
   doctor     Check whether this machine can run it; exits 1 when something fails
 
@@ -60,6 +61,25 @@ ${PLACE}
 ${SOURCES}
   --json --quiet --help`,
 
+  bake: `Usage: lima-runtime bake --out <file> [options]
+
+Boots a VM, installs in it what a first start installs, takes out what is its own, and writes its disk as a compressed image.
+The VM is removed, whatever happens. Bake on the kind of machine that your users have. Needs QEMU's qemu-img.
+
+Options:
+  --out <file>          The image to write
+  --url <url>           Where you will publish it: then <file>.manifest.json is written too, which names the image.
+                        To bake for another processor, bake there with --manifest and that file
+  --engine <name>       containerd (the default) or docker
+  --nerdctl-version <v> Another version of nerdctl than the manifest's default
+  --docker-version <v>  Another version of Docker than the manifest's default
+  --image-variant <v>   minimal (the default) or server: the image to start from
+  --data-dir <dir>      For the VM, and what is downloaded for it; must have no VM. Default: a temporary one
+${SOURCES}
+  --json --quiet --help
+
+Example: "bake": "lima-runtime bake --out guest-arm64.img --url https://downloads.example.com/guest-arm64.img"`,
+
   status: `Usage: lima-runtime status [options]
 
 Says whether the runtime is installed or pre-bundled, and where its programs are. Exits 1 when it is neither.
@@ -73,6 +93,7 @@ ${PLACE}
 Checks this machine, the data directory, the installation, the VM and Docker. Exits 1 when a check fails.
 
 Options:
+  --engine <name>       The one that the VM is to have: containerd (the default) or docker
 ${PLACE}
   --json --quiet --help`,
 }

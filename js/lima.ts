@@ -117,6 +117,10 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     await this.#runWithProgress(p, (report, call) => this.#native.rollback(report, call))
   }
 
+  async bake(p: api.Progress & { output: string; url?: string | undefined }): Promise<api.BakedImage> {
+    return JSON.parse(await this.#runWithProgress(p, (report, call) => this.#native.bake(report, call)))
+  }
+
   async discardPrevious(options?: api.CallOptions): Promise<void> {
     await invoke(options, (call) => this.#native.discardPrevious(call))
   }
@@ -162,10 +166,10 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
   }
 
   /** Runs a call that reports progress to its caller and to listeners, and may change the VM's state. */
-  async #runWithProgress(
+  async #runWithProgress<T>(
     p: api.Progress | undefined,
-    run: (report: (event: string) => void, call: NativeCall) => Promise<void>,
-  ): Promise<void> {
+    run: (report: (event: string) => void, call: NativeCall) => Promise<T>,
+  ): Promise<T> {
     const { options, report } = progress(p)
     const listener = callback<api.RuntimeProgress>('progress', (event) => this.#tell(event))
     const both = (text: string) => {
@@ -174,8 +178,9 @@ export class LimaRuntimeManager extends EventEmitter<api.LimaRuntimeEvents> impl
     }
     let failed = true
     try {
-      await invokeAndWarn(options, (call) => run(both, call))
+      const result = await invokeAndWarn(options, (call) => run(both, call))
       failed = false
+      return result
     } finally {
       const refreshed = this.#refreshState()
       // A caller that gave up does not wait for this.

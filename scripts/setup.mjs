@@ -31,6 +31,7 @@ export const PACKAGES = {
     'socat',
     'sudo',
     'xz-utils',
+    'qemu-utils',
   ],
   demo: ['docker.io', 'containerd', 'runc', 'busybox-static', 'iproute2', 'iptables', 'ca-certificates'],
   app: ['chromium'],

@@ -23,6 +23,7 @@ pub enum Phase {
     Ready,
     Stop,
     Delete,
+    Bake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -127,7 +127,8 @@ async fn a_vm_boots_answers_is_repaired_and_stops() {
     let mount =
         VmMount { location: shared.to_str().unwrap().into(), mount_point: Some("/mnt/shared".into()), writable: true };
     let settings = VmSettings { mounts: vec![mount], disk: 6 << 30, ..settings() };
-    let plan = Plan { base: base_template(), settings, archive: None, registries: RegistryOptions::default() };
+    let plan =
+        Plan { base: base_template(), settings, archive: None, baked: None, registries: RegistryOptions::default() };
     let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let instance = machine.instance().clone();
     let began = Instant::now();
@@ -207,7 +208,8 @@ async fn start_ends_in_running_after_a_kill_of_the_agent_and_of_the_driver() {
     let Some((dir, limactl)) = real() else { return };
     let rounds: usize = std::env::var("LIMA_RUNTIME_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let settings = VmSettings { mounts: vec![], disk: 6 << 30, ..settings() };
-    let plan = Plan { base: base_template(), settings, archive: None, registries: RegistryOptions::default() };
+    let plan =
+        Plan { base: base_template(), settings, archive: None, baked: None, registries: RegistryOptions::default() };
     let machine = Machine::new(limactl, "default", UserEngine::Containerd);
     let began = Instant::now();
     let sink: Sink<RuntimeProgress> = Arc::new(move |event| {

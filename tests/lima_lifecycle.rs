@@ -99,7 +99,13 @@ impl Rig {
             rosetta: false,
             ca_certificates: vec![],
         };
-        let plan = Plan { base: BUILT_IN.into(), settings, archive: None, registries: RegistryOptions::default() };
+        let plan = Plan {
+            base: BUILT_IN.into(),
+            settings,
+            archive: None,
+            baked: None,
+            registries: RegistryOptions::default(),
+        };
         Some(Self { dir, machine, plan, lock: Arc::default(), limactl, _containerd: containerd })
     }
 

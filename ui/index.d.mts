@@ -44,7 +44,18 @@ export interface Detection {
 
 /** What `onProgress` reports. */
 export interface SetupProgress {
-  phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
+  phase:
+    | 'resolve'
+    | 'download'
+    | 'verify'
+    | 'extract'
+    | 'create'
+    | 'boot'
+    | 'provision'
+    | 'ready'
+    | 'stop'
+    | 'delete'
+    | 'bake'
   /** What is downloaded or set up. */
   component?: string
   message: string

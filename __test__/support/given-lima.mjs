@@ -26,16 +26,26 @@ export function limaThatRuns(argv, before = '') {
 }
 
 /**
- * Serves `archive` as Lima, with an image and archives of engines that are none, unless `docker` is one, and docker compose where
- * there is a `compose`; `dir` is for the manifest. Archives by their version are several Limas, of which the last is the default.
+ * Serves `archive` as Lima, with an image and archives of engines that are none, unless `image` or `docker` is one, and docker
+ * compose where there is a `compose`; `dir` is for the manifest. Archives by their version are several Limas, of which the last is
+ * the default; `nerdctls` are several nerdctl-full.
  */
-export async function serveLima(dir, archive, { docker = noise(300_000, 'docker'), compose } = {}) {
+export async function serveLima(
+  dir,
+  archive,
+  {
+    docker = noise(300_000, 'docker'),
+    compose,
+    image = noise(300_000),
+    nerdctls = { '2.1.6': nerdctlFullArchive() },
+  } = {},
+) {
   const server = await startReleaseServer()
   const limas = archive instanceof Uint8Array ? { [LIMA_VERSION]: archive } : archive
   const bodies = {
     lima: Object.entries(limas).map(([version, body]) => [version, limaUrl(PLATFORM, version), body]),
-    image: [['24.04', imageUrl(), noise(300_000)]],
-    'nerdctl-full': [['2.1.6', nerdctlUrl(), nerdctlFullArchive()]],
+    image: [['24.04', imageUrl(), image]],
+    'nerdctl-full': Object.entries(nerdctls).map(([version, body]) => [version, nerdctlUrl(PLATFORM, version), body]),
     docker: [['29.8.1', dockerUrl(), docker]],
     ...(compose && { compose: [['5.5.1', composeUrl(), compose]] }),
   }

@@ -70,6 +70,12 @@ const run = {
     await m.lima[method]({ ...options, onProgress: (event) => events.push(event) })
     return events
   },
+  /** Gives up as soon as a phase begins. */
+  givenUp: async (m, [method, options, phase]) => {
+    const controller = new AbortController()
+    const onProgress = (event) => event.phase === phase && controller.abort()
+    return m.lima[method]({ ...options, signal: controller.signal, onProgress })
+  },
   /** Input that is changed as soon as the calls are made; whether each of them sent it as it was. */
   spoilt: async (m) => {
     const input = Buffer.alloc(1 << 20, 'a')
@@ -87,7 +93,8 @@ process.on('message', async ({ id, options, method, args = [], abortAfterMs }) =
     else if (run[method]) answer.value = await run[method](m, args)
     else answer.value = await m.lima[method](...args)
   } catch (error) {
-    answer.error = { name: error.name, code: error.code, message: error.message, details: error.details }
+    const { name, code, message, hint, details } = error
+    answer.error = { name, code, message, hint, details }
   }
   process.send({ id, ...answer })
 })

@@ -33,12 +33,11 @@ export function missing() {
 
 /**
  * A directory of the ordinary user's with a home in it and the addon, a server that has Lima, the guest image and
- * containerd, and options that use all of it. Of several versions the last is the default; `docker` and `compose` are as
- * `serveLima` takes them.
+ * containerd, and options that use all of it. Of several versions the last is the default; `bodies` are as `serveLima` takes them.
  */
 export async function limaRig(
   t,
-  { archive, version = process.env.LIMA_RUNTIME_TEST_LIMA ?? LIMA_VERSION, docker, compose } = {},
+  { archive, version = process.env.LIMA_RUNTIME_TEST_LIMA ?? LIMA_VERSION, ...bodies } = {},
 ) {
   for (const dir of orphans('vm')) rmSync(dir, { recursive: true, force: true })
   const user = ordinaryUser()
@@ -66,7 +65,7 @@ export async function limaRig(
   const standIn = (version) =>
     limaThatRuns([process.execPath, join(dir, 'limactl.mjs')], `LIMA_STAND_IN=${version}; export LIMA_STAND_IN`)
   const standIns = () => Object.fromEntries([version].flat().map((version) => [version, standIn(version)]))
-  const { server, options: source } = await serveLima(dir, archive ?? standIns(), { docker, compose })
+  const { server, options: source } = await serveLima(dir, archive ?? standIns(), bodies)
   t.after(() => server.close())
   const containerdSocket = join(dir, 'containerd.sock')
   const containerd = createServer().listen(containerdSocket)

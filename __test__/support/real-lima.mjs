@@ -43,7 +43,7 @@ export function limaVersion(of = limactl) {
 }
 
 /** Lima refuses root: from here on this process is the ordinary user's. */
-function becomeOrdinary() {
+export function becomeOrdinary() {
   const { uid, gid } = ordinaryUser()
   if (uid !== undefined) {
     process.initgroups(USER, gid)

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use lima_runtime::manager::{
     lima::{
-        DeleteOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions, UpgradeOptions,
+        BakeOptions, DeleteOptions, InstallOptions, LimaOptions, LimaPaths, LimaRuntime, Resources, UninstallOptions,
+        UpgradeOptions,
     },
     payload::{
         UserEngine,
@@ -97,6 +98,22 @@ methods! {
         ) -> Promised<'e> {
             let runtime = self.runtime.clone();
             promise(env, async move { with_progress(progress, |sink| runtime.install(call.1, sink, &call.0)).await })
+        }
+
+        #[napi(
+            ts_args_type = "progress: ((event: string) => void) | undefined, call: NativeCall",
+            ts_return_type = "Promise<string>"
+        )]
+        pub fn bake<'e>(
+            &self,
+            env: &'e Env,
+            progress: Option<ProgressCallback>,
+            call: NativeCall<BakeOptions>,
+        ) -> Promised<'e> {
+            let runtime = self.runtime.clone();
+            promise(env, async move {
+                with_progress(progress, |sink| runtime.bake(&call.1, sink, &call.0)).await.map(Json)
+            })
         }
 
         #[napi(ts_args_type = "resources: string, call: NativeCall", ts_return_type = "Promise<string>")]

@@ -77,12 +77,18 @@ impl Home {
         damaged(&self.dir.join(&record.dir), &record.files, look, |_| false).next().is_none()
     }
 
-    /// Makes versions that still lie here the installed ones again. Runs again from any point.
-    pub fn restore<'a>(&self, records: impl Iterator<Item = (Part, &'a Record)> + Clone) -> Result<()> {
+    /// Makes versions that still lie here the installed ones again, of one part none where `without` names it. Runs again from
+    /// any point.
+    pub fn restore<'a>(
+        &self,
+        records: impl Iterator<Item = (Part, &'a Record)> + Clone,
+        without: Option<Part>,
+    ) -> Result<()> {
         let mut inventory = match Inventory::read(&self.inventory_path()) {
             Some(inventory) => inventory,
             None => Inventory::new(Platform::current()?),
         };
+        inventory.components.retain(|part, _| Some(*part) != without);
         inventory.components.extend(records.clone().map(|(part, record)| (part, record.clone())));
         inventory.write(&self.inventory_path())?;
         let mut unpacked = records.filter(|(_, record)| record.dir.starts_with("versions"));

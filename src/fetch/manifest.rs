@@ -17,6 +17,8 @@ pub const SCHEMA: u32 = 2;
 /// It has one version of each component, and digests may be missing: applications have written such manifests.
 const OLD_SCHEMA: u32 = 1;
 const MIB: u64 = 1 << 20;
+/// Ends the version of an image that was baked from the one before it.
+const BAKED: &str = "-baked";
 
 /// What a manifest lists. `nerdctl` is the Windows program; `nerdctl-full` is containerd with everything, and `docker` the
 /// static Docker Engine, for a guest; `docker-rootless` is what an ordinary user of Linux needs beside that. `compose` is
@@ -186,44 +188,52 @@ pub struct Manifest {
 }
 
 /// The form of schema 2.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Versioned {
     default: String,
     versions: BTreeMap<String, Release>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Release {
     /// Why it should not be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     platforms: Platforms,
     /// In place of `platforms`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     variants: BTreeMap<ImageVariant, Variant>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Variant {
     platforms: Platforms,
 }
 
 type Platforms = BTreeMap<Platform, Sources>;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Sources {
     sources: Vec<Listed>,
 }
 
 /// A source as the manifest has it. One without a digest is never fetched.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Listed {
     url: Url,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<BootFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     initrd: Option<BootFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<BakedEngine>,
 }
 
 /// One place to get a part from.
@@ -238,6 +248,17 @@ pub struct Source {
     /// For images that bring no boot loader.
     pub kernel: Option<BootFile>,
     pub initrd: Option<BootFile>,
+    /// For a baked image.
+    pub engine: Option<BakedEngine>,
+}
+
+/// The engine that a baked image holds, installed: a VM that is made from it needs no archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BakedEngine {
+    pub part: Part,
+    pub version: String,
+    /// Of the archive that it was installed from.
+    pub sha256: Digest,
 }
 
 impl Listed {
@@ -249,14 +270,16 @@ impl Listed {
             contents: self.contents.clone(),
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
+            engine: self.engine.clone(),
         })
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootFile {
     pub url: Url,
     pub sha256: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
 }
 
@@ -372,6 +395,43 @@ impl Manifest {
         })
     }
 
+    /// The engine in the image with this digest.
+    pub fn baked(&self, host: Platform, sha256: &Digest) -> Option<BakedEngine> {
+        self.known(Part::Image, host, sha256, &Choice::default())?.1.engine
+    }
+
+    /// This manifest with a baked image as the default one of `platform`'s guests: a version of its own, in which other platforms
+    /// have the images they had.
+    #[must_use]
+    pub fn with_baked(mut self, platform: Platform, baked: Source) -> Self {
+        let Source { url, sha256, size, contents, kernel, initrd, engine } = baked;
+        let source = Listed { url, sha256: Some(sha256), size, contents, kernel, initrd, engine };
+        let component = self
+            .components
+            .entry(Part::Image)
+            .or_insert_with(|| Versioned { default: String::new(), versions: BTreeMap::new() });
+        let version = match component.default.as_str() {
+            done if done.ends_with(BAKED) => done.to_owned(),
+            base => format!("{}{BAKED}", if base.is_empty() { "1" } else { base }),
+        };
+        let before = component.versions.get(&component.default).cloned().unwrap_or_default();
+        let mut platforms: Platforms = BTreeMap::new();
+        for all in before.of(None).into_iter().flatten() {
+            for (platform, Sources { sources }) in all {
+                platforms.entry(*platform).or_default().sources.extend(sources.iter().cloned());
+            }
+        }
+        platforms.insert(platform, Sources { sources: vec![source] });
+        component.versions.insert(version.clone(), Release { platforms, ..Release::default() });
+        component.default = version;
+        self
+    }
+
+    /// As a file of the present schema.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "schema": SCHEMA, "components": self.components })
+    }
+
     /// Whether any part, in any version and for any platform, has this digest.
     pub fn names_digest(&self, digest: &str) -> bool {
         self.sources().any(|(_, s)| s.sha256.as_ref().is_some_and(|d| d.as_str() == digest))
@@ -456,6 +516,11 @@ fn check(part: Part, version: &str, release: &Release, schema: u32) -> Result<()
                 }
                 if schema != OLD_SCHEMA && source.sha256.is_none() {
                     return Err(format!("{at}[{i}]: {url} has no sha256"));
+                }
+                if let Some(engine) = &source.engine
+                    && (part != Part::Image || !matches!(engine.part, Part::NerdctlFull | Part::Docker))
+                {
+                    return Err(format!("{at}[{i}].engine: {part} holds no {}", engine.part));
                 }
                 if source.size == Some(0) {
                     return Err(format!("{at}[{i}].size: {url} has more than 0 bytes"));
@@ -597,6 +662,60 @@ mod tests {
         assert_eq!(images(serde_json::json!({})), ["minimal", "server"]);
         assert_eq!(images(serde_json::json!({ "imageVariant": "minimal" })), ["minimal"]);
         assert_eq!(images(serde_json::json!({ "imageVariant": "server" })), ["server"]);
+    }
+
+    #[test]
+    fn a_baked_image_is_the_default_one_of_its_guests_and_of_no_others() {
+        let digest = |digit: char| Digest::try_from(digit.to_string().repeat(64)).unwrap();
+        let baked = |name: &str, digit| Source {
+            url: url(&format!("https://images.example.com/{name}.img")),
+            sha256: digest(digit),
+            size: Some(7),
+            contents: None,
+            kernel: None,
+            initrd: None,
+            engine: Some(BakedEngine { part: Part::NerdctlFull, version: "2.3.5".into(), sha256: digest('e') }),
+        };
+        let parse = |m: &Manifest| Manifest::parse(&m.to_json().to_string(), "test").unwrap();
+        let before = Manifest::built_in();
+        let one = parse(&before.clone().with_baked(Platform::LinuxArm64, baked("arm", 'a')));
+        let image = |m: &Manifest, host| m.find(Part::Image, host, &Choice::default()).unwrap();
+        let arm = image(&one, Platform::DarwinArm64);
+        assert_eq!((arm.version.as_str(), arm.sources), ("24.04-baked", vec![baked("arm", 'a')]));
+        let engine = one.baked(Platform::DarwinArm64, &digest('a')).unwrap();
+        assert_eq!((engine.part, engine.version.as_str()), (Part::NerdctlFull, "2.3.5"));
+        assert_eq!(one.baked(Platform::DarwinX64, &digest('a')), None);
+        assert_eq!(image(&one, Platform::LinuxX64).sources, image(&before, Platform::LinuxX64).sources);
+        // The other processor's, and this one's once more.
+        let two =
+            one.with_baked(Platform::LinuxX64, baked("x64", 'b')).with_baked(Platform::LinuxArm64, baked("arm2", 'c'));
+        let two = parse(&two);
+        assert_eq!(image(&two, Platform::LinuxX64).sources, [baked("x64", 'b')]);
+        assert_eq!(image(&two, Platform::LinuxArm64).sources, [baked("arm2", 'c')]);
+        assert_eq!(image(&two, Platform::LinuxArm64).version, "24.04-baked");
+        for part in Part::ALL.into_iter().filter(|part| *part != Part::Image) {
+            assert_eq!(
+                two.find(part, Platform::LinuxX64, &Choice::default()).ok(),
+                before.find(part, Platform::LinuxX64, &Choice::default()).ok()
+            );
+        }
+        // An image holds engines, and nothing else holds any.
+        let mut bad = one_with("lima");
+        for part in ["lima", "image"] {
+            bad["components"]["image"]["versions"]["1"]["platforms"]["linux-x64"]["sources"][0]["engine"]["part"] =
+                part.into();
+            let e = Manifest::parse(&bad.to_string(), "test").unwrap_err();
+            assert!(e.message().contains("engine"), "{e}");
+        }
+    }
+
+    /// A manifest of one image that holds `part`.
+    fn one_with(part: &str) -> serde_json::Value {
+        let engine = serde_json::json!({ "part": part, "version": "1", "sha256": "e".repeat(64) });
+        let source =
+            serde_json::json!({ "url": "https://x.example/y.img", "sha256": "a".repeat(64), "engine": engine });
+        serde_json::json!({ "schema": 2, "components": { "image": { "default": "1", "versions": {
+            "1": { "platforms": { "linux-x64": { "sources": [source] } } } } } } })
     }
 
     /// Every download has a digest and an end. Where the size is not known, the end is a limit that no such file reaches;

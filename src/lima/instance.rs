@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::limactl::Line;
 use crate::{
     error::{Error, ErrorCode, Result},
-    fetch::disk,
+    fetch::{disk, manifest::BakedEngine},
     process::{
         self,
         identity::{self, Found, Identity},
@@ -108,6 +108,7 @@ const HOST_KEY_FILE: &str = "lima-runtime.hostkey";
 const NEWEST_LIMA_FILE: &str = "lima-runtime.lima";
 const PROCESSES_FILE: &str = "lima-runtime.processes.json";
 const ENGINE_FILE: &str = "lima-runtime.engine";
+const BAKED_FILE: &str = "lima-runtime.baked.json";
 pub const KNOWN_HOSTS_FILE: &str = "lima-runtime.known_hosts";
 /// The pid files of the agent and the drivers: vz runs in the agent, QEMU in its own process.
 const PID_FILES: [&str; 3] = ["ha.pid", "vz.pid", "qemu.pid"];
@@ -256,6 +257,23 @@ impl Instance {
 
     pub async fn record_engine(&self, name: &str) -> Result<()> {
         self.write(ENGINE_FILE, name).await
+    }
+
+    /// The engine of the image that the VM was made from, if that was a baked one.
+    pub async fn baked(&self) -> Option<BakedEngine> {
+        let path = self.path(BAKED_FILE);
+        task::blocking(move || Ok(disk::read_json(&path))).await.ok().flatten()
+    }
+
+    pub async fn record_baked(&self, engine: &BakedEngine) -> Result<()> {
+        let (path, engine) = (self.path(BAKED_FILE), engine.clone());
+        task::blocking(move || disk::write_json(&path, &engine)).await
+    }
+
+    /// The root disk, a file that our driver wrote: qcow2 of QEMU, else raw (docs/reference/lima.md#disk-names).
+    pub fn root_disk(&self) -> PathBuf {
+        let new = self.path("disk");
+        if new.exists() { new } else { self.path("diffdisk") }
     }
 
     /// The file with the guest's host key, in OpenSSH's format. It lies in the directory, so it goes with the VM.

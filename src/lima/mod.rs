@@ -1,5 +1,6 @@
 //! Lima: its commands, instance directories and template. Reports facts and performs steps; `manager` decides.
 
+pub mod bake;
 pub mod data_disk;
 mod hostkey;
 pub mod instance;

@@ -11,7 +11,10 @@ use super::{
     hostkey,
     instance::release,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    fetch::platform::Platform,
+};
 
 pub const BUILT_IN: &str = include_str!("../../templates/lima-containerd.yaml");
 
@@ -22,6 +25,16 @@ pub enum Arch {
     #[serde(rename = "x86_64")]
     X86_64,
     Aarch64,
+}
+
+impl Arch {
+    /// That of this machine's guests.
+    pub fn this() -> Result<Self> {
+        Ok(match Platform::current()?.guest() {
+            Platform::LinuxArm64 => Self::Aarch64,
+            _ => Self::X86_64,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +304,10 @@ fn lay_engine(root: &mut Mapping, settings: &VmSettings) -> Result<()> {
             set(section(root, "containerd")?, whose, false)?;
         }
     } else if !settings.nerdctl.is_empty() {
-        set(section(root, "containerd")?, "archives", &settings.nerdctl)?;
+        let containerd = section(root, "containerd")?;
+        set(containerd, "archives", &settings.nerdctl)?;
+        // A VM of a baked image had none to install.
+        set(containerd, "system", true)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ import dgram from 'node:dgram'
 import {
   appendFileSync,
   closeSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   openSync,
@@ -94,6 +95,9 @@ async function create(name) {
   if (fault('create-cut')) process.kill(process.pid, 'SIGKILL')
   info(`Downloaded the image from ${q('/srv/images/guest.qcow2')}`)
   // pkg/driver/qemu/qemu.go: the image becomes the disk.
+  const [, image] = /^images:\n- location: (\/\S+)/m.exec(yaml) ?? []
+  if (V2 && image && readFileSync(image).subarray(0, 3).equals(Buffer.from('QFI')))
+    return copyFileSync(image, join(dir, 'disk'))
   if (V2) return writeFileSync(join(dir, 'disk'), 'the disk')
   writeFileSync(join(dir, 'basedisk'), '')
   writeFileSync(join(dir, 'diffdisk'), 'the disk')

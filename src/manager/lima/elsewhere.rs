@@ -44,6 +44,10 @@ impl LimaRuntime {
         unsupported()
     }
 
+    pub async fn bake(&self, _: &super::BakeOptions, _: Sink<RuntimeProgress>, _: &Call) -> Result<super::BakedImage> {
+        unsupported()
+    }
+
     pub async fn stop(&self, _: Sink<RuntimeProgress>, _: &Call) -> Result<()> {
         unsupported()
     }

@@ -20,7 +20,7 @@ use crate::{
         bundle::Bundle,
         disk,
         lock::Lock,
-        manifest::{Manifest, Part, Request, Wanted},
+        manifest::{BakedEngine, Manifest, Part, Request, Wanted},
         platform::Platform,
         progress::Meter,
         record::{Look, Record},
@@ -196,6 +196,7 @@ impl LimaRuntime {
         parts.dedup();
         let (dirs, network) = (self.bundle_dirs(), self.options.network.clone());
         survey.bundle = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
+        let baked = self.baked(&parts, survey).await?;
 
         // The network is not used for what is there: a remote manifest is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
@@ -225,8 +226,9 @@ impl LimaRuntime {
                 meter.say(Phase::Verify, Some(part), format!("Checking {}", part.title()));
             }
             let (home, homes) = (self.home.clone(), self.instance_homes());
+            let in_image = baked.clone().filter(|engine| engine.part == part);
             let facts = task::blocking(move || {
-                let record = home.whole(part, depth);
+                let (record, in_image) = newest(home.whole(part, depth), in_image);
                 let current = part != Part::Lima || record.as_ref().is_none_or(|r| home.is_current(part, r));
                 Ok(PartFacts {
                     record,
@@ -234,6 +236,7 @@ impl LimaRuntime {
                     running: !as_stopped && running(&homes),
                     instances: instances(&homes).next().is_some(),
                     held,
+                    in_image,
                 })
             })
             .await?;
@@ -251,6 +254,33 @@ impl LimaRuntime {
             }
         }
         Ok(())
+    }
+
+    /// The engine that the VM has of the image it was made from, or will have where `parts` are for a new one.
+    async fn baked(&self, parts: &[Part], survey: &mut Survey) -> Result<Option<BakedEngine>> {
+        if !parts.contains(&self.payload().part) {
+            return Ok(None);
+        }
+        if self.has_vm().await? {
+            return Ok(self.baked_of_vm().await);
+        }
+        if !parts.contains(&Part::Image) {
+            return Ok(None);
+        }
+        let platform = Platform::current()?;
+        if let Some(image) = survey.bundle.as_ref().and_then(|bundle| bundle.record(Part::Image).ok()) {
+            let (network, sha256) = (self.options.network.clone(), image.sha256.clone());
+            let manifest = task::blocking(move || Ok(network.manifest_here())).await?;
+            return Ok(manifest.and_then(|manifest| manifest.baked(platform, &sha256)));
+        }
+        if survey.remote.is_none() {
+            survey.remote = Some(self.options.network.open().await);
+        }
+        let Some(Ok(remote)) = &survey.remote else { return Ok(None) };
+        // Which of them it will be is not known yet.
+        let sources = remote.wanted(Part::Image, platform)?.sources;
+        let engine = sources.first().and_then(|source| source.engine.clone());
+        Ok(engine.filter(|engine| sources.iter().all(|source| source.engine.as_ref() == Some(engine))))
     }
 
     /// Removes what we installed; with `keep_data`, not the VMs and their files.
@@ -287,6 +317,17 @@ impl LimaRuntime {
             home.remove(&[], &lock)
         });
         call.run(None, work).await
+    }
+
+    /// Whole or begun.
+    #[cfg(unix)]
+    pub(super) async fn has_vm(&self) -> Result<bool> {
+        Ok(self.machine(self.lima_home(), None).instance().facts().await?.directory)
+    }
+
+    #[cfg(unix)]
+    pub(super) async fn baked_of_vm(&self) -> Option<BakedEngine> {
+        self.machine(self.lima_home(), None).instance().baked().await
     }
 
     #[cfg(unix)]
@@ -332,6 +373,20 @@ impl Survey {
     }
 }
 
+/// The newer of the engine that is installed and the one that the guest has of its image, and whether it is the latter.
+pub(super) fn newest(installed: Option<Record>, baked: Option<BakedEngine>) -> (Option<Record>, bool) {
+    let newer = |engine: &BakedEngine| {
+        installed.as_ref().is_none_or(|record| compare_versions(&engine.version, &record.version).is_ge())
+    };
+    match baked.filter(newer) {
+        Some(BakedEngine { version, sha256, .. }) => {
+            let (source, dir, files) = (Part::Image.to_string(), PathBuf::new(), Vec::new());
+            (Some(Record { version, source, sha256, installed_at: 0, dir, files }), true)
+        }
+        None => (installed, false),
+    }
+}
+
 /// The facts that decide whether a part is installed.
 struct PartFacts {
     /// The record of a complete installation.
@@ -342,6 +397,8 @@ struct PartFacts {
     instances: bool,
     /// By a rollback.
     held: bool,
+    /// The record is of an engine that a baked image holds.
+    in_image: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -356,7 +413,7 @@ impl PartFacts {
     /// `bundled` is what the application ships, which takes precedence; `wanted` is what the manifest asks for, if it could
     /// be read; `asked` tells that the caller named the version.
     fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
-        let Self { record, current, running, instances, held } = self;
+        let Self { record, current, running, instances, held, in_image } = self;
         let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
@@ -369,8 +426,13 @@ impl PartFacts {
         let older = version.filter(|v| compare_versions(v, &record.version) == Ordering::Less);
         match older {
             // The caller asked for this version: do not silently keep the newer one.
-            Some(older) if instances && asked => {
+            Some(older) if (instances || in_image) && asked => {
                 let title = part.title();
+                let hint = if instances {
+                    "Ask for the installed version, or remove the VM with all it holds: delete()."
+                } else {
+                    "Ask for the version that the image holds, or name another image in the manifest."
+                };
                 Err(Error::new(
                     ErrorCode::InvalidState,
                     format!("A VM of {title} {} cannot be given to the older {title} {older}", record.version),
@@ -378,9 +440,9 @@ impl PartFacts {
                 .detail("component", part.as_str())
                 .detail("installed", record.version.clone())
                 .detail("wanted", older.clone())
-                .hint("Ask for the installed version, or remove the VM with all it holds: delete()."))
+                .hint(hint))
             }
-            _ if right || running || (held && instances) || (older.is_some() && instances) => {
+            _ if right || running || (held && instances) || (older.is_some() && (instances || in_image)) => {
                 Ok(if current { Decision::Keep } else { Decision::Switch(record) })
             }
             _ => Ok(Decision::Bring),
@@ -454,6 +516,18 @@ fn instance(dir: PathBuf) -> Instance {
     let dir = dir.canonicalize().unwrap_or(dir);
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Instance { name, dir }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unused_async, clippy::unused_self, reason = "as on unix")]
+impl LimaRuntime {
+    async fn has_vm(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn baked_of_vm(&self) -> Option<BakedEngine> {
+        None
+    }
 }
 
 #[cfg(not(unix))]

@@ -7,6 +7,7 @@ use super::{
     Configured, DeleteOptions, InstallOptions, LimaRuntime, LimaState, MountOption, PreviousVm, Resources, State,
     Status, VmInfo, VmResources,
     guest::not_running,
+    install::newest,
     left,
     machine::{Machine, Plan, refuse_root},
     resources::HostResources,
@@ -19,7 +20,7 @@ use crate::{
         lock::Lock,
         manifest::{self, Choice, Part},
         platform::Platform,
-        record::Look,
+        record::{Look, Record},
     },
     guest::{Guest, ssh::SshGuest},
     lima::{
@@ -381,7 +382,7 @@ impl LimaRuntime {
         self.state().resources.over(&self.options().resources).resolve(HostResources::this(), "resources.")
     }
 
-    fn vm_type(&self) -> VmType {
+    pub(super) fn vm_type(&self) -> VmType {
         self.options().vm_type.unwrap_or(VmType::DEFAULT)
     }
 
@@ -391,43 +392,45 @@ impl LimaRuntime {
         resources.mounts.iter().try_for_each(|m| template::check_spaces(at, &m.into(), self.vm_type(), lima))
     }
 
-    /// The local file of `part`, verified at its download; none with a template of the caller's. An image with its own
-    /// kernel has that kernel and its initrd in the manifest; Lima downloads those few megabytes and checks their digests.
-    async fn local_file(&self, part: Part, arch: Arch) -> Result<Vec<VmFile>> {
+    /// The local file of `part`, verified at its download; none with a template of the caller's.
+    async fn local_file(&self, part: Part, arch: Arch) -> Result<Option<(VmFile, Record)>> {
         if self.options().template.is_some() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let home = self.home().clone();
         let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
-        let Some((path, record)) = found else { return Ok(Vec::new()) };
-        let location = path.to_string_lossy().into_owned();
-        let mut source = VmFile { location, arch, digest: None, kernel: None, initrd: None };
-        if part == Part::Image
-            && let Ok(remote) = self.options().network.open().await
-        {
-            let known = remote.manifest.known(part, Platform::current()?, &record.sha256, &Choice::default());
-            if let Some((_, listed)) = known {
-                let at = |file: &manifest::BootFile| {
-                    (remote.origin.rewrite(&file.url).to_string(), Some(format!("sha256:{}", file.sha256)))
-                };
-                source.kernel = listed.kernel.map(|file| {
-                    let (location, digest) = at(&file);
-                    Kernel { location, digest, cmdline: file.cmdline.unwrap_or_default() }
-                });
-                source.initrd = listed.initrd.map(|file| {
-                    let (location, digest) = at(&file);
-                    VmBootFile { location, digest }
-                });
-            }
-        }
-        Ok(vec![source])
+        Ok(found.map(|(path, record)| {
+            let location = path.to_string_lossy().into_owned();
+            (VmFile { location, arch, digest: None, kernel: None, initrd: None }, record)
+        }))
+    }
+
+    /// The image of a new VM, and what the manifest knows of it: the engine in a baked one, and for one without a boot loader
+    /// kernel and initrd, of which Lima downloads the few megabytes and checks the digests.
+    pub(super) async fn image(&self, arch: Arch) -> Result<(Option<VmFile>, Option<manifest::Source>)> {
+        let Some((mut file, record)) = self.local_file(Part::Image, arch).await? else { return Ok((None, None)) };
+        let Ok(remote) = self.options().network.open().await else { return Ok((Some(file), None)) };
+        let known = remote.manifest.known(Part::Image, Platform::current()?, &record.sha256, &Choice::default());
+        let Some((_, listed)) = known else { return Ok((Some(file), None)) };
+        let at = |file: &manifest::BootFile| {
+            (remote.origin.rewrite(&file.url).to_string(), Some(format!("sha256:{}", file.sha256)))
+        };
+        file.kernel = listed.kernel.as_ref().map(|boot| {
+            let (location, digest) = at(boot);
+            Kernel { location, digest, cmdline: boot.cmdline.clone().unwrap_or_default() }
+        });
+        file.initrd = listed.initrd.as_ref().map(|boot| {
+            let (location, digest) = at(boot);
+            VmBootFile { location, digest }
+        });
+        Ok((Some(file), Some(listed)))
     }
 
     /// What the guest gets from us. Verified when it was fetched.
-    async fn archive(&self) -> Result<Option<Archive>> {
+    async fn archive(&self) -> Result<Option<(Archive, Record)>> {
         let (home, part) = (self.home().clone(), self.payload().part);
         let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
-        Ok(found.map(|(path, record)| Archive { path, sha256: record.sha256.to_string() }))
+        Ok(found.map(|(path, record)| (Archive { path, sha256: record.sha256.to_string() }, record)))
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -438,17 +441,24 @@ impl LimaRuntime {
                 .await
                 .map_err(|e| Error::invalid("template", format!("{} cannot be read: {e}", path.display())).source(e))?,
         };
-        let arch = match Platform::current()?.guest() {
-            Platform::LinuxArm64 => Arch::Aarch64,
-            _ => Arch::X86_64,
-        };
+        let arch = Arch::this()?;
         let (resources, home) = (self.resources()?, self.home().clone());
         let lima = task::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
         self.check_spaces(&resources, "resources.", lima.map(|record| record.version).as_deref())?;
-        let images = self.local_file(Part::Image, arch).await?;
+        let (image, listed) = self.image(arch).await?;
+        let made = self.has_vm().await?;
+        let baked = if made { self.baked_of_vm().await } else { listed.and_then(|listed| listed.engine) };
+        let baked = baked.filter(|engine| engine.part == self.payload().part);
         let containerd = self.engine() == UserEngine::Containerd;
-        let nerdctl = if containerd { self.local_file(Part::NerdctlFull, arch).await? } else { Vec::new() };
-        let archive = if containerd { None } else { self.archive().await? };
+        // What the guest has of its image it needs no archive for, unless that is newer.
+        let newer = |record: &Record| !newest(Some(record.clone()), baked.clone()).1;
+        let (mut nerdctl, mut archive) = (None, None);
+        if containerd {
+            nerdctl = self.local_file(Part::NerdctlFull, arch).await?.filter(|(_, record)| newer(record));
+        } else {
+            archive = self.archive().await?.filter(|(_, record)| newer(record));
+        }
+        let in_image = baked.is_some() && nerdctl.is_none() && archive.is_none();
         let settings = VmSettings {
             arch,
             vm_type: self.vm_type(),
@@ -457,14 +467,15 @@ impl LimaRuntime {
             disk: resources.disk,
             data: None,
             mounts: resources.mounts.iter().map(Into::into).collect(),
-            images,
-            nerdctl,
-            containerd,
+            images: Vec::from_iter(image),
+            nerdctl: nerdctl.into_iter().map(|(file, _)| file).collect(),
+            containerd: containerd && !in_image,
             ssh_port: 0,
             rosetta: options.rosetta.unwrap_or(true),
             ca_certificates: options.network.http.ca_certificates.clone(),
         };
-        Ok(Plan { base, settings, archive, registries: options.registries.clone() })
+        let (archive, registries) = (archive.map(|(archive, _)| archive), options.registries.clone());
+        Ok(Plan { base, settings, archive, baked: if made { None } else { baked }, registries })
     }
 }
 

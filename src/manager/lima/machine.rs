@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::containerd::certificates,
     error::{Error, ErrorCode, Result},
-    fetch::owner,
+    fetch::{manifest::BakedEngine, owner},
     guest::{
         Guest,
         ssh::{SshGuest, SshProgram, SshTarget},
@@ -45,6 +45,8 @@ pub struct Plan {
     pub settings: VmSettings,
     /// What the guest gets over SSH; Lima brings containerd itself.
     pub archive: Option<Archive>,
+    /// What the image of a new VM holds.
+    pub baked: Option<BakedEngine>,
     pub registries: RegistryOptions,
 }
 
@@ -384,8 +386,12 @@ impl Machine {
         let data = self.attach(plan).await?;
         match self.limactl.create(&self.instance.name, Self::render(plan, Some(data))?, on_line).await {
             // Another process was faster; the next facts show its result.
-            Ok(()) | Err(Failed { failure: Failure::AlreadyExists, .. }) => Ok(()),
-            Err(e) => Err(e.error),
+            Ok(()) | Err(Failed { failure: Failure::AlreadyExists, .. }) => {}
+            Err(e) => return Err(e.error),
+        }
+        match &plan.baked {
+            Some(engine) => self.instance.record_baked(engine).await,
+            None => Ok(()),
         }
     }
 
@@ -497,15 +503,15 @@ impl Machine {
                     self.bring(&guest, plan, sink).await?;
                     // The engine has its time from here on, however long its archive took.
                     (brought, began, moved) = (true, Instant::now(), Instant::now());
+                    if booted {
+                        sink(RuntimeProgress::new(Phase::Provision, format!("Waiting for {}", self.payload.title)));
+                    }
                 }
                 within(PROBE_TIMEOUT, self.payload.probe(&guest, &self.socket)).await
             };
             let answer = answer.await;
             let health = self.instance.health().await;
             if health == AgentHealth::Waiting && asked.is_none_or(|at| at.elapsed() > PROGRESS_INTERVAL) {
-                    if booted {
-                        sink(RuntimeProgress::new(Phase::Provision, format!("Waiting for {}", self.payload.title)));
-                    }
                 self.instance.cancel_agent_forward().await;
             }
             if answer.is_ok() && (health != AgentHealth::Waiting || !booted) {
@@ -568,6 +574,10 @@ impl Machine {
         } else {
             let certificates = certificates(&plan.settings.ca_certificates)?;
             in_time(registries::place(guest, &plan.registries, &certificates)).await?;
+            if !plan.settings.containerd {
+                // Lima enables only what it installs.
+                in_time(self.payload.enable(guest)).await?;
+            }
         }
         Ok(())
     }

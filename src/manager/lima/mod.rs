@@ -1,6 +1,8 @@
 //! The Lima runtime: a VM of the application's own with an engine in it.
 
 #[cfg(unix)]
+mod bake;
+#[cfg(unix)]
 mod boot;
 mod context;
 #[cfg(unix)]
@@ -45,8 +47,8 @@ pub use install::{InstallOptions, UninstallOptions};
 pub use resources::Resources;
 pub use runtime::{LimaOptions, LimaPaths, LimaRuntime, LimaState};
 pub use state::{
-    Configured, CopyMode, DeleteOptions, DiagnosticCheck, IdleEvent, IdleStop, MountOption, PreviousVm, State, Status,
-    UpgradeOptions, Verdict, VmInfo, VmResources,
+    BakeOptions, BakedImage, Configured, CopyMode, DeleteOptions, DiagnosticCheck, IdleEvent, IdleStop, MountOption,
+    PreviousVm, State, Status, UpgradeOptions, Verdict, VmInfo, VmResources,
 };
 #[cfg(not(unix))]
 pub use state::{Resources, VmType};

@@ -3,10 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use url::Url;
 
 #[cfg(unix)]
 use crate::lima::data_disk::KeptData;
-use crate::{manager::payload::left::LeftContainer, progress::RuntimeProgress};
+use crate::{
+    fetch::{digest::Digest, manifest::BakedEngine},
+    manager::payload::left::LeftContainer,
+    progress::RuntimeProgress,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -118,6 +123,29 @@ pub enum CopyMode {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct UpgradeOptions {
     pub copy: CopyMode,
+}
+
+/// `bake()`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BakeOptions {
+    /// The file to write.
+    pub output: PathBuf,
+    /// Where the image will be: then a manifest is written beside it that names it.
+    pub url: Option<Url>,
+}
+
+/// What `bake()` has written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BakedImage {
+    pub path: PathBuf,
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    pub engine: BakedEngine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<PathBuf>,
 }
 
 /// The VM before its last upgrade, to which a rollback leads.

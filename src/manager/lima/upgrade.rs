@@ -179,7 +179,9 @@ impl LimaRuntime {
         lock.blocking(move || {
             copy.take_back(copied, |copied| {
                 let whole = copied.parts.iter().filter(|(_, record)| home.has(record, Look::Stat));
-                home.restore(whole.map(|(part, record)| (*part, record)))?;
+                // A VM of a baked image had its engine without one.
+                let without = Some(this.payload().part).filter(|part| !copied.parts.contains_key(part));
+                home.restore(whole.map(|(part, record)| (*part, record)), without)?;
                 let state = LimaState { held: true, ..this.recorded_state() };
                 disk::write_json(&this.dir().join("state.json"), &state)
             })

@@ -210,6 +210,14 @@ for unit; do systemctl disable --now "$unit" >/dev/null 2>&1 || :; done
 end TERM 50 || end KILL 10
 "#;
 
+/// Of a baked image they are off, so that no engine starts before its data is there.
+const ENABLE: &str = r#"
+for unit; do
+  systemctl is-enabled --quiet "$unit" 2>/dev/null || systemctl enable "$unit" >/dev/null 2>&1 || :
+  systemctl is-active --quiet "$unit" || systemctl start --no-block "$unit" || :
+done
+"#;
+
 /// Stops the units named and ends what runs in containers: their restart policies stay as they are, for the daemon does not
 /// see them end. What does not heed TERM, like many a first process of a container, would hold the guest's shutdown up for
 /// 90 s.
@@ -285,6 +293,13 @@ impl Payload {
     pub async fn take_over(&self, guest: &impl Guest) -> Result<()> {
         let other = self.engine.other().payload();
         guest.run(other.script(REST, other.beside)).await?.checked("systemctl").map(drop)
+    }
+
+    /// Has the engine run, now and at each boot. What the image has no unit for is no error.
+    pub async fn enable(&self, guest: &impl Guest) -> Result<()> {
+        let words = ["sh", "-c", ENABLE, "sh"].into_iter();
+        let enable = Command::new(words.chain(self.daemon.iter().chain(self.beside).copied())).root();
+        guest.run(enable).await?.checked("systemctl").map(drop)
     }
 
     /// `work` on this engine's containers, its daemon and `more` units.
