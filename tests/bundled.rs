@@ -18,7 +18,7 @@ use lima_runtime::{
     error::{Error, ErrorCode},
     fetch::manifest::{Choice, Manifest, Part},
     fetch::platform::Platform,
-    manager::containerd::BundledRuntime,
+    manager::bundled::BundledRuntime,
     progress::{Phase, ignore},
 };
 use support::{

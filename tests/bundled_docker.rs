@@ -22,7 +22,7 @@ use lima_runtime::{
         platform::Platform,
     },
     manager::{
-        containerd::BundledRuntime,
+        bundled::BundledRuntime,
         payload::{UserEngine, context::ContextOptions},
     },
     progress::{Phase, ignore},
@@ -484,10 +484,7 @@ async fn faults(site: &Site, port: u16, page: &str) {
 async fn an_engine_that_is_none_is_refused_and_the_other_one_says_so() {
     for engine in [serde_json::json!("podman"), serde_json::json!(""), serde_json::json!(7), serde_json::Value::Null] {
         let options = serde_json::json!({ "dataDir": "/nowhere", "engine": engine });
-        assert!(
-            serde_json::from_value::<lima_runtime::manager::containerd::BundledOptions>(options).is_err(),
-            "{engine}"
-        );
+        assert!(serde_json::from_value::<lima_runtime::manager::bundled::BundledOptions>(options).is_err(), "{engine}");
     }
     let options = serde_json::json!({ "dataDir": "/nowhere" });
     let containerd = BundledRuntime::new(serde_json::from_value(options).unwrap()).unwrap();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use lima_runtime::{call::Call, error::ErrorCode, manager::containerd::BundledRuntime};
+use lima_runtime::{call::Call, error::ErrorCode, manager::bundled::BundledRuntime};
 
 /// Another process that has the lock, as `user` where one is named.
 fn holder(path: &Path, user: Option<&support::sshd::User>) -> Child {

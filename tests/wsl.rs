@@ -21,7 +21,7 @@ use lima_runtime::{
     fetch::platform::Platform,
     guest::Guest,
     manager::{
-        containerd::wsl::{WslRuntime, WslState},
+        bundled::wsl::{WslRuntime, WslState},
         payload::UserEngine,
     },
     process::Command,

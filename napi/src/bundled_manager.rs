@@ -1,7 +1,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use lima_runtime::manager::{
-    containerd::{BundledOptions, BundledPaths, BundledRuntime},
+    bundled::{BundledOptions, BundledPaths, BundledRuntime},
     payload::{
         UserEngine,
         context::{ContextName, ContextOptions},

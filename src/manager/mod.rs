@@ -2,8 +2,8 @@
 //! perform steps.
 
 mod buildkit;
+pub mod bundled;
 pub mod container;
-pub mod containerd;
 pub mod lima;
 pub mod payload;
 pub mod registries;

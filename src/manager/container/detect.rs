@@ -11,7 +11,7 @@ use crate::{
         types::RuntimeType,
     },
     fetch::{FetchOptions, manifest::Part, platform::Platform},
-    manager::{containerd::BundledRuntime, lima::LimaRuntime, payload::UserEngine},
+    manager::{bundled::BundledRuntime, lima::LimaRuntime, payload::UserEngine},
     progress::Component,
 };
 
@@ -383,7 +383,7 @@ async fn given_containerd(options: &ContainerOptions) -> Detail {
 /// containerd in the application's own WSL distribution.
 #[cfg(windows)]
 pub(super) async fn containerd(_: &ContainerOptions, own: &BundledRuntime) -> Detail {
-    use crate::manager::containerd::wsl::WslState;
+    use crate::manager::bundled::wsl::WslState;
 
     let wsl = own.wsl();
     let endpoint = Some(format!("{} in the WSL distribution {}", wsl.socket(), wsl.distribution()));

@@ -11,7 +11,7 @@ pub use detect::{Detail, Detection, State, Tried};
 pub use options::{ContainerOptions, Preference};
 
 use super::{
-    containerd::{BundledOptions, BundledRuntime},
+    bundled::{BundledOptions, BundledRuntime},
     lima::{LimaRuntime, app_dir},
     registries::RegistryOptions,
 };
