@@ -2495,7 +2495,8 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * run and hide containers: a process warning says so, code `DISK_FULL`. Newer versions that cannot be fetched are not brought
    * where older ones are there, unless `versions` names them: a process warning, code `DOWNLOAD_FAILED`.
    *
-   * Deadline: 30 minutes for a first boot, 3 minutes for a later one, without downloads, which have only idle timeouts;
+   * Deadline: 30 minutes for a first boot, 3 minutes for a later one, which may take longer while the guest shows progress, as an
+   * emulated one does; both without downloads, which have only idle timeouts;
    * `timeoutMs` replaces it, for everything together.
    *
    * @throws what {@link install} throws, `ROOT_USER`, `PATH_TOO_LONG`, `VM_START_FAILED`, `VM_BROKEN`,

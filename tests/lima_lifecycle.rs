@@ -300,6 +300,28 @@ async fn inject(rig: &Rig, fault: Fault, bystander: &Bystander) -> Option<TcpLis
     None
 }
 
+#[tokio::test]
+async fn a_boot_is_overdue_once_the_guest_shows_nothing_more() {
+    let Some(rig) = Rig::new() else { return };
+    std::fs::create_dir_all(rig.machine.instance().path("")).unwrap();
+    let (log, quiet) = (rig.file("serial.log"), Duration::from_secs(3));
+    let (boots, machine) = (Arc::new(()), rig.machine());
+    let booting = Arc::downgrade(&boots);
+    let guest = std::thread::spawn(move || {
+        while booting.upgrade().is_some() {
+            let mut text = std::fs::read(&log).unwrap_or_default();
+            text.push(b'.');
+            std::fs::write(&log, text).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let mut overdue = Box::pin(machine.overdue(Duration::ZERO, quiet));
+    assert!(tokio::time::timeout(quiet * 2, &mut overdue).await.is_err(), "it showed progress");
+    drop(boots);
+    assert_eq!(overdue.await.code(), ErrorCode::Timeout);
+    guest.join().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn start_ends_in_running_after_every_fault() {
     if !ordinary::here("start_ends_in_running_after_every_fault") {

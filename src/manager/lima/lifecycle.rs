@@ -41,6 +41,7 @@ use crate::{
 const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// A guest that does not visibly shut down is ended by force long before.
+const WARM_START_QUIET: Duration = Duration::from_secs(60);
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -181,8 +182,17 @@ impl LimaRuntime {
         call.run(None, self.install_under(&lock, &needed, sink.clone())).await?;
         let plan = self.plan().await?;
         let machine = self.machine(lima_home, Some(lock));
-        let deadline = if created { WARM_START_TIMEOUT } else { FIRST_BOOT_TIMEOUT };
-        let guest = match call.run(deadline, machine.start(&plan, sink)).await {
+        let started = async {
+            let start = machine.start(&plan, sink);
+            if !created || call.timeout.is_some() {
+                return start.await;
+            }
+            tokio::select! {
+                started = start => started,
+                late = machine.overdue(WARM_START_TIMEOUT, WARM_START_QUIET) => Err(late),
+            }
+        };
+        let guest = match call.run(FIRST_BOOT_TIMEOUT, started).await {
             // Only the logs tell what it waited for (docs/reference/lima.md#hanging-start).
             Err(e) if e.code() == ErrorCode::Timeout => return Err(machine.with_logs(e).await),
             other => other?,

@@ -609,6 +609,14 @@ impl Machine {
         let (mut seen, mut moved) = (self.instance.consoles().await, began);
         while moved.elapsed() < long && began.elapsed() < longest {
             tokio::time::sleep(POLL_INTERVAL).await;
+    /// Returns when `limit` is over and the guest has shown no progress for `quiet`.
+    pub async fn overdue(&self, limit: Duration, quiet: Duration) -> Error {
+        let began = Instant::now();
+        tokio::time::sleep(limit).await;
+        self.stalls(quiet, Duration::MAX).await;
+        crate::call::timed_out(Duration::from_secs(began.elapsed().as_secs()))
+    }
+
             let now = self.instance.consoles().await;
             if now != seen {
                 (seen, moved) = (now, Instant::now());
