@@ -39,9 +39,10 @@ use crate::{
 
 /// Without downloads, which have an idle timeout of their own.
 const FIRST_BOOT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A guest that still boots then may take as long as it shows progress: an emulated one, or one of a computer under load.
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(3 * 60);
-/// A guest that does not visibly shut down is ended by force long before.
 const WARM_START_QUIET: Duration = Duration::from_secs(60);
+/// A guest that does not visibly shut down is ended by force long before.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -440,7 +441,11 @@ impl LimaRuntime {
     async fn archive(&self) -> Result<Option<(Archive, Record)>> {
         let (home, part) = (self.home().clone(), self.payload().part);
         let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
-        Ok(found.map(|(path, record)| (Archive { path, sha256: record.sha256.to_string() }, record)))
+        let archive = |(path, record): (_, Record)| {
+            let (sha256, version) = (record.sha256.to_string(), record.version.clone());
+            (Archive { path, sha256, version }, record)
+        };
+        Ok(found.map(archive))
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -462,13 +467,17 @@ impl LimaRuntime {
         let containerd = self.engine() == UserEngine::Containerd;
         // What the guest has of its image it needs no archive for, unless that is newer.
         let newer = |record: &Record| !newest(Some(record.clone()), baked.clone()).1;
-        let (mut nerdctl, mut archive) = (None, None);
-        if containerd {
-            nerdctl = self.local_file(Part::NerdctlFull, arch).await?.filter(|(_, record)| newer(record));
-        } else {
-            archive = self.archive().await?.filter(|(_, record)| newer(record));
-        }
-        let in_image = baked.is_some() && nerdctl.is_none() && archive.is_none();
+        // A template of the caller's names its own containerd.
+        let ours = !containerd || options.template.is_none();
+        let archive = if ours { self.archive().await?.filter(|(_, record)| newer(record)) } else { None };
+        let nerdctl = archive.as_ref().filter(|_| containerd).map(|(archive, _)| VmFile {
+            location: archive.path.to_string_lossy().into_owned(),
+            arch,
+            digest: None,
+            kernel: None,
+            initrd: None,
+        });
+        let in_image = baked.is_some() && archive.is_none();
         let settings = VmSettings {
             arch,
             vm_type: self.vm_type(),
@@ -478,7 +487,7 @@ impl LimaRuntime {
             data: None,
             mounts: resources.mounts.iter().map(Into::into).collect(),
             images: Vec::from_iter(image),
-            nerdctl: nerdctl.into_iter().map(|(file, _)| file).collect(),
+            nerdctl: Vec::from_iter(nerdctl),
             containerd: containerd && !in_image,
             ssh_port: 0,
             rosetta: options.rosetta.unwrap_or(true),

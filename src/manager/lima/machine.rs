@@ -43,7 +43,7 @@ pub struct Plan {
     pub base: String,
     /// `ssh_port` is replaced by a free one.
     pub settings: VmSettings,
-    /// What the guest gets over SSH; Lima brings containerd itself.
+    /// What the guest gets over SSH. Lima brings containerd itself, as a rule.
     pub archive: Option<Archive>,
     /// What the image of a new VM holds.
     pub baked: Option<BakedEngine>,
@@ -577,6 +577,12 @@ impl Machine {
             if !plan.settings.containerd {
                 // Lima enables only what it installs.
                 in_time(self.payload.enable(guest)).await?;
+            } else if let Some(archive) = &plan.archive
+                && in_time(payload::containerd::is_other(guest, archive)).await?
+            {
+                sink(RuntimeProgress::new(Phase::Provision, "Installing containerd in the VM"));
+                let units = [self.payload.daemon, self.payload.beside].concat();
+                payload::containerd::unpack(guest, archive, &units).await?;
             }
         }
         Ok(())

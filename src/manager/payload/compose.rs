@@ -21,7 +21,7 @@ use crate::{
         owner,
         platform::Platform,
         progress::Meter,
-        record::Look,
+        record::{Look, Record},
     },
     guest::Guest,
     process::Command,
@@ -145,7 +145,11 @@ impl Compose {
         let home = self.home.clone();
         let found =
             task::blocking(move || Ok(home.whole(Part::Compose, Look::Stat).zip(home.file(Part::Compose)))).await?;
-        Ok(found.map(|(record, path)| (Archive { path, sha256: record.sha256.to_string() }, record.version)))
+        let archive = |(record, path): (Record, PathBuf)| {
+            let (sha256, version) = (record.sha256.to_string(), record.version.clone());
+            (Archive { path, sha256, version }, record.version)
+        };
+        Ok(found.map(archive))
     }
 
     async fn put(&self, archive: &Archive) -> Result<()> {

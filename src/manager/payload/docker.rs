@@ -16,6 +16,7 @@ use crate::{
 pub struct Archive {
     pub path: std::path::PathBuf,
     pub sha256: String,
+    pub version: String,
 }
 
 /// What to do about one in a VM that does not answer.

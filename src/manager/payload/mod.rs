@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub mod compose;
+pub mod containerd;
 pub mod context;
 mod disk;
 pub mod docker;
