@@ -198,18 +198,7 @@ export type Progress =
 
 /** One event of installing, starting or stopping a runtime. */
 export interface RuntimeProgress {
-  phase:
-    | 'resolve'
-    | 'download'
-    | 'verify'
-    | 'extract'
-    | 'create'
-    | 'boot'
-    | 'provision'
-    | 'ready'
-    | 'stop'
-    | 'delete'
-    | 'bake'
+  phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
   /** The part it is about; absent for the whole. */
   component?: 'lima' | 'image' | 'nerdctl' | 'containerd' | 'docker'
   /** English, ready to show. */
@@ -2580,16 +2569,19 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
    * Makes an image in which everything is installed that a first boot installs: the engine of this manager, and the packages that
    * Lima wants. For the build of an application, on the kind of machine that its users have. `lima-runtime bake` does it too.
    *
-   * Boots a VM in a `dataDir` that has none, takes out what is that VM's own (user, keys, machine-id, logs, certificates,
+   * Boots a VM without mounts in a `dataDir` that has none, takes out what is that VM's own (user, keys, machine-id, logs, certificates,
    * proxies), writes its root disk to `output` as a compressed qcow2, and removes the VM. With `url`, where the image will be
    * published, a manifest is written beside it, `<output>.manifest.json`: this manager's, with the image as the default one for this
-   * machine's guests. Runtimes with that `manifest` make their VMs from it, and download no archive of the engine until one is newer.
+   * machine's guests and its engine as the default version. Runtimes with that `manifest` make their VMs from it, and download no
+   * archive of the engine until one is newer.
    *
    * Nothing is left of a call that failed or was given up, but downloads. Needs QEMU's `qemu-img`. Deadline: that of {@link start};
    * then 13 min for the guest's end, and none for writing.
    *
-   * @throws `INVALID_ARGUMENT` with `template` or mounts, and for an `output` or `url` that is no file's; `INVALID_STATE` where there
-   *   is a VM or the data of one; `NOT_INSTALLED` without `qemu-img`; `DISK_FULL`; what {@link start} throws
+   * @throws `INVALID_ARGUMENT` with `template`, `registries`, a proxy with a password (the option's or the environment's: its bytes
+   *   might stay in free space) or a `dataDir` too long for a VM, and for an `output` or `url` that is no file's; `INVALID_STATE`
+   *   where there is a VM, the data or a copy of one, or mounts by `configure()`; `NOT_INSTALLED` without `qemu-img`; `DISK_FULL`;
+   *   what {@link start} throws. `details.vmLeft` says why the VM could not be removed, where that failed
    * @example
    * ```ts
    * const builder = new LimaRuntimeManager({ dataDir: '/tmp/bake' })

@@ -1,5 +1,4 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import type { DiagnosticCheck, LimaRuntimeManager as Manager, RuntimeErrorCode } from '../index'
@@ -114,10 +113,12 @@ async function bake({ values, screen, signal, print }: Context): Promise<number>
   const { out, url } = values
   if (typeof out !== 'string') throw new UsageError('--out is missing: the file to write')
   const given = values['data-dir'] as string | undefined
-  // A short path: the names of Lima's sockets have to fit behind it.
-  const dataDir = given ?? (await mkdtemp(join(tmpdir(), 'lr-bake-')))
+  // Wrong options are refused before anything is made.
+  managerOf(values)
+  // The names of Lima's sockets have to fit behind it; on a Mac the temporary directory's own name is too long.
+  const dataDir = given ?? (await mkdtemp(join('/tmp', 'lr-bake-')))
+  const manager = managerOf({ ...values, 'data-dir': dataDir })
   try {
-    const manager = managerOf({ ...values, 'data-dir': dataDir })
     const image = await manager.bake({
       output: out,
       url: url as string | undefined,
@@ -132,7 +133,10 @@ async function bake({ values, screen, signal, print }: Context): Promise<number>
     ])
     return EXIT.ok
   } finally {
-    if (given === undefined) await rm(dataDir, { recursive: true, force: true })
+    // What a VM that could not be removed still writes to, stays.
+    const { state } = await manager.getStatus().catch(() => ({ state: 'unknown' }))
+    const gone = state === 'not-created' || state === 'not-installed'
+    if (given === undefined && gone) await rm(dataDir, { recursive: true, force: true })
   }
 }
 
@@ -228,8 +232,9 @@ async function main(argv: string[]): Promise<number> {
     screen.clear()
     if (values.json) say(JSON.stringify({ error: { code, message, hint, details } }, null, 2))
     screen.line(`${ended ? 'Interrupted' : 'Failed'}: ${message} [${code}]`)
-    if (ended) screen.note('What was fetched is kept: the same command goes on from there.')
-    else if (hint) screen.line(hint)
+    const keeps = command !== 'bake' || values['data-dir'] !== undefined
+    if (ended && keeps) screen.note('What was fetched is kept: the same command goes on from there.')
+    if (hint && !ended) screen.line(hint)
     return ended ? SIGNALS[ended] : (EXIT_OF[code] ?? EXIT.failed)
   }
 }

@@ -63,22 +63,23 @@ ${SOURCES}
 
   bake: `Usage: lima-runtime bake --out <file> [options]
 
-Boots a VM, installs in it what a first start installs, takes out what is its own, and writes its disk as a compressed image.
-The VM is removed, whatever happens. Bake on the kind of machine that your users have. Needs QEMU's qemu-img.
+Boots a VM, installs in it what a first start installs, takes out what is its own, and writes its disk as a compressed
+image. The VM is removed, whatever happens. Bake for arm64 on an arm64 machine that can run VMs (see doctor), for x64 on
+such an x64 one. Needs QEMU's qemu-img, and no proxy with a password.
 
 Options:
   --out <file>          The image to write
   --url <url>           Where you will publish it: then <file>.manifest.json is written too, which names the image.
-                        To bake for another processor, bake there with --manifest and that file
+                        For the other processor bake there with --manifest and that file, else without
   --engine <name>       containerd (the default) or docker
   --nerdctl-version <v> Another version of nerdctl than the manifest's default
   --docker-version <v>  Another version of Docker than the manifest's default
   --image-variant <v>   minimal (the default) or server: the image to start from
-  --data-dir <dir>      For the VM, and what is downloaded for it; must have no VM. Default: a temporary one
+  --data-dir <dir>      For the VM; must have none. Keeps what is downloaded. Default: a temporary one in /tmp
 ${SOURCES}
   --json --quiet --help
 
-Example: "bake": "lima-runtime bake --out guest-arm64.img --url https://downloads.example.com/guest-arm64.img"`,
+Example: lima-runtime bake --out guest-1.0-arm64.img --url https://downloads.example.com/guest-1.0-arm64.img`,
 
   status: `Usage: lima-runtime status [options]
 

@@ -23,7 +23,6 @@ pub enum Phase {
     Ready,
     Stop,
     Delete,
-    Bake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -44,18 +44,7 @@ export interface Detection {
 
 /** What `onProgress` reports. */
 export interface SetupProgress {
-  phase:
-    | 'resolve'
-    | 'download'
-    | 'verify'
-    | 'extract'
-    | 'create'
-    | 'boot'
-    | 'provision'
-    | 'ready'
-    | 'stop'
-    | 'delete'
-    | 'bake'
+  phase: 'resolve' | 'download' | 'verify' | 'extract' | 'create' | 'boot' | 'provision' | 'ready' | 'stop' | 'delete'
   /** What is downloaded or set up. */
   component?: string
   message: string

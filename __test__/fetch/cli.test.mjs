@@ -357,6 +357,9 @@ test('wrong usage is exit 2 and says what to look at', async () => {
     [['download', '--component', 'soup'], /soup/],
     [['download', '--mirror', 'nowhere'], /mirror/],
     [['install', '--mirror', 'ftp://x'], /mirror/],
+    [['bake'], /--out/],
+    [['bake', '--out', 'x', '--engine', 'podman'], /engine/],
+    [['bake', '--out', 'x', '--template', 'y'], /--template/],
   ]
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await cli(args)
@@ -370,7 +373,7 @@ test('wrong usage is exit 2 and says what to look at', async () => {
 test('help of everything, and the version', async () => {
   const help = await cli(['--help'])
   assert.equal(help.code, 0)
-  for (const command of ['download', 'install', 'status', 'doctor']) {
+  for (const command of ['download', 'install', 'bake', 'status', 'doctor']) {
     assert.match(help.stdout, new RegExp(`^  ${command} `, 'm'))
     const own = await cli([command, '--help'])
     assert.equal(own.code, 0)

@@ -38,13 +38,16 @@ describe('a baked image', { skip: missing() ?? noTools, timeout: 300_000 }, () =
   test('is the disk of a VM, named in a manifest, and nothing else is left', async (t) => {
     const image = qcow2(t)
     const rig = await limaRig(t, { image, version: '2.2.0' })
-    const { call } = rig.app()
+    const { ask } = rig.app()
     const output = join(rig.home, 'out', 'baked.img')
-    const events = await call('progress', 'bake', { output, url })
+    // No directory of this computer is in it, which by default a VM has.
+    const options = { ...rig.options, resources: { cpus: 1, memory: '512MiB' } }
+    const events = await ask({ options, method: 'progress', args: ['bake', { output, url }] })
     const phases = [...new Set(events.map(({ phase }) => phase))]
-    assert.deepEqual(phases.slice(-4), ['provision', 'bake', 'stop', 'ready'])
+    assert.deepEqual(phases, ['resolve', 'download', 'extract', 'create', 'boot', 'provision', 'stop', 'ready'])
     assert.equal(events.filter(({ phase }) => phase === 'ready').length, 1, 'a VM that is ready is no image yet')
-    assert.equal(events.filter(({ phase }) => phase === 'bake').at(-1).percent, 100)
+    const written = events.filter(({ message }) => message === 'Writing the image').map(({ percent }) => percent)
+    assert.deepEqual([written[0], written.at(-1), events.at(-1).phase], [0, 100, 'ready'])
     const guest = readFileSync(join(rig.options.dataDir, 'guest.log'), 'utf8')
     assert.match(guest, /userdel -f -r/)
     const body = readFileSync(output)
@@ -56,15 +59,15 @@ describe('a baked image', { skip: missing() ?? noTools, timeout: 300_000 }, () =
     assert.deepEqual(readdirSync(join(rig.options.dataDir, 'vms/_disks')), [])
 
     const { image: before, 'nerdctl-full': nerdctl } = read(rig).components
-    const written = JSON.parse(readFileSync(`${output}.manifest.json`, 'utf8'))
-    const { default: version, versions } = written.components.image
+    const { components } = JSON.parse(readFileSync(`${output}.manifest.json`, 'utf8'))
+    const { default: version, versions } = components.image
     assert.deepEqual([version, versions['24.04']], ['24.04-baked', before.versions['24.04']])
     const archive = nerdctl.versions['2.1.6'].platforms[PLATFORM].sources[0].sha256
     const engine = { part: 'nerdctl-full', version: '2.1.6', sha256: archive }
     assert.deepEqual(versions[version].platforms[PLATFORM].sources, [
       { url, sha256: sha256(body), size: body.length, engine },
     ])
-    assert.deepEqual(written.components.lima, read(rig).components.lima)
+    assert.deepEqual(components.lima, read(rig).components.lima)
   })
 
   test('is refused where it could not be one', async (t) => {
@@ -79,10 +82,16 @@ describe('a baked image', { skip: missing() ?? noTools, timeout: 300_000 }, () =
     assert.equal(await field({ output: `${output}\0` }), 'output')
     assert.equal(await field({ output, url: 'ftp://x/y.img' }), 'url')
     assert.equal(await field({ output, url: 'https://x/' }), 'url')
+    assert.equal(await field({ output, url: 'guest.img' }), 'url')
+    assert.equal(await field({ output: '/proc/none/guest.img' }), 'output')
     assert.equal(await field({ output, size: 1 }), 'size')
     assert.equal(await field({ output }, { template: '/t.yaml' }), 'template')
-    const mounts = [{ location: '/srv' }]
-    assert.equal(await field({ output }, { resources: { mounts } }), 'resources.mounts')
+    assert.equal(await field({ output }, { registries: { insecure: ['registry:5000'] } }), 'registries')
+    assert.equal(await field({ output }, { proxy: 'http://me:secret@127.0.0.1:9' }), 'proxy')
+    const { ask: behind } = rig.app({ https_proxy: 'me:secret@127.0.0.1:9' })
+    await rejected(behind({ method: 'bake', args: [{ output }] }), 'INVALID_ARGUMENT')
+    // Its VM would lie where that of every other long one does.
+    assert.equal(await field({ output }, { dataDir: join(rig.home, 'd'.repeat(80)) }), 'dataDir')
     await ask({ method: 'start', args: [] })
     await rejected(bake({ output }), 'INVALID_STATE')
     assert.equal((await ask({ method: 'getStatus', args: [] })).state, 'running')
@@ -90,9 +99,12 @@ describe('a baked image', { skip: missing() ?? noTools, timeout: 300_000 }, () =
     await rejected(bake({ output }), 'INVALID_STATE')
     assert.ok((await ask({ method: 'getStatus', args: [] })).keptData)
     await ask({ method: 'delete', args: [] })
+    await ask({ method: 'configure', args: [{ mounts: [{ location: '/srv' }] }] })
+    await rejected(bake({ output }), 'INVALID_STATE')
+    await ask({ method: 'configure', args: [{ mounts: [] }] })
 
     // Given up in the middle: no VM, no half of an image.
-    for (const phase of ['create', 'boot', 'provision', 'bake']) {
+    for (const phase of ['create', 'boot', 'provision', 'Writing the image']) {
       await rejected(ask({ method: 'givenUp', args: ['bake', { output }, phase] }), 'ABORTED')
       assert.equal((await ask({ method: 'getStatus', args: [] })).state, 'not-created', phase)
       assert.deepEqual(readdirSync(rig.home), [], phase)
@@ -159,6 +171,30 @@ describe('a baked image', { skip: missing() ?? noTools, timeout: 300_000 }, () =
     assert.deepEqual(installs(yaml()), [true, '2.4.0'])
     await call('rollback')
     assert.deepEqual(installs(yaml()), [false, undefined])
+  })
+
+  test('is made anew without a network, and is none while it does not come', async (t) => {
+    const { rig, manifest, yaml, ask } = await withBaked(t)
+    await rig.server.file('/manifest.json', JSON.stringify(manifest))
+    const options = { ...rig.options, manifest: `${rig.server.url}/manifest.json`, retries: 0 }
+    const call = (method, ...args) => ask({ options, method, args })
+    await call('start')
+    rig.server.remove('/manifest.json')
+    await call('factoryReset')
+    assert.deepEqual([nerdctlAsked(rig), installs(yaml())], [0, [false, undefined]])
+    await call('delete')
+
+    // Another one is wanted, which holds a newer engine and cannot be had. The one that is there holds the older one.
+    const [source] = manifest.components.image.versions['24.04'].platforms[PLATFORM].sources
+    const engine = { part: 'nerdctl-full', version: '2.4.0', sha256: 'c'.repeat(64) }
+    Object.assign(source, { url: 'https://images.example.com/newer.img', sha256: 'b'.repeat(64), engine })
+    const { versions } = manifest.components['nerdctl-full']
+    const at = 'https://images.example.com/nerdctl-full-2.4.0.tar.gz'
+    versions['2.4.0'] = { platforms: { [PLATFORM]: { sources: [{ url: at, sha256: engine.sha256 }] } } }
+    manifest.components['nerdctl-full'].default = '2.4.0'
+    await rig.server.file('/manifest.json', JSON.stringify(manifest))
+    await rejected(call('start'), 'DOWNLOAD_FAILED')
+    assert.equal(existsSync(rig.vm), false)
   })
 
   test('that holds another engine, or may hold none, is a usual one', async (t) => {

@@ -72,7 +72,12 @@ test('a VM from a baked image installs nothing; a newer engine comes to it, and 
   const output = join(dir, 'baked.img')
   const path = '/baked.img'
   const builder = make({ dataDir: join(dir, 'a'), versions: { nerdctl: older } })
-  const baked = await builder.bake({ output, url: `${server.url}${path}`, timeoutMs: 2 * HOUR, ...unbaked })
+  const baked = await builder.bake({
+    output,
+    url: `${server.url}${path}`,
+    timeoutMs: 2 * HOUR,
+    onProgress: unbaked.onProgress,
+  })
   say('baked', JSON.stringify(baked))
   assert.deepEqual([baked.engine.part, baked.engine.version], ['nerdctl-full', older])
   assert.equal((await builder.getStatus()).state, 'not-created')
@@ -82,7 +87,7 @@ test('a VM from a baked image installs nothing; a newer engine comes to it, and 
   const first = make({ ...of, versions: { nerdctl: older } })
   const fromBaked = watch()
   const start = Date.now()
-  await first.start({ timeoutMs: HOUR, ...fromBaked })
+  await first.start({ timeoutMs: HOUR, onProgress: fromBaked.onProgress })
   say(`first start from the baked image: ${(Date.now() - start) / 1000} s`)
   const table = ['resolve', 'download', 'verify', 'extract', 'create', 'boot', 'provision']
   for (const phase of table) {
@@ -113,7 +118,7 @@ test('a VM from a baked image installs nothing; a newer engine comes to it, and 
   say('a container runs; checksum of its volume', checksum)
 
   const next = make({ ...of, versions: { nerdctl: newer } })
-  await next.upgrade({ copy: 'always', timeoutMs: HOUR, ...watch() })
+  await next.upgrade({ copy: 'always', timeoutMs: HOUR, onProgress: watch().onProgress })
   assert.equal(await nerdctl(next), `v${newer}`)
   const was = async (manager, words) => {
     const there = await adapter.inspectContainer(web, patience)
@@ -123,7 +128,7 @@ test('a VM from a baked image installs nothing; a newer engine comes to it, and 
   }
   await was(next, `${checksum}\ndata`)
   await sh('echo later >/kept/later; echo lost >/kept/data; sync')
-  await next.rollback({ timeoutMs: HOUR, ...watch() })
+  await next.rollback({ timeoutMs: HOUR, onProgress: watch().onProgress })
   assert.equal(await nerdctl(next), `v${older}`)
   await was(next, `${checksum}\ndata`)
   assert.equal((await next.getStatus()).limaVersion, limaVersion())

@@ -70,10 +70,10 @@ const run = {
     await m.lima[method]({ ...options, onProgress: (event) => events.push(event) })
     return events
   },
-  /** Gives up as soon as a phase begins. */
+  /** Gives up as soon as a phase begins, or something is said. */
   givenUp: async (m, [method, options, phase]) => {
     const controller = new AbortController()
-    const onProgress = (event) => event.phase === phase && controller.abort()
+    const onProgress = (event) => [event.phase, event.message].includes(phase) && controller.abort()
     return m.lima[method]({ ...options, signal: controller.signal, onProgress })
   },
   /** Input that is changed as soon as the calls are made; whether each of them sent it as it was. */

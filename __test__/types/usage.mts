@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import {
   type AttachOptions,
+  type BakedImage,
   type BringOptions,
   type BuildOptions,
   type BuildProgress,
@@ -435,6 +436,8 @@ await lima.upgrade({ copy: 'always', ...messages })
 const previous: PreviousVm | undefined = status.previous
 numbers.push(previous?.size ?? 0, previous?.created.getTime() ?? 0, previous?.versions.lima?.length ?? 0)
 await lima.rollback(messages)
+const baked: BakedImage = await lima.bake({ output: 'guest.img', url: 'https://x.example/guest.img', ...call })
+console.log(baked.engine.part, baked.manifest?.length)
 await lima.discardPrevious({ timeoutMs: 1000 })
 const keep: UninstallOptions = { keepData: true }
 await lima.uninstall(keep)

@@ -57,7 +57,8 @@ impl Bundle {
             };
             let known = |(part, record): (Part, Record)| {
                 let wanted = known(manifest, part, platform, &record, network)?;
-                Some((part, (record, wanted)))
+                let engine = wanted.engine(&record.sha256);
+                Some((part, (Record { engine, ..record }, wanted)))
             };
             let bundle = Self { root, parts: inventory.components.into_iter().filter_map(known).collect() };
             let Ok((dir, record)) = bundle.dir(part).and_then(|dir| Ok((dir, bundle.record(part)?))) else { continue };
@@ -429,6 +430,7 @@ fn put(root: &Path, work: &Path, platform: Platform, wanted: &Wanted, fetched: &
         installed_at: Record::now(),
         dir,
         files,
+        engine: wanted.engine(&fetched.sha256),
     };
     inventory.components.insert(wanted.part, record.clone());
     inventory.write_for_all(&path)?;

@@ -171,7 +171,7 @@ impl Home {
             )
             .await?;
             for ((request, wanted, _), fetched) in jobs.into_iter().zip(fetched) {
-                ready.push(Ready::fetched(request, &wanted.version, fetched));
+                ready.push(Ready::fetched(request, &wanted, fetched));
             }
         }
         for one in &ready {
@@ -277,8 +277,9 @@ fn version_dir(part: Part, version: &str) -> PathBuf {
 }
 
 impl Ready {
-    fn fetched(request: Request, version: &str, fetched: Fetched) -> Self {
+    fn fetched(request: Request, wanted: &Wanted, fetched: Fetched) -> Self {
         let Fetched { source, sha256, size, file, unpacked } = fetched;
+        let (version, engine) = (&wanted.version, wanted.engine(&sha256));
         let (dir, files) = if let Some(unpacked) = &unpacked {
             (version_dir(request.part, version), unpacked.files.clone())
         } else {
@@ -287,7 +288,8 @@ impl Ready {
             let dir = Path::new("cache").join("download").join(sha256.as_str());
             (dir, vec![FileRecord { path, content }])
         };
-        let record = Record { version: version.to_owned(), source, sha256, installed_at: Record::now(), dir, files };
+        let (version, installed_at) = (version.clone(), Record::now());
+        let record = Record { version, source, sha256, installed_at, dir, files, engine };
         Self { request, record, unpacked }
     }
 }

@@ -75,6 +75,13 @@ impl Lock {
         Self { file: Arc::new(file), path: path.to_owned() }
     }
 
+    /// Returns when no clone of it is left but this one: nobody reports that.
+    pub async fn alone(&self) {
+        while Arc::strong_count(&self.file) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Says by the file's time that it was held until now.
     pub fn touch(&self) {
         _ = self.file.set_modified(SystemTime::now());

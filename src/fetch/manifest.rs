@@ -213,7 +213,7 @@ struct Variant {
 
 type Platforms = BTreeMap<Platform, Sources>;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Sources {
     sources: Vec<Listed>,
 }
@@ -295,6 +295,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// What the source with that digest holds, of a baked image.
+    pub fn engine(&self, sha256: &Digest) -> Option<BakedEngine> {
+        self.sources.iter().find(|source| source.sha256 == *sha256)?.engine.clone()
+    }
+
     /// The size of the first source. Another source may be another file, of another size.
     pub fn size(&self) -> Option<u64> {
         self.sources.first()?.size
@@ -395,16 +400,16 @@ impl Manifest {
         })
     }
 
-    /// The engine in the image with this digest.
-    pub fn baked(&self, host: Platform, sha256: &Digest) -> Option<BakedEngine> {
-        self.known(Part::Image, host, sha256, &Choice::default())?.1.engine
-    }
-
-    /// This manifest with a baked image as the default one of `platform`'s guests: a version of its own, in which other platforms
-    /// have the images they had.
+    /// This manifest with a baked image as the default one of `platform`'s guests, and the engine in it as the default version. The
+    /// image is a version of its own, in which other platforms have what they had.
     #[must_use]
     pub fn with_baked(mut self, platform: Platform, baked: Source) -> Self {
         let Source { url, sha256, size, contents, kernel, initrd, engine } = baked;
+        if let Some(BakedEngine { part, version, .. }) = &engine
+            && let Some(component) = self.components.get_mut(part).filter(|c| c.versions.contains_key(version))
+        {
+            component.default.clone_from(version);
+        }
         let source = Listed { url, sha256: Some(sha256), size, contents, kernel, initrd, engine };
         let component = self
             .components
@@ -414,15 +419,16 @@ impl Manifest {
             done if done.ends_with(BAKED) => done.to_owned(),
             base => format!("{}{BAKED}", if base.is_empty() { "1" } else { base }),
         };
-        let before = component.versions.get(&component.default).cloned().unwrap_or_default();
-        let mut platforms: Platforms = BTreeMap::new();
-        for all in before.of(None).into_iter().flatten() {
-            for (platform, Sources { sources }) in all {
-                platforms.entry(*platform).or_default().sources.extend(sources.iter().cloned());
-            }
+        let mut release = component.versions.get(&component.default).cloned().unwrap_or_default();
+        let variants = release.variants.values_mut().map(|variant| &mut variant.platforms);
+        let mut all: Vec<_> = variants.collect();
+        if all.is_empty() {
+            all.push(&mut release.platforms);
         }
-        platforms.insert(platform, Sources { sources: vec![source] });
-        component.versions.insert(version.clone(), Release { platforms, ..Release::default() });
+        for platforms in all {
+            platforms.insert(platform, Sources { sources: vec![source.clone()] });
+        }
+        component.versions.insert(version.clone(), release);
         component.default = version;
         self
     }
@@ -681,17 +687,22 @@ mod tests {
         let one = parse(&before.clone().with_baked(Platform::LinuxArm64, baked("arm", 'a')));
         let image = |m: &Manifest, host| m.find(Part::Image, host, &Choice::default()).unwrap();
         let arm = image(&one, Platform::DarwinArm64);
-        assert_eq!((arm.version.as_str(), arm.sources), ("24.04-baked", vec![baked("arm", 'a')]));
-        let engine = one.baked(Platform::DarwinArm64, &digest('a')).unwrap();
-        assert_eq!((engine.part, engine.version.as_str()), (Part::NerdctlFull, "2.3.5"));
-        assert_eq!(one.baked(Platform::DarwinX64, &digest('a')), None);
-        assert_eq!(image(&one, Platform::LinuxX64).sources, image(&before, Platform::LinuxX64).sources);
+        // The same image for both variants.
+        assert_eq!(arm.version, "24.04-baked");
+        assert!(arm.sources.iter().all(|source| *source == baked("arm", 'a')));
+        assert_eq!(arm.engine(&digest('a')), baked("arm", 'a').engine);
+        assert_eq!(arm.engine(&digest('b')), None);
+        let server = choice(&serde_json::json!({ "imageVariant": "server" }));
+        for choice in [Choice::default(), server] {
+            let found = |m: &Manifest| m.find(Part::Image, Platform::LinuxX64, &choice).unwrap().sources;
+            assert_eq!(found(&one), found(&before));
+        }
         // The other processor's, and this one's once more.
         let two =
             one.with_baked(Platform::LinuxX64, baked("x64", 'b')).with_baked(Platform::LinuxArm64, baked("arm2", 'c'));
         let two = parse(&two);
-        assert_eq!(image(&two, Platform::LinuxX64).sources, [baked("x64", 'b')]);
-        assert_eq!(image(&two, Platform::LinuxArm64).sources, [baked("arm2", 'c')]);
+        assert_eq!(image(&two, Platform::LinuxX64).sources[0], baked("x64", 'b'));
+        assert_eq!(image(&two, Platform::LinuxArm64).sources[0], baked("arm2", 'c'));
         assert_eq!(image(&two, Platform::LinuxArm64).version, "24.04-baked");
         for part in Part::ALL.into_iter().filter(|part| *part != Part::Image) {
             assert_eq!(
@@ -699,6 +710,11 @@ mod tests {
                 before.find(part, Platform::LinuxX64, &Choice::default()).ok()
             );
         }
+        // Else every first start would put the newer one over it.
+        let mut older = baked("old", 'd');
+        older.engine = older.engine.map(|engine| BakedEngine { version: "2.1.6".into(), ..engine });
+        let older = parse(&before.clone().with_baked(Platform::LinuxX64, older));
+        assert_eq!(older.find(Part::NerdctlFull, Platform::LinuxX64, &Choice::default()).unwrap().version, "2.1.6");
         // An image holds engines, and nothing else holds any.
         let mut bad = one_with("lima");
         for part in ["lima", "image"] {

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     digest::Digest,
     disk,
-    manifest::{Part, Wanted},
+    manifest::{BakedEngine, Part, Wanted},
     platform::Platform,
 };
 use crate::error::Result;
@@ -44,6 +44,9 @@ pub struct Record {
     /// Where the files lie, relative to the inventory's own directory.
     pub dir: PathBuf,
     pub files: Vec<FileRecord>,
+    /// Of a baked image, as the manifest said when it was brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<BakedEngine>,
 }
 
 /// One file or link; directories are not listed.
@@ -221,8 +224,15 @@ mod tests {
             FileRecord { path: "a".into(), content: Content::File { size: 3, sha256: digest.clone(), mode: 0o755 } },
             FileRecord { path: "b".into(), content: Content::Link { link: "a".into() } },
         ];
-        let record =
-            Record { version: "1".into(), source: "x".into(), sha256: digest, installed_at: 1, dir: "v".into(), files };
+        let record = Record {
+            version: "1".into(),
+            source: "x".into(),
+            sha256: digest,
+            installed_at: 1,
+            dir: "v".into(),
+            files,
+            engine: None,
+        };
         assert_eq!(record.size(), 3);
         let all = Content::File { size: u64::MAX, sha256: record.sha256.clone(), mode: 0o644 };
         let files = [&record.files[..], &[FileRecord { path: "c".into(), content: all }]].concat();

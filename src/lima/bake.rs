@@ -1,4 +1,5 @@
-//! The root disk of a VM as an image for others: who the VM was is taken out of it, then it is written compressed.
+//! The root disk of a VM as an image for others: who the VM was is taken out of it, then it is written compressed. When is decided in
+//! `manager/lima/bake.rs`.
 
 use std::{ffi::OsString, path::Path};
 
@@ -142,7 +143,21 @@ mod tests {
             ("usr/local/lib/lima-runtime/data-disk", "x"),
             ("etc/systemd/system/containerd.service.d/05-lima-runtime-data.conf", "x"),
             ("etc/systemd/system/containerd.service.d/10-lima-runtime.conf", "x"),
+            (
+                "etc/buildkit/buildkitd.toml",
+                "[worker.oci]\n# BEGIN lima-runtime\n[registry.\"a:5000\"]\n# END lima-runtime\n",
+            ),
+            ("etc/buildkit/lima-runtime/certificates/lima-runtime.crt", "x"),
+            ("etc/systemd/system/buildkit.service.d/lima-runtime.conf", "x"),
+            ("etc/docker/daemon.json", "{}"),
+            ("etc/netplan/50-cloud-init.yaml", "macaddress"),
+            ("etc/passwd-", "lima:x:501:1000:A Person"),
         ];
+        std::os::unix::fs::symlink("lima.guest", {
+            fs::create_dir_all(at("home")).unwrap();
+            at("home/lima.linux")
+        })
+        .unwrap();
         for (path, text) in files {
             fs::create_dir_all(at(path).parent().unwrap()).unwrap();
             fs::write(at(path), text).unwrap();
@@ -170,10 +185,17 @@ mod tests {
             "tmp/left",
             "usr/local/lib/lima-runtime/data-disk",
             "etc/systemd/system/containerd.service.d/05-lima-runtime-data.conf",
+            "etc/buildkit/lima-runtime",
+            "etc/systemd/system/buildkit.service.d/lima-runtime.conf",
+            "etc/docker",
+            "etc/netplan/50-cloud-init.yaml",
+            "etc/passwd-",
+            "home/lima.linux",
         ];
         for path in gone {
-            assert!(!at(path).exists(), "{path} is there");
+            assert!(fs::symlink_metadata(at(path)).is_err(), "{path} is there");
         }
+        assert_eq!(text("etc/buildkit/buildkitd.toml"), "[worker.oci]\n");
         for path in ["etc/machine-id", "var/log/cloud-init-output.log"] {
             assert_eq!(text(path), "", "{path}");
         }
@@ -198,7 +220,12 @@ mod tests {
 
     #[test]
     fn an_image_that_would_know_its_vm_is_none() {
-        for (program, words) in [("cloud-init", "cloud-init keeps"), ("id", "the user lima cannot be removed")] {
+        let rows = [
+            ("cloud-init", "cloud-init keeps"),
+            ("id", "the user lima cannot be removed"),
+            ("update-ca-certificates", "among the trusted ones"),
+        ];
+        for (program, words) in rows {
             let (dir, _) = guest();
             let (out, _) = baked(dir.path(), program);
             let said = String::from_utf8_lossy(&out.stderr);

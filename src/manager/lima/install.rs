@@ -192,11 +192,14 @@ impl LimaRuntime {
         if !parts.contains(&Part::Lima) {
             parts.push(Part::Lima);
         }
-        parts.sort();
+        // What the image holds is known before the engine's turn comes.
+        parts.sort_by_key(|part| (*part != Part::Image, *part));
         parts.dedup();
         let (dirs, network) = (self.bundle_dirs(), self.options.network.clone());
         survey.bundle = task::blocking(move || Bundle::find(&dirs, platform, Part::Lima, &network)).await?;
-        let baked = self.baked(&parts, survey).await?;
+        let made = self.has_vm().await?;
+        let mut baked = if made { self.baked_of_vm().await } else { None };
+        let mut image_kept = true;
 
         // The network is not used for what is there: a remote manifest is read only when it decides.
         let depth = if options.repair { Look::Digest } else { Look::Stat };
@@ -228,7 +231,9 @@ impl LimaRuntime {
             let (home, homes) = (self.home.clone(), self.instance_homes());
             let in_image = baked.clone().filter(|engine| engine.part == part);
             let facts = task::blocking(move || {
-                let (record, in_image) = newest(home.whole(part, depth), in_image);
+                let installed = home.whole(part, depth);
+                let is_there = installed.is_some();
+                let (record, in_image) = newest(installed, in_image);
                 let current = part != Part::Lima || record.as_ref().is_none_or(|r| home.is_current(part, r));
                 Ok(PartFacts {
                     record,
@@ -237,16 +242,25 @@ impl LimaRuntime {
                     instances: instances(&homes).next().is_some(),
                     held,
                     in_image,
+                    is_there,
                 })
             })
             .await?;
             let asked = self.options.network.choice.versions.of(part).is_some();
             let replaces = facts.instances && part != Part::Image;
             let required = facts.record.is_none() || asked || options.repair || options.released;
+            // In an image that is yet to come there is no engine while it does not come.
+            survey.required |= facts.in_image && !facts.is_there && !image_kept;
+            let there = facts.record.clone();
             match facts.decide(part, bundled.as_ref(), wanted.as_ref(), asked)? {
+                Decision::Keep if part == Part::Image && !made => baked = there.and_then(|record| record.engine),
                 Decision::Keep => {}
                 Decision::Switch(record) => survey.switch = Some(record),
                 Decision::Bring => {
+                    if part == Part::Image && !made {
+                        image_kept = false;
+                        baked = engine_of(bundled.as_ref(), wanted.as_ref());
+                    }
                     survey.requests.push(Request { part, unpacked: part == Part::Lima });
                     survey.replaces |= replaces;
                     survey.required |= required;
@@ -254,33 +268,6 @@ impl LimaRuntime {
             }
         }
         Ok(())
-    }
-
-    /// The engine that the VM has of the image it was made from, or will have where `parts` are for a new one.
-    async fn baked(&self, parts: &[Part], survey: &mut Survey) -> Result<Option<BakedEngine>> {
-        if !parts.contains(&self.payload().part) {
-            return Ok(None);
-        }
-        if self.has_vm().await? {
-            return Ok(self.baked_of_vm().await);
-        }
-        if !parts.contains(&Part::Image) {
-            return Ok(None);
-        }
-        let platform = Platform::current()?;
-        if let Some(image) = survey.bundle.as_ref().and_then(|bundle| bundle.record(Part::Image).ok()) {
-            let (network, sha256) = (self.options.network.clone(), image.sha256.clone());
-            let manifest = task::blocking(move || Ok(network.manifest_here())).await?;
-            return Ok(manifest.and_then(|manifest| manifest.baked(platform, &sha256)));
-        }
-        if survey.remote.is_none() {
-            survey.remote = Some(self.options.network.open().await);
-        }
-        let Some(Ok(remote)) = &survey.remote else { return Ok(None) };
-        // Which of them it will be is not known yet.
-        let sources = remote.wanted(Part::Image, platform)?.sources;
-        let engine = sources.first().and_then(|source| source.engine.clone());
-        Ok(engine.filter(|engine| sources.iter().all(|source| source.engine.as_ref() == Some(engine))))
     }
 
     /// Removes what we installed; with `keep_data`, not the VMs and their files.
@@ -373,15 +360,30 @@ impl Survey {
     }
 }
 
-/// The newer of the engine that is installed and the one that the guest has of its image, and whether it is the latter.
+/// The engine in an image that is brought. Of several sources it is not known yet which one it will be.
+fn engine_of(bundled: Option<&Record>, wanted: Option<&Wanted>) -> Option<BakedEngine> {
+    if let Some(record) = bundled {
+        return record.engine.clone();
+    }
+    let sources = &wanted?.sources;
+    let engine = sources.first()?.engine.as_ref()?;
+    sources.iter().all(|source| source.engine.as_ref() == Some(engine)).then(|| engine.clone())
+}
+
+/// The newer of the engine that is installed and the one that the guest has of its image, and whether it is the latter. Of one
+/// version with two digests it is the installed one, which somebody asked for since.
 pub(super) fn newest(installed: Option<Record>, baked: Option<BakedEngine>) -> (Option<Record>, bool) {
-    let newer = |engine: &BakedEngine| {
-        installed.as_ref().is_none_or(|record| compare_versions(&engine.version, &record.version).is_ge())
+    let newer = |engine: &BakedEngine| match &installed {
+        None => true,
+        Some(record) => match compare_versions(&engine.version, &record.version) {
+            Ordering::Equal => engine.sha256 == record.sha256,
+            order => order == Ordering::Greater,
+        },
     };
     match baked.filter(newer) {
         Some(BakedEngine { version, sha256, .. }) => {
             let (source, dir, files) = (Part::Image.to_string(), PathBuf::new(), Vec::new());
-            (Some(Record { version, source, sha256, installed_at: 0, dir, files }), true)
+            (Some(Record { version, source, sha256, installed_at: 0, dir, files, engine: None }), true)
         }
         None => (installed, false),
     }
@@ -399,6 +401,8 @@ struct PartFacts {
     held: bool,
     /// The record is of an engine that a baked image holds.
     in_image: bool,
+    /// It is installed here, whatever an image holds.
+    is_there: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -413,7 +417,7 @@ impl PartFacts {
     /// `bundled` is what the application ships, which takes precedence; `wanted` is what the manifest asks for, if it could
     /// be read; `asked` tells that the caller named the version.
     fn decide(self, part: Part, bundled: Option<&Record>, wanted: Option<&Wanted>, asked: bool) -> Result<Decision> {
-        let Self { record, current, running, instances, held, in_image } = self;
+        let Self { record, current, running, instances, held, in_image, .. } = self;
         let Some(record) = record else { return Ok(Decision::Bring) };
         let (right, version) = match (bundled, wanted) {
             (Some(b), _) => (b.version == record.version && b.sha256 == record.sha256, Some(&b.version)),
@@ -428,6 +432,7 @@ impl PartFacts {
             // The caller asked for this version: do not silently keep the newer one.
             Some(older) if (instances || in_image) && asked => {
                 let title = part.title();
+                let holds = if instances { "A VM of" } else { "The guest image with" };
                 let hint = if instances {
                     "Ask for the installed version, or remove the VM with all it holds: delete()."
                 } else {
@@ -435,7 +440,7 @@ impl PartFacts {
                 };
                 Err(Error::new(
                     ErrorCode::InvalidState,
-                    format!("A VM of {title} {} cannot be given to the older {title} {older}", record.version),
+                    format!("{holds} {title} {} cannot be given to the older {title} {older}", record.version),
                 )
                 .detail("component", part.as_str())
                 .detail("installed", record.version.clone())
@@ -519,7 +524,7 @@ fn instance(dir: PathBuf) -> Instance {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unused_async, clippy::unused_self, reason = "as on unix")]
+#[expect(clippy::unused_async, reason = "as on unix")]
 impl LimaRuntime {
     async fn has_vm(&self) -> Result<bool> {
         Ok(false)

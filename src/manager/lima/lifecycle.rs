@@ -18,7 +18,7 @@ use crate::{
     fetch::{
         disk,
         lock::Lock,
-        manifest::{self, Choice, Part},
+        manifest::{self, BakedEngine, Choice, Part},
         platform::Platform,
         record::{Look, Record},
     },
@@ -243,6 +243,17 @@ impl LimaRuntime {
         let (call, keep) = (&call.in_steps(), options.keep_data);
         let limit = if keep { STOP_TIMEOUT + DELETE_TIMEOUT } else { DELETE_TIMEOUT };
         let lock = self.lock(call, limit).await?;
+        self.delete_under(lock, keep, sink, call).await
+    }
+
+    pub(super) async fn delete_under(
+        &self,
+        lock: Lock,
+        keep: bool,
+        sink: Sink<RuntimeProgress>,
+        call: &Call,
+    ) -> Result<()> {
+        let limit = if keep { STOP_TIMEOUT + DELETE_TIMEOUT } else { DELETE_TIMEOUT };
         call.run(limit, async {
             if keep {
                 // What is to be kept may be in the copy.
@@ -416,13 +427,14 @@ impl LimaRuntime {
         }))
     }
 
-    /// The image of a new VM, and what the manifest knows of it: the engine in a baked one, and for one without a boot loader
-    /// kernel and initrd, of which Lima downloads the few megabytes and checks the digests.
-    pub(super) async fn image(&self, arch: Arch) -> Result<(Option<VmFile>, Option<manifest::Source>)> {
+    /// The image of a new VM, and the engine in a baked one. One without a boot loader has kernel and initrd in the manifest: Lima
+    /// downloads those few megabytes and checks their digests.
+    async fn image(&self, arch: Arch) -> Result<(Option<VmFile>, Option<BakedEngine>)> {
         let Some((mut file, record)) = self.local_file(Part::Image, arch).await? else { return Ok((None, None)) };
-        let Ok(remote) = self.options().network.open().await else { return Ok((Some(file), None)) };
+        let engine = record.engine;
+        let Ok(remote) = self.options().network.open().await else { return Ok((Some(file), engine)) };
         let known = remote.manifest.known(Part::Image, Platform::current()?, &record.sha256, &Choice::default());
-        let Some((_, listed)) = known else { return Ok((Some(file), None)) };
+        let Some((_, listed)) = known else { return Ok((Some(file), engine)) };
         let at = |file: &manifest::BootFile| {
             (remote.origin.rewrite(&file.url).to_string(), Some(format!("sha256:{}", file.sha256)))
         };
@@ -434,7 +446,7 @@ impl LimaRuntime {
             let (location, digest) = at(boot);
             VmBootFile { location, digest }
         });
-        Ok((Some(file), Some(listed)))
+        Ok((Some(file), engine))
     }
 
     /// What the guest gets from us. Verified when it was fetched.
@@ -460,9 +472,9 @@ impl LimaRuntime {
         let (resources, home) = (self.resources()?, self.home().clone());
         let lima = task::blocking(move || Ok(home.whole(Part::Lima, Look::Stat))).await?;
         self.check_spaces(&resources, "resources.", lima.map(|record| record.version).as_deref())?;
-        let (image, listed) = self.image(arch).await?;
+        let (image, engine) = self.image(arch).await?;
         let made = self.has_vm().await?;
-        let baked = if made { self.baked_of_vm().await } else { listed.and_then(|listed| listed.engine) };
+        let baked = if made { self.baked_of_vm().await } else { engine };
         let baked = baked.filter(|engine| engine.part == self.payload().part);
         let containerd = self.engine() == UserEngine::Containerd;
         // What the guest has of its image it needs no archive for, unless that is newer.

@@ -504,7 +504,12 @@ impl Machine {
                     // The engine has its time from here on, however long its archive took.
                     (brought, began, moved) = (true, Instant::now(), Instant::now());
                     if booted {
-                        sink(RuntimeProgress::new(Phase::Provision, format!("Waiting for {}", self.payload.title)));
+                        let waiting = format!("Waiting for {}", self.payload.title);
+                        // Lima is done.
+                        sink(RuntimeProgress {
+                            percent: Some(100.0),
+                            ..RuntimeProgress::new(Phase::Provision, waiting)
+                        });
                     }
                 }
                 within(PROBE_TIMEOUT, self.payload.probe(&guest, &self.socket)).await
@@ -609,12 +614,6 @@ impl Machine {
         BootProgress { consoles: self.instance.consoles().await, done: said.contains("done"), said }
     }
 
-    /// Returns when the guest has shown no progress for `long`, or after `longest`.
-    async fn stalls(&self, long: Duration, longest: Duration) {
-        let began = Instant::now();
-        let (mut seen, mut moved) = (self.instance.consoles().await, began);
-        while moved.elapsed() < long && began.elapsed() < longest {
-            tokio::time::sleep(POLL_INTERVAL).await;
     /// Returns when `limit` is over and the guest has shown no progress for `quiet`.
     pub async fn overdue(&self, limit: Duration, quiet: Duration) -> Error {
         let began = Instant::now();
@@ -623,6 +622,12 @@ impl Machine {
         crate::call::timed_out(Duration::from_secs(began.elapsed().as_secs()))
     }
 
+    /// Returns when the guest has shown no progress for `long`, or after `longest`.
+    async fn stalls(&self, long: Duration, longest: Duration) {
+        let began = Instant::now();
+        let (mut seen, mut moved) = (self.instance.consoles().await, began);
+        while moved.elapsed() < long && began.elapsed() < longest {
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = self.instance.consoles().await;
             if now != seen {
                 (seen, moved) = (now, Instant::now());

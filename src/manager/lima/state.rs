@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use url::Url;
 
 #[cfg(unix)]
 use crate::lima::data_disk::KeptData;
@@ -132,7 +131,7 @@ pub struct BakeOptions {
     /// The file to write.
     pub output: PathBuf,
     /// Where the image will be: then a manifest is written beside it that names it.
-    pub url: Option<Url>,
+    pub url: Option<String>,
 }
 
 /// What `bake()` has written.

@@ -199,14 +199,15 @@ impl ComposeProgram for Compose {
             Ok(supply) => match self.fetch(platform, supply, &meter, &lock).await {
                 Ok(()) => Error::internal("docker compose is gone as soon as it came"),
                 Err(e) => {
-                    // As with an engine: what is there will do until the network is back, or until this process ends.
-                    let may = e.code() == ErrorCode::DownloadFailed && self.network.choice.versions.compose.is_none();
-                    let there = if may { self.look().await?.into_iter().next() } else { None };
-                    let Some(digest) = there else { return Err(e) };
-                    crate::call::warn(e);
-                    let path = self.path(&digest);
-                    *wanted = Some(vec![digest]);
-                    return Ok(path);
+                    // As with an engine: what is there will do until the network is back.
+                    if e.code() != ErrorCode::DownloadFailed || self.network.choice.versions.compose.is_some() {
+                        return Err(e);
+                    }
+                    if let Some(path) = self.find(None).await? {
+                        crate::call::warn(e);
+                        return Ok(path);
+                    }
+                    e
                 }
             },
             Err(e) => unshipped(e),

@@ -114,8 +114,8 @@ mod tests {
         program(&at("programs/systemctl"), &format!("echo \"$@\" >>'{}'", said.display()));
         program(&at("local/bin/nerdctl"), "echo nerdctl version 2.1.6");
         let look = || {
-            let out = std::process::Command::new("sh").args(["-c", LOOK, "sh"]).arg(at("done")).arg(at("local"));
-            let out = out.arg(at("mark/sha256")).output().unwrap();
+            let paths = ["done", "local", "mark/sha256"].map(at);
+            let out = std::process::Command::new("sh").args(["-c", LOOK, "sh"]).args(paths).output().unwrap();
             String::from_utf8(out.stdout).unwrap()
         };
         assert_eq!(look(), "", "Lima is still at it");

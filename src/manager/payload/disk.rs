@@ -28,8 +28,8 @@ impl FullDisk {
         };
         let lines: Vec<_> = said.lines().map(full).collect();
         match lines[..] {
-            [true] | [_, true] => Some(Self::Data),
-            [true, false] => Some(Self::System),
+            [true] | [false, true] => Some(Self::Data),
+            [true, _] => Some(Self::System),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ mod tests {
             ("90000 0 0", None),
             // The system, and the data.
             ("90000 1000 500\n0 1000 500\n", Some(FullDisk::Data)),
-            ("0 1000 500\n0 1000 500\n", Some(FullDisk::Data)),
+            ("0 1000 500\n0 1000 500\n", Some(FullDisk::System)),
             ("0 1000 500\n90000 1000 500\n", Some(FullDisk::System)),
             ("90000 1000 500\n90000 1000 500\n", None),
             ("", None),
