@@ -95,11 +95,11 @@ impl Home {
         unpacked.try_for_each(|(part, record)| self.switch_to(part, record))
     }
 
-    /// The file of a part that was fetched as published.
-    pub fn file(&self, part: Part) -> Option<PathBuf> {
+    /// The file of a part that was fetched as published, verified then, and its record.
+    pub fn file(&self, part: Part) -> Option<(PathBuf, Record)> {
         let record = self.whole(part, Look::Stat)?;
         match &record.files[..] {
-            [one] => Some(self.dir.join(&record.dir).join(&one.path)),
+            [one] => Some((self.dir.join(&record.dir).join(&one.path), record)),
             _ => None,
         }
     }

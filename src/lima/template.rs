@@ -78,6 +78,13 @@ pub struct VmBootFile {
     pub digest: Option<String>,
 }
 
+impl VmFile {
+    /// A file of this host that was verified.
+    pub fn here(path: &Path, arch: Arch) -> Self {
+        Self { location: path.to_string_lossy().into_owned(), arch, digest: None, kernel: None, initrd: None }
+    }
+}
+
 /// A directory of the host, seen in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -395,7 +395,7 @@ impl WslRuntime {
             DistributionRecord { distribution, rootfs, nerdctl: None, docker: None }
         };
         meter.say(Phase::Extract, Some(payload.part), format!("Installing {} in the distribution", payload.title));
-        let (archive, path) = self.fetched(payload.part)?;
+        let (path, archive) = self.fetched(payload.part)?;
         self.unpack(&archive, &path).await?;
         self.provision().await?;
         // The configuration is read at the next start.
@@ -419,14 +419,13 @@ impl WslRuntime {
         Ok(self.wsl.distributions().await?.contains(&self.distribution))
     }
 
-    fn fetched(&self, part: Part) -> Result<(Record, PathBuf)> {
-        let record = self.home.whole(part, crate::fetch::record::Look::Stat);
-        record.zip(self.home.file(part)).ok_or_else(|| Error::internal(format!("{part} is gone as soon as it came")))
+    fn fetched(&self, part: Part) -> Result<(PathBuf, Record)> {
+        self.home.file(part).ok_or_else(|| Error::internal(format!("{part} is gone as soon as it came")))
     }
 
     /// Makes a new distribution.
     async fn make(&self, meter: &Arc<Meter>) -> Result<Record> {
-        let (record, archive) = self.fetched(Part::WslRootfs)?;
+        let (archive, record) = self.fetched(Part::WslRootfs)?;
         meter.say(Phase::Create, Some(Part::WslRootfs), "Making the WSL distribution");
         // One that was left half made.
         self.remove_distribution().await?;

@@ -414,24 +414,13 @@ impl LimaRuntime {
         resources.mounts.iter().try_for_each(|m| template::check_spaces(at, &m.into(), self.vm_type(), lima))
     }
 
-    /// The local file of `part`, verified at its download; none with a template of the caller's.
-    async fn local_file(&self, part: Part, arch: Arch) -> Result<Option<(VmFile, Record)>> {
-        if self.options().template.is_some() {
-            return Ok(None);
-        }
-        let home = self.home().clone();
-        let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
-        Ok(found.map(|(path, record)| {
-            let location = path.to_string_lossy().into_owned();
-            (VmFile { location, arch, digest: None, kernel: None, initrd: None }, record)
-        }))
-    }
-
     /// The image of a new VM, and the engine in a baked one. One without a boot loader has kernel and initrd in the manifest: Lima
     /// downloads those few megabytes and checks their digests.
     async fn image(&self, arch: Arch) -> Result<(Option<VmFile>, Option<BakedEngine>)> {
-        let Some((mut file, record)) = self.local_file(Part::Image, arch).await? else { return Ok((None, None)) };
-        let engine = record.engine;
+        // A template of the caller's names its own.
+        let found = if self.options().template.is_none() { self.fetched(Part::Image).await? } else { None };
+        let Some((path, record)) = found else { return Ok((None, None)) };
+        let (mut file, engine) = (VmFile::here(&path, arch), record.engine);
         let Ok(remote) = self.options().network.open().await else { return Ok((Some(file), engine)) };
         let known = remote.manifest.known(Part::Image, Platform::current()?, &record.sha256, &Choice::default());
         let Some((_, listed)) = known else { return Ok((Some(file), engine)) };
@@ -449,15 +438,10 @@ impl LimaRuntime {
         Ok((Some(file), engine))
     }
 
-    /// What the guest gets from us. Verified when it was fetched.
-    async fn archive(&self) -> Result<Option<(Archive, Record)>> {
-        let (home, part) = (self.home().clone(), self.payload().part);
-        let found = task::blocking(move || Ok(home.file(part).zip(home.whole(part, Look::Stat)))).await?;
-        let archive = |(path, record): (_, Record)| {
-            let (sha256, version) = (record.sha256.to_string(), record.version.clone());
-            (Archive { path, sha256, version }, record)
-        };
-        Ok(found.map(archive))
+    /// A file of the cache, checked when it was fetched.
+    async fn fetched(&self, part: Part) -> Result<Option<(PathBuf, Record)>> {
+        let home = self.home().clone();
+        task::blocking(move || Ok(home.file(part))).await
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -481,14 +465,9 @@ impl LimaRuntime {
         let newer = |record: &Record| !newest(Some(record.clone()), baked.clone()).1;
         // A template of the caller's names its own containerd.
         let ours = !containerd || options.template.is_none();
-        let archive = if ours { self.archive().await?.filter(|(_, record)| newer(record)) } else { None };
-        let nerdctl = archive.as_ref().filter(|_| containerd).map(|(archive, _)| VmFile {
-            location: archive.path.to_string_lossy().into_owned(),
-            arch,
-            digest: None,
-            kernel: None,
-            initrd: None,
-        });
+        let fetched = if ours { self.fetched(self.payload().part).await? } else { None };
+        let archive = fetched.filter(|(_, record)| newer(record)).map(Archive::of);
+        let nerdctl = archive.as_ref().filter(|_| containerd).map(|archive| VmFile::here(&archive.path, arch));
         let in_image = baked.is_some() && archive.is_none();
         let settings = VmSettings {
             arch,
@@ -505,7 +484,7 @@ impl LimaRuntime {
             rosetta: options.rosetta.unwrap_or(true),
             ca_certificates: options.network.http.ca_certificates.clone(),
         };
-        let (archive, registries) = (archive.map(|(archive, _)| archive), options.registries.clone());
+        let registries = options.registries.clone();
         Ok(Plan { base, settings, archive, baked: if made { None } else { baked }, registries })
     }
 }

@@ -21,7 +21,6 @@ use crate::{
         owner,
         platform::Platform,
         progress::Meter,
-        record::{Look, Record},
     },
     guest::Guest,
     process::Command,
@@ -140,16 +139,9 @@ impl Compose {
         self.home.bring(&[request], platform, bundle.as_ref(), open, meter, lock).await.map_err(unshipped)
     }
 
-    /// What was fetched, and its version.
-    async fn fetched(&self) -> Result<Option<(Archive, String)>> {
+    async fn fetched(&self) -> Result<Option<Archive>> {
         let home = self.home.clone();
-        let found =
-            task::blocking(move || Ok(home.whole(Part::Compose, Look::Stat).zip(home.file(Part::Compose)))).await?;
-        let archive = |(record, path): (Record, PathBuf)| {
-            let (sha256, version) = (record.sha256.to_string(), record.version.clone());
-            (Archive { path, sha256, version }, record.version)
-        };
-        Ok(found.map(archive))
+        task::blocking(move || Ok(home.file(Part::Compose).map(Archive::of))).await
     }
 
     async fn put(&self, archive: &Archive) -> Result<()> {
@@ -212,13 +204,13 @@ impl ComposeProgram for Compose {
             },
             Err(e) => unshipped(e),
         };
-        let (archive, version) = self.fetched().await?.ok_or(absent)?;
+        let archive = self.fetched().await?.ok_or(absent)?;
         self.put(&archive).await?;
         if !self.place.keeps_download {
             let cache = self.home.dir().join("cache");
             lock.blocking(move || disk::remove(&cache)).await?;
         }
-        sink(event(&format!("docker compose {version} is installed"), ComposeState::Done));
+        sink(event(&format!("docker compose {} is installed", archive.version), ComposeState::Done));
         Ok(self.path(&archive.sha256))
     }
 }

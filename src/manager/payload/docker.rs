@@ -6,6 +6,7 @@ use serde_json::json;
 use super::disk::{disk_full, system_disk};
 use crate::{
     error::{Error, ErrorCode, Result},
+    fetch::record::Record,
     guest::Guest,
     manager::registries::RegistryOptions,
     process::Command,
@@ -17,6 +18,12 @@ pub struct Archive {
     pub path: std::path::PathBuf,
     pub sha256: String,
     pub version: String,
+}
+
+impl Archive {
+    pub fn of((path, record): (std::path::PathBuf, Record)) -> Self {
+        Self { path, sha256: record.sha256.to_string(), version: record.version }
+    }
 }
 
 /// What to do about one in a VM that does not answer.
