@@ -11,6 +11,8 @@ mod program;
 mod windows;
 
 #[cfg(unix)]
+pub(crate) use child::ended;
+#[cfg(unix)]
 pub use child::spawn;
 pub use lines::Lines;
 pub use program::{Chunk, Command, Exit, Hold, KEPT, Output, Process, TERM_GRACE};

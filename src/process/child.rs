@@ -1,5 +1,5 @@
 //! Children of this process. `tokio::process` reaps through its own SIGCHLD handler, which conflicts with Node's
-//! (docs/reference/node-api.md#children); here a blocking thread waits for each child.
+//! (docs/reference/node-api.md#children); here a thread waits for each child.
 
 use std::{
     io,
@@ -22,6 +22,9 @@ use crate::{
     error::{Error, Result},
     task,
 };
+
+/// Bytes, for a thread that makes one call.
+const WAITING_STACK: usize = 64 << 10;
 
 /// Starts `command` in a process group of its own, all three streams piped.
 pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Option<Hold>) -> Result<Process> {
@@ -86,37 +89,54 @@ async fn drive(mut group: Group, input: Bytes, driver: Driver) -> io::Result<Exi
     let group = std::sync::Arc::new(group);
 
     let exited = async {
-        // Not reaped here: the number stays taken while somebody may still send a signal to it.
-        let wait = move || loop {
-            match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-                Err(rustix::io::Errno::INTR) => {}
-                _ => return,
-            }
-        };
-        let mut exited = tokio::task::spawn_blocking(wait);
+        let mut exited = std::pin::pin!(ended(pid));
         let send = |signal| {
             let group = group.clone();
             tokio::task::spawn_blocking(move || group.signal(signal))
         };
-        tokio::select! {
-            _ = &mut exited => {}
+        let ended = tokio::select! {
+            ended = &mut exited => ended,
             () = cancel.cancelled() => {
                 _ = send(Signal::TERM).await;
-                if tokio::time::timeout(TERM_GRACE, &mut exited).await.is_err() {
-                    _ = send(Signal::KILL).await;
-                    _ = exited.await;
-                } else {
-                    // Ends what the leader left in its group.
-                    _ = send(Signal::KILL).await;
+                let in_time = tokio::time::timeout(TERM_GRACE, &mut exited).await;
+                // In time, too: ends what the leader left in its group.
+                _ = send(Signal::KILL).await;
+                match in_time {
+                    Ok(ended) => ended,
+                    Err(_) => exited.await,
                 }
             }
+        };
+        if ended.is_err() {
+            // Nobody would notice its end.
+            _ = send(Signal::KILL).await;
         }
+        ended
     };
-    pipes::carry(Pipes { stdin, stdout, stderr }, input, driver, exited).await;
-    // The waiting thread and the signals have finished: no other owner is left.
+    pipes::carry(Pipes { stdin, stdout, stderr }, input, driver, exited).await?;
+    // The signals have been sent: no other owner is left.
     let mut group = std::sync::Arc::into_inner(group).ok_or_else(|| io::Error::other("the child is still in use"))?;
     let status = group.0.wait()?;
     Ok(status.code().map_or_else(|| Exit::Signal(name(status.signal().unwrap_or_default())), Exit::Code))
+}
+
+/// Resolves once a child of this process has ended. It is not reaped: the number stays taken while somebody may still send a
+/// signal to it. A thread of its own waits: of those of the runtime that may block there are 512, and each log that is followed
+/// may be a program.
+pub async fn ended(pid: Pid) -> io::Result<()> {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let done = loop {
+            match rustix::process::waitid(WaitId::Pid(pid), options) {
+                Err(rustix::io::Errno::INTR) => {}
+                done => break done,
+            }
+        };
+        _ = ended.send(done.map(drop));
+    };
+    std::thread::Builder::new().name("lima-runtime-child".into()).stack_size(WAITING_STACK).spawn(wait)?;
+    Ok(end.await.map_err(io::Error::other)??)
 }
 
 fn name(signal: i32) -> String {
@@ -135,4 +155,41 @@ fn name(signal: i32) -> String {
         (Signal::TERM, "TERM"),
     ];
     NAMES.iter().find(|(s, _)| s.as_raw() == signal).map_or_else(|| signal.to_string(), |(_, n)| (*n).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cat() -> std::process::Command {
+        std::process::Command::new("cat")
+    }
+
+    #[test]
+    fn programs_that_run_on_let_others_start() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build().unwrap();
+        runtime.block_on(async {
+            let mut waiting = Vec::new();
+            for _ in 0..5 {
+                waiting.push(spawn(cat(), Bytes::new(), None).await.unwrap());
+            }
+            let said = spawn(cat(), Bytes::from_static(b"last"), None).await.unwrap().output().await.unwrap();
+            assert_eq!(said.stdout, b"last");
+            for one in waiting {
+                one.end().await;
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn its_end_is_seen_and_it_is_left_to_be_reaped() {
+        let mut child = cat().stdin(Stdio::piped()).spawn().unwrap();
+        let mut end = std::pin::pin!(ended(Pid::from_child(&child)));
+        assert!(futures_util::poll!(&mut end).is_pending());
+        drop(child.stdin.take());
+        end.await.unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(ended(Pid::from_child(&child)).await.is_err(), "it is nobody's child any more");
+    }
 }

@@ -61,7 +61,7 @@ pub(super) async fn connect(_: &SshAddress) -> std::io::Result<tokio::io::Duplex
 #[cfg(unix)]
 mod unix {
     use std::{
-        io::{self, Read},
+        io,
         os::fd::OwnedFd,
         pin::Pin,
         process::{Child, Command, Stdio},
@@ -69,13 +69,14 @@ mod unix {
         task::{Context, Poll, ready},
     };
 
+    use rustix::process::Pid;
     use tokio::{
-        io::{AsyncRead, AsyncWrite, ReadBuf},
-        net::UnixStream,
+        io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+        net::{UnixStream, unix::pipe},
     };
 
     use super::SshAddress;
-    use crate::{env_vars, mutex::Mutex};
+    use crate::{env_vars, mutex::Mutex, process, task};
 
     /// ssh's standard input and output are one socket, so that shutting down our half is the end of its input.
     pub(in super::super) struct SshStream {
@@ -95,16 +96,17 @@ mod unix {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("cannot run ssh: {e}")))?;
-        let stderr = child.stderr.take();
+        let (pid, stderr) = (Pid::from_child(&child), child.stderr.take());
         let child = Arc::new(Mutex::new(child));
         let reaped = child.clone();
-        // Its end of stderr is the end of the process; then the wait is short.
-        let errors = tokio::task::spawn_blocking(move || {
+        let errors = task::spawn(async move {
             let mut text = Vec::new();
-            if let Some(stderr) = stderr {
-                let _ = stderr.take(64 * 1024).read_to_end(&mut text);
+            if let Some(Ok(stderr)) = stderr.map(|pipe| pipe::Receiver::from_owned_fd(pipe.into())) {
+                _ = stderr.take(64 * 1024).read_to_end(&mut text).await;
             }
-            let _ = reaped.lock().wait();
+            if process::ended(pid).await.is_ok() {
+                _ = reaped.lock().wait();
+            }
             String::from_utf8_lossy(&text).trim().to_owned()
         });
         Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, answered: false })
