@@ -524,6 +524,33 @@ async fn nothing_is_left_on_the_server_when_the_guest_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_streams_at_once_all_get_in() {
+    let Some(mut sshd) = Sshd::start() else { return };
+    // Its own limit, beyond which it refuses: ours and the connection of short commands.
+    sshd.configure("MaxStartups 5:100:5");
+    sshd.down();
+    sshd.up();
+    let guest = sshd.guest();
+    let many = (0..30).map(|_| guest.spawn(Command::new(["cat"])));
+    let running: Vec<_> = within(futures_util::future::join_all(many)).await.into_iter().map(Result::unwrap).collect();
+    for process in running {
+        assert!(within(process.output()).await.unwrap().success());
+    }
+    // One after the other: on the same connection.
+    let mut ports = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let said = within(guest.spawn(sh("echo $SSH_CONNECTION"))).await.unwrap().output().await.unwrap();
+        ports.insert(said.stdout);
+    }
+    assert_eq!(ports.len(), 1, "{ports:?}");
+
+    // Those who leave while they wait for their turn let the others in.
+    let gone = (0..30).map(|_| tokio::time::timeout(Duration::from_millis(1), guest.spawn(Command::new(["cat"]))));
+    drop(futures_util::future::join_all(gone).await);
+    assert!(within(guest.spawn(Command::new(["true"]))).await.unwrap().output().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_nobody_reads_stalls_no_other() {
     let Some(sshd) = Sshd::start() else { return };
     let guest = sshd.guest();

@@ -16,9 +16,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{Mutex, Semaphore},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::target::SshTarget;
 use crate::{
+    call,
     error::{Error, ErrorCode, Result},
     mutex, task,
 };
@@ -68,40 +70,71 @@ impl Link {
     }
 }
 
-/// Connections for sockets, one for each: on a shared one, a socket that nobody reads would stall the others
-/// (docs/reference/ssh.md#one-unread-channel).
-pub(super) struct Sockets {
+/// Connections for streams, one for each socket and each command that may print for long: on a shared one, a stream that nobody
+/// reads would stall the others (docs/reference/ssh.md#one-unread-channel).
+pub(super) struct Streams {
     /// Those that carry none now.
     idle: mutex::Mutex<Vec<Arc<Handle>>>,
+    /// Those of sockets.
     used: mutex::Mutex<Vec<Weak<Handle>>>,
-    /// sshd refuses some of many that log in at once.
     logins: Semaphore,
 }
 
-/// So many wait for the next sockets; to log in anew takes longer than to open one.
+/// So many wait for the next streams; to log in anew takes longer than to open one.
 const MAX_IDLE: usize = 4;
-const MAX_LOGINS: usize = 8;
+/// More at once only make each take longer, on a slow guest until none comes in time (docs/reference/ssh.md#logins).
+const MAX_LOGINS: usize = 4;
 
-impl Default for Sockets {
+impl Default for Streams {
     fn default() -> Self {
         Self { idle: mutex::Mutex::default(), used: mutex::Mutex::default(), logins: Semaphore::new(MAX_LOGINS) }
     }
 }
 
-impl Sockets {
-    /// A socket of the guest.
-    pub(super) async fn open(self: &Arc<Self>, target: &SshTarget, path: &str) -> Result<SocketStream> {
+impl Streams {
+    /// A connection that carries nothing, and whether it is new.
+    async fn take(&self, target: &SshTarget) -> Result<(Arc<Handle>, bool)> {
         loop {
             let kept = self.idle.lock().pop();
-            let is_new = kept.is_none();
-            let handle = match kept {
-                Some(handle) if handle.is_closed() => continue,
-                Some(handle) => handle,
+            match kept {
+                Some(handle) if handle.is_closed() => {}
+                Some(handle) => return Ok((handle, false)),
                 None => {
                     let _turn = self.logins.acquire().await;
-                    Arc::new(connect(target).await?)
+                    return Ok((Arc::new(connect(target).await?), true));
                 }
+            }
+        }
+    }
+
+    /// A session with `line` running in it, unless the caller is `gone` before it is asked for.
+    pub(super) async fn session(
+        &self,
+        target: &SshTarget,
+        line: &[u8],
+        gone: &CancellationToken,
+    ) -> Result<(Arc<Handle>, Channel)> {
+        loop {
+            let (handle, is_new) = tokio::select! {
+                taken = self.take(target) => taken?,
+                () = gone.cancelled() => return Err(call::aborted()),
             };
+            match handle.channel_open_session().await {
+                Ok(channel) => {
+                    channel.exec(true, line).await.map_err(lost)?;
+                    return Ok((handle, channel));
+                }
+                Err(e) if is_new => return Err(lost(e)),
+                // It was lost, unnoticed until now, or has sessions that do not end.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A socket of the guest.
+    pub(super) async fn socket(self: &Arc<Self>, target: &SshTarget, path: &str) -> Result<SocketStream> {
+        loop {
+            let (handle, is_new) = self.take(target).await?;
             match handle.channel_open_direct_streamlocal(path).await {
                 Ok(channel) => return Ok(SocketStream::new(channel, handle, self.clone())),
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
@@ -116,7 +149,8 @@ impl Sockets {
         }
     }
 
-    fn keep(&self, handle: Arc<Handle>) {
+    /// For the next stream.
+    pub(super) fn keep(&self, handle: Arc<Handle>) {
         let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE && !handle.is_closed() {
             idle.push(handle);
@@ -303,15 +337,15 @@ pub(super) struct SocketStream {
     stream: Option<russh::ChannelStream<client::Msg>>,
     /// Carries this socket alone.
     connection: Option<Arc<Handle>>,
-    sockets: Arc<Sockets>,
+    streams: Arc<Streams>,
     runtime: tokio::runtime::Handle,
 }
 
 impl SocketStream {
-    fn new(channel: Channel, connection: Arc<Handle>, sockets: Arc<Sockets>) -> Self {
-        sockets.note(&connection);
+    fn new(channel: Channel, connection: Arc<Handle>, streams: Arc<Streams>) -> Self {
+        streams.note(&connection);
         let runtime = tokio::runtime::Handle::current();
-        Self { stream: Some(channel.into_stream()), connection: Some(connection), sockets, runtime }
+        Self { stream: Some(channel.into_stream()), connection: Some(connection), streams, runtime }
     }
 
     fn get(self: Pin<&mut Self>) -> Pin<&mut russh::ChannelStream<client::Msg>> {
@@ -325,7 +359,7 @@ impl Drop for SocketStream {
         let _runtime = self.runtime.enter();
         self.stream = None;
         if let Some(connection) = self.connection.take() {
-            self.sockets.keep(connection);
+            self.streams.keep(connection);
         }
     }
 }

@@ -22,7 +22,7 @@ mod program;
 mod quote;
 mod target;
 
-use link::{Channel, ConnectError, Handle, Link, Sockets, lost};
+use link::{Channel, ConnectError, Handle, Link, Streams, lost};
 pub use program::strict;
 pub use target::{SshProgram, SshTarget};
 
@@ -42,7 +42,7 @@ struct Inner {
     commands: Link,
     sessions: Arc<Semaphore>,
     kills: Semaphore,
-    sockets: Arc<Sockets>,
+    streams: Arc<Streams>,
     forwards: program::Forwards,
 }
 
@@ -53,20 +53,20 @@ impl SshGuest {
             commands: Link::default(),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             kills: Semaphore::new(1),
-            sockets: Arc::default(),
+            streams: Arc::default(),
             forwards: program::Forwards::default(),
         }))
     }
 
     /// Whether a connection is up or being made, as far as that is known without asking the guest.
     pub fn is_connected(&self) -> bool {
-        self.0.commands.is_up() || self.0.sockets.is_up()
+        self.0.commands.is_up() || self.0.streams.is_up()
     }
 
     /// Drops all connections, after the host slept or before the guest stops. The next call connects anew.
     pub async fn disconnect(&self) {
         self.0.commands.close().await;
-        self.0.sockets.close();
+        self.0.streams.close();
         self.0.forwards.lock().await.clear();
     }
 
@@ -101,7 +101,12 @@ impl SshGuest {
                 () = driver.cancel.cancelled() => return,
             };
             // Not cancelled half-way: a session that opens after everybody left would stay open.
-            let (handle, channel) = match guest.open(&line, own_connection).await {
+            let opened = if own_connection {
+                guest.streams.session(&guest.target, &line, &driver.cancel).await
+            } else {
+                guest.open(&line).await
+            };
+            let (handle, channel) = match opened {
                 Ok(opened) => opened,
                 Err(e) => {
                     _ = started.send(Err(e));
@@ -111,8 +116,10 @@ impl SshGuest {
             _ = started.send(Ok(()));
             let session = Session { guest: &guest, handle: &handle, channel, root: command.root };
             let exit = session.drive(command.input, driver).await;
-            if own_connection {
-                _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
+            match exit {
+                _ if !own_connection => {}
+                Ok(_) => guest.streams.keep(handle),
+                Err(_) => _ = handle.disconnect(Disconnect::ByApplication, "", "").await,
             }
             drop(permit);
             _ = ended.send(exit);
@@ -137,7 +144,7 @@ impl Guest for SshGuest {
         if let Some(program) = self.program().await? {
             return program.connect(path, &inner.forwards).await;
         }
-        Ok(Box::new(inner.sockets.open(&inner.target, path).await?))
+        Ok(Box::new(inner.streams.socket(&inner.target, path).await?))
     }
 
     fn containerd_socket(&self) -> &str {
@@ -154,14 +161,8 @@ impl Inner {
         if own_connection { None } else { self.sessions.clone().acquire_owned().await.ok() }
     }
 
-    /// A session with `line` running in it.
-    async fn open(&self, line: &[u8], own_connection: bool) -> Result<(Arc<Handle>, Channel)> {
-        if own_connection {
-            let handle = Arc::new(link::connect(&self.target).await?);
-            let channel = handle.channel_open_session().await.map_err(lost)?;
-            channel.exec(true, line).await.map_err(lost)?;
-            return Ok((handle, channel));
-        }
+    /// A session of the shared connection, with `line` running in it.
+    async fn open(&self, line: &[u8]) -> Result<(Arc<Handle>, Channel)> {
         let mut attempt = 0;
         loop {
             attempt += 1;
