@@ -19,7 +19,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the bytes are not the ones the ma
 (nothing was installed), 130 interrupted, 143 terminated.
 
 Environment: LIMA_RUNTIME_MIRROR and LIMA_RUNTIME_MANIFEST stand for --mirror and --manifest; HTTPS_PROXY, HTTP_PROXY,
-NO_PROXY and NODE_EXTRA_CA_CERTS are honoured.`
+NO_PROXY and NODE_EXTRA_CA_CERTS are honoured. LIMA_RUNTIME_LOG=debug prints on standard error what goes on.`
 
 const SOURCES = `  --mirror <url>        Take https://host/path from <url>/host/path
   --manifest <file>     Versions, addresses and digests, instead of the manifest that ships with this package

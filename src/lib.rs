@@ -1,7 +1,7 @@
 //! A managed container runtime for desktop apps: Docker, containerd, or a Lima VM, behind one interface.
 //!
 //! The layers, top to bottom, each calling only those below: `manager`, `engine`, `guest`, `lima` and `fetch`; all use
-//! `error`, `call`, `process`, `progress`, `task` and `env_vars`. See ARCHITECTURE.md.
+//! `error`, `call`, `process`, `progress`, `task`, `log` and `env_vars`. See ARCHITECTURE.md.
 
 #![cfg_attr(
     not(unix),
@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod guest;
 #[cfg(unix)]
 pub mod lima;
+pub mod log;
 pub mod manager;
 pub mod mutex;
 pub mod process;

@@ -177,7 +177,14 @@ pub fn ignore<P>() -> Sink<P> {
 /// Work that is repeated, like a boot after a repair, reports from the beginning; the events for `sink` never go back.
 pub fn forward_only(sink: Sink<RuntimeProgress>) -> Sink<RuntimeProgress> {
     let furthest = Mutex::new(Vec::<(Phase, f64)>::new());
+    let said = Mutex::new(String::new());
     Arc::new(move |mut event: RuntimeProgress| {
+        // Once, not with each new number in it.
+        let words = event.message.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+        if *said.lock() != words {
+            words.clone_into(&mut said.lock());
+            tracing::debug!(phase = ?event.phase, "{}", event.message);
+        }
         if let Some(percent) = &mut event.percent {
             let mut furthest = furthest.lock();
             match furthest.iter_mut().find(|(phase, _)| *phase == event.phase) {

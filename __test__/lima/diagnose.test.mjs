@@ -25,6 +25,14 @@ test('a VM that runs, and one whose host agent was killed', { skip: missing() },
     assert.ok(names.includes(`lima-runtime-diagnostics/${name}`), `${name} is not among ${names}`)
   const all = tar('-xzO')
   assert.ok(!all.includes(rig.home), 'the home directory is blanked')
+  const log = tar('-xzO', '--wildcards', '*/lima-runtime.log')
+  for (const line of [
+    /phase=Create/,
+    /phase=Boot/,
+    /a program starts what="limactl start"/,
+    /ended what="limactl create"/,
+  ])
+    assert.match(log, line)
 
   signalWriterOf(join(rig.vm, 'ha.pid'))
   await waitFor('its end is seen', async () => (await call('getStatus')).state === 'broken')

@@ -17,3 +17,11 @@ mod methods;
 mod process;
 mod promise;
 mod stream;
+
+/// Runs when the addon is loaded.
+#[cfg_attr(test, allow(dead_code, reason = "only napi's registration refers to it"))]
+#[napi_derive::napi(module_exports)]
+pub fn loaded(_exports: napi::bindgen_prelude::Object<'_>) -> napi::Result<()> {
+    lima_runtime::log::begin();
+    Ok(())
+}

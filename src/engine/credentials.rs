@@ -207,7 +207,8 @@ pub(crate) async fn for_call(
         (None, StoredCredentials::User) => match for_this_user(image).await {
             Ok(found) => (found, None),
             Err(why) => {
-                tracing::warn!(%why, "asking a registry without credentials");
+                // Without what a helper said, which may be what it should have kept.
+                tracing::warn!("asking a registry without credentials");
                 (None, Some(why))
             }
         },

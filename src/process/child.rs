@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use super::{
     pipes::{self, Pipes},
-    program::{Driver, Exit, Hold, Process, TERM_GRACE, could_not_start},
+    program::{Driver, Exit, Hold, Process, TERM_GRACE, could_not_start, named},
 };
 use crate::{
     error::{Error, Result},
@@ -30,6 +30,8 @@ const WAITING_STACK: usize = 64 << 10;
 pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Option<Hold>) -> Result<Process> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let program = command.get_program().to_string_lossy().into_owned();
+    let what = named(&command);
+    tracing::debug!(what, "a program starts");
     // Forking a large process is slow. A caller who leaves meanwhile drops the `Group`, which ends it.
     let group = tokio::task::spawn_blocking(move || command.spawn().map(Group))
         .await
@@ -38,6 +40,7 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     let (process, driver, ended) = Process::driven();
     task::spawn(async move {
         let exit = drive(group, input, driver).await;
+        tracing::debug!(what, ?exit, "a program ended");
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));
     });

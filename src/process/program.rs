@@ -1,5 +1,7 @@
 //! A command, its output and its exit, the same for a child of this process and in a guest.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -217,6 +219,20 @@ pub(crate) const STRAGGLER_GRACE: std::time::Duration = std::time::Duration::fro
 /// Chunks (32 KiB at most) between the program and a slow reader.
 const BACKLOG: usize = 16;
 
+/// A program as the log calls it: without its arguments, which may be private. What limactl is to do is not.
+pub(super) fn named(command: &std::process::Command) -> String {
+    let mut name = Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // Behind the flags of all commands (`lima::limactl`).
+    let mut words = command.get_args().filter_map(|arg| arg.to_str()).filter(|word| *word != "json");
+    if name == "limactl"
+        && let Some(verb) = words.find(|word| word.bytes().all(|b| b.is_ascii_lowercase()))
+    {
+        name.push(' ');
+        name.push_str(verb);
+    }
+    name
+}
+
 pub(super) fn could_not_start(program: &str, e: std::io::Error) -> Error {
     let code = match e.kind() {
         std::io::ErrorKind::NotFound => ErrorCode::NotInstalled,
@@ -282,6 +298,14 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_has_a_name_without_what_is_private() {
+        let named = |words: &[&str]| named(std::process::Command::new(words[0]).args(&words[1..]));
+        assert_eq!(named(&["/bin/limactl", "--tty=false", "--log-format", "json", "start", "b"]), "limactl start");
+        assert_eq!(named(&["/usr/bin/ssh", "-l", "alice", "host"]), "ssh");
+        assert_eq!(named(&["limactl", "--version"]), "limactl");
+    }
 
     #[tokio::test]
     async fn an_input_that_fails_does_not_end() {

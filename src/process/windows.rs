@@ -7,7 +7,7 @@ use tokio::process::Child;
 
 use super::{
     pipes::{self, Pipes},
-    program::{Driver, Exit, Hold, Process, could_not_start},
+    program::{Driver, Exit, Hold, Process, could_not_start, named},
 };
 use crate::{
     error::{Error, Result},
@@ -22,11 +22,14 @@ pub async fn spawn(mut command: std::process::Command, input: Bytes, hold: Optio
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NO_WINDOW);
     let program = command.get_program().to_string_lossy().into_owned();
+    let what = named(&command);
+    tracing::debug!(what, "a program starts");
     let child =
         tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(|e| could_not_start(&program, e))?;
     let (process, driver, ended) = Process::driven();
     task::spawn(async move {
         let exit = drive(child, input, driver).await;
+        tracing::debug!(what, ?exit, "a program ended");
         drop(hold);
         _ = ended.send(exit.map_err(|e| Error::internal(format!("running {program} failed: {e}")).source(e)));
     });

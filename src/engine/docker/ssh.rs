@@ -89,6 +89,7 @@ mod unix {
     pub(in super::super) async fn connect(target: &SshAddress) -> io::Result<SshStream> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
+        tracing::debug!(what = "ssh", "a program starts");
         let mut child = Command::new(program()?)
             .args(target.args())
             .stdin(OwnedFd::from(theirs.try_clone()?))

@@ -335,7 +335,8 @@ impl LimaRuntime {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) if matches!(e.code(), ErrorCode::Aborted | ErrorCode::Timeout) => Err(e),
             other => {
-                tracing::warn!(?other, "the VM did not wake up");
+                let error = other.ok().and_then(Result::err).map(tracing::field::display);
+                tracing::warn!(error, "the VM did not wake up");
                 self.start(sink, call).await.map(drop)
             }
         }

@@ -280,7 +280,8 @@ impl Machine {
                 () = self.stalls(END_TIMEOUT, SLOW_END_TIMEOUT) => None,
             };
             if !matches!(stopped, Some(Ok(()))) || is_alive(&self.instance.facts().await?) {
-                tracing::warn!(?stopped, "the VM is ended by force");
+                let error = stopped.and_then(Result::err).map(|failed| tracing::field::display(failed.error));
+                tracing::warn!(error, "the VM is ended by force");
                 self.end_our_processes().await?;
             }
         }
@@ -562,7 +563,8 @@ impl Machine {
             // Of an engine that does not answer, nothing is listed; it holds it all the same.
             let noted = tokio::time::timeout(left::PATIENCE, self.note_left(ran, &socket)).await;
             if !matches!(noted, Ok(Ok(()))) {
-                tracing::warn!(?noted, "what the other engine holds is not known");
+                let error = noted.ok().and_then(Result::err).map(tracing::field::display);
+                tracing::warn!(error, "what the other engine holds is not known");
             }
             in_time(self.payload.take_over(guest)).await?;
         }
@@ -645,7 +647,10 @@ impl Machine {
         };
         match tokio::time::timeout(QUIESCE_TIMEOUT, work).await {
             Ok(Ok(_)) => {}
-            other => tracing::warn!(?other, "the containers were not ended first"),
+            other => {
+                let error = other.ok().and_then(Result::err).map(tracing::field::display);
+                tracing::warn!(error, "the containers were not ended first");
+            }
         }
     }
 

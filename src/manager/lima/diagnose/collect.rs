@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     fetch::{disk, record::Record},
     lima::instance::Instance,
+    log,
     manager::lima::LimaRuntime,
     process::Command,
     task,
@@ -59,6 +60,7 @@ impl LimaRuntime {
                 files.extend(self.guest_files().await);
             }
             let instance = Instance::new(&self.lima_home(), self.instance());
+            files.push(("lima-runtime.log".to_owned(), end_of(log::kept().into_bytes())));
             let (dir, proxy) = (self.dir().to_owned(), self.options().network.http.proxy.clone());
             task::blocking(move || {
                 files.extend(host_files(&dir, &instance));
