@@ -83,6 +83,8 @@ mod unix {
         socket: UnixStream,
         child: Arc<Mutex<Child>>,
         errors: tokio::task::JoinHandle<String>,
+        /// What `errors` gave, which it gives once.
+        why: Option<String>,
         answered: bool,
     }
 
@@ -110,7 +112,7 @@ mod unix {
             }
             String::from_utf8_lossy(&text).trim().to_owned()
         });
-        Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, answered: false })
+        Ok(SshStream { socket: UnixStream::from_std(ours)?, child, errors, why: None, answered: false })
     }
 
     pub(in super::super) fn program() -> io::Result<std::path::PathBuf> {
@@ -128,11 +130,13 @@ mod unix {
     }
 
     impl SshStream {
-        /// Before its first byte, ssh's end is no connection: why stands on its standard error.
+        /// Before its first byte, ssh's end is no connection: why stands on its standard error. Who reads and who writes may both ask.
         fn poll_why(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-            let text = ready!(Pin::new(&mut self.errors).poll(cx)).unwrap_or_default();
-            let text = if text.is_empty() { "ssh ended without a word".to_owned() } else { text };
-            Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+            if self.why.is_none() {
+                let text = ready!(Pin::new(&mut self.errors).poll(cx)).unwrap_or_default();
+                self.why = Some(if text.is_empty() { "ssh ended without a word".to_owned() } else { text });
+            }
+            Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, self.why.clone().unwrap_or_default()))
         }
     }
 
