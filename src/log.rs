@@ -20,7 +20,7 @@ use crate::{env_vars, mutex::Mutex};
 /// Lines of each kind; the oldest go first.
 const KEPT: usize = 500;
 /// Bytes. Longer ones are not kept: cut, a secret in it might not be known for one.
-const LONGEST: usize = 16 << 10;
+const LONGEST: usize = 4 << 10;
 
 static LINES: Mutex<Lines> = Mutex::new(Lines { faults: VecDeque::new(), others: VecDeque::new() });
 static BEGUN: Once = Once::new();
@@ -48,11 +48,22 @@ pub fn begin() {
     });
 }
 
+/// Bytes of what goes on that are given; the faults beside them have as many at most.
+const GIVEN: usize = 100 << 10;
+
 /// The last lines, oldest first, as they were written.
 #[cfg_attr(not(unix), allow(dead_code, reason = "diagnostics are collected of VMs alone"))]
 pub(crate) fn kept() -> String {
     let lines = LINES.lock();
-    let mut all: Vec<&str> = lines.faults.iter().chain(&lines.others).map(String::as_str).collect();
+    let mut all: Vec<&str> = Vec::new();
+    for lines in [&lines.faults, &lines.others] {
+        let mut size = 0;
+        let newest = lines.iter().rev().map(String::as_str);
+        all.extend(newest.take_while(|line| {
+            size += line.len();
+            size <= GIVEN
+        }));
+    }
     // Each begins with its time.
     all.sort_by_key(|line| line.split(' ').next());
     all.concat()

@@ -385,7 +385,13 @@ async fn a_frozen_server_is_given_up() {
     sshd.signal(Signal::STOP);
     let e = within(guest.run(Command::new(["true"]))).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::VmNotRunning);
+    // All who wait are told, and not one after the other.
+    let many = (0..24).map(|_| guest.spawn(Command::new(["true"])));
+    for answer in within(futures_util::future::join_all(many)).await {
+        assert_eq!(answer.err().unwrap().code(), ErrorCode::VmNotRunning);
+    }
     sshd.signal(Signal::CONT);
+    assert!(within(guest.spawn(Command::new(["true"]))).await.unwrap().output().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -110,7 +110,9 @@ async fn drive(mut group: Group, input: Bytes, driver: Driver) -> io::Result<Exi
                 }
             }
         };
-        if ended.is_err() {
+        // Where there is no such child any more, the number may be another's.
+        let is_ours = |e: &io::Error| e.raw_os_error() != Some(rustix::io::Errno::CHILD.raw_os_error());
+        if ended.as_ref().is_err_and(is_ours) {
             // Nobody would notice its end.
             _ = send(Signal::KILL).await;
         }

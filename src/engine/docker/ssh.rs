@@ -130,7 +130,7 @@ mod unix {
     }
 
     impl SshStream {
-        /// Before its first byte, ssh's end is no connection: why stands on its standard error. Who reads and who writes may both ask.
+        /// Before its first byte, ssh's end is no connection: why stands on its standard error. May be asked again.
         fn poll_why(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
             if self.why.is_none() {
                 let text = ready!(Pin::new(&mut self.errors).poll(cx)).unwrap_or_default();

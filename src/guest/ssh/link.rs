@@ -14,7 +14,8 @@ use russh::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,10 @@ pub(super) struct Link(Mutex<Option<Arc<Handle>>>);
 
 impl Link {
     pub(super) async fn get(&self, target: &SshTarget) -> Result<Arc<Handle>, ConnectError> {
-        let mut slot = self.0.lock().await;
+        // Who waits longer waits for one who fails, and would fail after him.
+        let Ok(mut slot) = tokio::time::timeout(CONNECT_TIMEOUT, self.0.lock()).await else {
+            return Err(silent(target).into());
+        };
         if let Some(handle) = slot.as_ref().filter(|h| !h.is_closed()) {
             return Ok(handle.clone());
         }
@@ -75,48 +79,105 @@ impl Link {
 pub(super) struct Streams {
     /// Those that carry none now.
     idle: mutex::Mutex<Vec<Arc<Handle>>>,
+    /// Rings when there is one more of them.
+    freed: Notify,
     /// Those of sockets.
     used: mutex::Mutex<Vec<Weak<Handle>>>,
-    logins: Semaphore,
+    /// Turns to log in. Sockets have their own: calls wait for them.
+    for_sessions: Arc<Semaphore>,
+    for_sockets: Arc<Semaphore>,
+    /// When the last of them was let in.
+    let_in: mutex::Mutex<Option<Instant>>,
 }
 
 /// So many wait for the next streams; to log in anew takes longer than to open one.
 const MAX_IDLE: usize = 4;
 /// More at once only make each take longer, on a slow guest until none comes in time (docs/reference/ssh.md#logins).
-const MAX_LOGINS: usize = 4;
+const MAX_LOGINS: usize = 3;
+const MAX_SOCKET_LOGINS: usize = 2;
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { idle: mutex::Mutex::default(), used: mutex::Mutex::default(), logins: Semaphore::new(MAX_LOGINS) }
+        Self {
+            idle: mutex::Mutex::default(),
+            freed: Notify::new(),
+            used: mutex::Mutex::default(),
+            for_sessions: Arc::new(Semaphore::new(MAX_LOGINS)),
+            for_sockets: Arc::new(Semaphore::new(MAX_SOCKET_LOGINS)),
+            let_in: mutex::Mutex::default(),
+        }
     }
 }
 
 impl Streams {
     /// A connection that carries nothing, and whether it is new.
-    async fn take(&self, target: &SshTarget) -> Result<(Arc<Handle>, bool)> {
+    async fn take(self: &Arc<Self>, target: &SshTarget, turns: &Arc<Semaphore>) -> Result<(Arc<Handle>, bool)> {
+        let since = Instant::now();
         loop {
-            let kept = self.idle.lock().pop();
-            match kept {
-                Some(handle) if handle.is_closed() => {}
-                Some(handle) => return Ok((handle, false)),
-                None => {
-                    let _turn = self.logins.acquire().await;
-                    return Ok((Arc::new(connect(target).await?), true));
-                }
+            // Before the look, so that it hears of what is freed after it.
+            let freed = self.freed.notified();
+            if let Some(handle) = self.free() {
+                return Ok((handle, false));
+            }
+            let turn = tokio::select! {
+                biased;
+                // First: those who failed give their turns away at the same moment.
+                () = self.nobody_let_in(since) => return Err(silent(target)),
+                () = freed => continue,
+                turn = turns.clone().acquire_owned() => turn.ok(),
+            };
+            return match self.free() {
+                Some(handle) => Ok((handle, false)),
+                None => Ok((self.log_in(target, turn).await?, true)),
+            };
+        }
+    }
+
+    fn free(&self) -> Option<Arc<Handle>> {
+        let mut idle = self.idle.lock();
+        idle.retain(|handle| !handle.is_closed());
+        idle.pop()
+    }
+
+    /// Goes on when its caller has left: begun anew for each who comes, no login would ever end on a slow guest.
+    async fn log_in(self: &Arc<Self>, target: &SshTarget, turn: Option<OwnedSemaphorePermit>) -> Result<Arc<Handle>> {
+        let (done, made) = oneshot::channel();
+        let (this, target) = (self.clone(), target.clone());
+        task::spawn(async move {
+            let made = connect(&target).await.map(Arc::new);
+            if made.is_ok() {
+                *this.let_in.lock() = Some(Instant::now());
+            }
+            drop(turn);
+            if let Err(Ok(handle)) = done.send(made) {
+                this.keep(handle);
+            }
+        });
+        made.await.unwrap_or_else(|_| Err(Error::internal("the task that logs in is gone").into())).map_err(Error::from)
+    }
+
+    /// Resolves when none of those who wait was let in for as long as one login may take: the guest does not answer.
+    async fn nobody_let_in(&self, since: Instant) {
+        let mut since = since;
+        loop {
+            tokio::time::sleep_until(since + CONNECT_TIMEOUT).await;
+            match *self.let_in.lock() {
+                Some(last) if last > since => since = last,
+                _ => return,
             }
         }
     }
 
     /// A session with `line` running in it, unless the caller is `gone` before it is asked for.
     pub(super) async fn session(
-        &self,
+        self: &Arc<Self>,
         target: &SshTarget,
         line: &[u8],
         gone: &CancellationToken,
     ) -> Result<(Arc<Handle>, Channel)> {
         loop {
             let (handle, is_new) = tokio::select! {
-                taken = self.take(target) => taken?,
+                taken = self.take(target, &self.for_sessions) => taken?,
                 () = gone.cancelled() => return Err(call::aborted()),
             };
             match handle.channel_open_session().await {
@@ -134,7 +195,7 @@ impl Streams {
     /// A socket of the guest.
     pub(super) async fn socket(self: &Arc<Self>, target: &SshTarget, path: &str) -> Result<SocketStream> {
         loop {
-            let (handle, is_new) = self.take(target).await?;
+            let (handle, is_new) = self.take(target, &self.for_sockets).await?;
             match handle.channel_open_direct_streamlocal(path).await {
                 Ok(channel) => return Ok(SocketStream::new(channel, handle, self.clone())),
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
@@ -154,6 +215,7 @@ impl Streams {
         let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE && !handle.is_closed() {
             idle.push(handle);
+            self.freed.notify_one();
         }
     }
 
@@ -238,10 +300,12 @@ fn config() -> Arc<client::Config> {
 }
 
 pub(super) async fn connect(target: &SshTarget) -> Result<Handle, ConnectError> {
-    tokio::time::timeout(CONNECT_TIMEOUT, log_in(target)).await.unwrap_or_else(|_| {
-        let text = format!("The guest's SSH server did not answer within {} s", CONNECT_TIMEOUT.as_secs());
-        Err(Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port).into())
-    })
+    tokio::time::timeout(CONNECT_TIMEOUT, log_in(target)).await.unwrap_or_else(|_| Err(silent(target).into()))
+}
+
+fn silent(target: &SshTarget) -> Error {
+    let text = format!("The guest's SSH server did not answer within {} s", CONNECT_TIMEOUT.as_secs());
+    Error::new(ErrorCode::VmNotRunning, text).detail("sshPort", target.port)
 }
 
 async fn log_in(target: &SshTarget) -> Result<Handle, ConnectError> {

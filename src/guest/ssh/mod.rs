@@ -115,14 +115,14 @@ impl SshGuest {
             };
             _ = started.send(Ok(()));
             let session = Session { guest: &guest, handle: &handle, channel, root: command.root };
-            let exit = session.drive(command.input, driver).await;
-            match exit {
+            let outcome = session.drive(command.input, driver).await;
+            match outcome {
                 _ if !own_connection => {}
-                Ok(_) => guest.streams.keep(handle),
-                Err(_) => _ = handle.disconnect(Disconnect::ByApplication, "", "").await,
+                Ok(End { clean: true, .. }) => guest.streams.keep(handle),
+                _ => _ = handle.disconnect(Disconnect::ByApplication, "", "").await,
             }
             drop(permit);
-            _ = ended.send(exit);
+            _ = ended.send(outcome.map(|end| end.exit));
         });
         answer.await.unwrap_or_else(|_| Err(Error::internal("the task driving a command is gone")))?;
         Ok(process)
@@ -187,6 +187,12 @@ impl Inner {
     }
 }
 
+struct End {
+    exit: Exit,
+    /// Nothing of the command is left on the connection.
+    clean: bool,
+}
+
 struct Session<'a> {
     guest: &'a Inner,
     handle: &'a Handle,
@@ -195,7 +201,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn drive(self, input: Bytes, driver: Driver) -> Result<Exit> {
+    async fn drive(self, input: Bytes, driver: Driver) -> Result<End> {
         let Driver { input: mut more_input, chunks, cancel } = driver;
         let Self { guest, handle, channel, root } = self;
         let (mut read, write) = channel.split();
@@ -216,6 +222,8 @@ impl Session<'_> {
         let (mut input_done, mut exit, mut filter) = (false, None, quote::LeaderFilter::default());
         // Set by cancelling: when and how to end a command that has not ended.
         let mut escalation: Option<(Instant, Escalation)> = None;
+        // A session of the command that kills may hang.
+        let (mut over, mut killed) = (false, false);
         loop {
             let deadline = escalation.as_ref().map(|(at, _)| *at);
             let late = async {
@@ -230,7 +238,10 @@ impl Session<'_> {
                 message = read.wait() => match message {
                     // Status, end of file and data arrive in any order; only the channel's end means that nothing more
                     // comes (docs/reference/ssh.md#order-of-messages).
-                    None => break,
+                    None => {
+                        over = true;
+                        break;
+                    }
                     Some(ChannelMsg::Data { data }) => _ = chunks.send(Chunk::Stdout(data)).await,
                     Some(ChannelMsg::ExtendedData { data, .. }) => {
                         let data = filter.pass(data);
@@ -269,6 +280,7 @@ impl Session<'_> {
                     Some((_, Escalation::Term)) if exit.is_none() => escalation = Some(term(write).await),
                     Some((_, Escalation::Kill)) if exit.is_none() => {
                         if let Some(leader) = filter.leader {
+                            killed = true;
                             guest.kill(handle, leader, root).await;
                         }
                         escalation = Some((Instant::now() + TERM_GRACE, Escalation::Leave));
@@ -283,7 +295,8 @@ impl Session<'_> {
         if !rest.is_empty() {
             _ = chunks.send(Chunk::Stderr(rest)).await;
         }
-        exit.ok_or_else(|| lost(russh::Error::Disconnect))
+        let exit = exit.ok_or_else(|| lost(russh::Error::Disconnect))?;
+        Ok(End { exit, clean: over && !killed })
     }
 }
 

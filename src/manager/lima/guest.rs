@@ -20,7 +20,7 @@ const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl LimaRuntime {
     /// The VM as a guest. Connects on the first call; all calls of this runtime and its clones share one connection for
-    /// commands and those for sockets. The handle stays valid while the VM is stopped, started, deleted and made again: a
+    /// commands and those for streams. The handle stays valid while the VM is stopped, started, deleted and made again: a
     /// call fails at once with `VM_NOT_RUNNING` meanwhile, and a later one connects anew.
     pub fn guest(&self) -> Arc<dyn Guest> {
         Arc::new(LimaGuest(self.clone()))
