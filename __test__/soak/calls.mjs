@@ -42,6 +42,11 @@ export class Calls {
     return this.outages.at(-1)?.to === Number.POSITIVE_INFINITY
   }
 
+  /** Whether it was away at that time. */
+  wasAwayAt(then) {
+    return this.outages.some(({ from, to }) => from <= then && then <= to)
+  }
+
   /** Whether the engine was away at any time since then. */
   wasAway(since) {
     return this.outages.some(({ to }) => to >= since)

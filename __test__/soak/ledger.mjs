@@ -35,6 +35,8 @@ export class Ledger {
       rest = parts.pop()
       for (const line of parts) {
         const [, run, digits] = parse(line) ?? []
+        // Why it could not be started again yet.
+        if (!run && line.startsWith('runc create failed: ')) continue
         if (!run) {
           this.broken.push({ writer, line: line.slice(0, 100) })
           continue

@@ -42,6 +42,7 @@ describe('the machinery of the soak', () => {
     await fail(new Unexpected('ended'))
     assert.equal(calls.findings.size, 0)
     await fail(new TypeError('no code'))
+    assert.ok(calls.wasAwayAt(calls.now()) && !calls.wasAwayAt(-1))
     calls.back()
     assert.match([...calls.findings.keys()].join(), /without a code/)
     // A clock that has not moved since would say that the engine was away.
