@@ -7,6 +7,8 @@ use std::{
     sync::Once,
 };
 
+#[cfg(unix)]
+use tracing::field::{DisplayValue, display};
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     filter::Targets,
@@ -67,6 +69,12 @@ pub(crate) fn kept() -> String {
     // Each begins with its time.
     all.sort_by_key(|line| line.split(' ').next());
     all.concat()
+}
+
+/// Why work under a deadline failed; nothing where it was not over in time.
+#[cfg(unix)]
+pub(crate) fn why<T, E: std::fmt::Display, L>(outcome: Result<Result<T, E>, L>) -> Option<DisplayValue<E>> {
+    outcome.ok().and_then(Result::err).map(display)
 }
 
 /// The most that is printed, and a value that says nothing; then warnings are, so that somebody reads of it.

@@ -335,7 +335,7 @@ impl LimaRuntime {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) if matches!(e.code(), ErrorCode::Aborted | ErrorCode::Timeout) => Err(e),
             other => {
-                let error = other.ok().and_then(Result::err).map(tracing::field::display);
+                let error = crate::log::why(other);
                 tracing::warn!(error, "the VM did not wake up");
                 self.start(sink, call).await.map(drop)
             }

@@ -563,7 +563,7 @@ impl Machine {
             // Of an engine that does not answer, nothing is listed; it holds it all the same.
             let noted = tokio::time::timeout(left::PATIENCE, self.note_left(ran, &socket)).await;
             if !matches!(noted, Ok(Ok(()))) {
-                let error = noted.ok().and_then(Result::err).map(tracing::field::display);
+                let error = crate::log::why(noted);
                 tracing::warn!(error, "what the other engine holds is not known");
             }
             in_time(self.payload.take_over(guest)).await?;
@@ -648,7 +648,7 @@ impl Machine {
         match tokio::time::timeout(QUIESCE_TIMEOUT, work).await {
             Ok(Ok(_)) => {}
             other => {
-                let error = other.ok().and_then(Result::err).map(tracing::field::display);
+                let error = crate::log::why(other);
                 tracing::warn!(error, "the containers were not ended first");
             }
         }
