@@ -38,10 +38,6 @@ export class Calls {
     this.outages.at(-1).to = this.now()
   }
 
-  isAway() {
-    return this.outages.at(-1)?.to === Number.POSITIVE_INFINITY
-  }
-
   /** Whether it was away at that time. */
   wasAwayAt(then) {
     return this.outages.some(({ from, to }) => from <= then && then <= to)

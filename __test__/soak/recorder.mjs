@@ -16,7 +16,7 @@ export function startRecorder(calls) {
     const { rss, heapUsed, external } = process.memoryUsage()
     samples.push({
       seconds: tenths(calls.now() / 1000),
-      away: calls.isAway(),
+      away: calls.wasAwayAt(calls.now()),
       rss: tenths(rss / MB),
       heap: tenths(heapUsed / MB),
       external: tenths(external / MB),
