@@ -2654,8 +2654,8 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   /**
    * Writes a `.tar.gz` for a support person: the checks of {@link diagnose}, settings, what this process did last, and
    * the last 256 KiB of each log of Lima, of the VM's boot and of its engine. Secrets, user and host names, home
-   * directories, e-mail and network addresses (except loopback) are blanked. The file is readable by this user only, and written whole or not at all.
-   * Deadline: 120 s.
+   * directories, e-mail and network addresses (except loopback) are blanked. The file is readable by this user only, and
+   * written whole or not at all. Deadline: 120 s.
    *
    * @param path The file to write; an existing one is replaced.
    * @returns The absolute path.

@@ -127,6 +127,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("panic without a text");
+    tracing::error!("a panic: {text}");
     Error::internal(format!("lima-runtime has a bug: {text}"))
 }
 

@@ -18,7 +18,7 @@ pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 pub const LIMA_RUNTIME_MANIFEST: &str = "LIMA_RUNTIME_MANIFEST";
 /// `https://host/path` is fetched as `<mirror>/host/path`.
 pub const LIMA_RUNTIME_MIRROR: &str = "LIMA_RUNTIME_MIRROR";
-/// What is printed on standard error of what goes on: error, warn, info or debug.
+/// What is printed on standard error of what goes on: off, error, warn, info or debug.
 pub const LIMA_RUNTIME_LOG: &str = "LIMA_RUNTIME_LOG";
 /// A PEM file of certificate authorities to trust beside the system's, as for Node itself.
 pub const NODE_EXTRA_CA_CERTS: &str = "NODE_EXTRA_CA_CERTS";

@@ -17,7 +17,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{env_vars, mutex::Mutex};
+use crate::{
+    env_vars,
+    error::{Error, ErrorCode},
+    mutex::Mutex,
+};
 
 /// Lines of each kind; the oldest go first.
 const KEPT: usize = 500;
@@ -45,7 +49,7 @@ pub fn begin() {
         // A program in Rust that uses this crate may have a subscriber of its own.
         _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
         if let Some(value) = wrong {
-            tracing::warn!(value, "LIMA_RUNTIME_LOG is none of off, error, warn, info and debug");
+            tracing::warn!(value, "LIMA_RUNTIME_LOG is none of off, error, warn, info and debug: warnings are printed");
         }
     });
 }
@@ -77,12 +81,22 @@ pub(crate) fn why<T, E: std::fmt::Display, L>(outcome: Result<Result<T, E>, L>) 
     outcome.ok().and_then(Result::err).map(display)
 }
 
+/// Says that work failed which is long and rare, so that the log tells it whatever the caller does with the error.
+pub(crate) fn failed(work: &str) -> impl FnOnce(&Error) {
+    move |error| match error.code() {
+        ErrorCode::Aborted => tracing::info!("{work} was given up"),
+        code => tracing::error!(code = code.as_str(), %error, "{work} failed"),
+    }
+}
+
 /// The most that is printed, and a value that says nothing; then warnings are, so that somebody reads of it.
 fn level(asked: Option<&str>) -> (LevelFilter, Option<&str>) {
-    match asked.map(str::parse::<LevelFilter>) {
-        None => (LevelFilter::OFF, None),
-        Some(Ok(level)) => (level, None),
-        Some(Err(_)) => (LevelFilter::WARN, asked),
+    let Some(asked) = asked else { return (LevelFilter::OFF, None) };
+    // More than debug is not compiled in.
+    let known = [LevelFilter::OFF, LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG];
+    match known.into_iter().find(|level| asked.eq_ignore_ascii_case(&level.to_string())) {
+        Some(level) => (level, None),
+        None => (LevelFilter::WARN, Some(asked)),
     }
 }
 
@@ -163,7 +177,10 @@ mod tests {
         assert_eq!(level(None), (LevelFilter::OFF, None));
         assert_eq!(level(Some("debug")), (LevelFilter::DEBUG, None));
         assert_eq!(level(Some("Info")), (LevelFilter::INFO, None));
-        assert_eq!(level(Some("loud")), (LevelFilter::WARN, Some("loud")));
+        assert_eq!(level(Some("OFF")), (LevelFilter::OFF, None));
+        for value in ["loud", "trace", "5", " debug"] {
+            assert_eq!(level(Some(value)), (LevelFilter::WARN, Some(value)));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // What diagnose() and collectDiagnostics() say of a VM that runs, and of one that broke.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { limaRig, missing } from '../support/lima.mjs'
@@ -25,14 +26,16 @@ test('a VM that runs, and one whose host agent was killed', { skip: missing() },
     assert.ok(names.includes(`lima-runtime-diagnostics/${name}`), `${name} is not among ${names}`)
   const all = tar('-xzO')
   assert.ok(!all.includes(rig.home), 'the home directory is blanked')
-  const log = tar('-xzO', '--wildcards', '*/lima-runtime.log')
+  const log = () => tar('-xzO', '--wildcards', '*/lima-runtime.log')
+  const said = log()
   for (const line of [
     /phase=Create/,
     /phase=Boot/,
     /a program starts what="limactl start"/,
     /ended what="limactl create"/,
+    / INFO .* is up engine="containerd" boots=1/,
   ])
-    assert.match(log, line)
+    assert.match(said, line)
 
   signalWriterOf(join(rig.vm, 'ha.pid'))
   await waitFor('its end is seen', async () => (await call('getStatus')).state === 'broken')
@@ -43,4 +46,10 @@ test('a VM that runs, and one whose host agent was killed', { skip: missing() },
   await call('start')
   assert.equal((await checks()).instance.status, 'ok')
   await call('stop')
+
+  // Whatever the caller does with the error. `VM` is blanked where that is this computer's name.
+  writeFileSync(join(rig.options.dataDir, 'fault'), 'disk-full')
+  await assert.rejects(call('start'), { code: 'DISK_FULL' })
+  await call('collectDiagnostics', path)
+  assert.match(log(), / ERROR .*the start of the \S+ failed code="DISK_FULL"/)
 })

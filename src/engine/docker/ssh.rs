@@ -108,7 +108,8 @@ mod unix {
                 _ = stderr.take(64 * 1024).read_to_end(&mut text).await;
             }
             if process::ended(pid).await.is_ok() {
-                _ = reaped.lock().wait();
+                let exit = reaped.lock().wait();
+                tracing::debug!(what = "ssh", ?exit, "a program ended");
             }
             String::from_utf8_lossy(&text).trim().to_owned()
         });

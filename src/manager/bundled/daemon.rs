@@ -32,12 +32,13 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::{disk, lock::Lock, owner},
     guest::{Guest, local::LocalGuest},
+    log,
     manager::payload::UserEngine,
     process::{
         Command,
         identity::{Identity, end, system},
     },
-    progress::{Phase, RuntimeProgress, Sink, ignore},
+    progress::{Phase, RuntimeProgress, Sink, forward_only, ignore},
     task,
 };
 
@@ -174,7 +175,8 @@ impl BundledRuntime {
             UserEngine::Docker => DOCKER_START_TIMEOUT,
         };
         let lock = self.home.lock(call, deadline).await?;
-        call.run(deadline, self.start_under(&lock, &sink)).await
+        let started = call.run(deadline, self.start_under(&lock, &forward_only(sink))).await;
+        started.inspect_err(log::failed("the start of the engine"))
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {

@@ -14,7 +14,8 @@ use crate::{
         progress::Meter,
         record::Look,
     },
-    progress::{Phase, RuntimeProgress, Sink},
+    log,
+    progress::{Phase, RuntimeProgress, Sink, forward_only},
     task,
 };
 
@@ -60,7 +61,8 @@ impl BundledRuntime {
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
-        call.run(None, self.install_under(&lock, sink)).await
+        let installed = call.run(None, self.install_under(&lock, forward_only(sink))).await;
+        installed.inspect_err(log::failed("an installation"))
     }
 
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {

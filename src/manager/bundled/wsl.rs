@@ -43,6 +43,7 @@ use crate::{
         BEGAN, CONTAINERS, Guest,
         wsl::{Wsl, WslGuest, arguments, text},
     },
+    log,
     manager::{
         payload::{
             self, Payload, UserEngine,
@@ -53,7 +54,7 @@ use crate::{
         socket::{self, Served, serve},
     },
     process::Command,
-    progress::{Phase, RuntimeProgress, Sink},
+    progress::{Phase, RuntimeProgress, Sink, forward_only},
     task,
 };
 
@@ -335,7 +336,8 @@ impl WslRuntime {
     pub async fn install(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, None).await?;
-        call.run(None, self.install_under(&lock, sink)).await
+        let installed = call.run(None, self.install_under(&lock, forward_only(sink))).await;
+        installed.inspect_err(log::failed("an installation"))
     }
 
     async fn install_under(&self, lock: &Lock, sink: Sink<RuntimeProgress>) -> Result<()> {
@@ -557,7 +559,8 @@ impl WslRuntime {
     pub async fn start_daemon(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         let call = &call.in_steps();
         let lock = self.home.lock(call, START_TIMEOUT).await?;
-        call.run(START_TIMEOUT, self.start_under(&lock, &sink)).await
+        let started = call.run(START_TIMEOUT, self.start_under(&lock, &forward_only(sink))).await;
+        started.inspect_err(log::failed("the start of the engine"))
     }
 
     async fn start_under(&self, lock: &Lock, sink: &Sink<RuntimeProgress>) -> Result<()> {

@@ -25,8 +25,9 @@ use crate::{
         progress::Meter,
         record::{Look, Record},
     },
+    log,
     manager::payload::Payload,
-    progress::{Phase, RuntimeProgress, Sink},
+    progress::{Phase, RuntimeProgress, Sink, forward_only},
     task,
 };
 
@@ -95,22 +96,26 @@ impl LimaRuntime {
     /// Installs what is missing, in one step: an interrupted installation leaves the old state. When nothing is missing,
     /// nothing is written: an administrator's installation may be on a read-only disk.
     pub async fn install(&self, options: InstallOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
-        let call = &call.in_steps();
-        let meter = Meter::new(sink);
+        let installed = self.install_missing(&options, sink, &call.in_steps()).await;
+        installed.inspect_err(log::failed("an installation"))
+    }
+
+    async fn install_missing(&self, options: &InstallOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
+        let meter = Meter::new(forward_only(sink));
         meter.say(Phase::Resolve, None, LOOKING);
         #[cfg(unix)]
         self.check_socket()?;
         let mut survey = Survey::default();
         // A repair reads every byte, but only once.
         if !options.repair {
-            call.run(None, self.survey(&options, &mut survey, &meter)).await?;
+            call.run(None, self.survey(options, &mut survey, &meter)).await?;
             if survey.is_satisfied() && self.has_programs() {
                 meter.say(Phase::Ready, None, INSTALLED);
                 return Ok(());
             }
         }
         let lock = self.lock(call, None).await?;
-        call.run(None, self.apply(&lock, &options, survey, &meter)).await?;
+        call.run(None, self.apply(&lock, options, survey, &meter)).await?;
         meter.say(Phase::Ready, None, INSTALLED);
         Ok(())
     }

@@ -28,6 +28,7 @@ use crate::{
         paths,
         template::{self, Arch, BUILT_IN, Kernel, Shape, VmBootFile, VmFile, VmSettings, VmType},
     },
+    log,
     manager::{
         payload::{UserEngine, docker::Archive},
         socket::{self, Served, serve},
@@ -176,6 +177,18 @@ impl LimaRuntime {
         sink: &Sink<RuntimeProgress>,
         call: &Call,
     ) -> Result<SshGuest> {
+        let started = self.bring_up(lock, lima_home, options, sink, call).await;
+        started.inspect_err(log::failed("the start of the VM"))
+    }
+
+    async fn bring_up(
+        &self,
+        lock: Lock,
+        lima_home: PathBuf,
+        options: InstallOptions,
+        sink: &Sink<RuntimeProgress>,
+        call: &Call,
+    ) -> Result<SshGuest> {
         self.remember_lima_home(&lima_home)?;
         call.run(None, self.end_rollbacks(&lock)).await?;
         let created = self.machine(lima_home.clone(), None).instance().facts().await?.disk;
@@ -218,7 +231,7 @@ impl LimaRuntime {
     /// Stops the containers, then the guest; by force what does not end in time. No VM is not an error.
     pub async fn stop(&self, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
-        let call = &call.in_steps();
+        let (call, sink) = (&call.in_steps(), forward_only(sink));
         let lock = self.lock(call, STOP_TIMEOUT).await?;
         self.stop_under(lock, &sink, call).await
     }
@@ -240,7 +253,7 @@ impl LimaRuntime {
     /// Removes the VM with its contents, or all but those; downloads stay.
     pub async fn delete(&self, options: &DeleteOptions, sink: Sink<RuntimeProgress>, call: &Call) -> Result<()> {
         refuse_root()?;
-        let (call, keep) = (&call.in_steps(), options.keep_data);
+        let (call, sink, keep) = (&call.in_steps(), forward_only(sink), options.keep_data);
         let limit = if keep { STOP_TIMEOUT + DELETE_TIMEOUT } else { DELETE_TIMEOUT };
         let lock = self.lock(call, limit).await?;
         self.delete_under(lock, keep, sink, call).await

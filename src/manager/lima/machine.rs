@@ -225,7 +225,7 @@ impl Machine {
                         if !retry {
                             return Err(e);
                         }
-                        failure = Some(e);
+                        failure = Some(tried_again(e));
                     }
                 }
                 // The VM runs the other engine.
@@ -237,7 +237,10 @@ impl Machine {
                     Ok(None) => {}
                     // Without Lima's agent in the guest, no published port is forwarded. A VM that already ran is left
                     // alone; one that we booted ourselves gets a second boot.
-                    Ok(Some((_, false))) if boots == 1 => self.stop(sink).await?,
+                    Ok(Some((_, false))) if boots == 1 => {
+                        tracing::warn!("Lima's agent does not answer: the VM is booted again");
+                        self.stop(sink).await?;
+                    }
                     Ok(Some((guest, _))) => {
                         self.record_processes().await;
                         if let Some(disk) = self.full_disk(&guest).await {
@@ -245,6 +248,7 @@ impl Machine {
                         }
                         let ran = format!("{} {}", self.payload.engine.as_str(), self.socket);
                         self.instance.record_engine(&ran).await?;
+                        tracing::info!(engine = self.payload.title, boots, "the VM is up");
                         sink(RuntimeProgress::ready("The VM is ready"));
                         return Ok(guest);
                     }
@@ -252,7 +256,7 @@ impl Machine {
                         return Err(self.with_logs(e).await);
                     }
                     Err(e) => {
-                        failure = Some(self.with_logs(e).await);
+                        failure = Some(tried_again(self.with_logs(e).await));
                         self.stop(sink).await?;
                     }
                 },
@@ -714,6 +718,12 @@ impl Machine {
             _ => error,
         }
     }
+}
+
+/// If the next boot succeeds, nobody else hears of this failure.
+fn tried_again(failure: Error) -> Error {
+    tracing::warn!(error = %failure, "the VM is booted again");
+    failure
 }
 
 /// Another boot makes no room, and no other disk.
