@@ -103,6 +103,12 @@ describe('the way back from an upgrade', { skip: missing(), timeout: 300_000 }, 
     // What was left does not come again by itself ...
     await call('restart')
     assert.deepEqual(lima(), ['1.2.1', '1.2.1'])
+    // ... nor with something else that is brought ...
+    await call('stop')
+    rmSync(join(rig.options.dataDir, 'cache'), { recursive: true })
+    await call('start')
+    await call('restart')
+    assert.deepEqual(lima(), ['1.2.1', '1.2.1'])
     // ... but when it is asked for, also under a VM that runs, if no other one does.
     await other('start')
     assert.equal((await rejected(call('upgrade', always), 'IN_USE')).details.instance, 'other')

@@ -162,7 +162,8 @@ impl LimaRuntime {
         lock.blocking(move || {
             this.write_programs()?;
             let state = this.recorded_state();
-            if state.held && (changed || released) {
+            // It holds the versions of a VM, and whatever else is brought is no upgrade of it.
+            if state.held && (released || instances(&this.instance_homes()).next().is_none()) {
                 disk::write_json(&this.dir().join("state.json"), &LimaState { held: false, ..state })?;
             }
             if !changed {
