@@ -2407,7 +2407,8 @@ export interface UninstallOptions extends CallOptions {
 
 /**
  * A Lima VM with an engine for one application and one user: from nothing to running, and back to running after each
- * reboot, sleep, crash and upgrade. Everything lies below `dataDir`; the user's own Lima is neither read nor changed.
+ * reboot, sleep, crash and upgrade. Everything lies below `dataDir`, the VM in a short directory
+ * of the home instead where that path is too long for sockets; the user's own Lima is neither read nor changed.
  *
  * Several processes may use one `dataDir`: a call that changes something waits for its turn (`LOCKED` after the
  * deadline), one that only asks does not. An aborted call rejects at once, and the next call continues from what it
@@ -2669,7 +2670,8 @@ export declare class LimaRuntimeManager extends EventEmitter<LimaRuntimeEvents> 
   collectDiagnostics(path: string, options?: CallOptions): Promise<string>
 
   /**
-   * Removes what was installed.
+   * Removes the programs, the downloads, and every VM in `dataDir` with its data. `keepData` leaves the VMs, but not the copy for
+   * {@link rollback}.
    *
    * @throws `IN_USE` while the VM runs, `PERMISSION_DENIED`, `LOCKED`
    */

@@ -15,7 +15,7 @@ export async function taken() {
     new Promise((resolve, reject) => {
       new Worker(fileURLToPath(import.meta.url), { workerData: MS }).once('error', reject).once('exit', resolve)
     })
-  // Threads start before the clock does.
+  // The threads' start counts, too.
   const from = process.cpuUsage()
   const began = performance.now()
   await Promise.all(Array.from({ length: count }, spin))

@@ -1,6 +1,6 @@
-// `npm run test:soak`: about four minutes of everything at once on a real engine, which is killed and started every few seconds.
-// `-- --engine docker|containerd|vm|vm-docker`, `--minutes N`, `--every SECONDS` between kills, `--scale 0.1` for a tenth of everything,
-// `--out DIR`. It records each second to JSON, draws it as SVG, and fails when something was lost, has grown, or never settled.
+// `npm run test:soak`: about four minutes of everything at once on a real engine, which is killed and started again and again.
+// `-- --engine docker|containerd|vm|vm-docker`, `--minutes N`, `--every SECONDS` before a kill, `--scale 0.1` for a tenth of everything,
+// `--containers N`, `--out DIR`. It records each second to JSON, draws it as SVG, and fails when something was lost, has grown, or never settled.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'

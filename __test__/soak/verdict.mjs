@@ -1,6 +1,6 @@
 // Whether something grows: the first settled quarter of a soak against the last.
 
-/** Of these seconds nothing is expected: pools, caches and compiled code come. */
+/** This part of the run is not judged: pools, caches and compiled code come. */
 const WARM_UP = 0.2
 
 /** What each may have more in the last quarter: a part of what it had, and what comes and goes. */

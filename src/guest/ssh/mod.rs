@@ -63,7 +63,8 @@ impl SshGuest {
         self.0.commands.is_up() || self.0.streams.is_up()
     }
 
-    /// Drops all connections, after the host slept or before the guest stops. The next call connects anew.
+    /// Drops all connections but those of commands that stream, which end with their commands: after the host slept, or before the
+    /// guest stops. The next call connects anew.
     pub async fn disconnect(&self) {
         self.0.commands.close().await;
         self.0.streams.close();

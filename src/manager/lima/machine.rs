@@ -620,7 +620,7 @@ impl Machine {
         BootProgress { consoles: self.instance.consoles().await, done: said.contains("done"), said }
     }
 
-    /// Returns when `limit` is over and the guest has shown no progress for `quiet`.
+    /// Returns when `limit` is over and the guest then shows no progress for `quiet`.
     pub async fn overdue(&self, limit: Duration, quiet: Duration) -> Error {
         let began = Instant::now();
         tokio::time::sleep(limit).await;

@@ -36,7 +36,7 @@ pub struct HostResources {
 const GIB: u64 = 1 << 30;
 /// With less, the guest's own services have no room.
 const MIN_MEMORY: u64 = 512 << 20;
-/// The unpacked guest image, and a little more.
+/// Room for the guest image, where a VM has one disk, as those of earlier versions do.
 const MIN_DISK: u64 = 5 * GIB;
 const MAX_DISK: u64 = 64 << 40;
 
