@@ -755,15 +755,15 @@ async fn the_runtime_needs_its_options_only() {
     let (call, ignore) = (Call::default(), progress::ignore::<RuntimeProgress>);
 
     // Refused before anything is made.
-    for bad in [
-        json!({ "resources": { "cpus": 0 } }),
-        json!({ "resources": { "memory": "4GB" } }),
-        json!({ "instance": "a/b" }),
-        json!({ "instance": "x".repeat(80) }),
-    ] {
+    for bad in [json!({ "resources": { "cpus": 0 } }), json!({ "resources": { "memory": "4GB" } })] {
         let e = runtime(&rig, &bad).start(ignore(), &call).await.map(drop).unwrap_err();
         assert_eq!(e.code(), ErrorCode::InvalidArgument, "{bad}");
         assert!(!rig.path("data/vms").exists(), "{bad}");
+    }
+    for bad in ["a/b", "", "..", "_disks", "/x", &"x".repeat(80)] {
+        let options = json!({ "dataDir": rig.path("data"), "instance": bad });
+        let e = LimaRuntime::new(serde_json::from_value(options).unwrap()).err().unwrap();
+        assert_eq!(e.code(), ErrorCode::InvalidArgument, "{bad}");
     }
 
     let runtime = Arc::new(runtime(&rig, &json!({})));

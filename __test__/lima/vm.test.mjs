@@ -458,6 +458,14 @@ test('bad places and settings are refused, with nothing changed', { skip }, asyn
     if (field) assert.equal(error.details.field, field, JSON.stringify(more))
     assert.equal(existsSync(dataDir), false, JSON.stringify(more))
   }
+  // A name is a part of paths that are removed.
+  mkdirSync(join(dataDir, 'vms', '_disks'), { recursive: true })
+  for (const instance of ['', '..', '_disks', join(rig.dir, 'bad', 'vms')])
+    for (const method of ['delete', 'factoryReset', 'discardPrevious', 'stop']) {
+      const error = await rejected(ask({ options: { ...rig.options, dataDir, instance }, method }), 'INVALID_ARGUMENT')
+      assert.equal(error.details.field, 'instance', `${method} ${instance}`)
+      assert.ok(existsSync(join(dataDir, 'vms', '_disks')), `${method} ${instance}`)
+    }
   // Too long for a socket, with a home short enough: the VM lies there, and all else where it was wanted.
   const long = join(rig.dir, 'l'.repeat(60))
   await ask({ options: { ...rig.options, dataDir: long, appName: 'kai' }, method: 'start' })

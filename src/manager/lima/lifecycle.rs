@@ -395,7 +395,6 @@ impl LimaRuntime {
 
     /// `LIMA_HOME` in use, or the one for a first start, short enough for Lima's sockets.
     pub(super) fn choose_lima_home(&self) -> Result<PathBuf> {
-        paths::check_name(self.instance())?;
         if let Some(home) = self.state().lima_home {
             return Ok(home);
         }

@@ -27,7 +27,12 @@ use crate::{
     },
 };
 #[cfg(unix)]
-use crate::{error::ErrorCode, lima::template::VmType, manager::socket::Served, mutex::Mutex};
+use crate::{
+    error::ErrorCode,
+    lima::{paths, template::VmType},
+    manager::socket::Served,
+    mutex::Mutex,
+};
 
 /// The instance's name that applications expect. Lima 1.x would give it port 60022; we choose a free one.
 const INSTANCE: &str = "default";
@@ -120,6 +125,11 @@ impl LimaRuntime {
             let problem =
                 format!("{name:?} is not made of letters and digits, with single '.', '_' or '-' between them");
             return Err(Error::invalid("namespace", problem));
+        }
+        // A part of paths that are removed.
+        #[cfg(unix)]
+        if let Some(name) = &options.instance {
+            paths::check_name(name)?;
         }
         options.registries.check("", options.engine.unwrap_or_default())?;
         let home = Home::new(data_dir(&options)?);
