@@ -77,6 +77,11 @@ describe('the way back from an upgrade', { skip: missing(), timeout: 300_000 }, 
     assert.equal((await rejected(call('upgrade', { copy: 'maybe' }), 'INVALID_ARGUMENT')).details.field, 'copy')
     assert.equal((await call('getStatus')).state, 'stopped')
 
+    // Nothing came, so nothing is copied: the copy would take the place of an older one.
+    const away = { ...rig.options, mirror: 'http://127.0.0.1:9' }
+    await rejected(ask({ options: away, method: 'upgrade', args: [always] }), 'DOWNLOAD_FAILED')
+    assert.equal(await previous(), undefined)
+
     const before = Date.now()
     await call('upgrade', always)
     assert.deepEqual(lima(), ['2.2.0', '2.2.0'])

@@ -29,7 +29,7 @@ pub struct Home {
 }
 
 /// What is to be put in its place.
-struct Ready {
+pub struct Ready {
     request: Request,
     record: Record,
     unpacked: Option<Unpacked>,
@@ -115,8 +115,22 @@ impl Home {
         meter: &std::sync::Arc<Meter>,
         lock: &Lock,
     ) -> Result<()> {
+        let ready = self.fetch(requests, platform, bundle, remote, meter, lock).await?;
+        self.put(ready, platform, meter, lock).await
+    }
+
+    /// As [`Home::bring`], up to where something is replaced.
+    pub async fn fetch(
+        &self,
+        requests: &[Request],
+        platform: Platform,
+        bundle: Option<&Bundle>,
+        remote: impl AsyncFnOnce() -> Result<Remote>,
+        meter: &std::sync::Arc<Meter>,
+        lock: &Lock,
+    ) -> Result<Vec<Ready>> {
         if requests.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (versions, cache) = (self.versions(), self.cache());
         {
@@ -173,6 +187,20 @@ impl Home {
             for ((request, wanted, _), fetched) in jobs.into_iter().zip(fetched) {
                 ready.push(Ready::fetched(request, &wanted, fetched));
             }
+        }
+        Ok(ready)
+    }
+
+    /// Puts in place what was fetched.
+    pub async fn put(
+        &self,
+        ready: Vec<Ready>,
+        platform: Platform,
+        meter: &std::sync::Arc<Meter>,
+        lock: &Lock,
+    ) -> Result<()> {
+        if ready.is_empty() {
+            return Ok(());
         }
         for one in &ready {
             let (part, version) = (one.request.part, &one.record.version);

@@ -146,18 +146,22 @@ impl LimaRuntime {
             Some(opened) => opened,
             None => self.options.network.open().await,
         };
-        if replaces {
-            self.keep_previous(lock, options.copy, meter).await?;
-        }
-        let brought = self.home.bring(&requests, Platform::current()?, bundle.as_ref(), open, meter, lock).await;
-        let changed = match brought {
+        let platform = Platform::current()?;
+        let fetched = self.home.fetch(&requests, platform, bundle.as_ref(), open, meter, lock).await;
+        let ready = match fetched {
             // What is there will do until the network is back.
             Err(e) if e.code() == ErrorCode::DownloadFailed && !required => {
                 crate::call::warn(e);
-                false
+                Vec::new()
             }
-            brought => brought.map(|()| !requests.is_empty())?,
+            fetched => fetched?,
         };
+        let changed = !ready.is_empty();
+        // Only now: the copy takes the place of an older one.
+        if replaces && changed {
+            self.keep_previous(lock, options.copy, meter).await?;
+        }
+        self.home.put(ready, platform, meter, lock).await?;
         let (this, released) = (self.clone(), options.released);
         lock.blocking(move || {
             this.write_programs()?;
