@@ -71,6 +71,12 @@ pub fn program(name: &str) -> Option<std::path::PathBuf> {
     path().into_iter().map(|dir| dir.join(&name)).find(|file| file.is_file())
 }
 
+/// The ssh program, which every Mac and nearly every Linux has there if the `PATH` has none.
+#[cfg(unix)]
+pub fn ssh() -> std::path::PathBuf {
+    program("ssh").unwrap_or_else(|| "/usr/bin/ssh".into())
+}
+
 /// Only absolute directories. The others, and empty ones, mean the working directory, where anybody may have put a program.
 fn absolute(path: &std::ffi::OsStr) -> Vec<std::path::PathBuf> {
     std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect()

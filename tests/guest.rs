@@ -395,6 +395,25 @@ async fn a_frozen_server_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_closes_does_not_wait_for_a_login() {
+    let Some(sshd) = Sshd::start() else { return };
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = sshd.target();
+    target.port = silent.local_addr().unwrap().port();
+    let guest = SshGuest::new(target);
+    let asked = tokio::spawn({
+        let guest = guest.clone();
+        async move { guest.run(Command::new(["true"])).await }
+    });
+    let _login = within(silent.accept()).await.unwrap();
+    // The login itself may take 30 s.
+    tokio::time::timeout(Duration::from_secs(10), guest.disconnect()).await.unwrap();
+    let e = within(asked).await.unwrap().unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VmNotRunning);
+    assert!(e.message().contains("was closed"), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_server_at_our_port_is_not_our_guest() {
     let Some(mut sshd) = Sshd::start() else { return };
     // Also before we have ever been connected; and it does not matter that nobody else is there.

@@ -37,12 +37,23 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The current connection. Callers that arrive while it is being made wait for it.
 #[derive(Default)]
-pub(super) struct Link(Mutex<Option<Arc<Handle>>>);
+pub(super) struct Link {
+    slot: Mutex<Option<Arc<Handle>>>,
+    /// Ends the logins that are under way: who closes does not wait for them.
+    closing: mutex::Mutex<CancellationToken>,
+}
 
 impl Link {
     pub(super) async fn get(&self, target: &SshTarget) -> Result<Arc<Handle>, ConnectError> {
+        let closing = self.closing.lock().clone();
+        closing.run_until_cancelled(self.get_open(target)).await.unwrap_or_else(|| {
+            Err(Error::new(ErrorCode::VmNotRunning, "The connection to the guest was closed").into())
+        })
+    }
+
+    async fn get_open(&self, target: &SshTarget) -> Result<Arc<Handle>, ConnectError> {
         // Who waits longer waits for one who fails, and would fail after him.
-        let Ok(mut slot) = tokio::time::timeout(CONNECT_TIMEOUT, self.0.lock()).await else {
+        let Ok(mut slot) = tokio::time::timeout(CONNECT_TIMEOUT, self.slot.lock()).await else {
             return Err(silent(target).into());
         };
         if let Some(handle) = slot.as_ref().filter(|h| !h.is_closed()) {
@@ -56,19 +67,21 @@ impl Link {
 
     pub(super) fn is_up(&self) -> bool {
         // The lock is taken while somebody connects.
-        self.0.try_lock().map_or(true, |slot| slot.as_ref().is_some_and(|h| !h.is_closed()))
+        self.slot.try_lock().map_or(true, |slot| slot.as_ref().is_some_and(|h| !h.is_closed()))
     }
 
     /// Stops giving out `dead`; a newer connection stays.
     pub(super) async fn forget(&self, dead: &Arc<Handle>) {
-        let mut slot = self.0.lock().await;
+        let mut slot = self.slot.lock().await;
         if slot.as_ref().is_some_and(|h| Arc::ptr_eq(h, dead)) {
             *slot = None;
         }
     }
 
     pub(super) async fn close(&self) {
-        if let Some(handle) = self.0.lock().await.take() {
+        std::mem::take(&mut *self.closing.lock()).cancel();
+        let handle = self.slot.lock().await.take();
+        if let Some(handle) = handle {
             _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
         }
     }

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{link::CONNECT_TIMEOUT, quote, target::SshProgram};
 use crate::{
+    env_vars,
     error::{Error, ErrorCode, Result},
     guest::{Leader, Socket},
     process::{self, Chunk, Driver, Exit, Process},
@@ -55,7 +56,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 impl SshProgram {
     /// A separate login, with an empty environment.
     fn command(&self, more: &[&OsStr]) -> std::process::Command {
-        let mut ssh = std::process::Command::new("ssh");
+        let mut ssh = std::process::Command::new(env_vars::ssh());
         let (dir, known_hosts) = (self.known_hosts.parent(), self.known_hosts.file_name().unwrap_or_default());
         ssh.env_clear().current_dir(dir.unwrap_or(Path::new("/"))).arg("-F").arg(&self.config);
         ssh.args(strict(&self.host, &known_hosts.to_string_lossy()));

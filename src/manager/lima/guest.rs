@@ -89,7 +89,8 @@ impl LimaRuntime {
 
     /// Closes the kept connection; the next call connects anew.
     pub(super) async fn disconnect(&self) {
-        if let Some(kept) = self.kept.lock().await.take() {
+        let kept = self.kept.lock().await.take();
+        if let Some(kept) = kept {
             kept.guest.disconnect().await;
         }
     }
