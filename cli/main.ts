@@ -7,7 +7,7 @@ import { RuntimeError } from '../js/errors'
 import { LimaRuntimeManager } from '../js/lima'
 import { version } from '../package.json'
 import { examine } from './doctor'
-import { bytes, Screen } from './output'
+import { bytes, plain, Screen } from './output'
 import { COMMAND_HELP, HELP } from './usage'
 
 const COMMON = { json: { type: 'boolean' }, quiet: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const
@@ -59,7 +59,8 @@ const EXIT_OF: Partial<Record<RuntimeErrorCode, number>> = {
   CHECKSUM_MISMATCH: EXIT.untrusted,
   ARCHIVE_UNSAFE: EXIT.untrusted,
 }
-const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
+/** At the terminal's end, too: a VM would outlive us. */
+const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
 class UsageError extends Error {}
 
@@ -118,6 +119,7 @@ async function bake({ values, screen, signal, print }: Context): Promise<number>
   // The names of Lima's sockets have to fit behind it; on a Mac the temporary directory's own name is too long.
   const dataDir = given ?? (await mkdtemp(join('/tmp', 'lr-bake-')))
   const manager = managerOf({ ...values, 'data-dir': dataDir })
+  signal.addEventListener('abort', () => screen.note(`Removing the VM in ${dataDir}. Another signal leaves it there.`))
   try {
     const image = await manager.bake({
       output: out,
@@ -136,7 +138,10 @@ async function bake({ values, screen, signal, print }: Context): Promise<number>
     // What a VM that could not be removed still writes to, stays.
     const { state } = await manager.getStatus().catch(() => ({ state: 'unknown' }))
     const gone = state === 'not-created' || state === 'not-installed'
-    if (given === undefined && gone) await rm(dataDir, { recursive: true, force: true })
+    if (given === undefined) {
+      if (gone) await rm(dataDir, { recursive: true, force: true })
+      else screen.line(`The VM is left in ${dataDir}: there, bin/limactl deletes it with LIMA_HOME=${dataDir}/vms.`)
+    }
   }
 }
 
@@ -212,7 +217,7 @@ async function main(argv: string[]): Promise<number> {
   const screen = new Screen(values.quiet === true)
   const print = (result: unknown, lines: string[]) => {
     screen.clear()
-    say(values.json ? JSON.stringify(result, null, 2) : lines.join('\n'))
+    say(values.json ? JSON.stringify(result, null, 2) : lines.map(plain).join('\n'))
   }
   const controller = new AbortController()
   let ended: keyof typeof SIGNALS | undefined
@@ -221,6 +226,8 @@ async function main(argv: string[]): Promise<number> {
       // The second signal ends at once.
       if (ended) process.exit(SIGNALS[name])
       ended = name
+      // The terminal is gone; what is to be tidied goes on.
+      if (name === 'SIGHUP') for (const out of [process.stdout, process.stderr]) out.on('error', () => {})
       controller.abort(new Error(name))
     })
   }
@@ -234,6 +241,7 @@ async function main(argv: string[]): Promise<number> {
     screen.line(`${ended ? 'Interrupted' : 'Failed'}: ${message} [${code}]`)
     const keeps = command !== 'bake' || values['data-dir'] !== undefined
     if (ended && keeps) screen.note('What was fetched is kept: the same command goes on from there.')
+    if (details.vmLeft) screen.line(`The VM could not be removed: ${details.vmLeft}`)
     if (hint && !ended) screen.line(hint)
     return ended ? SIGNALS[ended] : (EXIT_OF[code] ?? EXIT.failed)
   }

@@ -1,5 +1,14 @@
 import type { RuntimeProgress } from '../index'
 
+/** Some of it was said by programs, guests and servers: on a terminal it must not steer. Lines stay lines. */
+export function plain(text: string): string {
+  // Control characters but the line's end, and what turns the direction of text.
+  return text.replace(
+    /(?!\n)[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu,
+    (c) => `\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`,
+  )
+}
+
 /** Progress and messages for a person, on standard error; results go to standard output. */
 export class Screen {
   private readonly stream = process.stderr
@@ -13,8 +22,9 @@ export class Screen {
   }
 
   /** On a terminal a bar that redraws itself; in a log one line for each message and each tenth. */
-  readonly progress = (event: RuntimeProgress): void => {
+  readonly progress = (said: RuntimeProgress): void => {
     if (this.quiet) return
+    const event = { ...said, message: plain(said.message) }
     if (this.bars) {
       this.draw(barLine(event, this.stream.columns ?? 80))
       return
@@ -33,7 +43,7 @@ export class Screen {
   /** Written even when quiet. */
   line(text: string): void {
     this.clear()
-    this.stream.write(`${text}\n`)
+    this.stream.write(`${plain(text)}\n`)
   }
 
   clear(): void {

@@ -16,7 +16,7 @@ Options of every command:
   --version  The version of this package
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the bytes are not the ones the manifest names or an archive is unsafe
-(nothing was installed), 130 interrupted, 143 terminated.
+(nothing was installed), 130 interrupted, 143 terminated, 129 hung up.
 
 Environment: LIMA_RUNTIME_MIRROR and LIMA_RUNTIME_MANIFEST stand for --mirror and --manifest; HTTPS_PROXY, HTTP_PROXY,
 NO_PROXY and NODE_EXTRA_CA_CERTS are honoured. LIMA_RUNTIME_LOG=debug prints on standard error what goes on.`
@@ -64,8 +64,8 @@ ${SOURCES}
   bake: `Usage: lima-runtime bake --out <file> [options]
 
 Boots a VM, installs in it what a first start installs, takes out what is its own, and writes its disk as a compressed
-image. The VM is removed, whatever happens. Bake for arm64 on an arm64 machine that can run VMs (see doctor), for x64 on
-such an x64 one. Needs QEMU's qemu-img, and no proxy with a password.
+image. The VM is removed, also after a failure. Bake for arm64 on an arm64 machine that can run VMs (see doctor), for
+x64 on such an x64 one. Needs QEMU's qemu-img, and no proxy with a password.
 
 Options:
   --out <file>          The image to write

@@ -293,6 +293,7 @@ test('interrupted: 130, and the next run goes on from there', async (t) => {
   for (const [signal, code] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
+    ['SIGHUP', 129],
   ]) {
     const stopped = await cli(['download', ...args], {
       cwd: app,
@@ -306,6 +307,16 @@ test('interrupted: 130, and the next run goes on from there', async (t) => {
   const done = await cli(['download', ...args], { cwd: app })
   assert.equal(done.code, 0, done.stderr)
   assert.match(server.requests(path).at(-1).range, /^bytes=[1-9]/)
+})
+
+test('what others say does not steer a terminal', async (t) => {
+  const { app, args } = await published(t)
+  const { code, stderr } = await cli(['download', ...args, '--manifest', 'no\x1b]52;c;eA==\x07\u202efile'], {
+    cwd: app,
+  })
+  assert.equal(code, 2, stderr)
+  assert.match(stderr, /no\\u\{1b\}\]52;c;eA==\\u\{7\}\\u\{202e\}file/)
+  assert.ok(!['\x1b', '\x07', '\u202e'].some((c) => stderr.includes(c)))
 })
 
 test('progress: plain lines without a terminal, none with --quiet; results on standard output', async (t) => {

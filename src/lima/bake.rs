@@ -1,12 +1,16 @@
 //! The root disk of a VM as an image for others: who the VM was is taken out of it, then it is written compressed. When is decided in
 //! `manager/lima/bake.rs`.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 
 use super::template::VmType;
 use crate::{
+    env_vars,
     error::{Error, ErrorCode, Result},
     process::{self, Chunk, Command},
 };
@@ -22,21 +26,27 @@ pub fn without_identity(user: &str, units: &[&str]) -> Command {
 
 /// `NOT_INSTALLED` without the program that writes images.
 pub async fn check_program() -> Result<()> {
-    let mut version = std::process::Command::new(PROGRAM);
-    version.arg("--version");
     let missing = |e: Error| {
         Error::new(ErrorCode::NotInstalled, format!("{PROGRAM} is needed to write an image: {}", e.message()))
             .hint("Install QEMU's tools: qemu-utils of Debian and Ubuntu, qemu-img of Fedora, qemu of Homebrew.")
             .detail("path", PROGRAM)
     };
-    let ran = async { process::spawn(version, Bytes::new(), None).await?.output().await };
+    let ran = async {
+        let mut version = std::process::Command::new(program()?);
+        version.arg("--version");
+        process::spawn(version, Bytes::new(), None).await?.output().await
+    };
     let out = ran.await.map_err(missing)?;
     if out.success() { Ok(()) } else { Err(missing(Error::internal("it does not run"))) }
 }
 
+fn program() -> Result<PathBuf> {
+    env_vars::program(PROGRAM).ok_or_else(|| Error::new(ErrorCode::NotInstalled, "it is not on the PATH"))
+}
+
 /// Writes the root disk at `from`, which no VM uses, to `to`: without what it is based on, compressed. `said` gets percents.
 pub async fn write(from: &Path, driver: VmType, to: &Path, said: impl Fn(f64) + Send) -> Result<()> {
-    let mut convert = std::process::Command::new(PROGRAM);
+    let mut convert = std::process::Command::new(program()?);
     convert.args(arguments(from, driver, to));
     let mut process = process::spawn(convert, Bytes::new(), None).await?;
     let (mut errors, mut line) = (Vec::new(), Vec::new());

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::limactl::Line;
 use crate::{
+    env_vars,
     error::{Error, ErrorCode, Result},
     fetch::{disk, manifest::BakedEngine},
     process::{
@@ -363,7 +364,7 @@ impl Instance {
         if !self.path("ssh.sock").exists() {
             return;
         }
-        let mut ssh = std::process::Command::new("ssh");
+        let mut ssh = std::process::Command::new(env_vars::ssh());
         // By its name alone: ssh interprets a path.
         ssh.current_dir(&self.dir).args(["-F", "/dev/null", "-o", "ControlPath=ssh.sock"]).args(words).arg("lima");
         if let Ok(process) = process::spawn(ssh, bytes::Bytes::new(), None).await {

@@ -4,6 +4,7 @@
 use std::{
     path::Path,
     sync::{Arc, MutexGuard},
+    time::Duration,
 };
 
 use tokio::{
@@ -60,7 +61,10 @@ impl Uses {
                 return Using(self.0.clone());
             };
             let freed = taking.get_or_insert_with(|| freed(path));
-            _ = freed.await;
+            if freed.await.is_err() {
+                // There was no thread that could wait.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             *taking = None;
         }
     }

@@ -41,7 +41,8 @@ const INSTANCE_FILES: [&str; 8] = [
 const GUEST_COMMANDS: [(&str, &str); 6] = [
     ("docker.log", "journalctl -u docker --no-pager -n 1000"),
     ("containerd.log", "journalctl -u containerd --no-pager -n 1000"),
-    ("boot.log", "tail -c 200000 /var/log/cloud-init-output.log"),
+    // More than is kept, so that a line that is cut goes.
+    ("boot.log", "tail -c 300000 /var/log/cloud-init-output.log"),
     ("services.txt", "systemctl --failed --no-pager"),
     ("disk.txt", "df -h"),
     ("memory.txt", "cat /proc/meminfo"),
