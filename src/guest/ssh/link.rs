@@ -39,7 +39,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Link {
     slot: Mutex<Option<Arc<Handle>>>,
-    /// Ends the logins that are under way: who closes does not wait for them.
+    /// Ends the logins that are under way.
     closing: mutex::Mutex<CancellationToken>,
 }
 
@@ -78,8 +78,12 @@ impl Link {
         }
     }
 
-    pub(super) async fn close(&self) {
+    /// Ends the logins that are under way, with an error for who waits.
+    pub(super) fn cancel(&self) {
         std::mem::take(&mut *self.closing.lock()).cancel();
+    }
+
+    pub(super) async fn close(&self) {
         let handle = self.slot.lock().await.take();
         if let Some(handle) = handle {
             _ = handle.disconnect(Disconnect::ByApplication, "", "").await;

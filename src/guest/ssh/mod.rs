@@ -63,9 +63,15 @@ impl SshGuest {
         self.0.commands.is_up() || self.0.streams.is_up()
     }
 
-    /// Drops all connections but those of commands that stream, which end with their commands: after the host slept, or before the
-    /// guest stops. The next call connects anew.
+    /// Drops all connections but those of commands that stream, which end with their commands: before the guest stops. Does not
+    /// wait for a login that is under way.
     pub async fn disconnect(&self) {
+        self.0.commands.cancel();
+        self.renew().await;
+    }
+
+    /// The same after the host slept: a login that is under way may be a new one, and ends first. The next call connects anew.
+    pub async fn renew(&self) {
         self.0.commands.close().await;
         self.0.streams.close();
         self.0.forwards.lock().await.clear();

@@ -155,16 +155,19 @@ impl SshProgram {
             let text = format!("The guest cannot open {path}");
             return Err(Error::new(ErrorCode::ContainerdNotReady, text).detail("path", path));
         }
-        let mut forwards = forwards.lock().await;
-        forwards.retain_mut(|f| f.ssh.output.try_recv() != Err(mpsc::error::TryRecvError::Disconnected));
-        if let Some(forward) = forwards.iter().find(|f| f.path == path)
-            && let Ok(stream) = UnixStream::connect(forward.socket()).await
         {
-            return Ok(Box::new(stream));
+            let mut forwards = forwards.lock().await;
+            forwards.retain_mut(|f| f.ssh.output.try_recv() != Err(mpsc::error::TryRecvError::Disconnected));
+            if let Some(forward) = forwards.iter().find(|f| f.path == path)
+                && let Ok(stream) = UnixStream::connect(forward.socket()).await
+            {
+                return Ok(Box::new(stream));
+            }
         }
+        // Not under the lock: who disconnects does not wait for a login.
         let forward = self.forward(path).await?;
         let stream = UnixStream::connect(forward.socket()).await;
-        forwards.push(forward);
+        forwards.lock().await.push(forward);
         Ok(Box::new(stream.map_err(|e| Error::io(e, "opening a socket of", Path::new("ssh")))?))
     }
 

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     guest::{Guest, Socket, ssh::SshGuest},
     process::{Command, Output, Process},
+    task,
 };
 
 /// How long a VM that was found dead may take to answer after all.
@@ -87,11 +88,19 @@ impl LimaRuntime {
         BootId::of(&self.machine(self.lima_home(), None).instance().path("ssh.config"))
     }
 
-    /// Closes the kept connection; the next call connects anew.
+    /// Closes the kept connection, before the VM stops.
     pub(super) async fn disconnect(&self) {
         let kept = self.kept.lock().await.take();
         if let Some(kept) = kept {
             kept.guest.disconnect().await;
+        }
+    }
+
+    /// Closes it after the host slept, which nobody waits for; the next call connects anew.
+    pub(super) async fn renew_connection(&self) {
+        let kept = self.kept.lock().await.take();
+        if let Some(kept) = kept {
+            task::spawn(async move { kept.guest.renew().await });
         }
     }
 }

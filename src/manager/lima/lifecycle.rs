@@ -340,10 +340,10 @@ impl LimaRuntime {
             return Ok(());
         }
         // The connections may be dead unnoticed (docs/reference/lima.md#after-a-sleep).
-        self.disconnect().await;
+        self.renew_connection().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let set_clock = Command::new(["sh", "-c", SET_CLOCK_SCRIPT, "sh", &now.as_secs().to_string()]).root();
-        let probe = async { self.ssh().await?.run(set_clock).await?.checked("date") };
+        let probe = async { self.note_answer(self.ssh().await?.run(set_clock).await)?.checked("date") };
         match tokio::time::timeout(WAKE_TIMEOUT, call.run(None, probe)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) if matches!(e.code(), ErrorCode::Aborted | ErrorCode::Timeout) => Err(e),
