@@ -7,7 +7,7 @@ import { RuntimeError } from '../js/errors'
 import { LimaRuntimeManager } from '../js/lima'
 import { version } from '../package.json'
 import { examine } from './doctor'
-import { bytes, plain, Screen } from './output'
+import { bytes, json, plain, Screen } from './output'
 import { COMMAND_HELP, HELP } from './usage'
 
 const COMMON = { json: { type: 'boolean' }, quiet: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const
@@ -217,17 +217,17 @@ async function main(argv: string[]): Promise<number> {
   const screen = new Screen(values.quiet === true)
   const print = (result: unknown, lines: string[]) => {
     screen.clear()
-    say(values.json ? JSON.stringify(result, null, 2) : lines.map(plain).join('\n'))
+    say(values.json ? json(result) : lines.map(plain).join('\n'))
   }
+  // When the terminal is gone, what is to be tidied goes on.
+  for (const out of [process.stdout, process.stderr]) out.on('error', () => {})
   const controller = new AbortController()
   let ended: keyof typeof SIGNALS | undefined
   for (const name of Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]) {
     process.on(name, () => {
-      // The second signal ends at once.
-      if (ended) process.exit(SIGNALS[name])
-      ended = name
-      // The terminal is gone; what is to be tidied goes on.
-      if (name === 'SIGHUP') for (const out of [process.stdout, process.stderr]) out.on('error', () => {})
+      // The second signal ends at once; but a terminal that is closed sends two, its shell's and its own.
+      if (ended && name !== 'SIGHUP') process.exit(SIGNALS[name])
+      ended ??= name
       controller.abort(new Error(name))
     })
   }
@@ -237,7 +237,7 @@ async function main(argv: string[]): Promise<number> {
     if (!(error instanceof RuntimeError)) throw error
     const { code, message, hint, details } = error
     screen.clear()
-    if (values.json) say(JSON.stringify({ error: { code, message, hint, details } }, null, 2))
+    if (values.json) say(json({ error: { code, message, hint, details } }))
     screen.line(`${ended ? 'Interrupted' : 'Failed'}: ${message} [${code}]`)
     const keeps = command !== 'bake' || values['data-dir'] !== undefined
     if (ended && keeps) screen.note('What was fetched is kept: the same command goes on from there.')

@@ -1,12 +1,18 @@
 import type { RuntimeProgress } from '../index'
 
+/** Control characters but a tab and a line's end, and what turns the direction of text. */
+const STEERING = /(?![\t\n])[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu
+
+const code = (character: string) => (character.codePointAt(0) ?? 0).toString(16)
+
 /** Some of it was said by programs, guests and servers: on a terminal it must not steer. Lines stay lines. */
 export function plain(text: string): string {
-  // Control characters but the line's end, and what turns the direction of text.
-  return text.replace(
-    /(?!\n)[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu,
-    (c) => `\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`,
-  )
+  return text.replaceAll('\r\n', '\n').replace(STEERING, (c) => `\\u{${code(c)}}`)
+}
+
+/** JSON leaves some of these in its strings as they are. */
+export function json(value: unknown): string {
+  return JSON.stringify(value, null, 2).replace(STEERING, (c) => `\\u${code(c).padStart(4, '0')}`)
 }
 
 /** Progress and messages for a person, on standard error; results go to standard output. */

@@ -297,7 +297,12 @@ test('interrupted: 130, and the next run goes on from there', async (t) => {
   ]) {
     const stopped = await cli(['download', ...args], {
       cwd: app,
-      onStart: (child) => server.sent(path, signal === 'SIGINT' ? 100_000 : 50_000).then(() => child.kill(signal)),
+      onStart: async (child) => {
+        await server.sent(path, signal === 'SIGINT' ? 100_000 : 50_000)
+        child.kill(signal)
+        // A closed terminal's shell sends one, and the system another.
+        if (signal === 'SIGHUP') child.kill(signal)
+      },
     })
     assert.equal(stopped.code, code, stopped.stderr)
     assert.match(stopped.stderr, /Interrupted/)
@@ -317,6 +322,9 @@ test('what others say does not steer a terminal', async (t) => {
   assert.equal(code, 2, stderr)
   assert.match(stderr, /no\\u\{1b\}\]52;c;eA==\\u\{7\}\\u\{202e\}file/)
   assert.ok(!['\x1b', '\x07', '\u202e'].some((c) => stderr.includes(c)))
+  const asked = await cli(['download', '--json', ...args, '--manifest', 'no\u009b\u202efile'], { cwd: app })
+  assert.ok(!['\u009b', '\u202e'].some((c) => `${asked.stdout}${asked.stderr}`.includes(c)))
+  assert.match(JSON.parse(asked.stdout).error.message, /no\u009b\u202efile/)
 })
 
 test('progress: plain lines without a terminal, none with --quiet; results on standard output', async (t) => {
@@ -333,7 +341,7 @@ test('progress: plain lines without a terminal, none with --quiet; results on st
 })
 
 test('on a terminal a bar redraws itself', async (t) => {
-  const { app, manifest, server } = await published(t, { rate: 2_000_000 })
+  const { app, manifest, server } = await published(t, { rate: 400_000 })
   // util-linux's script(1) is the terminal.
   const command = `'${process.execPath}' '${CLI}' download --mirror ${server.url} --manifest '${manifest}'`
   const output = await new Promise((resolve, reject) => {
