@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    engine::validate,
     env_vars,
     error::{Error, ErrorCode, Result},
 };
@@ -15,10 +16,7 @@ pub fn app_dir(app_dir: Option<&Path>, app_name: Option<&str>) -> Result<PathBuf
         return Ok(dir.to_owned());
     }
     let name = app_name.unwrap_or(APP_NAME);
-    let one_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-    if !one_name {
-        return Err(Error::invalid("appName", format!("{name:?} is not the name of a directory")));
-    }
+    validate::app_name(name)?;
     let below_home = |path: &str| home::home_dir().map(|h| h.join(path));
     let base = if cfg!(target_os = "macos") {
         below_home("Library/Application Support")

@@ -10,8 +10,8 @@ pub const MAX_LENGTH: usize = if cfg!(target_os = "macos") { 76 } else { 80 };
 
 /// What Lima takes as an instance's name: letters and digits, with single `.`, `_` or `-` between them
 /// (docs/reference/lima.md#instance-names).
-pub fn check_name(name: &str) -> Result<()> {
-    let fail = |problem: &str| Err(Error::invalid("instance", format!("{name:?} {problem}")));
+pub fn check_name(field: &str, name: &str) -> Result<()> {
+    let fail = |problem: &str| Err(Error::invalid(field, format!("{name:?} {problem}")));
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric());
     if name.len() > 40 {
         return fail("is longer than 40 characters");
@@ -29,7 +29,7 @@ pub fn check_name(name: &str) -> Result<()> {
 /// `<data_dir>/vms` when it is short enough, else `<home>/.<app>/lima`, both with links followed as Lima does.
 /// `PATH_TOO_LONG` when neither fits.
 pub fn lima_home(data_dir: &Path, instance: &str, home: &Path, app: &str) -> Result<PathBuf> {
-    check_name(instance)?;
+    check_name("instance", instance)?;
     let [wanted, short] = places(data_dir, home, app);
     for dir in [&wanted, &short] {
         if length(dir) + instance.len() <= MAX_LENGTH {
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn names_lima_would_refuse_are_refused_first() {
         for good in ["default", "a", "kai-2.x_y"] {
-            check_name(good).unwrap();
+            check_name("instance", good).unwrap();
         }
         let long = "x".repeat(80);
         for bad in ["", "a/b", "../x", "-a", "a-", "a--b", "a b", "é", "x.yaml", "x.yml", "_config", ".x", &long] {
-            assert_eq!(check_name(bad).unwrap_err().code(), ErrorCode::InvalidArgument, "{bad}");
+            assert_eq!(check_name("instance", bad).unwrap_err().code(), ErrorCode::InvalidArgument, "{bad}");
         }
     }
 }

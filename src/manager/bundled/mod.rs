@@ -39,7 +39,7 @@ use super::payload::{
 };
 use crate::{
     call::Call,
-    engine::containerd::BuildkitPlaces,
+    engine::{containerd::BuildkitPlaces, validate},
     error::{Error, Result},
     fetch::{bundle::Bundle, install::Home},
     manager::registries::RegistryOptions,
@@ -128,6 +128,9 @@ pub struct BundledPaths {
 
 impl BundledRuntime {
     pub fn new(options: BundledOptions) -> Result<Self> {
+        if let Some(app) = &options.app_name {
+            validate::app_name(app)?;
+        }
         options.registries.check("", options.engine.unwrap_or_default())?;
         let dir = match &options.data_dir {
             Some(dir) => dir.clone(),

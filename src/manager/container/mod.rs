@@ -45,6 +45,10 @@ impl ContainerManager {
         lima.engine = lima.engine.or(options.engine);
         options.registries.check("", options.engine.unwrap_or_default())?;
         lima.registries.check("lima.", lima.engine.unwrap_or_default())?;
+        #[cfg(unix)]
+        if let Some(name) = &lima.instance {
+            crate::lima::paths::check_name("lima.instance", name)?;
+        }
         if lima.registries == RegistryOptions::default() {
             lima.registries.clone_from(&options.registries);
         }

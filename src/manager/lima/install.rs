@@ -157,6 +157,8 @@ impl LimaRuntime {
             fetched => fetched?,
         };
         let changed = !ready.is_empty();
+        // Under a hold Lima comes only where it was lost.
+        let anew = changed && requests.iter().any(|request| request.part == Part::Lima);
         // Only now: the copy takes the place of an older one.
         if replaces && changed {
             self.keep_previous(lock, options.copy, meter).await?;
@@ -167,7 +169,7 @@ impl LimaRuntime {
             this.write_programs()?;
             let state = this.recorded_state();
             // It holds the versions of a VM, and whatever else is brought is no upgrade of it.
-            if state.held && (released || instances(&this.instance_homes()).next().is_none()) {
+            if state.held && (released || anew || instances(&this.instance_homes()).next().is_none()) {
                 disk::write_json(&this.dir().join("state.json"), &LimaState { held: false, ..state })?;
             }
             if !changed {

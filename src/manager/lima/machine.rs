@@ -217,6 +217,10 @@ impl Machine {
                 Step::EndOurs => self.end_our_processes().await?,
                 Step::Boot if boots == MAX_BOOTS => break,
                 Step::Boot => {
+                    // If this one succeeds, nobody else hears of it.
+                    if let Some(error) = &failure {
+                        tracing::warn!(%error, "the VM is booted again");
+                    }
                     boots += 1;
                     if let Err(e) = self.boot(plan, lines()).await {
                         let retry =
@@ -225,7 +229,7 @@ impl Machine {
                         if !retry {
                             return Err(e);
                         }
-                        failure = Some(tried_again(e));
+                        failure = Some(e);
                     }
                 }
                 // The VM runs the other engine.
@@ -256,7 +260,7 @@ impl Machine {
                         return Err(self.with_logs(e).await);
                     }
                     Err(e) => {
-                        failure = Some(tried_again(self.with_logs(e).await));
+                        failure = Some(self.with_logs(e).await);
                         self.stop(sink).await?;
                     }
                 },
@@ -718,12 +722,6 @@ impl Machine {
             _ => error,
         }
     }
-}
-
-/// If the next boot succeeds, nobody else hears of this failure.
-fn tried_again(failure: Error) -> Error {
-    tracing::warn!(error = %failure, "the VM is booted again");
-    failure
 }
 
 /// Another boot makes no room, and no other disk.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     app_dir::{APP_NAME, app_dir},
+    engine::validate,
     error::{Error, Result},
     fetch::install::Home,
     manager::{
@@ -126,10 +127,13 @@ impl LimaRuntime {
                 format!("{name:?} is not made of letters and digits, with single '.', '_' or '-' between them");
             return Err(Error::invalid("namespace", problem));
         }
-        // A part of paths that are removed.
+        // Both are parts of paths that are removed.
+        if let Some(app) = &options.app_name {
+            validate::app_name(app)?;
+        }
         #[cfg(unix)]
         if let Some(name) = &options.instance {
-            paths::check_name(name)?;
+            paths::check_name("instance", name)?;
         }
         options.registries.check("", options.engine.unwrap_or_default())?;
         let home = Home::new(data_dir(&options)?);
@@ -277,7 +281,13 @@ mod tests {
         assert_eq!(runtime(serde_json::json!({ "appDir": "/a" })).unwrap().dir(), Path::new("/a/lima"));
         let named = runtime(serde_json::json!({ "appName": "other" })).unwrap();
         assert!(named.dir().ends_with("other/lima"));
-        let e = runtime(serde_json::json!({ "appName": "../x" })).map(|_| ()).unwrap_err();
-        assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("appName")));
+        for bad in ["../x", "", ".x"] {
+            for options in
+                [serde_json::json!({ "appName": bad }), serde_json::json!({ "appName": bad, "dataDir": "/d" })]
+            {
+                let e = runtime(options).map(|_| ()).unwrap_err();
+                assert_eq!((e.code(), e.details()["field"].as_str()), (ErrorCode::InvalidArgument, Some("appName")));
+            }
+        }
     }
 }
