@@ -72,8 +72,8 @@ impl SshGuest {
 
     /// The same after the host slept: a login that is under way may be a new one, and ends first. The next call connects anew.
     pub async fn renew(&self) {
-        self.0.commands.close().await;
         self.0.streams.close();
+        self.0.commands.close().await;
         self.0.forwards.lock().await.clear();
     }
 
