@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     fetch::owner,
     process::{self, Chunk, Exit, Hold},
+    task,
 };
 
 /// One line of limactl's standard error.
@@ -260,6 +261,16 @@ impl Limactl {
         self.run(&["delete", name], Bytes::new(), |_| {}).await.map(drop)
     }
 
+    /// Runs `work`, which holds that lock until it has ended, too.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let hold = self.hold.clone();
+        task::blocking(move || {
+            let _hold = hold;
+            work()
+        })
+        .await
+    }
+
     /// `1.2.1`.
     pub async fn version(&self) -> Result<String> {
         let out = self.run(&["--version"], Bytes::new(), |_| {}).await?;
@@ -429,6 +440,24 @@ pub(super) mod tests {
                 assert_eq!(exit, 0);
                 assert!(lines.iter().all(|l| l.level != Level::Fatal && l.level != Level::Raw), "{version}/{file}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_holds_the_lock_until_it_has_ended() {
+        let lock: Hold = std::sync::Arc::new(());
+        let limactl = Limactl::new("limactl".into(), "/".into(), None, &[]).holding(lock.clone());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let work = limactl.blocking(move || {
+            _ = ended.recv();
+            Ok(())
+        });
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, work).await.is_err());
+        drop(limactl);
+        assert_eq!(std::sync::Arc::strong_count(&lock), 2);
+        drop(end);
+        while std::sync::Arc::strong_count(&lock) > 1 {
+            tokio::task::yield_now().await;
         }
     }
 

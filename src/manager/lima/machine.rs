@@ -314,18 +314,18 @@ impl Machine {
         sink(RuntimeProgress::new(Phase::Delete, "Deleting the VM"));
         // No later VM is put back to what this one was.
         let previous = Previous::of(self.limactl.lima_home(), &self.instance.name);
-        task::blocking(move || previous.remove()).await?;
+        self.limactl.blocking(move || previous.remove()).await?;
         let data = self.data.clone();
         if keep_data {
             self.remove_directory().await?;
-            return task::blocking(move || data.release()).await;
+            return self.limactl.blocking(move || data.release()).await;
         }
         // The data first: cut off after that, a VM without its disk is left, which does not start. Cut off the other way, the
         // next VM would bring back what was to be gone.
-        task::blocking(move || data.give_up()).await?;
+        self.limactl.blocking(move || data.give_up()).await?;
         self.remove_directory().await?;
         let data = self.data.clone();
-        task::blocking(move || data.sweep()).await
+        self.limactl.blocking(move || data.sweep()).await
     }
 
     async fn must_have_data(&self) -> Result<()> {
@@ -384,14 +384,14 @@ impl Machine {
     /// Readies the data disk for a boot.
     async fn attach(&self, plan: &Plan) -> Result<Attached> {
         let (data, size) = (self.data.clone(), plan.settings.disk);
-        task::blocking(move || data.attach(size)).await
+        self.limactl.blocking(move || data.attach(size)).await
     }
 
     async fn create(&self, plan: &Plan, on_line: impl FnMut(Line)) -> Result<()> {
         let home = self.limactl.lima_home().to_owned();
         tokio::fs::create_dir_all(&home).await.map_err(|e| Error::io(e, "creating", &home))?;
         let (data, size) = (self.data.clone(), plan.settings.disk);
-        task::blocking(move || data.create(size)).await?;
+        self.limactl.blocking(move || data.create(size)).await?;
         let data = self.attach(plan).await?;
         match self.limactl.create(&self.instance.name, Self::render(plan, Some(data))?, on_line).await {
             // Another process was faster; the next facts show its result.
@@ -483,11 +483,12 @@ impl Machine {
 
     async fn remove_directory(&self) -> Result<()> {
         let dir = self.instance.dir.clone();
-        task::blocking(move || match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", &dir)),
-            _ => Ok(()),
-        })
-        .await
+        self.limactl
+            .blocking(move || match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(e, "removing", &dir)),
+                _ => Ok(()),
+            })
+            .await
     }
 
     /// Waits until SSH works and the engine answers; also tells whether the VM is healthy. A silent engine is restarted
