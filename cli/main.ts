@@ -219,10 +219,13 @@ async function main(argv: string[]): Promise<number> {
     screen.clear()
     say(values.json ? json(result) : lines.map(plain).join('\n'))
   }
-  // When the terminal is gone, what is to be tidied goes on.
-  for (const out of [process.stdout, process.stderr]) out.on('error', () => {})
   const controller = new AbortController()
   let ended: keyof typeof SIGNALS | undefined
+  // When the terminal is gone, what is to be tidied goes on; a result that cannot be written is a failure.
+  process.stderr.on('error', () => {})
+  process.stdout.on('error', (error) => {
+    if (!ended) throw error
+  })
   for (const name of Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]) {
     process.on(name, () => {
       // The second signal ends at once; but a terminal that is closed sends two, its shell's and its own.
